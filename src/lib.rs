@@ -1,0 +1,6 @@
+//! raftmq: a Raft-replicated message broker for RocketMQ 5 clients.
+//!
+//! Requests become *commands* above the log; the *log* orders them; the *machine* below the log
+//! applies them, the same on every node. `ARCHITECTURE.md` has the layers and the walks.
+
+pub mod model;

@@ -1,0 +1,74 @@
+//! The tag filter of a subscription. SQL92 filters are compiled above the log and are not here.
+
+/// Which tags a subscription wants.
+///
+/// * Source: contract §13.5 and §26: alternatives between double bars, spaces trimmed, case
+///   sensitive; `*` or nothing at all means every message, tagged or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagFilter {
+    /// Every message.
+    All,
+    /// Messages with one of these tags.
+    AnyOf(Vec<String>),
+}
+
+impl TagFilter {
+    /// From a client's expression. Every text is a tag filter; empty alternatives are ignored.
+    pub fn parse(expression: &str) -> Self {
+        let mut tags = Vec::new();
+        for part in expression.split("||").map(str::trim).filter(|part| !part.is_empty()) {
+            if part == "*" && expression.trim() == "*" {
+                return Self::All;
+            }
+            tags.push(part.to_owned());
+        }
+        if tags.is_empty() { Self::All } else { Self::AnyOf(tags) }
+    }
+
+    /// Whether a message with this tag is wanted.
+    pub fn matches(&self, tag: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::AnyOf(tags) => tag.is_some_and(|tag| tags.iter().any(|wanted| wanted == tag)),
+        }
+    }
+
+    /// Whether a message whose tag has this hash can be wanted; equal hashes are no proof.
+    pub fn may_match(&self, tag_hash: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::AnyOf(tags) => tags.iter().any(|tag| hash(Some(tag)) == tag_hash),
+        }
+    }
+}
+
+/// The hash the consume queue keeps of a tag; 0 for none. Stored, so it never changes.
+pub fn hash(tag: Option<&str>) -> u64 {
+    tag.map_or(0, |tag| xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_read_as_rocketmq_reads_them() {
+        assert_eq!(TagFilter::parse("*"), TagFilter::All);
+        assert_eq!(TagFilter::parse(""), TagFilter::All);
+        assert_eq!(TagFilter::parse("a ||"), TagFilter::AnyOf(vec!["a".into()]));
+        assert_eq!(TagFilter::parse("|| a"), TagFilter::AnyOf(vec!["a".into()]));
+        assert_eq!(TagFilter::parse(" b||c "), TagFilter::AnyOf(vec!["b".into(), "c".into()]));
+        assert_eq!(TagFilter::parse("a | b"), TagFilter::AnyOf(vec!["a | b".into()]));
+    }
+
+    #[test]
+    fn a_tag_filter_wants_the_exact_tag_only() {
+        let filter = TagFilter::parse("Aa||c");
+        assert!(filter.matches(Some("Aa")));
+        assert!(!filter.matches(Some("BB")));
+        assert!(!filter.matches(Some("aa")));
+        assert!(!filter.matches(None));
+        assert!(filter.may_match(hash(Some("c"))));
+        assert!(!filter.may_match(hash(None)));
+    }
+}

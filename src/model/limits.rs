@@ -1,0 +1,73 @@
+//! Every limit of the broker by name. Sizes in bytes, times in milliseconds.
+//!
+//! Source of the client-visible ones: RocketMQ 5.3 proxy defaults (contract §5).
+
+use super::time::Millis;
+
+/// Longest topic name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 127;
+/// Longest consumer group name.
+pub const GROUP_NAME_BYTES_MAX: usize = 255;
+/// Largest body as transmitted.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most user properties of one message.
+pub const PROPERTY_COUNT_MAX: usize = 128;
+/// Largest sum of property keys and values, tag and message keys.
+pub const PROPERTY_BYTES_MAX: usize = 16 * 1024;
+/// Message group: its UTF-8 length must stay below this.
+pub const MESSAGE_GROUP_BYTES_BOUND: usize = 64;
+/// Furthest delivery time ahead.
+pub const DELIVERY_AHEAD_MAX: Millis = Millis::from_secs(24 * 3600);
+/// Longest orphaned transaction recovery duration.
+pub const TRANSACTION_RECOVERY_MAX: Millis = Millis::from_secs(3600);
+/// Longest message id, trace context or host text we store (RocketMQ sets no bound; ours protects the log).
+pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
+
+/// Shortest lease a receive may ask for.
+pub const INVISIBLE_MIN: Millis = Millis::from_secs(10);
+/// Longest lease.
+pub const INVISIBLE_MAX: Millis = Millis::from_secs(12 * 3600);
+/// Length of a lease that the server renews while the client lives.
+pub const INVISIBLE_RENEWED: Millis = Millis::from_secs(60);
+/// Longest time a lease is renewed in all.
+pub const RENEW_TOTAL_MAX: Millis = Millis::from_secs(3 * 3600);
+/// Most messages in one receive.
+pub const RECEIVE_BATCH_MAX: u32 = 32;
+/// Shortest and longest long poll.
+pub const POLL_MIN: Millis = Millis::from_secs(5);
+/// See [`POLL_MIN`].
+pub const POLL_MAX: Millis = Millis::from_secs(20);
+/// A poll is answered this long before the caller's deadline.
+pub const POLL_MARGIN: Millis = Millis(500);
+/// Most polls waiting on one node.
+pub const POLLS_WAITING_MAX: usize = 100_000;
+
+/// Most queues of a topic.
+pub const TOPIC_QUEUES_MAX: u32 = 1024;
+/// Queues of a topic when nothing else is asked (RocketMQ `defaultTopicQueueNums`).
+pub const TOPIC_QUEUES_DEFAULT: u32 = 8;
+/// Retries after the first delivery before a message counts as dead (RocketMQ `retryMaxTimes`).
+pub const GROUP_RETRIES_DEFAULT: u32 = 16;
+
+/// Most messages in one send request.
+pub const SEND_MESSAGES_MAX: usize = 1024;
+/// Most entries in one ack request.
+pub const ACK_ENTRIES_MAX: usize = 1024;
+/// A gathered batch is closed once it is this large; one larger command still travels alone.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Most commands in one batch.
+pub const BATCH_COMMANDS_MAX: usize = 4096;
+/// Largest record the log accepts. Also bounds what recovery may believe of a length field.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Largest gRPC message a client may send.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a request waits for a leader before it is refused.
+pub const LEADER_WAIT: Millis = Millis(2500);
+/// A client that was silent for this long is forgotten.
+pub const SESSION_SILENT_MAX: Millis = Millis::from_secs(120);
+/// Most client sessions remembered on one node.
+pub const SESSIONS_MAX: usize = 100_000;
+
+const _: () = assert!(BATCH_BYTES_MAX + REQUEST_BYTES_MAX < RECORD_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX + PROPERTY_BYTES_MAX < REQUEST_BYTES_MAX);
+const _: () = assert!(BATCH_COMMANDS_MAX * 4 < 1 << 16);

@@ -1,0 +1,158 @@
+//! Names of topics and consumer groups: parsed once at the edge, trusted below.
+//!
+//! Source: contract §5 and §26 (characters, lengths, reserved names of RocketMQ 5.3).
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+
+/// Topics RocketMQ keeps to itself; clients may not use them.
+const SYSTEM_TOPICS: [&str; 10] = [
+    "TBW102",
+    "SCHEDULE_TOPIC_XXXX",
+    "BenchmarkTest",
+    "SELF_TEST_TOPIC",
+    "OFFSET_MOVED_EVENT",
+    "CHECKPOINT_TOPIC",
+    "RMQ_SYS_TRANS_HALF_TOPIC",
+    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    "RMQ_SYS_TRACE_TOPIC",
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+];
+const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
+const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing but white space.
+    #[error("the {0} name is blank")]
+    Blank(&'static str),
+    /// Longer than allowed.
+    #[error("{kind} name of {bytes} bytes is longer than {limit}")]
+    TooLong {
+        /// "topic" or "group".
+        kind: &'static str,
+        /// Length found.
+        bytes: usize,
+        /// Length allowed.
+        limit: usize,
+    },
+    /// A character outside the allowed set.
+    #[error("{kind} name '{name}' holds a character other than letters, digits, '%', '|', '_' and '-'")]
+    Character {
+        /// "topic" or "group".
+        kind: &'static str,
+        /// The text as given.
+        name: String,
+    },
+    /// Kept for the system.
+    #[error("{kind} name '{name}' is reserved for the system")]
+    Reserved {
+        /// "topic" or "group".
+        kind: &'static str,
+        /// The text as given.
+        name: String,
+    },
+}
+
+/// A topic's name. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName(Arc<str>);
+
+/// A consumer group's name. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Arc<str>);
+
+impl TopicName {
+    /// Accepts what a client may use as a topic.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check("topic", text, TOPIC_NAME_BYTES_MAX)?;
+        if SYSTEM_TOPICS.contains(&text) || text.starts_with(SYSTEM_TOPIC_PREFIX) {
+            return Err(NameError::Reserved { kind: "topic", name: text.to_owned() });
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A name that was checked before it was stored.
+    pub fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl GroupName {
+    /// Accepts what a client may use as a consumer group.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check("group", text, GROUP_NAME_BYTES_MAX)?;
+        if text.starts_with(SYSTEM_GROUP_PREFIX) {
+            return Err(NameError::Reserved { kind: "group", name: text.to_owned() });
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A name that was checked before it was stored.
+    pub fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check(kind: &'static str, text: &str, limit: usize) -> Result<(), NameError> {
+    if text.trim().is_empty() {
+        return Err(NameError::Blank(kind));
+    }
+    if text.len() > limit {
+        return Err(NameError::TooLong { kind, bytes: text.len(), limit });
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-');
+    if !text.chars().all(allowed) {
+        return Err(NameError::Character { kind, name: text.to_owned() });
+    }
+    Ok(())
+}
+
+macro_rules! show {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &self.0)
+            }
+        }
+    };
+}
+show!(TopicName);
+show!(GroupName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_rocketmq_s_limits() {
+        assert!(TopicName::parse("%RETRY%a_b-1|c").is_ok());
+        assert!(TopicName::parse(&"t".repeat(127)).is_ok());
+        assert!(matches!(TopicName::parse(&"t".repeat(128)), Err(NameError::TooLong { .. })));
+        assert!(GroupName::parse(&"g".repeat(255)).is_ok());
+        assert!(matches!(GroupName::parse(&"g".repeat(256)), Err(NameError::TooLong { .. })));
+        assert!(matches!(TopicName::parse("  "), Err(NameError::Blank(_))));
+        assert!(matches!(TopicName::parse("a.b"), Err(NameError::Character { .. })));
+        assert!(matches!(TopicName::parse("rmq_sys_x"), Err(NameError::Reserved { .. })));
+        assert!(matches!(TopicName::parse("TBW102"), Err(NameError::Reserved { .. })));
+        assert!(matches!(GroupName::parse("CID_RMQ_SYS_a"), Err(NameError::Reserved { .. })));
+    }
+}
