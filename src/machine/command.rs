@@ -1,0 +1,323 @@
+//! The commands of the log: what a request becomes above it. Settings that influence a result travel
+//! in the command, because the machine knows no configuration.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::{
+    GroupId, GroupName, LeaseId, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TopicId, TopicName,
+};
+
+const VERSION: u8 = 1;
+
+/// One command. New kinds get new tags; a tag is never used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Makes a topic.
+    CreateTopic(CreateTopic),
+    /// Ends a topic and everything stored for it.
+    DeleteTopic {
+        /// Which.
+        topic: TopicName,
+    },
+    /// Makes a consumer group.
+    CreateGroup(CreateGroup),
+    /// Gives a group a position in topics, making the group if allowed.
+    Subscribe(Subscribe),
+    /// Stores messages; they follow in the batch.
+    Send(Send),
+    /// Leases messages to a consumer.
+    Grant(Grant),
+    /// Settles leased messages.
+    Ack(Ack),
+    /// Replaces one message's lease by a new one of another length.
+    Change(Change),
+    /// Moves the end of whole leases, keeping their handles.
+    Prolong(Prolong),
+    /// Makes due things happen.
+    Tick,
+}
+
+/// See [`Command::CreateTopic`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTopic {
+    /// Name, unused so far.
+    pub topic: TopicName,
+    /// The only type of message it accepts.
+    pub message_type: MessageType,
+    /// Number of queues, at least 1.
+    pub queues: u32,
+    /// 2 write, 4 read.
+    pub permission: u8,
+}
+
+/// See [`Command::CreateGroup`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateGroup {
+    /// Name, unused so far.
+    pub group: GroupName,
+    /// Deliveries after the first.
+    pub retries_max: u32,
+}
+
+/// See [`Command::Subscribe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The group.
+    pub group: GroupName,
+    /// The topics; unknown ones are passed over.
+    pub topics: Vec<TopicName>,
+    /// `autoCreateSubscriptionGroup`: the retries of a group that is made now, or `None` to refuse.
+    pub create: Option<u32>,
+}
+
+/// See [`Command::Send`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Send {
+    /// The topic, by identity: a topic made again under the same name is another one.
+    pub topic: TopicId,
+    /// Type of all the messages.
+    pub message_type: MessageType,
+    /// Hash of each message's tag, 0 for none. The batch holds as many messages for this command.
+    pub tag_hashes: Vec<u64>,
+}
+
+/// See [`Command::Grant`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// To whom.
+    pub group: GroupId,
+    /// From which topic.
+    pub topic: TopicId,
+    /// Most messages.
+    pub limit: u32,
+    /// Length of the lease.
+    pub invisible_for: Millis,
+    /// The client whose life prolongs the lease, if it asked for that.
+    pub renew_for: Option<String>,
+    /// What the plan found, in order of preference; more than `limit` messages, so that a plan that
+    /// lost a race still gets some.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Up to 64 consecutive messages of one queue. Bit n of a set stands for the n-th offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Candidate {
+    /// Messages of an ended lease that wait for their next delivery.
+    Returned {
+        /// Their queue.
+        queue: QueueId,
+        /// The ended lease.
+        lease: LeaseId,
+        /// To be leased, as bits of that lease.
+        wanted: u64,
+        /// To be settled without delivery: the filter does not want them.
+        skipped: u64,
+    },
+    /// Messages never leased to the group.
+    Fresh {
+        /// Their queue.
+        queue: QueueId,
+        /// Offset of bit 0.
+        first: QueueOffset,
+        /// How many offsets the plan looked at, at most 64.
+        length: u8,
+        /// To be leased; the others among `length` are settled without delivery.
+        wanted: u64,
+    },
+}
+
+/// See [`Command::Ack`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// Which leases and messages.
+    pub handles: Vec<ReceiptHandle>,
+}
+
+/// See [`Command::Change`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which message.
+    pub handle: ReceiptHandle,
+    /// New length of the lease from now; 0 makes the message visible at once.
+    pub invisible_for: Millis,
+}
+
+/// See [`Command::Prolong`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prolong {
+    /// The leases, by any handle of each.
+    pub leases: Vec<ReceiptHandle>,
+    /// They end this long from now.
+    pub invisible_for: Millis,
+}
+
+impl Command {
+    /// The bytes for the log.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        out.put_u8(VERSION);
+        match self {
+            Self::CreateTopic(create) => {
+                out.put_u8(1);
+                out.put_text(create.topic.as_str());
+                out.put_u8(create.message_type as u8);
+                out.put_u32(create.queues);
+                out.put_u8(create.permission);
+            }
+            Self::DeleteTopic { topic } => {
+                out.put_u8(2);
+                out.put_text(topic.as_str());
+            }
+            Self::CreateGroup(create) => {
+                out.put_u8(3);
+                out.put_text(create.group.as_str());
+                out.put_u32(create.retries_max);
+            }
+            Self::Subscribe(subscribe) => {
+                out.put_u8(4);
+                out.put_text(subscribe.group.as_str());
+                out.put_list(&subscribe.topics, |out, topic| out.put_text(topic.as_str()));
+                out.put_option(subscribe.create, |out, retries| out.put_u32(retries));
+            }
+            Self::Send(send) => {
+                out.put_u8(5);
+                out.put_u32(send.topic.0);
+                out.put_u8(send.message_type as u8);
+                out.put_list(&send.tag_hashes, |out, hash| out.put_u64(*hash));
+            }
+            Self::Grant(grant) => {
+                out.put_u8(6);
+                out.put_u32(grant.group.0);
+                out.put_u32(grant.topic.0);
+                out.put_u32(grant.limit);
+                out.put_u64(grant.invisible_for.0);
+                out.put_option(grant.renew_for.as_deref(), |out, client| out.put_text(client));
+                out.put_list(&grant.candidates, |out, candidate| candidate.encode(out));
+            }
+            Self::Ack(ack) => {
+                out.put_u8(7);
+                out.put_list(&ack.handles, put_handle);
+            }
+            Self::Change(change) => {
+                out.put_u8(8);
+                put_handle(&mut out, &change.handle);
+                out.put_u64(change.invisible_for.0);
+            }
+            Self::Prolong(prolong) => {
+                out.put_u8(9);
+                out.put_list(&prolong.leases, put_handle);
+                out.put_u64(prolong.invisible_for.0);
+            }
+            Self::Tick => out.put_u8(10),
+        }
+        out.freeze()
+    }
+
+    /// From the bytes of the log.
+    pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes, "command");
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Err(reader.unknown(version.into()));
+        }
+        Ok(match reader.u8()? {
+            1 => Self::CreateTopic(CreateTopic {
+                topic: TopicName::stored(&reader.text()?),
+                message_type: read_type(&mut reader)?,
+                queues: reader.u32()?,
+                permission: reader.u8()?,
+            }),
+            2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
+            3 => Self::CreateGroup(CreateGroup {
+                group: GroupName::stored(&reader.text()?),
+                retries_max: reader.u32()?,
+            }),
+            4 => Self::Subscribe(Subscribe {
+                group: GroupName::stored(&reader.text()?),
+                topics: reader.list(|reader| Ok(TopicName::stored(&reader.text()?)))?,
+                create: reader.option(Reader::u32)?,
+            }),
+            5 => Self::Send(Send {
+                topic: TopicId(reader.u32()?),
+                message_type: read_type(&mut reader)?,
+                tag_hashes: reader.list(Reader::u64)?,
+            }),
+            6 => Self::Grant(Grant {
+                group: GroupId(reader.u32()?),
+                topic: TopicId(reader.u32()?),
+                limit: reader.u32()?,
+                invisible_for: Millis(reader.u64()?),
+                renew_for: reader.option(Reader::text)?,
+                candidates: reader.list(Candidate::decode)?,
+            }),
+            7 => Self::Ack(Ack { handles: reader.list(read_handle)? }),
+            8 => Self::Change(Change { handle: read_handle(&mut reader)?, invisible_for: Millis(reader.u64()?) }),
+            9 => Self::Prolong(Prolong { leases: reader.list(read_handle)?, invisible_for: Millis(reader.u64()?) }),
+            10 => Self::Tick,
+            tag => return Err(reader.unknown(tag.into())),
+        })
+    }
+}
+
+impl Candidate {
+    fn encode(&self, out: &mut BytesMut) {
+        match *self {
+            Self::Returned { queue, lease, wanted, skipped } => {
+                out.put_u8(1);
+                out.put_u32(queue.0);
+                out.put_u64(lease.0);
+                out.put_u64(wanted);
+                out.put_u64(skipped);
+            }
+            Self::Fresh { queue, first, length, wanted } => {
+                out.put_u8(2);
+                out.put_u32(queue.0);
+                out.put_u64(first.0);
+                out.put_u8(length);
+                out.put_u64(wanted);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            1 => Ok(Self::Returned {
+                queue: QueueId(reader.u32()?),
+                lease: LeaseId(reader.u64()?),
+                wanted: reader.u64()?,
+                skipped: reader.u64()?,
+            }),
+            2 => Ok(Self::Fresh {
+                queue: QueueId(reader.u32()?),
+                first: QueueOffset(reader.u64()?),
+                length: reader.u8()?,
+                wanted: reader.u64()?,
+            }),
+            tag => Err(reader.unknown(tag.into())),
+        }
+    }
+}
+
+fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
+    let value = reader.u8()?;
+    MessageType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
+}
+
+fn put_handle(out: &mut BytesMut, handle: &ReceiptHandle) {
+    out.put_u32(handle.group.0);
+    out.put_u32(handle.topic.0);
+    out.put_u32(handle.queue.0);
+    out.put_u64(handle.offset.0);
+    out.put_u64(handle.lease.0);
+}
+
+fn read_handle(reader: &mut Reader) -> Result<ReceiptHandle, Malformed> {
+    Ok(ReceiptHandle {
+        group: GroupId(reader.u32()?),
+        topic: TopicId(reader.u32()?),
+        queue: QueueId(reader.u32()?),
+        offset: QueueOffset(reader.u64()?),
+        lease: LeaseId(reader.u64()?),
+    })
+}

@@ -1,0 +1,54 @@
+//! Changes of invisible time below the log. Before: `broker/invisible`.
+//!
+//! A client's change makes a new lease: the handle it replaces never acts again (contract §26). The
+//! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4).
+
+use super::command::{Change, Prolong};
+use super::keys::LeaseKey;
+use super::lease::{self, Lease};
+use super::outcome::{Outcome, Rejected};
+use super::stage::Stage;
+use super::Failure;
+use crate::model::limits::RENEW_TOTAL_MAX;
+
+pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
+    let at = lease::key_of(&change.handle);
+    let offset = change.handle.offset;
+    let now = stage.now();
+    let Some(mut old) = lease::get(stage, at)? else { return Ok(Outcome::Rejected(Rejected::LeaseEnded)) };
+    let Some(bit) = old.bit(offset).filter(|bit| old.held & bit != 0 && old.is_open(now)) else {
+        return Ok(Outcome::Rejected(Rejected::LeaseEnded));
+    };
+    old.held &= !bit;
+    lease::shrink(stage, at, &mut old);
+    let id = stage.next_lease();
+    let new = Lease {
+        first: offset,
+        held: 1,
+        acked: 0,
+        attempt: old.attempt,
+        granted_at: now,
+        until: now.plus(change.invisible_for),
+        returned: false,
+        renew_for: None,
+    };
+    lease::start(stage, LeaseKey { lease: id, ..at }, new);
+    Ok(Outcome::Changed(id))
+}
+
+/// Renews leases of clients that live, for three hours in all; shortens those of clients that left.
+pub(super) fn prolong(stage: &mut Stage<'_>, prolong: &Prolong) -> Result<Outcome, Failure> {
+    for handle in &prolong.leases {
+        let at = lease::key_of(handle);
+        let now = stage.now();
+        let Some(mut lease) = lease::get(stage, at)? else { continue };
+        if lease.held == 0 || lease.renew_for.is_none() || !lease.is_open(now) {
+            continue;
+        }
+        let until = now.plus(prolong.invisible_for).min(lease.granted_at.plus(RENEW_TOTAL_MAX));
+        if until > now && until != lease.until {
+            lease::set_until(stage, at, &mut lease, until);
+        }
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,191 @@
+//! The key layout of the replicated state. Numbers are big endian, so keys sort like their numbers;
+//! everything of a topic shares a prefix, so a deleted topic is swept by prefix.
+//!
+//! | space | key | value |
+//! |---|---|---|
+//! | Meta | `clock`, `digest`, `topic ids`, `group ids` | u64 |
+//! | Catalog | `n` topic name | topic id |
+//! | Catalog | `t` topic | [`super::catalog::TopicRecord`] |
+//! | Catalog | `m` group name | group id |
+//! | Catalog | `g` group | [`super::catalog::GroupRecord`] |
+//! | Catalog | `s` topic, group | nothing: the group has a position in the topic |
+//! | Queue | `h` topic, queue | [`super::queue::QueueHead`] |
+//! | Queue | `r` topic, queue, first offset | [`super::queue::Run`] |
+//! | Queue | `x` topic | queue of the next message |
+//! | Cursor | topic, group, queue | first offset never leased |
+//! | Lease | `l` topic, group, queue, lease | [`super::lease::Lease`] |
+//! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages to deliver again |
+//! | Due | time, kind, rest | nothing |
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::model::{GroupId, GroupName, LeaseId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+
+/// Meta: the machine's time.
+pub const CLOCK: &[u8] = b"clock";
+/// Meta: running hash over every write so far.
+pub const DIGEST: &[u8] = b"digest";
+/// Meta: last topic id given.
+pub const TOPIC_IDS: &[u8] = b"topic ids";
+/// Meta: last group id given.
+pub const GROUP_IDS: &[u8] = b"group ids";
+
+/// Due: a lease ends.
+pub const DUE_LEASE: u8 = 1;
+/// Due: the leftovers of a deleted topic are to be removed.
+pub const DUE_SWEEP: u8 = 2;
+
+/// Where a lease is: its key after the tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseKey {
+    /// Topic.
+    pub topic: TopicId,
+    /// Group.
+    pub group: GroupId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Lease.
+    pub lease: LeaseId,
+}
+
+fn key(tag: u8, numbers: &[u32]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(1 + numbers.len() * 4 + 16);
+    out.put_u8(tag);
+    for number in numbers {
+        out.put_u32(*number);
+    }
+    out
+}
+
+/// Catalog: id of the topic of that name.
+pub fn topic_name(name: &TopicName) -> Bytes {
+    [b"n", name.as_str().as_bytes()].concat().into()
+}
+
+/// Catalog: the topic.
+pub fn topic(topic: TopicId) -> Bytes {
+    key(b't', &[topic.0]).freeze()
+}
+
+/// Catalog: id of the group of that name.
+pub fn group_name(name: &GroupName) -> Bytes {
+    [b"m", name.as_str().as_bytes()].concat().into()
+}
+
+/// Catalog: the group.
+pub fn group(group: GroupId) -> Bytes {
+    key(b'g', &[group.0]).freeze()
+}
+
+/// Catalog: that the group has a position in the topic.
+pub fn subscription(topic: TopicId, group: GroupId) -> Bytes {
+    key(b's', &[topic.0, group.0]).freeze()
+}
+
+/// Catalog: all subscriptions of a topic.
+pub fn subscriptions(topic: TopicId) -> Bytes {
+    key(b's', &[topic.0]).freeze()
+}
+
+/// Queue: head of the queue.
+pub fn queue_head(topic: TopicId, queue: QueueId) -> Bytes {
+    key(b'h', &[topic.0, queue.0]).freeze()
+}
+
+/// Queue: the run that starts at `first`.
+pub fn run(topic: TopicId, queue: QueueId, first: QueueOffset) -> Bytes {
+    let mut out = key(b'r', &[topic.0, queue.0]);
+    out.put_u64(first.0);
+    out.freeze()
+}
+
+/// Queue: the queue that takes the topic's next message.
+pub fn next_queue(topic: TopicId) -> Bytes {
+    key(b'x', &[topic.0]).freeze()
+}
+
+/// Cursor: the group's position in the queue.
+pub fn cursor(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
+    key(b'c', &[topic.0, group.0, queue.0]).freeze()
+}
+
+/// Lease: the lease.
+pub fn lease(at: LeaseKey) -> Bytes {
+    lease_key(b'l', at)
+}
+
+/// Lease: that the lease has messages to deliver again.
+pub fn returned(at: LeaseKey) -> Bytes {
+    lease_key(b'b', at)
+}
+
+fn lease_key(tag: u8, at: LeaseKey) -> Bytes {
+    let mut out = key(tag, &[at.topic.0, at.group.0, at.queue.0]);
+    out.put_u64(at.lease.0);
+    out.freeze()
+}
+
+/// Lease: all leases of a group in a queue.
+pub fn leases(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
+    key(b'l', &[topic.0, group.0, queue.0]).freeze()
+}
+
+/// Lease: all returned leases of a group in a topic.
+pub fn all_returned(topic: TopicId, group: GroupId) -> Bytes {
+    key(b'b', &[topic.0, group.0]).freeze()
+}
+
+/// Every prefix under which something of a topic lies, except its catalog entry.
+pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 7] {
+    use crate::store::kv::Space;
+    [
+        (Space::Catalog, key(b's', &[topic.0]).freeze()),
+        (Space::Queue, key(b'h', &[topic.0]).freeze()),
+        (Space::Queue, key(b'r', &[topic.0]).freeze()),
+        (Space::Queue, key(b'x', &[topic.0]).freeze()),
+        (Space::Cursor, key(b'c', &[topic.0]).freeze()),
+        (Space::Lease, key(b'l', &[topic.0]).freeze()),
+        (Space::Lease, key(b'b', &[topic.0]).freeze()),
+    ]
+}
+
+/// Due: the lease ends at `until`.
+pub fn due_lease(until: Timestamp, at: LeaseKey) -> Bytes {
+    let mut out = due(until, DUE_LEASE);
+    for number in [at.topic.0, at.group.0, at.queue.0] {
+        out.put_u32(number);
+    }
+    out.put_u64(at.lease.0);
+    out.freeze()
+}
+
+/// Due: the topic's leftovers are to be swept.
+pub fn due_sweep(at: Timestamp, topic: TopicId) -> Bytes {
+    let mut out = due(at, DUE_SWEEP);
+    out.put_u32(topic.0);
+    out.freeze()
+}
+
+fn due(at: Timestamp, kind: u8) -> BytesMut {
+    let mut out = BytesMut::with_capacity(8 + 1 + 20);
+    out.put_u64(at.0);
+    out.put_u8(kind);
+    out
+}
+
+/// Due: everything that is due at `now` or before lies below this key.
+pub fn due_end(now: Timestamp) -> Bytes {
+    Bytes::copy_from_slice(&now.0.saturating_add(1).to_be_bytes())
+}
+
+/// The first key behind all keys with this prefix.
+pub fn after_prefix(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end.into();
+        }
+    }
+    unreachable!("every prefix starts with a tag below 255")
+}

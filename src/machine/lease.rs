@@ -1,0 +1,161 @@
+//! Leases: messages handed out to a consumer until a time (P8).
+//!
+//! One record covers up to 64 consecutive offsets with two bit sets. A message is *held* while its
+//! delivery is open, *acked* once settled through this lease, and neither once it moved to another
+//! lease. When the time is over the record stays as long as it holds messages: they are *returned*,
+//! wait for their next delivery, and leave the record when that is granted.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::catalog::versioned;
+use super::keys::{self, LeaseKey};
+use super::stage::Stage;
+use super::Failure;
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::{Millis, QueueOffset, ReceiptHandle, Timestamp};
+use crate::store::kv::Space;
+
+const VERSION: u8 = 1;
+/// Offsets one lease can cover.
+pub const SPAN: u64 = 64;
+/// A lease with nothing left to settle is remembered this long at most, so that a repeated ack still
+/// hears OK.
+const SETTLED_KEPT_FOR: Millis = Millis::from_secs(60);
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Offset of bit 0.
+    pub first: QueueOffset,
+    /// Open deliveries.
+    pub held: u64,
+    /// Settled through this lease.
+    pub acked: u64,
+    /// Deliveries so far including this one.
+    pub attempt: u32,
+    /// When it was granted.
+    pub granted_at: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+    /// Its time is over and what it holds waits for the next delivery.
+    pub returned: bool,
+    /// The client whose life prolongs it.
+    pub renew_for: Option<String>,
+}
+
+impl Lease {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        out.put_u8(VERSION);
+        out.put_u64(self.first.0);
+        out.put_u64(self.held);
+        out.put_u64(self.acked);
+        out.put_u32(self.attempt);
+        out.put_u64(self.granted_at.0);
+        out.put_u64(self.until.0);
+        out.put_u8(self.returned.into());
+        out.put_option(self.renew_for.as_deref(), |out, client| out.put_text(client));
+        out.freeze()
+    }
+
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut reader = versioned(bytes, "lease")?;
+        Ok(Self {
+            first: QueueOffset(reader.u64()?),
+            held: reader.u64()?,
+            acked: reader.u64()?,
+            attempt: reader.u32()?,
+            granted_at: Timestamp(reader.u64()?),
+            until: Timestamp(reader.u64()?),
+            returned: reader.bool()?,
+            renew_for: reader.option(Reader::text)?,
+        })
+    }
+
+    /// The bit of an offset, if the lease covers it.
+    pub fn bit(&self, offset: QueueOffset) -> Option<u64> {
+        let distance = offset.0.checked_sub(self.first.0)?;
+        (distance < SPAN).then(|| 1 << distance)
+    }
+
+    /// Whether deliveries through this lease can still be settled at `now`.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        !self.returned && self.until > now
+    }
+
+    /// The offsets of the given bits, ascending.
+    pub fn offsets(&self, bits: u64) -> impl Iterator<Item = QueueOffset> + use<> {
+        let first = self.first.0;
+        (0..SPAN).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| QueueOffset(first + bit))
+    }
+}
+
+/// The key of the lease behind a handle.
+pub fn key_of(handle: &ReceiptHandle) -> LeaseKey {
+    LeaseKey { topic: handle.topic, group: handle.group, queue: handle.queue, lease: handle.lease }
+}
+
+pub(super) fn get(stage: &Stage<'_>, at: LeaseKey) -> Result<Option<Lease>, Failure> {
+    Ok(stage.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
+}
+
+/// Stores a new lease and the time it ends; one that ends at once is returned at once.
+pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) {
+    if lease.until <= stage.now() {
+        return give_back(stage, at, &mut lease);
+    }
+    stage.put(Space::Lease, keys::lease(at), lease.encode());
+    stage.put_due(lease.until, keys::due_lease(lease.until, at));
+}
+
+/// Stores what a settlement or a move left of an open lease.
+pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) {
+    if lease.held == 0 {
+        let keep_until = stage.now().plus(SETTLED_KEPT_FOR);
+        if lease.acked == 0 {
+            stage.delete(Space::Due, keys::due_lease(lease.until, at));
+            return stage.delete(Space::Lease, keys::lease(at));
+        }
+        if lease.until > keep_until {
+            return set_until(stage, at, lease, keep_until);
+        }
+    }
+    stage.put(Space::Lease, keys::lease(at), lease.encode());
+}
+
+/// Moves the end of an open lease.
+pub(super) fn set_until(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, until: Timestamp) {
+    stage.delete(Space::Due, keys::due_lease(lease.until, at));
+    lease.until = until;
+    stage.put_due(until, keys::due_lease(until, at));
+    stage.put(Space::Lease, keys::lease(at), lease.encode());
+}
+
+/// Ends a lease whose time is over: what it still holds is to be delivered again.
+pub(super) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
+    let Some(mut lease) = get(stage, at)? else { return Ok(()) };
+    if lease.held == 0 {
+        stage.delete(Space::Lease, keys::lease(at));
+    } else {
+        give_back(stage, at, &mut lease);
+    }
+    Ok(())
+}
+
+fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) {
+    lease.returned = true;
+    stage.put(Space::Lease, keys::lease(at), lease.encode());
+    stage.put(Space::Lease, keys::returned(at), Bytes::new());
+    stage.effects().returned.insert((at.topic, at.group));
+}
+
+/// Takes messages out of a returned lease.
+pub(super) fn take_returned(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, bits: u64) {
+    lease.held &= !bits;
+    if lease.held == 0 {
+        stage.delete(Space::Lease, keys::lease(at));
+        stage.delete(Space::Lease, keys::returned(at));
+    } else {
+        stage.put(Space::Lease, keys::lease(at), lease.encode());
+    }
+}

@@ -1,0 +1,179 @@
+//! What a command came to: an answer all nodes agree on, also when it is a refusal.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::{GroupId, LeaseId, MessageType, QueueId, QueueOffset, TopicId};
+
+const VERSION: u8 = 1;
+
+/// A refusal every node agrees on. It is an answer, not a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// No such topic, or it was made anew since the request was planned.
+    #[error("the topic does not exist")]
+    TopicNotFound,
+    /// The name is taken.
+    #[error("the topic exists")]
+    TopicExists,
+    /// No such group and it may not be made by itself.
+    #[error("the consumer group does not exist")]
+    GroupNotFound,
+    /// The name is taken.
+    #[error("the consumer group exists")]
+    GroupExists,
+    /// The topic takes another type of message.
+    #[error("the topic accepts {} messages", .0.name())]
+    TypeMismatch(MessageType),
+    /// The topic may not be written or read.
+    #[error("the topic's permission forbids it")]
+    Forbidden,
+    /// The lease behind the handle has ended.
+    #[error("the lease behind this receipt handle has ended")]
+    LeaseEnded,
+}
+
+/// The answer to one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Refused; nothing changed.
+    Rejected(Rejected),
+    /// Done, nothing to say.
+    Done,
+    /// The topic is there.
+    TopicCreated(TopicId),
+    /// The group is there.
+    GroupCreated(GroupId),
+    /// Where each message was stored, in order.
+    Sent(Vec<(QueueId, QueueOffset)>),
+    /// The leases made, in order of the candidates they came from.
+    Granted(Vec<Granted>),
+    /// Per handle: settled (now or before), or its lease had ended.
+    Acked(Vec<bool>),
+    /// The new lease.
+    Changed(LeaseId),
+    /// Whether more was due than one tick does.
+    Ticked {
+        /// Another tick should follow.
+        more: bool,
+    },
+}
+
+/// A lease made by a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// Position in the command's list of candidates.
+    pub candidate: u32,
+    /// The new lease.
+    pub lease: LeaseId,
+    /// Which of the candidate's messages, by the candidate's bits.
+    pub messages: u64,
+    /// Deliveries so far including this one.
+    pub attempt: u32,
+}
+
+impl Rejected {
+    fn code(self) -> (u8, u8) {
+        match self {
+            Self::TopicNotFound => (1, 0),
+            Self::TopicExists => (2, 0),
+            Self::GroupNotFound => (3, 0),
+            Self::GroupExists => (4, 0),
+            Self::TypeMismatch(accepts) => (5, accepts as u8),
+            Self::Forbidden => (6, 0),
+            Self::LeaseEnded => (7, 0),
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        let code = reader.u8()?;
+        let detail = reader.u8()?;
+        Ok(match code {
+            1 => Self::TopicNotFound,
+            2 => Self::TopicExists,
+            3 => Self::GroupNotFound,
+            4 => Self::GroupExists,
+            5 => Self::TypeMismatch(MessageType::from_u8(detail).ok_or_else(|| reader.unknown(detail.into()))?),
+            6 => Self::Forbidden,
+            7 => Self::LeaseEnded,
+            value => return Err(reader.unknown(value.into())),
+        })
+    }
+}
+
+impl Outcome {
+    /// For the way back to the follower that asked.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(32);
+        out.put_u8(VERSION);
+        match self {
+            Self::Rejected(rejected) => {
+                let (code, detail) = rejected.code();
+                out.put_slice(&[1, code, detail]);
+            }
+            Self::Done => out.put_u8(2),
+            Self::TopicCreated(topic) => {
+                out.put_u8(3);
+                out.put_u32(topic.0);
+            }
+            Self::GroupCreated(group) => {
+                out.put_u8(4);
+                out.put_u32(group.0);
+            }
+            Self::Sent(places) => {
+                out.put_u8(5);
+                out.put_list(places, |out, (queue, offset)| {
+                    out.put_u32(queue.0);
+                    out.put_u64(offset.0);
+                });
+            }
+            Self::Granted(leases) => {
+                out.put_u8(6);
+                out.put_list(leases, |out, granted| {
+                    out.put_u32(granted.candidate);
+                    out.put_u64(granted.lease.0);
+                    out.put_u64(granted.messages);
+                    out.put_u32(granted.attempt);
+                });
+            }
+            Self::Acked(settled) => {
+                out.put_u8(7);
+                out.put_list(settled, |out, settled| out.put_u8((*settled).into()));
+            }
+            Self::Changed(lease) => {
+                out.put_u8(8);
+                out.put_u64(lease.0);
+            }
+            Self::Ticked { more } => out.put_slice(&[9, (*more).into()]),
+        }
+        out.freeze()
+    }
+
+    /// From [`Self::encode`].
+    pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes, "outcome");
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Err(reader.unknown(version.into()));
+        }
+        Ok(match reader.u8()? {
+            1 => Self::Rejected(Rejected::decode(&mut reader)?),
+            2 => Self::Done,
+            3 => Self::TopicCreated(TopicId(reader.u32()?)),
+            4 => Self::GroupCreated(GroupId(reader.u32()?)),
+            5 => Self::Sent(reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?),
+            6 => Self::Granted(reader.list(|reader| {
+                Ok(Granted {
+                    candidate: reader.u32()?,
+                    lease: LeaseId(reader.u64()?),
+                    messages: reader.u64()?,
+                    attempt: reader.u32()?,
+                })
+            })?),
+            7 => Self::Acked(reader.list(Reader::bool)?),
+            8 => Self::Changed(LeaseId(reader.u64()?)),
+            9 => Self::Ticked { more: reader.bool()? },
+            tag => return Err(reader.unknown(tag.into())),
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! Read-only views of the applied state for those above the log: plans, tables, what falls due.
+//!
+//! A view is not a snapshot: entries may be applied between two reads. Plans are checked again when
+//! they are granted, and tables for people may be one entry apart.
+
+use bytes::Bytes;
+
+use super::catalog::{self, GroupRecord, TopicRecord};
+use super::keys::{self, LeaseKey};
+use super::lease::Lease;
+use super::queue::{QueueHead, Run};
+use super::tick::Due;
+use super::Failure;
+use crate::model::codec::Reader;
+use crate::model::{
+    GroupId, GroupName, LeaseId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+};
+use crate::store::kv::{Kv, Space};
+
+/// Rows fetched at a time where everything has to be read.
+const PAGE: usize = 1024;
+
+/// The applied state, read-only.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    kv: &'a dyn Kv,
+}
+
+impl<'a> View<'a> {
+    /// Over the store that `raft/apply` writes.
+    pub fn new(kv: &'a dyn Kv) -> Self {
+        Self { kv }
+    }
+
+    /// The machine's time.
+    pub fn clock(&self) -> Result<Timestamp, Failure> {
+        self.number(Space::Meta, keys::CLOCK).map(Timestamp)
+    }
+
+    /// The running digest over all writes (P15).
+    pub fn digest(&self) -> Result<u64, Failure> {
+        self.number(Space::Meta, keys::DIGEST)
+    }
+
+    /// The topic of that name.
+    pub fn topic(&self, name: &TopicName) -> Result<Option<(TopicId, TopicRecord)>, Failure> {
+        let Some(id) = self.kv.get(Space::Catalog, &keys::topic_name(name))? else { return Ok(None) };
+        let topic = TopicId(catalog::id(&id));
+        Ok(self.topic_record(topic)?.map(|record| (topic, record)))
+    }
+
+    /// The topic of that identity.
+    pub fn topic_record(&self, topic: TopicId) -> Result<Option<TopicRecord>, Failure> {
+        Ok(self.kv.get(Space::Catalog, &keys::topic(topic))?.map(TopicRecord::decode).transpose()?)
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Result<Option<(GroupId, GroupRecord)>, Failure> {
+        let Some(id) = self.kv.get(Space::Catalog, &keys::group_name(name))? else { return Ok(None) };
+        let group = GroupId(catalog::id(&id));
+        let record = self.kv.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?;
+        Ok(record.map(|record| (group, record)))
+    }
+
+    /// All topics, by identity.
+    pub fn topics(&self) -> Result<Vec<(TopicId, TopicRecord)>, Failure> {
+        let mut topics = Vec::new();
+        self.each(Space::Catalog, b"t", |key, value| {
+            topics.push((TopicId(number_at(&key, 1)), TopicRecord::decode(value)?));
+            Ok(())
+        })?;
+        Ok(topics)
+    }
+
+    /// All groups, by identity.
+    pub fn groups(&self) -> Result<Vec<(GroupId, GroupRecord)>, Failure> {
+        let mut groups = Vec::new();
+        self.each(Space::Catalog, b"g", |key, value| {
+            groups.push((GroupId(number_at(&key, 1)), GroupRecord::decode(value)?));
+            Ok(())
+        })?;
+        Ok(groups)
+    }
+
+    /// The groups with a position in the topic.
+    pub fn subscribers(&self, topic: TopicId) -> Result<Vec<GroupId>, Failure> {
+        let mut groups = Vec::new();
+        self.each(Space::Catalog, &keys::subscriptions(topic), |key, _| {
+            groups.push(GroupId(number_at(&key, 5)));
+            Ok(())
+        })?;
+        Ok(groups)
+    }
+
+    /// Whether the group has a position in the topic.
+    pub fn is_subscribed(&self, topic: TopicId, group: GroupId) -> Result<bool, Failure> {
+        Ok(self.kv.get(Space::Catalog, &keys::subscription(topic, group))?.is_some())
+    }
+
+    /// Both ends of a queue.
+    pub fn queue_head(&self, topic: TopicId, queue: QueueId) -> Result<QueueHead, Failure> {
+        let value = self.kv.get(Space::Queue, &keys::queue_head(topic, queue))?;
+        Ok(value.map(QueueHead::decode).transpose()?.unwrap_or_default())
+    }
+
+    /// First offset of the queue that was never leased to the group.
+    pub fn cursor(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<QueueOffset, Failure> {
+        self.number(Space::Cursor, &keys::cursor(topic, group, queue)).map(QueueOffset)
+    }
+
+    /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets.
+    pub fn runs(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        from: QueueOffset,
+        to: QueueOffset,
+    ) -> Result<Vec<(QueueOffset, Run)>, Failure> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let start = keys::run(topic, queue, QueueOffset(0));
+        let behind_first = keys::run(topic, queue, QueueOffset(from.0 + 1));
+        let Some((first_key, first_run)) = self.kv.last(Space::Queue, &start, &behind_first)? else {
+            return Ok(Vec::new());
+        };
+        let mut runs = vec![(run_offset(&first_key), Run::decode(first_run)?)];
+        let end = keys::run(topic, queue, to);
+        // Every run holds at least one message, so this limit cannot cut the range short.
+        let limit = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX);
+        for (key, value) in self.kv.scan(Space::Queue, &behind_first, &end, limit)? {
+            runs.push((run_offset(&key), Run::decode(value)?));
+        }
+        Ok(runs)
+    }
+
+    /// The first `limit` leases with messages to deliver again to the group.
+    pub fn returned(&self, topic: TopicId, group: GroupId, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let prefix = keys::all_returned(topic, group);
+        let mut leases = Vec::new();
+        for (key, _) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
+            let mut reader = Reader::new(key.slice(9..), "returned key");
+            let at = LeaseKey { topic, group, queue: QueueId(reader.u32()?), lease: LeaseId(reader.u64()?) };
+            if let Some(lease) = self.lease(at)? {
+                leases.push((at, lease));
+            }
+        }
+        Ok(leases)
+    }
+
+    /// A lease.
+    pub fn lease(&self, at: LeaseKey) -> Result<Option<Lease>, Failure> {
+        Ok(self.kv.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
+    }
+
+    /// All leases of a group in a queue.
+    pub fn leases(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Vec<Lease>, Failure> {
+        let mut leases = Vec::new();
+        self.each(Space::Lease, &keys::leases(topic, group, queue), |_, value| {
+            leases.push(Lease::decode(value)?);
+            Ok(())
+        })?;
+        Ok(leases)
+    }
+
+    /// When the next thing falls due.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
+        let first = self.kv.scan(Space::Due, &[], &[u8::MAX], 1)?;
+        first.first().map(|(key, _)| Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))).transpose()
+    }
+
+    /// The first `limit` leases that end before `until`, soonest first.
+    pub fn leases_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let mut leases = Vec::new();
+        for (key, _) in self.kv.scan(Space::Due, &[], &keys::due_end(until), limit)? {
+            if let Due::Lease(at) = Due::decode(key)?
+                && let Some(lease) = self.lease(at)?
+            {
+                leases.push((at, lease));
+            }
+        }
+        Ok(leases)
+    }
+
+    fn number(&self, space: Space, key: &[u8]) -> Result<u64, Failure> {
+        match self.kv.get(space, key)? {
+            Some(value) => Ok(Reader::new(value, "number").u64()?),
+            None => Ok(0),
+        }
+    }
+
+    fn each(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        mut row: impl FnMut(Bytes, Bytes) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let end = keys::after_prefix(prefix);
+        let mut from = Bytes::copy_from_slice(prefix);
+        loop {
+            let page = self.kv.scan(space, &from, &end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            if let Some((key, _)) = page.last() {
+                from = [key.as_ref(), &[0]].concat().into();
+            }
+            for (key, value) in page {
+                row(key, value)?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn number_at(key: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(key[at..at + 4].try_into().expect("four bytes were cut"))
+}
+
+fn run_offset(key: &[u8]) -> QueueOffset {
+    let at = key.len() - 8;
+    QueueOffset(u64::from_be_bytes(key[at..].try_into().expect("eight bytes were cut")))
+}
