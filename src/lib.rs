@@ -4,3 +4,4 @@
 //! applies them, the same on every node. `ARCHITECTURE.md` has the layers and the walks.
 
 pub mod model;
+pub mod proto;

@@ -1,0 +1,6 @@
+//! Integration tests: one binary, one module for each subject.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests touch the outside world themselves")]
+
+mod proto;
+mod tidy;
