@@ -212,7 +212,7 @@ fn layer_faults(path: &str, tokens: &[Token]) -> Vec<String> {
         }
         let whole = import.join("::");
         let is_allowed = |prefix: &&str| whole == **prefix || whole.starts_with(&format!("{prefix}::"));
-        if !allowed.iter().any(is_allowed) && !(speaks_to_peers && target == "proto") {
+        if !(allowed.iter().any(is_allowed) || speaks_to_peers && target == "proto") {
             faults.push(format!("{path}: {folder} may not import crate::{whole}"));
         }
     }
