@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Brings this machine to where `cargo build` works: system packages, Rust, the RocksDB archive.
+# Safe to repeat: what is there is left alone. `--check` installs nothing and fails if something is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+check_only=false
+case "${1:-}" in
+    "") ;;
+    --check) check_only=true ;;
+    -h | --help) sed -n '2,3s/^# //p' scripts/setup.sh; exit 0 ;;
+    *) echo "usage: scripts/setup.sh [--check]" >&2; exit 64 ;;
+esac
+
+missing=0
+ok() { printf 'setup: %-14s ok      %s\n' "$1" "$2"; }
+lacking() { printf 'setup: %-14s missing %s\n' "$1" "$2"; missing=1; }
+step() { printf 'setup: %-14s %s\n' "$1" "$2"; }
+fail() { printf 'setup: error: %s\n' "$1" >&2; exit 1; }
+
+# --- System packages -------------------------------------------------------------------------------
+
+has_libclang() {
+    # bindgen loads it while RocksDB's bindings are made; without it that build fails after minutes.
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return 0
+    compgen -G '/usr/lib*/libclang*.so*' >/dev/null && return 0
+    compgen -G '/usr/lib/*/libclang*.so*' >/dev/null
+}
+
+# Prints the package names whose use fails on this machine.
+missing_packages() {
+    { command -v c++ && command -v cc && command -v make; } >/dev/null 2>&1 || echo build-essential
+    has_libclang || echo libclang-dev
+    command -v pkg-config >/dev/null 2>&1 || echo pkg-config
+    command -v curl >/dev/null 2>&1 || echo curl
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/cert.pem ] || echo ca-certificates
+    python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
+    command -v git >/dev/null 2>&1 || echo git
+}
+
+install_packages() {
+    command -v apt-get >/dev/null 2>&1 || fail "install the equivalent of these Debian packages, then run again: $*"
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null 2>&1 || fail "not root and no sudo; run as root: apt-get install $*"
+        # Without a terminal a password prompt would wait for ever.
+        if [ -t 0 ]; then as_root=(sudo); else as_root=(sudo -n); fi
+    fi
+    step packages "installing $* with apt-get"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null
+}
+
+mapfile -t packages < <(missing_packages)
+if [ "${#packages[@]}" -eq 0 ]; then
+    ok packages "compiler, libclang, pkg-config, curl, certificates, python3 venv, git"
+elif $check_only; then
+    lacking packages "${packages[*]}"
+else
+    install_packages "${packages[@]}"
+    mapfile -t packages < <(missing_packages)
+    [ "${#packages[@]}" -eq 0 ] || fail "still missing after apt-get: ${packages[*]}"
+    ok packages "installed"
+fi
+
+# --- Rust ------------------------------------------------------------------------------------------
+
+export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+wanted="$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)"
+
+# True when the cargo and rustc found here are the wanted version or newer.
+has_rust() {
+    local tool version
+    for tool in cargo rustc; do
+        version="$("$tool" --version 2>/dev/null | cut -d' ' -f2)" || return 1
+        [ -n "$version" ] || return 1
+        [ "$(printf '%s\n%s\n' "$wanted" "$version" | sort -V | head -n1)" = "$wanted" ] || return 1
+    done
+}
+
+has_components() { cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; }
+
+if has_rust; then
+    ok rust "$(rustc --version)"
+elif $check_only; then
+    lacking rust "$wanted or newer"
+else
+    if command -v rustup >/dev/null 2>&1; then
+        step rust "installing toolchain $wanted with rustup"
+        rustup toolchain install "$wanted" --profile minimal --component rustfmt --component clippy --no-self-update
+    else
+        step rust "installing rustup and toolchain $wanted into ${CARGO_HOME:-$HOME/.cargo}"
+        installer="$(mktemp)"
+        trap 'rm -f "$installer"' EXIT
+        curl --proto '=https' --tlsv1.2 -fsSL --retry 3 --max-time 120 https://sh.rustup.rs -o "$installer" ||
+            fail "cannot download rustup; install Rust $wanted or newer by other means and run again"
+        sh "$installer" -y --profile minimal --default-toolchain "$wanted" --component rustfmt,clippy --no-modify-path </dev/null
+    fi
+    has_rust || fail "Rust $wanted is still not usable"
+    ok rust "$(rustc --version)"
+fi
+if has_rust && ! has_components; then
+    # Only .ci/run needs them, so their absence does not stop a user.
+    step rust "note: rustfmt or clippy is missing; .ci/run needs them"
+fi
+
+# --- RocksDB ---------------------------------------------------------------------------------------
+
+# Compiled once per machine, not once per clone or profile; env.sh points cargo at the archive.
+source scripts/env.sh
+# The compiler's version is part of the name, so without packages there is no name to look for.
+folder="$(raftmq_rocksdb_dir)"
+archive="$folder/librocksdb.a"
+
+build_rocksdb() {
+    local out
+    step rocksdb "compiling it once for this machine; the first build takes about 20 minutes on 2 cores"
+    out="$(
+        unset ROCKSDB_LIB_DIR ROCKSDB_STATIC
+        CARGO_TARGET_DIR="$_raftmq_cache/rocksdb-build" cargo build --release --locked -p librocksdb-sys \
+            --message-format=json-render-diagnostics |
+            sed -n '/"reason":"build-script-executed"/{/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p;}'
+    )"
+    [ -s "$out/librocksdb.a" ] || fail "RocksDB was built but its archive is not in '$out'"
+    mkdir -p "$folder"
+    # Renamed at the end: a run that dies here must not leave half an archive under the final name.
+    cp "$out/librocksdb.a" "$archive.$$"
+    mv "$archive.$$" "$archive"
+}
+
+if [ -s "$archive" ]; then
+    ok rocksdb "$archive"
+elif $check_only; then
+    lacking rocksdb "$archive"
+else
+    mkdir -p "$_raftmq_cache"
+    (
+        if command -v flock >/dev/null 2>&1; then
+            flock -n 9 || { step rocksdb "waiting for another setup that compiles it"; flock 9; }
+        fi
+        if [ ! -s "$archive" ]; then build_rocksdb; fi
+    ) 9>"$_raftmq_cache/rocksdb.lock"
+    ok rocksdb "$archive"
+fi
+
+exit "$missing"
