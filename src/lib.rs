@@ -3,5 +3,12 @@
 //! Requests become *commands* above the log; the *log* orders them; the *machine* below the log
 //! applies them, the same on every node. `ARCHITECTURE.md` has the layers and the walks.
 
+pub mod broker;
+pub mod config;
+pub mod env;
+pub mod logging;
+pub mod machine;
 pub mod model;
 pub mod proto;
+pub mod raft;
+pub mod store;

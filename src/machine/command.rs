@@ -95,6 +95,8 @@ pub struct Grant {
     pub invisible_for: Millis,
     /// The client whose life prolongs the lease, if it asked for that.
     pub renew_for: Option<String>,
+    /// Names this grant, so that its leases can be found when the answer was lost with a leader.
+    pub token: u64,
     /// What the plan found, in order of preference; more than `limit` messages, so that a plan that
     /// lost a race still gets some.
     pub candidates: Vec<Candidate>,
@@ -193,6 +195,7 @@ impl Command {
                 out.put_u32(grant.limit);
                 out.put_u64(grant.invisible_for.0);
                 out.put_option(grant.renew_for.as_deref(), |out, client| out.put_text(client));
+                out.put_u64(grant.token);
                 out.put_list(&grant.candidates, |out, candidate| candidate.encode(out));
             }
             Self::Ack(ack) => {
@@ -229,10 +232,9 @@ impl Command {
                 permission: reader.u8()?,
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
-            3 => Self::CreateGroup(CreateGroup {
-                group: GroupName::stored(&reader.text()?),
-                retries_max: reader.u32()?,
-            }),
+            3 => {
+                Self::CreateGroup(CreateGroup { group: GroupName::stored(&reader.text()?), retries_max: reader.u32()? })
+            }
             4 => Self::Subscribe(Subscribe {
                 group: GroupName::stored(&reader.text()?),
                 topics: reader.list(|reader| Ok(TopicName::stored(&reader.text()?)))?,
@@ -249,6 +251,7 @@ impl Command {
                 limit: reader.u32()?,
                 invisible_for: Millis(reader.u64()?),
                 renew_for: reader.option(Reader::text)?,
+                token: reader.u64()?,
                 candidates: reader.list(Candidate::decode)?,
             }),
             7 => Self::Ack(Ack { handles: reader.list(read_handle)? }),

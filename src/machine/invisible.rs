@@ -3,12 +3,12 @@
 //! A client's change makes a new lease: the handle it replaces never acts again (contract §26). The
 //! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4).
 
+use super::Failure;
 use super::command::{Change, Prolong};
 use super::keys::LeaseKey;
 use super::lease::{self, Lease};
 use super::outcome::{Outcome, Rejected};
 use super::stage::Stage;
-use super::Failure;
 use crate::model::limits::RENEW_TOTAL_MAX;
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
@@ -31,6 +31,7 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         until: now.plus(change.invisible_for),
         returned: false,
         renew_for: None,
+        token: 0,
     };
     lease::start(stage, LeaseKey { lease: id, ..at }, new);
     Ok(Outcome::Changed(id))

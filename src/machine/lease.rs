@@ -7,10 +7,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::Failure;
 use super::catalog::versioned;
 use super::keys::{self, LeaseKey};
 use super::stage::Stage;
-use super::Failure;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{Millis, QueueOffset, ReceiptHandle, Timestamp};
 use crate::store::kv::Space;
@@ -41,6 +41,8 @@ pub struct Lease {
     pub returned: bool,
     /// The client whose life prolongs it.
     pub renew_for: Option<String>,
+    /// The grant that made it; 0 for a change.
+    pub token: u64,
 }
 
 impl Lease {
@@ -55,6 +57,7 @@ impl Lease {
         out.put_u64(self.until.0);
         out.put_u8(self.returned.into());
         out.put_option(self.renew_for.as_deref(), |out, client| out.put_text(client));
+        out.put_u64(self.token);
         out.freeze()
     }
 
@@ -69,6 +72,7 @@ impl Lease {
             until: Timestamp(reader.u64()?),
             returned: reader.bool()?,
             renew_for: reader.option(Reader::text)?,
+            token: reader.u64()?,
         })
     }
 

@@ -133,6 +133,7 @@ fn make(
         until: now.plus(grant.invisible_for),
         returned: false,
         renew_for: grant.renew_for.clone(),
+        token: grant.token,
     };
     lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease);
     id

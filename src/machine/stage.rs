@@ -43,14 +43,7 @@ impl<'a> Stage<'a> {
     /// An empty stage over the stored state.
     pub fn new(kv: &'a dyn Kv) -> kv::Result<Self> {
         let clock = Timestamp(number(kv.get(Space::Meta, keys::CLOCK)?));
-        Ok(Self {
-            kv,
-            writes: Default::default(),
-            clock,
-            at: LogIndex(0),
-            leases_made: 0,
-            effects: Effects::default(),
-        })
+        Ok(Self { kv, writes: Default::default(), clock, at: LogIndex(0), leases_made: 0, effects: Effects::default() })
     }
 
     /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind.
@@ -99,8 +92,7 @@ impl<'a> Stage<'a> {
         let written = || all.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
         // Each written key can hide at most one stored pair.
         let stored = self.kv.scan(space, from, to, limit.saturating_add(written().count()))?;
-        let mut merged: BTreeMap<Bytes, Bytes> =
-            stored.into_iter().filter(|(key, _)| !all.contains_key(key)).collect();
+        let mut merged: BTreeMap<Bytes, Bytes> = stored.into_iter().filter(|(key, _)| !all.contains_key(key)).collect();
         for (key, value) in written() {
             if let Some(value) = value {
                 merged.insert(key.clone(), value.clone());
@@ -161,7 +153,10 @@ impl<'a> Stage<'a> {
 }
 
 fn spaced(writes: &[BTreeMap<Bytes, Option<Bytes>>]) -> impl Iterator<Item = (Space, &Bytes, &Option<Bytes>)> {
-    Space::ALL.into_iter().zip(writes).flat_map(|(space, writes)| writes.iter().map(move |(key, value)| (space, key, value)))
+    Space::ALL
+        .into_iter()
+        .zip(writes)
+        .flat_map(|(space, writes)| writes.iter().map(move |(key, value)| (space, key, value)))
 }
 
 fn number(value: Option<Bytes>) -> u64 {

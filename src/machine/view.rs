@@ -5,16 +5,14 @@
 
 use bytes::Bytes;
 
+use super::Failure;
 use super::catalog::{self, GroupRecord, TopicRecord};
 use super::keys::{self, LeaseKey};
 use super::lease::Lease;
 use super::queue::{QueueHead, Run};
 use super::tick::Due;
-use super::Failure;
 use crate::model::codec::Reader;
-use crate::model::{
-    GroupId, GroupName, LeaseId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
-};
+use crate::model::{GroupId, GroupName, LeaseId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::store::kv::{Kv, Space};
 
 /// Rows fetched at a time where everything has to be read.
@@ -154,10 +152,11 @@ impl<'a> View<'a> {
     }
 
     /// All leases of a group in a queue.
-    pub fn leases(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Vec<Lease>, Failure> {
+    pub fn leases(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         let mut leases = Vec::new();
-        self.each(Space::Lease, &keys::leases(topic, group, queue), |_, value| {
-            leases.push(Lease::decode(value)?);
+        self.each(Space::Lease, &keys::leases(topic, group, queue), |key, value| {
+            let lease = LeaseId(Reader::new(key.slice(13..), "lease key").u64()?);
+            leases.push((LeaseKey { topic, group, queue, lease }, Lease::decode(value)?));
             Ok(())
         })?;
         Ok(leases)

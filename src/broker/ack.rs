@@ -1,0 +1,46 @@
+//! Acks above the log. Before: `edge/messaging/ack`; after: `machine/ack`.
+//!
+//! Hot path. An ack is safe to repeat, so one whose fate is unknown is simply proposed again.
+
+use super::{Broker, Deadline, Error};
+use crate::machine::command::Ack;
+use crate::machine::{Command, Outcome};
+use crate::model::{GroupName, ReceiptHandle, TopicName};
+
+/// What became of one ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acked {
+    /// The message is settled for the group, now or before.
+    Done,
+    /// The lease had ended; the message will come again.
+    LeaseEnded,
+}
+
+impl Broker {
+    /// Settles deliveries; `None` stands for a handle that could not be read.
+    pub async fn ack(
+        &self,
+        group: GroupName,
+        topic: TopicName,
+        handles: Vec<Option<ReceiptHandle>>,
+        deadline: Deadline,
+    ) -> Result<Vec<Acked>, Error> {
+        let (topic_id, _) = self.existing_topic(&topic).await?;
+        let group_id = self.existing_group(&group).await?.id;
+        let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
+        let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
+        let mut settled = Vec::new();
+        if !known.is_empty() {
+            let command = Command::Ack(Ack { handles: known });
+            let (_, outcome) = self.propose_repeatable(&command, self.patience(deadline)).await?;
+            let Outcome::Acked(answers) = outcome else { return Err(Error::unexpected(&outcome)) };
+            settled = answers;
+        }
+        let mut settled = settled.into_iter();
+        let answer = |handle: &Option<ReceiptHandle>| match handle.as_ref().filter(is_theirs) {
+            Some(_) if settled.next() == Some(true) => Acked::Done,
+            _ => Acked::LeaseEnded,
+        };
+        Ok(handles.iter().map(answer).collect())
+    }
+}

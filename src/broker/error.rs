@@ -1,0 +1,92 @@
+//! Why a request is not done. Who must act: the caller (bad value, refusal), the caller later (busy, no
+//! leader), or nobody knows whether it happened.
+
+use crate::machine::{Failure, Rejected};
+use crate::model::{GroupName, MessageType, TopicName};
+use crate::raft::Failed;
+
+/// See the module. `edge/status` gives each its code.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// No such topic.
+    #[error("topic '{0}' does not exist; create it: raftmq topic create {0}")]
+    TopicNotFound(TopicName),
+    /// The name is taken.
+    #[error("topic '{0}' exists")]
+    TopicExists(TopicName),
+    /// No such group, and groups do not come into being by themselves.
+    #[error(
+        "consumer group '{0}' does not exist (autoCreateSubscriptionGroup=false); create it: raftmq group create {0}"
+    )]
+    GroupNotFound(GroupName),
+    /// The name is taken.
+    #[error("consumer group '{0}' exists")]
+    GroupExists(GroupName),
+    /// The topic's permission forbids it.
+    #[error("topic '{0}' may not be used that way: its permission forbids it")]
+    Forbidden(TopicName),
+    /// The topic takes another type.
+    #[error("topic '{topic}' does not take such messages: expected type is {}, but actual type is {}", .accepts.name(), .got.name())]
+    TypeMismatch {
+        /// The topic.
+        topic: TopicName,
+        /// What it takes.
+        accepts: MessageType,
+        /// What was sent.
+        got: MessageType,
+    },
+    /// The lease behind a handle has ended.
+    #[error("the lease behind this receipt handle has ended")]
+    LeaseEnded,
+    /// Nothing was done; come back later.
+    #[error("too much is waiting on this node; nothing was done, try again later")]
+    Busy,
+    /// Nothing was done; there was no leader as long as the request could be held.
+    #[error("no leader was found in time; nothing was done, try again")]
+    NoLeader,
+    /// It may or may not have happened.
+    #[error("the outcome is unknown: the request may or may not have taken effect")]
+    TimedOut,
+    /// A bad value; names it, the limit and the remedy.
+    #[error("{0}")]
+    Invalid(String),
+    /// This node is going down.
+    #[error("this node is stopping: {0}")]
+    Stopped(String),
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NoLeader | Failed::NotLeader => Self::NoLeader,
+            Failed::Busy => Self::Busy,
+            Failed::Ambiguous => Self::TimedOut,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Stopped(format!("its state cannot be read: {failure}"))
+    }
+}
+
+impl Error {
+    /// A refusal of the machine, in the words of a request about this topic.
+    pub(super) fn of_topic(rejected: Rejected, topic: &TopicName, got: MessageType) -> Self {
+        match rejected {
+            Rejected::TopicNotFound => Self::TopicNotFound(topic.clone()),
+            Rejected::TopicExists => Self::TopicExists(topic.clone()),
+            Rejected::TypeMismatch(accepts) => Self::TypeMismatch { topic: topic.clone(), accepts, got },
+            Rejected::Forbidden => Self::Forbidden(topic.clone()),
+            Rejected::LeaseEnded => Self::LeaseEnded,
+            Rejected::GroupNotFound | Rejected::GroupExists => Self::Invalid(rejected.to_string()),
+        }
+    }
+
+    /// An answer that does not belong to the command: the leader runs another version.
+    pub(super) fn unexpected(outcome: &crate::machine::Outcome) -> Self {
+        tracing::error!(?outcome, "the leader answered something else than was asked");
+        Self::TimedOut
+    }
+}

@@ -1,0 +1,229 @@
+//! Tables for operators: topics, groups with their positions, the nodes of the group.
+//!
+//! Read from this node's applied state after it caught up with the leader; nothing here is fast or
+//! needs to be.
+
+use futures_util::future::join_all;
+
+use super::{Broker, Error, GroupView, TopicView};
+use crate::machine::view::View;
+use crate::model::{GroupId, GroupName, NodeId, QueueId, Timestamp, TopicId, TopicName};
+use crate::raft::{OwnFacts, ReplicaStatus};
+
+/// A topic with its counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// The topic.
+    pub view: TopicView,
+    /// Messages ever stored.
+    pub messages: u64,
+    /// Groups with a position in it.
+    pub groups: u32,
+    /// Largest lag of any group; `None` without groups.
+    pub lag_max: Option<u64>,
+}
+
+/// Both ends of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSummary {
+    /// Which.
+    pub queue: QueueId,
+    /// First readable offset.
+    pub min: u64,
+    /// Offset of the next message.
+    pub max: u64,
+    /// When the last message was stored.
+    pub last_stored_at: Option<Timestamp>,
+}
+
+/// A group's position in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The group.
+    pub group: GroupName,
+    /// The topic.
+    pub topic: TopicName,
+    /// The queue.
+    pub queue: QueueId,
+    /// Offset of the queue's next message.
+    pub max: u64,
+    /// Everything below is settled.
+    pub group_offset: u64,
+    /// Leased and not yet settled.
+    pub in_flight: u64,
+    /// Not yet settled.
+    pub lag: u64,
+}
+
+/// A group with its counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSummary {
+    /// The group.
+    pub view: GroupView,
+    /// Topics it has a position in.
+    pub topics: u32,
+    /// Leased and not yet settled.
+    pub in_flight: u64,
+    /// Not yet settled.
+    pub lag: u64,
+    /// Its consumers seen by this node.
+    pub members: u32,
+}
+
+/// One node of the group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSummary {
+    /// Which.
+    pub id: NodeId,
+    /// `n0`, `n1`, …
+    pub name: String,
+    /// Its marks; `None` if it does not answer.
+    pub status: Option<ReplicaStatus>,
+}
+
+impl Broker {
+    /// All topics by name.
+    pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, Error> {
+        let view = self.replica.view();
+        let mut topics = Vec::new();
+        for (id, record) in view.topics()? {
+            topics.push(self.summary(view, TopicView::of(id, record))?);
+        }
+        topics.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+        Ok(topics)
+    }
+
+    /// One topic with its queues and the positions of its groups.
+    pub async fn describe_topic(
+        &self,
+        name: &TopicName,
+    ) -> Result<(TopicSummary, Vec<QueueSummary>, Vec<Position>), Error> {
+        let topic = self.find_topic(name).await?;
+        let view = self.replica.view();
+        let queues = queues(view, topic.id, topic.queues)?;
+        let groups = view.groups()?;
+        let mut positions = Vec::new();
+        for group in view.subscribers(topic.id)? {
+            let Some((_, record)) = groups.iter().find(|(id, _)| *id == group) else { continue };
+            positions.extend(positions_of(view, (group, &record.name), &topic)?);
+        }
+        Ok((self.summary(view, topic)?, queues, positions))
+    }
+
+    /// All groups by name.
+    pub async fn list_groups(&self) -> Result<Vec<GroupSummary>, Error> {
+        let mut groups = Vec::new();
+        for (_, record) in self.replica.view().groups()? {
+            groups.push(self.describe_group(&record.name).await?.0);
+        }
+        groups.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+        Ok(groups)
+    }
+
+    /// One group with its positions.
+    pub async fn describe_group(&self, name: &GroupName) -> Result<(GroupSummary, Vec<Position>), Error> {
+        let group = self.existing_group(name).await?;
+        let view = self.replica.view();
+        let mut positions = Vec::new();
+        let mut topics = 0;
+        for (id, record) in view.topics()? {
+            if view.is_subscribed(id, group.id)? {
+                topics += 1;
+                positions.extend(positions_of(view, (group.id, name), &TopicView::of(id, record))?);
+            }
+        }
+        let summary = GroupSummary {
+            topics,
+            in_flight: positions.iter().map(|position| position.in_flight).sum(),
+            lag: positions.iter().map(|position| position.lag).sum(),
+            members: u32::try_from(self.sessions.members(name).len()).unwrap_or(u32::MAX),
+            view: group,
+        };
+        Ok((summary, positions))
+    }
+
+    /// This node's own facts for `cluster status`.
+    pub fn own_facts(&self) -> OwnFacts {
+        let (in_per_second, out_per_second) = self.traffic.per_second();
+        OwnFacts { client_address: self.place.store_host.clone(), in_per_second, out_per_second }
+    }
+
+    /// Every node of the group, asked at once.
+    pub async fn cluster_status(&self) -> Vec<NodeSummary> {
+        join_all(self.place.members.iter().map(|member| async {
+            let status = if member.id == self.place.self_id {
+                Some(self.replica.status(self.own_facts()))
+            } else {
+                self.replica.status_of(member.id).await
+            };
+            NodeSummary { id: member.id, name: member.name.clone(), status }
+        }))
+        .await
+    }
+
+    fn summary(&self, view: View<'_>, topic: TopicView) -> Result<TopicSummary, Error> {
+        let messages = queues(view, topic.id, topic.queues)?.iter().map(|queue| queue.max).sum();
+        let mut lag_max = None;
+        let subscribers = view.subscribers(topic.id)?;
+        for group in &subscribers {
+            let mut lag = 0;
+            for queue in (0..topic.queues).map(QueueId) {
+                lag += settled_below(view, topic.id, *group, queue)?.lag;
+            }
+            lag_max = lag_max.max(Some(lag));
+        }
+        let groups = u32::try_from(subscribers.len()).unwrap_or(u32::MAX);
+        Ok(TopicSummary { view: topic, messages, groups, lag_max })
+    }
+}
+
+fn queues(view: View<'_>, topic: TopicId, count: u32) -> Result<Vec<QueueSummary>, Error> {
+    (0..count)
+        .map(QueueId)
+        .map(|queue| {
+            let head = view.queue_head(topic, queue)?;
+            Ok(QueueSummary { queue, min: head.min.0, max: head.max.0, last_stored_at: head.last_stored_at })
+        })
+        .collect()
+}
+
+fn positions_of(view: View<'_>, group: (GroupId, &GroupName), topic: &TopicView) -> Result<Vec<Position>, Error> {
+    let mut positions = Vec::new();
+    for queue in (0..topic.queues).map(QueueId) {
+        let settled = settled_below(view, topic.id, group.0, queue)?;
+        positions.push(Position {
+            group: group.1.clone(),
+            topic: topic.name.clone(),
+            queue,
+            max: settled.max,
+            group_offset: settled.below,
+            in_flight: settled.in_flight,
+            lag: settled.lag,
+        });
+    }
+    Ok(positions)
+}
+
+struct Settled {
+    max: u64,
+    below: u64,
+    in_flight: u64,
+    lag: u64,
+}
+
+/// A message is settled when it was leased once and no lease holds it any more.
+fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
+    let head = view.queue_head(topic, queue)?;
+    let cursor = view.cursor(topic, group, queue)?.0;
+    let leases = view.leases(topic, group, queue)?;
+    let held = |is_meant: fn(&crate::machine::lease::Lease) -> bool| -> u64 {
+        leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.count_ones())).sum()
+    };
+    let first_held = leases.iter().filter_map(|(_, lease)| lease.offsets(lease.held).next()).min();
+    Ok(Settled {
+        max: head.max.0,
+        below: first_held.map_or(cursor, |offset| offset.0.min(cursor)),
+        in_flight: held(|lease| !lease.returned),
+        lag: head.max.0.saturating_sub(cursor) + held(|_| true),
+    })
+}

@@ -1,0 +1,56 @@
+//! Sends above the log. Before: `edge/messaging/send`; after: `machine/send`.
+//!
+//! Hot path. The queue and the offset are chosen below the log, so nothing here takes a lock or a
+//! number: the messages are encoded once and wait for their entry.
+
+use super::{Broker, Deadline, Error};
+use crate::machine::command::Send;
+use crate::machine::{Command, Outcome, Proposal};
+use crate::model::{Message, MessageType, QueueId, QueueOffset, TopicName, filter};
+
+/// What became of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// Durable on a majority and visible to consumers.
+    Stored {
+        /// Its queue.
+        queue: QueueId,
+        /// Its offset.
+        offset: QueueOffset,
+    },
+}
+
+impl Broker {
+    /// Stores messages of one topic and type, all or none, in order.
+    ///
+    /// * Errors: [`Error::TimedOut`] when they may or may not be stored; every other error means they
+    ///   are not and will never be.
+    pub async fn send(
+        &self,
+        topic: TopicName,
+        message_type: MessageType,
+        messages: Vec<Message>,
+        deadline: Deadline,
+    ) -> Result<Vec<Sent>, Error> {
+        let (id, record) = self.existing_topic(&topic).await?;
+        if record.message_type != message_type {
+            return Err(Error::TypeMismatch { topic, accepts: record.message_type, got: message_type });
+        }
+        let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
+        let command = Command::Send(Send { topic: id, message_type, tag_hashes });
+        let count = messages.len();
+        let proposal = Proposal {
+            command: command.encode(),
+            messages: messages.into_iter().map(|message| message.encode()).collect(),
+        };
+        let (_, outcome) = self.replica.propose(proposal, self.patience(deadline)).await?;
+        match outcome {
+            Outcome::Sent(places) if places.len() == count => {
+                self.traffic.count_in(count);
+                Ok(places.into_iter().map(|(queue, offset)| Sent::Stored { queue, offset }).collect())
+            }
+            Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),
+            other => Err(Error::unexpected(&other)),
+        }
+    }
+}

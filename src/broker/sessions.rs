@@ -1,0 +1,173 @@
+//! The clients of this node, by client id: who they are, what they said in their settings, when they
+//! were last seen.
+//!
+//! Nothing depends on a session being known: any request renews or makes one (contract §6.5). They
+//! decide whose leases are renewed and what `group describe` shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::env::clock::Clock;
+use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
+use crate::model::{GroupName, Millis, Timestamp, TopicName};
+
+/// A client counts as living this long after its last request. Heartbeats come every 10 s, from the
+/// Rust client every 30 s.
+const LIVING_FOR: Millis = Millis::from_secs(35);
+
+/// What a client's headers say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientInfo {
+    /// Its id.
+    pub client_id: String,
+    /// Its language.
+    pub language: String,
+    /// Its version.
+    pub version: String,
+    /// Where it connects from.
+    pub address: String,
+}
+
+/// What kind of client it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
+    /// Sends.
+    Producer,
+    /// Is given messages by its library.
+    PushConsumer,
+    /// Asks for messages.
+    SimpleConsumer,
+    /// Something else.
+    Other,
+}
+
+/// What a client's settings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// Its kind.
+    pub kind: ClientKind,
+    /// Its group, if it consumes.
+    pub group: Option<GroupName>,
+    /// Topics it sends to.
+    pub topics: Vec<TopicName>,
+    /// Topics it reads, with their expressions.
+    pub subscriptions: Vec<(TopicName, String)>,
+    /// Its request timeout.
+    pub request_timeout: Option<Millis>,
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    info: ClientInfo,
+    settings: Option<SessionSettings>,
+    seen_at: Timestamp,
+}
+
+/// See the module.
+pub struct Sessions {
+    clock: Arc<dyn Clock>,
+    by_client: Mutex<BTreeMap<String, Session>>,
+}
+
+impl Sessions {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, by_client: Mutex::default() }
+    }
+
+    /// A request came from this client.
+    pub fn seen(&self, info: ClientInfo) {
+        let seen_at = self.clock.wall();
+        let mut sessions = self.by_client.lock();
+        if let Some(session) = sessions.get_mut(&info.client_id) {
+            session.seen_at = seen_at;
+            if session.info != info {
+                session.info = info;
+            }
+        } else if sessions.len() < SESSIONS_MAX {
+            sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at });
+        }
+    }
+
+    /// A known client said what it is.
+    pub fn settings(&self, client_id: &str, settings: SessionSettings) {
+        if let Some(session) = self.by_client.lock().get_mut(client_id) {
+            session.settings = Some(settings);
+        }
+    }
+
+    /// The client said goodbye.
+    pub fn ended(&self, client_id: &str) {
+        self.by_client.lock().remove(client_id);
+    }
+
+    /// The request timeout the client stated.
+    pub fn request_timeout(&self, client_id: &str) -> Option<Millis> {
+        self.by_client.lock().get(client_id)?.settings.as_ref()?.request_timeout
+    }
+
+    pub(super) fn is_alive(&self, client_id: &str) -> bool {
+        let now = self.clock.wall();
+        self.by_client.lock().get(client_id).is_some_and(|session| now.since(session.seen_at) < LIVING_FOR)
+    }
+
+    /// Forgets clients that were silent for too long.
+    pub(super) fn expire(&self) {
+        let now = self.clock.wall();
+        self.by_client.lock().retain(|_, session| now.since(session.seen_at) < SESSION_SILENT_MAX);
+    }
+
+    /// The consumers of a group on this node, with the time each was last seen.
+    pub fn members(&self, group: &GroupName) -> Vec<(ClientInfo, Timestamp)> {
+        let sessions = self.by_client.lock();
+        let is_member =
+            |session: &&Session| session.settings.as_ref().and_then(|settings| settings.group.as_ref()) == Some(group);
+        sessions.values().filter(is_member).map(|session| (session.info.clone(), session.seen_at)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::clock::ManualClock;
+
+    #[test]
+    fn a_client_lives_while_it_is_heard_and_is_forgotten_later() {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+        let sessions = Sessions::new(clock.clone());
+        let info = ClientInfo { client_id: "c".into(), ..ClientInfo::default() };
+        sessions.seen(info.clone());
+        assert!(sessions.is_alive("c"));
+        clock.advance(LIVING_FOR);
+        assert!(!sessions.is_alive("c"));
+        sessions.seen(info);
+        assert!(sessions.is_alive("c"));
+        clock.advance(SESSION_SILENT_MAX);
+        sessions.expire();
+        sessions.settings("c", settings());
+        assert_eq!(sessions.request_timeout("c"), None);
+    }
+
+    #[test]
+    fn a_client_that_said_goodbye_is_no_member() {
+        let sessions = Sessions::new(Arc::new(ManualClock::new(Timestamp(0))));
+        sessions.seen(ClientInfo { client_id: "c".into(), ..ClientInfo::default() });
+        sessions.settings("c", settings());
+        let group = GroupName::parse("g").unwrap();
+        assert_eq!(sessions.members(&group).len(), 1);
+        assert_eq!(sessions.request_timeout("c"), Some(Millis(3000)));
+        sessions.ended("c");
+        assert!(sessions.members(&group).is_empty());
+    }
+
+    fn settings() -> SessionSettings {
+        SessionSettings {
+            kind: ClientKind::SimpleConsumer,
+            group: Some(GroupName::parse("g").unwrap()),
+            topics: Vec::new(),
+            subscriptions: Vec::new(),
+            request_timeout: Some(Millis(3000)),
+        }
+    }
+}

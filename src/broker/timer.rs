@@ -1,0 +1,72 @@
+//! Time above the log: on the leader, a tick when something is due; on every node, renewals for living
+//! clients and the forgetting of silent ones.
+//!
+//! The tick carries no time of its own: the batch's stamp is the time, on every node the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Broker;
+use crate::machine::{Command, Outcome};
+use crate::model::Millis;
+
+/// Longest sleep of the leader's timer, so that a lost wake-up costs little.
+const TICK_SLEEP_MAX: Millis = Millis(500);
+const TICK_WAIT: Duration = Duration::from_secs(1);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+impl Broker {
+    /// Runs until its task is aborted.
+    pub async fn run_timers(self: Arc<Self>) {
+        tokio::join!(self.tick_on_leader(), self.renew_and_expire(), self.sample_traffic());
+    }
+
+    async fn tick_on_leader(&self) {
+        let mut leadership = self.replica.leadership();
+        loop {
+            // Fails only when the replica has stopped; the owner of this task then aborts it.
+            if leadership.wait_for(|now| now.is_self).await.is_err() {
+                return std::future::pending().await;
+            }
+            let next = match self.replica.view().next_due() {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(%error, "what is due cannot be read");
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            let now = self.now();
+            match next {
+                Some(due) if due <= now => match self.propose(&Command::Tick, TICK_WAIT).await {
+                    Ok((index, Outcome::Ticked { .. })) => self.caught_up(index, TICK_WAIT).await,
+                    Ok(_) | Err(_) => tokio::time::sleep(PAUSE_AFTER_FAILURE).await,
+                },
+                _ => {
+                    let sleep = next.map_or(TICK_SLEEP_MAX, |due| due.since(now).min(TICK_SLEEP_MAX));
+                    // An earlier due time ends the sleep; its own end is no failure.
+                    let _ = tokio::time::timeout(sleep.into(), self.arrivals.due_changed()).await;
+                }
+            }
+        }
+    }
+
+    async fn renew_and_expire(&self) {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            self.sessions.expire();
+            if let Err(error) = self.renew_for_living().await {
+                tracing::warn!(%error, "leases of living clients were not renewed this time");
+            }
+        }
+    }
+
+    async fn sample_traffic(&self) {
+        loop {
+            tokio::time::sleep(SAMPLE_EVERY).await;
+            self.traffic.sample();
+        }
+    }
+}

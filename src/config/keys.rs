@@ -1,0 +1,252 @@
+//! The table of keys: RocketMQ's own and ours. A key that is not here is an error.
+//!
+//! Source: contract `broker-conf.md`, RocketMQ 5.3 `BrokerConfig`, `MessageStoreConfig`.
+
+use std::ops::RangeInclusive;
+
+/// What a value looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// true or false.
+    Bool,
+    /// A whole number.
+    Number(RangeInclusive<u64>),
+    /// A size in bytes.
+    Bytes(RangeInclusive<u64>),
+    /// A length of time in milliseconds.
+    Millis(RangeInclusive<u64>),
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It does what it says.
+    Honoured,
+    /// It is accepted, warned about once, and does nothing, for this reason.
+    Ignored(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// As written in files.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// The value when it is not set; empty for none.
+    pub default: &'static str,
+    /// Whether it does anything.
+    pub status: Status,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, default, status: Status::Honoured, meaning }
+}
+
+const fn ignored(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Text, default: "", status: Status::Ignored(reason), meaning: "" }
+}
+
+const PORT: Kind = Kind::Number(1..=65535);
+const THREADS: &str = "threads and queues size themselves here";
+const RAFT_ROLES: &str = "roles come from Raft";
+const ONE_LOG: &str = "there is one log, the Raft log, and the state beside it";
+const NATIVE_HA: &str = "replication is Raft's";
+const LATER: &str = "not served yet";
+const RETENTION: &str = "nothing is deleted yet";
+const TRUTH: &str = "there is no such switch here: it is always so";
+const NO_PAGE_CACHE: &str = "the log is written with synced writes, not through mapped files";
+
+/// All of them.
+pub const KEYS: &[Key] = &[
+    key("brokerClusterName", Kind::Text, "DefaultCluster", "name of the cluster"),
+    key("brokerName", Kind::Text, "", "name of the replica group, as clients see it; default: dLegerGroup"),
+    key("brokerIP1", Kind::Text, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
+    key("listenPort", PORT, "10911", "a second port for gRPC clients (RocketMQ's remoting port)"),
+    key("grpcServerPort", PORT, "8081", "port for gRPC clients"),
+    key("bindAddress", Kind::Text, "0.0.0.0", "address the client ports listen on"),
+    key("enableDLegerCommitLog", Kind::Bool, "true", "must not be false: the log is always replicated"),
+    key("dLegerGroup", Kind::Text, "", "name of the Raft group; default: brokerName"),
+    key("dLegerPeers", Kind::Text, "", "members: n0-host:port;n1-host:port;… default: this node alone"),
+    key("dLegerSelfId", Kind::Text, "n0", "this node among the members"),
+    key("storePathRootDir", Kind::Text, "store", "folder of all data of this node"),
+    key(
+        "flushDiskType",
+        Kind::Text,
+        "SYNC_FLUSH",
+        "SYNC_FLUSH: OK means synced on a majority; ASYNC_FLUSH: in the page cache of a majority",
+    ),
+    key("autoCreateSubscriptionGroup", Kind::Bool, "true", "consumer groups come into being at first use"),
+    key("defaultTopicQueueNums", Kind::Number(1..=1024), "8", "queues of a new topic"),
+    key("maxMessageSize", Kind::Bytes(1..=4_194_304), "4194304", "largest body"),
+    key("mappedFileSizeCommitLog", Kind::Bytes(1_048_576..=1_073_741_824), "64MiB", "size of a log segment"),
+    key("raftHeartbeatIntervalMs", Kind::Millis(10..=10_000), "50", "time between the leader's heartbeats"),
+    key("raftElectionTimeoutMinMs", Kind::Millis(50..=60_000), "150", "shortest election timeout"),
+    key("raftElectionTimeoutMaxMs", Kind::Millis(60..=120_000), "300", "longest election timeout"),
+    key("raftPreVote", Kind::Bool, "true", "ask before standing for election"),
+    key("raftInflightProposals", Kind::Number(1..=64), "4", "batches under way at once"),
+    key("leaderWaitMs", Kind::Millis(0..=60_000), "2500", "how long a request waits for a leader"),
+    key("rocksdbMemoryBudget", Kind::Bytes(16_777_216..=17_179_869_184), "96MiB", "memory of the state store"),
+    key("tailCacheBytes", Kind::Bytes(1_048_576..=17_179_869_184), "64MiB", "memory for the newest log records"),
+    key("frontendThreads", Kind::Number(0..=64), "0", "threads that serve clients; 0: one per core"),
+    key("grpcShutdownTimeSeconds", Kind::Number(0..=600), "5", "time for calls under way when the node stops"),
+    key("tls.server.mode", Kind::Text, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
+    key("tls.server.certPath", Kind::Text, "", "PEM certificate chain; default: one made at start"),
+    key("tls.server.keyPath", Kind::Text, "", "PEM private key"),
+    key("logLevel", Kind::Text, "info", "error, warn, info, debug or trace"),
+    key("logFormat", Kind::Text, "text", "text or json"),
+    ignored("namesrvAddr", "there is no name server yet: clients connect to any node"),
+    ignored("autoCreateTopicEnable", "topics are made with `raftmq topic create`"),
+    ignored("brokerId", RAFT_ROLES),
+    ignored("brokerRole", RAFT_ROLES),
+    ignored("brokerIP2", NATIVE_HA),
+    ignored("haListenPort", NATIVE_HA),
+    ignored("haMasterAddress", NATIVE_HA),
+    ignored("haSendHeartbeatInterval", NATIVE_HA),
+    ignored("haTransferBatchSize", NATIVE_HA),
+    ignored("haSlaveFallbehindMax", NATIVE_HA),
+    ignored("haHousekeepingInterval", NATIVE_HA),
+    ignored("inSyncReplicas", "a majority of the group, always"),
+    ignored("minInSyncReplicas", "a majority of the group, always"),
+    ignored("totalReplicas", "the members in dLegerPeers"),
+    ignored("allAckInSyncStateSet", "a majority of the group, always"),
+    ignored("asyncLearner", LATER),
+    ignored("enableControllerMode", NATIVE_HA),
+    ignored("controllerAddr", NATIVE_HA),
+    ignored("preferredLeaderId", LATER),
+    ignored("enableBatchPush", TRUTH),
+    ignored("storePathDLedgerCommitLog", ONE_LOG),
+    ignored("storePathCommitLog", ONE_LOG),
+    ignored("storePathConsumeQueue", ONE_LOG),
+    ignored("storePathIndex", ONE_LOG),
+    ignored("storeCheckpoint", ONE_LOG),
+    ignored("abortFile", ONE_LOG),
+    ignored("storePathEpochFile", ONE_LOG),
+    ignored("storePathBrokerIdentity", ONE_LOG),
+    ignored("readOnlyCommitLogStorePaths", ONE_LOG),
+    ignored("mappedFileSizeConsumeQueue", ONE_LOG),
+    ignored("storeType", ONE_LOG),
+    ignored("sendMessageThreadPoolNums", THREADS),
+    ignored("pullMessageThreadPoolNums", THREADS),
+    ignored("litePullMessageThreadPoolNums", THREADS),
+    ignored("ackMessageThreadPoolNums", THREADS),
+    ignored("processReplyMessageThreadPoolNums", THREADS),
+    ignored("queryMessageThreadPoolNums", THREADS),
+    ignored("adminBrokerThreadPoolNums", THREADS),
+    ignored("clientManageThreadPoolNums", THREADS),
+    ignored("consumerManageThreadPoolNums", THREADS),
+    ignored("heartbeatThreadPoolNums", THREADS),
+    ignored("endTransactionThreadPoolNums", THREADS),
+    ignored("putMessageFutureThreadPoolNums", THREADS),
+    ignored("useReentrantLockWhenPutMessage", THREADS),
+    ignored("sendThreadPoolQueueCapacity", THREADS),
+    ignored("pullThreadPoolQueueCapacity", THREADS),
+    ignored("ackThreadPoolQueueCapacity", THREADS),
+    ignored("queryThreadPoolQueueCapacity", THREADS),
+    ignored("clientManagerThreadPoolQueueCapacity", THREADS),
+    ignored("consumerManagerThreadPoolQueueCapacity", THREADS),
+    ignored("heartbeatThreadPoolQueueCapacity", THREADS),
+    ignored("endTransactionPoolQueueCapacity", THREADS),
+    ignored("waitTimeMillsInSendQueue", THREADS),
+    ignored("waitTimeMillsInPullQueue", THREADS),
+    ignored("waitTimeMillsInHeartbeatQueue", THREADS),
+    ignored("waitTimeMillsInTransactionQueue", THREADS),
+    ignored("brokerFastFailureEnable", TRUTH),
+    ignored("osPageCacheBusyTimeOutMills", NO_PAGE_CACHE),
+    ignored("warmMapedFileEnable", NO_PAGE_CACHE),
+    ignored("transientStorePoolEnable", NO_PAGE_CACHE),
+    ignored("transientStorePoolSize", NO_PAGE_CACHE),
+    ignored("fastFailIfNoBufferInStorePool", NO_PAGE_CACHE),
+    ignored("accessMessageInMemoryMaxRatio", NO_PAGE_CACHE),
+    ignored("flushIntervalCommitLog", "the log syncs in groups, without a timer"),
+    ignored("flushCommitLogTimed", "the log syncs in groups, without a timer"),
+    ignored("flushCommitLogLeastPages", "the log syncs in groups, without a timer"),
+    ignored("flushCommitLogThoroughInterval", "the log syncs in groups, without a timer"),
+    ignored("flushIntervalConsumeQueue", ONE_LOG),
+    ignored("flushConsumeQueueLeastPages", ONE_LOG),
+    ignored("flushConsumeQueueThoroughInterval", ONE_LOG),
+    ignored("commitIntervalCommitLog", NO_PAGE_CACHE),
+    ignored("syncFlushTimeout", "a request waits until its own deadline"),
+    ignored("slaveTimeout", "a request waits until its own deadline"),
+    ignored("brokerPermission", LATER),
+    ignored("deleteWhen", RETENTION),
+    ignored("fileReservedTime", RETENTION),
+    ignored("diskMaxUsedSpaceRatio", RETENTION),
+    ignored("cleanFileForciblyEnable", RETENTION),
+    ignored("cleanResourceInterval", RETENTION),
+    ignored("deleteCommitLogFilesInterval", RETENTION),
+    ignored("redeleteHangedFileInterval", RETENTION),
+    ignored("messageIndexEnable", LATER),
+    ignored("messageIndexSafe", LATER),
+    ignored("maxHashSlotNum", LATER),
+    ignored("maxIndexNum", LATER),
+    ignored("maxMsgsNumBatch", LATER),
+    ignored("messageDelayLevel", LATER),
+    ignored("timerWheelEnable", LATER),
+    ignored("timerMaxDelaySec", LATER),
+    ignored("timerPrecisionMs", LATER),
+    ignored("recallMessageEnable", LATER),
+    ignored("transactionTimeOut", LATER),
+    ignored("transactionCheckInterval", LATER),
+    ignored("transactionCheckMax", LATER),
+    ignored("longPollingEnable", TRUTH),
+    ignored("shortPollingTimeMills", "polls are long"),
+    ignored("notifyConsumerIdsChangedEnable", TRUTH),
+    ignored("flushConsumerOffsetInterval", "positions are in the log with every ack"),
+    ignored("flushConsumerOffsetHistoryInterval", "positions are in the log with every ack"),
+    ignored("slaveReadEnable", TRUTH),
+    ignored("offsetCheckInSlave", TRUTH),
+    ignored("enablePropertyFilter", LATER),
+    ignored("enableCalcFilterBitMap", LATER),
+    ignored("filterSupportRetry", LATER),
+    ignored("traceTopicEnable", LATER),
+    ignored("traceOn", LATER),
+    ignored("msgTraceTopicName", LATER),
+    ignored("defaultMessageRequestMode", "consumption is by pop"),
+    ignored("defaultPopShareQueueNum", "consumption is by pop"),
+    ignored("enablePopBufferMerge", "leases are in the log"),
+    ignored("enablePopLog", "leases are in the log"),
+    ignored("popPollingSize", THREADS),
+    ignored("reviveQueueNum", "leases are in the log"),
+    ignored("registerNameServerPeriod", "there is no name server yet"),
+    ignored("registerBrokerTimeoutMills", "there is no name server yet"),
+    ignored("forceRegister", "there is no name server yet"),
+    ignored("fetchNamesrvAddrByAddressServer", "there is no name server yet"),
+    ignored("compressedRegister", "there is no name server yet"),
+    ignored("metricsExporterType", LATER),
+    ignored("metricsPromExporterPort", LATER),
+    ignored("metricsPromExporterHost", LATER),
+    ignored("metricsGrpcExporterTarget", LATER),
+    ignored("metricsGrpcExporterHeader", LATER),
+    ignored("metricsLabel", LATER),
+    ignored("metricsInDelta", LATER),
+    ignored("metricsOtelCardinalityLimit", LATER),
+    ignored("authenticationEnabled", LATER),
+    ignored("authorizationEnabled", LATER),
+    ignored("aclEnable", LATER),
+    ignored("clusterTopicEnable", LATER),
+    ignored("brokerTopicEnable", LATER),
+    ignored("rejectTransactionMessage", LATER),
+    ignored("duplicationEnable", NATIVE_HA),
+    ignored("startAcceptSendRequestTimeStamp", LATER),
+    ignored("disableConsumeIfConsumerReadSlowly", LATER),
+    ignored("consumerFallbehindThreshold", LATER),
+    ignored("commercialEnable", LATER),
+    ignored("regionId", LATER),
+    ignored("rocketmqHome", "nothing is read from there"),
+    ignored("serverWorkerThreads", THREADS),
+    ignored("serverCallbackExecutorThreads", THREADS),
+    ignored("serverSelectorThreads", THREADS),
+    ignored("serverOnewaySemaphoreValue", THREADS),
+    ignored("serverAsyncSemaphoreValue", THREADS),
+    ignored("serverChannelMaxIdleTimeSeconds", THREADS),
+    ignored("serverSocketSndBufSize", THREADS),
+    ignored("serverSocketRcvBufSize", THREADS),
+    ignored("serverPooledByteBufAllocatorEnable", THREADS),
+    ignored("useEpollNativeSelector", THREADS),
+    ignored("tlsTestModeEnable", "without tls.server.certPath a certificate is made at start"),
+];

@@ -1,0 +1,129 @@
+//! Values out of texts: numbers with bounds, durations, sizes, choices. Every complaint names the
+//! place, the value, the limit and the remedy.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::{Effective, KEYS, Kind, Origin, Status};
+
+/// The settings given, and what is wrong with them.
+pub(super) struct Values<'a> {
+    given: &'a BTreeMap<&'static str, (String, Origin)>,
+    pub errors: &'a mut Vec<String>,
+}
+
+impl<'a> Values<'a> {
+    pub fn new(given: &'a BTreeMap<&'static str, (String, Origin)>, errors: &'a mut Vec<String>) -> Self {
+        Self { given, errors }
+    }
+
+    /// Every honoured key with its value.
+    pub fn effective(&self) -> Vec<Effective> {
+        let honoured = KEYS.iter().filter(|key| matches!(key.status, Status::Honoured));
+        honoured
+            .map(|key| {
+                let (value, origin) = self.lookup(key.name);
+                Effective { key: key.name, value: value.to_owned(), origin }
+            })
+            .collect()
+    }
+
+    fn lookup(&self, name: &str) -> (&str, Origin) {
+        match self.given.get(name) {
+            Some((value, origin)) => (value, origin.clone()),
+            None => {
+                let key = KEYS.iter().find(|key| key.name == name);
+                (key.expect("honoured keys are in the table").default, Origin::Default)
+            }
+        }
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.lookup(name).0.to_owned()
+    }
+
+    pub fn optional(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|text| !text.is_empty())
+    }
+
+    /// Complains about a key.
+    pub fn complain(&mut self, name: &str, what: impl std::fmt::Display) {
+        let (value, origin) = self.lookup(name);
+        let message = format!("{origin}: {name}={value}: {what}");
+        self.errors.push(message);
+    }
+
+    pub fn bool(&mut self, name: &str) -> bool {
+        match self.text(name).to_ascii_lowercase().as_str() {
+            "true" => true,
+            "false" => false,
+            _ => {
+                self.complain(name, "is neither true nor false");
+                false
+            }
+        }
+    }
+
+    /// A number, size or duration inside its bounds.
+    pub fn number(&mut self, name: &str) -> u64 {
+        let key = KEYS.iter().find(|key| key.name == name).expect("honoured keys are in the table");
+        let (parse, range): (fn(&str) -> Option<u64>, RangeInclusive<u64>) = match &key.kind {
+            Kind::Number(range) => (|text| text.parse().ok(), range.clone()),
+            Kind::Bytes(range) => (parse_bytes, range.clone()),
+            Kind::Millis(range) => (parse_millis, range.clone()),
+            Kind::Text | Kind::Bool => unreachable!("{name} is no number"),
+        };
+        match parse(&self.text(name)) {
+            Some(number) if range.contains(&number) => number,
+            Some(_) => {
+                self.complain(name, format!("must be between {} and {}", range.start(), range.end()));
+                *range.start()
+            }
+            None => {
+                let example = match key.kind {
+                    Kind::Bytes(_) => "a size such as 1048576 or 64MiB",
+                    Kind::Millis(_) => "milliseconds, or a time such as 500ms or 30s",
+                    _ => "a whole number",
+                };
+                self.complain(name, format!("is not {example}"));
+                *range.start()
+            }
+        }
+    }
+
+    pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name);
+        let found = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(&text));
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.complain(name, format!("is not one of {}", names.join(", ")));
+        }
+        found.map(|(_, value)| *value)
+    }
+}
+
+/// Bytes: bare, or with KiB, MiB, GiB (K, M, G mean the same).
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let factor = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "K" | "KB" | "KiB" => 1 << 10,
+        "M" | "MB" | "MiB" => 1 << 20,
+        "G" | "GB" | "GiB" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Milliseconds: bare, or with ms, s, m, h.
+pub(super) fn parse_millis(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let factor = match text[digits.len()..].trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}

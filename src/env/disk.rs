@@ -1,0 +1,149 @@
+//! Files: the few operations the store needs, and the machine's own disk.
+#![allow(clippy::disallowed_methods, reason = "env/ is where files are touched")]
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// An open file, read and written at positions.
+pub trait DiskFile: Send + Sync {
+    /// Fills `bytes` from `at`; a file that ends before is an error.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `at`. Durable only after [`Self::sync_data`].
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Makes what was written durable. After an error nothing is known about it: never retried.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves space up to `len`, which reads as zeros.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// Keeps a lock until dropped.
+pub trait DiskLock: Send + Sync {}
+
+/// A file system.
+pub trait Disk: Send + Sync + 'static {
+    /// Makes a folder and those above it.
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
+    /// Opens a file that exists, to read and write.
+    fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens a file, making it empty if it is missing.
+    fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Puts a file in the place of another.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, file: &Path) -> io::Result<()>;
+    /// The names in a folder, sorted.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Makes the folder's entries durable.
+    fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+    /// Whether something is there.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Locks a file for this process; `None` if another holds it.
+    fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
+}
+
+/// The machine's disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+struct RealFile(File);
+
+struct RealLock {
+    _file: File,
+}
+
+impl DiskLock for RealLock {}
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(folder)
+    }
+
+    fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(OpenOptions::new().read(true).write(true).open(file)?)))
+    }
+
+    fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
+        Ok(Box::new(RealFile(open)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, file: &Path) -> io::Result<()> {
+        std::fs::remove_file(file)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        std::fs::exists(path)
+    }
+
+    fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.0.read_exact_at(bytes, at)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, at)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, len)?)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// Reads a whole text file: configuration and certificates.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// A path as given, made absolute against the working folder.
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+}

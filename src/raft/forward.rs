@@ -1,0 +1,138 @@
+//! Frames of commands from a follower to the leader: one stream per leader, many frames under way.
+//!
+//! Hot path. A frame without an answer when its link ends has an unknown fate; a frame that never left
+//! has a certain one. The two are never mixed up (D17).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Streaming;
+
+use super::peer_client::Peers;
+use super::types::Applied;
+use crate::machine::Outcome;
+use crate::model::{LogIndex, NodeId};
+use crate::proto::peer as wire;
+use crate::proto::peer::forward_reply::Result as Reply;
+
+/// Frames handed to a link and not yet sent.
+const FRAMES_MAX: usize = 64;
+/// A link that does not come up in this time is not there.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(300);
+/// A frame without an answer after this long has an unknown fate.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(super) enum Forwarded {
+    /// Applied: an outcome per proposal.
+    Applied(Applied),
+    /// The peer does not lead; nothing of it will be in the log.
+    NotLeader,
+    /// It never left; nothing of it will be in the log.
+    NotSent,
+    /// The leader had no room; nothing of it will be in the log.
+    Busy,
+    /// Unknown.
+    Ambiguous,
+}
+
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Forwarded>>>>;
+
+struct Link {
+    frames: mpsc::Sender<wire::ForwardFrame>,
+    pending: Pending,
+    /// Ends with the stream, and answers what is still pending.
+    _reader: AbortOnDropHandle<()>,
+}
+
+/// See the module.
+pub(super) struct Forwarder {
+    peers: Peers,
+    links: Mutex<BTreeMap<u64, Arc<Link>>>,
+    ids: AtomicU64,
+}
+
+impl Forwarder {
+    pub(super) fn new(peers: Peers) -> Self {
+        Self { peers, links: Mutex::default(), ids: AtomicU64::new(0) }
+    }
+
+    /// Sends encoded proposals to the leader and waits for their fate.
+    pub(super) async fn forward(&self, leader: NodeId, proposals: Vec<Bytes>) -> Forwarded {
+        let Some(link) = self.link(leader.0).await else { return Forwarded::NotSent };
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let envelope = Some(self.peers.identity().envelope(leader.0));
+        let (answer, answered) = oneshot::channel();
+        link.pending.lock().insert(id, answer);
+        if link.frames.send(wire::ForwardFrame { envelope, id, proposals }).await.is_err() {
+            // The stream ended before it took the frame. Whoever removes the entry decides its fate.
+            return match link.pending.lock().remove(&id) {
+                Some(_) => Forwarded::NotSent,
+                None => Forwarded::Ambiguous,
+            };
+        }
+        match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
+            Ok(Ok(fate)) => fate,
+            Ok(Err(_)) | Err(_) => {
+                link.pending.lock().remove(&id);
+                // A link that owes an answer for this long is not worth keeping.
+                self.links.lock().remove(&leader.0);
+                Forwarded::Ambiguous
+            }
+        }
+    }
+
+    async fn link(&self, to: u64) -> Option<Arc<Link>> {
+        if let Some(link) = self.links.lock().get(&to).filter(|link| !link.frames.is_closed()) {
+            return Some(link.clone());
+        }
+        let address = self.peers.addresses().get(&to)?;
+        let mut client = self.peers.connect(address);
+        let (frames, outgoing) = mpsc::channel(FRAMES_MAX);
+        let opened = tokio::time::timeout(DIAL_TIMEOUT, client.forward(ReceiverStream::new(outgoing))).await;
+        let replies = opened.ok()?.ok()?.into_inner();
+        let pending = Pending::default();
+        let reader = tokio::spawn(read(replies, pending.clone(), frames.clone()));
+        let link = Arc::new(Link { frames, pending, _reader: AbortOnDropHandle::new(reader) });
+        // Two openers may race; the loser's link serves its own frames and goes with them.
+        self.links.lock().insert(to, link.clone());
+        Some(link)
+    }
+}
+
+async fn read(mut replies: Streaming<wire::ForwardReply>, pending: Pending, frames: mpsc::Sender<wire::ForwardFrame>) {
+    while let Ok(Some(reply)) = replies.message().await {
+        let Some(answer) = pending.lock().remove(&reply.id) else { continue };
+        // A caller that is gone does not care.
+        let _ = answer.send(fate(reply.result));
+    }
+    // Frames still in the queue may yet be taken by the dying stream, so their fate is unknown as well.
+    drop(frames);
+    for (_, answer) in std::mem::take(&mut *pending.lock()) {
+        let _ = answer.send(Forwarded::Ambiguous);
+    }
+}
+
+fn fate(result: Option<Reply>) -> Forwarded {
+    match result {
+        Some(Reply::Outcomes(outcomes)) => {
+            let index = LogIndex(outcomes.index);
+            match outcomes.outcomes.into_iter().map(Outcome::decode).collect() {
+                Ok(outcomes) => Forwarded::Applied(Applied { index, outcomes }),
+                // A newer leader said something we cannot read.
+                Err(_) => Forwarded::Ambiguous,
+            }
+        }
+        Some(Reply::NotLeader(_)) => Forwarded::NotLeader,
+        Some(Reply::Busy(_)) => Forwarded::Busy,
+        Some(Reply::Ambiguous(_)) | None => Forwarded::Ambiguous,
+    }
+}

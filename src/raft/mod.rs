@@ -1,0 +1,485 @@
+//! Agreement: one Raft group over the commit log. The only folder that names openraft.
+//!
+//! Above it stands `broker/`, which proposes commands and reads the applied state; below it `machine/`
+//! and `store/`. Nothing of openraft's types leaves this folder.
+//!
+//! Everything here runs on one current-thread runtime of its own (D22), so that no front-end load
+//! delays a heartbeat; the commit log writes on a thread of its own.
+//!
+//! Not here: membership changes, leader transfer by command, sending snapshots.
+
+mod apply;
+mod forward;
+mod log_storage;
+mod peer_client;
+mod peer_server;
+mod peer_wire;
+mod proposer;
+mod snapshot;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use apply::OnEffects;
+pub use peer_server::OwnStatus;
+pub use proposer::{Failed, Leadership};
+
+use crate::env::clock::Clock;
+use crate::env::disk::Disk;
+use crate::machine::view::View;
+use crate::machine::{Batch, Outcome, Proposal};
+use crate::model::{LogIndex, NodeId, Term};
+use crate::proto::peer as wire;
+use crate::proto::peer::peer_server::PeerServer;
+use crate::store::commit_log::CommitLog;
+use crate::store::kv::{self, Kv};
+use apply::StateMachine;
+use forward::Forwarder;
+use log_storage::LogStorage;
+use peer_client::{FRAME_BYTES_MAX, Peers};
+use peer_server::PeerService;
+use peer_wire::Identity;
+use proposer::Proposer;
+use snapshot::Snapshots;
+use types::Types;
+
+/// The state store is flushed this often; bounds what a restart has to apply again (D6).
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// A peer that does not tell its status in this time is unreachable.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// A read gives at least one entry, however small its bound; one entry is what is wanted.
+const ONE_ENTRY: usize = 1;
+
+/// What a replica has to know to start.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// `brokerClusterName`.
+    pub cluster: String,
+    /// `dLegerGroup`.
+    pub group: String,
+    /// This replica.
+    pub node: NodeId,
+    /// `host:port` of every replica, this one included.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Folder for snapshots; exists.
+    pub snapshot_folder: PathBuf,
+    /// Time between heartbeats, ms.
+    pub heartbeat_ms: u64,
+    /// Election timeout, least, ms.
+    pub election_min_ms: u64,
+    /// Election timeout, most, ms.
+    pub election_max_ms: u64,
+    /// Ask before standing for election (Raft thesis §9.6).
+    pub pre_vote: bool,
+    /// Batches under way at once.
+    pub in_flight_max: usize,
+}
+
+/// Why a replica does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state is ahead of the log and the log no longer reaches back to its beginning.
+    #[error("the state store has applied entry {applied} but the commit log ends at {last}")]
+    StateAheadOfLog {
+        /// In the state.
+        applied: LogIndex,
+        /// In the log.
+        last: LogIndex,
+    },
+    /// The disk failed.
+    #[error("storage: {0}")]
+    Storage(#[from] io::Error),
+    /// openraft refused.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// One replica of the group. Cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    raft: Raft<Types, StateMachine>,
+    proposer: Proposer,
+    peers: Peers,
+    log: CommitLog,
+    kv: Arc<dyn Kv>,
+    leadership: watch::Receiver<Leadership>,
+    applied: watch::Receiver<LogIndex>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Marks of one replica, for operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaStatus {
+    /// Which replica.
+    pub node: NodeId,
+    /// Its term.
+    pub term: Term,
+    /// Who leads, as it knows.
+    pub leader: Option<NodeId>,
+    /// Last entry in its log.
+    pub last_log: LogIndex,
+    /// Last entry it knows to be committed.
+    pub committed: LogIndex,
+    /// Last entry it applied.
+    pub applied: LogIndex,
+    /// Its process.
+    pub process_id: u32,
+    /// Where it serves clients.
+    pub client_address: String,
+    /// Its version.
+    pub version: String,
+    /// Messages taken in per second by its front end.
+    pub in_per_second: f64,
+    /// Messages handed out per second by its front end.
+    pub out_per_second: f64,
+}
+
+/// What a replica says of itself beside its Raft marks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OwnFacts {
+    /// Where it serves clients.
+    pub client_address: String,
+    /// Messages taken in per second.
+    pub in_per_second: f64,
+    /// Messages handed out per second.
+    pub out_per_second: f64,
+}
+
+/// What a replica stands on.
+pub struct Ground {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The log, open.
+    pub log: CommitLog,
+    /// The state, open.
+    pub kv: Arc<dyn Kv>,
+    /// Where peers connect, bound.
+    pub listener: std::net::TcpListener,
+    /// Told what each applied entry did.
+    pub on_effects: OnEffects,
+    /// Tells the node's own facts.
+    pub facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
+    /// Called once when the replica cannot go on; the process must end.
+    pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+impl Replica {
+    /// Starts the replica on the current runtime. On the very first start the group makes itself: each
+    /// replica writes the same initial membership.
+    pub async fn start(config: ReplicaConfig, ground: Ground) -> Result<Self, StartError> {
+        let Ground { disk, clock, log, kv, listener, on_effects, facts, on_fatal } = ground;
+        rebuild_if_ahead(&log, &*kv)?;
+        let (durable, durable_seen) = watch::channel(log.durable());
+        log.on_durable(Box::new(move |index| {
+            durable.send_replace(index);
+        }));
+        let (applied_id, _) = apply::read_marks(&*kv)?;
+        let (applied_told, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
+        let machine = StateMachine::new(
+            kv.clone(),
+            durable_seen,
+            applied_told,
+            on_effects,
+            Snapshots::new(disk, config.snapshot_folder.clone()),
+        );
+        let identity = Identity { cluster: config.cluster.clone(), group: config.group.clone(), node: config.node.0 };
+        let addresses = config.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
+        let peers = Peers::new(identity.clone(), addresses);
+        let raft_config = Arc::new(raft_config(&config)?);
+        let storage = LogStorage::new(log.clone());
+        let raft = Raft::new(config.node.0, raft_config, peers.clone(), storage, machine)
+            .await
+            .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let leadership = watch_leadership(&raft, &tasks, on_fatal.clone());
+        let forwarder = Arc::new(Forwarder::new(peers.clone()));
+        let (proposer, gatherer) =
+            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
+
+        let replica = Self { raft, proposer, peers, log, kv, leadership, applied, tasks, stop };
+        replica.serve_peers(identity, listener, facts, on_fatal)?;
+        replica.make_group_once(&config).await?;
+        Ok(replica)
+    }
+
+    fn serve_peers(
+        &self,
+        identity: Identity,
+        listener: std::net::TcpListener,
+        facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
+        on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Result<(), StartError> {
+        let own = self.clone();
+        let status: OwnStatus = Arc::new(move || put_status(own.status(facts())));
+        let service = PeerService::new(identity, self.raft.clone(), self.proposer.clone(), status);
+        listener.set_nonblocking(true)?;
+        let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+        let server = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(8 * 1024 * 1024)
+            .initial_connection_window_size(16 * 1024 * 1024)
+            .http2_keepalive_interval(Some(Duration::from_secs(2)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(2)))
+            .add_service(
+                PeerServer::new(service)
+                    .max_decoding_message_size(FRAME_BYTES_MAX)
+                    .max_encoding_message_size(FRAME_BYTES_MAX),
+            )
+            .serve_with_incoming(incoming);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled_owned(server).await {
+                on_fatal(format!("the peer server ended: {error}"));
+            }
+        });
+        Ok(())
+    }
+
+    async fn make_group_once(&self, config: &ReplicaConfig) -> Result<(), StartError> {
+        let fatal = |fatal: &dyn std::fmt::Display| StartError::Raft(fatal.to_string());
+        if self.raft.is_initialized().await.map_err(|error| fatal(&error))? {
+            return Ok(());
+        }
+        let members: BTreeMap<u64, BasicNode> =
+            config.peers.iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            // A peer was faster and we already have its entry: that is as good.
+            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(fatal(&error)),
+        }
+    }
+
+    /// Proposes one command and waits, `wait` at most, for its entry and its outcome.
+    pub async fn propose(&self, proposal: Proposal, wait: Duration) -> Result<(LogIndex, Outcome), Failed> {
+        self.proposer.propose(proposal, wait).await
+    }
+
+    /// The applied state.
+    pub fn view(&self) -> View<'_> {
+        View::new(&*self.kv)
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The last applied entry.
+    pub fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.applied.clone()
+    }
+
+    /// The batch in the entry at `index`, from the tail cache or the disk of this node. `None` if this
+    /// node does not have it.
+    pub fn read_batch(&self, index: LogIndex) -> Result<Option<Batch>, crate::store::Error> {
+        let records = self.log.read(index, index.next(), ONE_ENTRY)?;
+        let Some(record) = records.into_iter().next() else { return Ok(None) };
+        Ok(Batch::decode(record.body).ok())
+    }
+
+    /// This replica's marks.
+    pub fn status(&self, facts: OwnFacts) -> ReplicaStatus {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let index = |id: &Option<types::LogId>| id.as_ref().map_or(LogIndex(0), |id| types::index_in(id.index));
+        ReplicaStatus {
+            node: NodeId(metrics.id),
+            term: Term(metrics.current_term),
+            leader: metrics.current_leader.map(NodeId),
+            last_log: metrics.last_log_index.map_or(LogIndex(0), types::index_in),
+            committed: index(&metrics.local_committed).max(index(&metrics.cluster_committed)),
+            applied: *self.applied.borrow(),
+            process_id: std::process::id(),
+            client_address: facts.client_address,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            in_per_second: facts.in_per_second,
+            out_per_second: facts.out_per_second,
+        }
+    }
+
+    /// Another replica's marks; `None` if it does not answer.
+    pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
+        let mut client = self.peers.connect(self.peers.addresses().get(&node.0)?);
+        let call = wire::StatusCall { envelope: Some(self.peers.identity().envelope(node.0)) };
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await.ok()?.ok()?;
+        Some(read_status(answer.into_inner()))
+    }
+
+    /// Hands leadership over if it is ours, then stops. Nothing acknowledged depends on it.
+    pub async fn stop(self) {
+        self.hand_over().await;
+        self.stop.cancel();
+        self.tasks.close();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+        self.tasks.wait().await;
+        if let Err(error) = self.kv.flush() {
+            tracing::warn!(%error, "the state store was not flushed; the next start applies more of the log again");
+        }
+    }
+
+    async fn hand_over(&self) {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let me = metrics.id;
+        let Some(replication) = metrics.replication.filter(|_| metrics.current_leader == Some(me)) else { return };
+        let nearest = replication.into_iter().filter(|(id, _)| *id != me).max_by_key(|(_, matching)| matching.clone());
+        let Some((to, Some(_))) = nearest else { return };
+        if self.raft.trigger().transfer_leader(to).await.is_ok() {
+            let mut leadership = self.leadership.clone();
+            let moved = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader.0 != me));
+            if tokio::time::timeout(Duration::from_secs(1), moved).await.is_err() {
+                tracing::warn!(to, "leadership was not taken over in time");
+            }
+        }
+    }
+}
+
+/// The state may only be behind the log (D5). With `ASYNC_FLUSH` a power loss can turn that round; then
+/// the state is thrown away and applied anew from the log, which still has everything.
+fn rebuild_if_ahead(log: &CommitLog, kv: &dyn Kv) -> Result<(), StartError> {
+    let (applied, _) = apply::read_marks(kv)?;
+    let applied = applied.map_or(LogIndex(0), |id| types::index_in(id.index));
+    let last = log.last().map_or(LogIndex(0), |last| last.index);
+    if applied <= last {
+        return Ok(());
+    }
+    if last > LogIndex(0) && log.first_index() != Some(LogIndex(1)) {
+        return Err(StartError::StateAheadOfLog { applied, last });
+    }
+    tracing::warn!(%applied, %last, "the state is ahead of the log after a power loss; applying the log anew");
+    snapshot::clear(kv)?;
+    Ok(())
+}
+
+fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
+    let raft = Config {
+        cluster_name: config.cluster.clone(),
+        heartbeat_interval: config.heartbeat_ms,
+        election_timeout_min: config.election_min_ms,
+        election_timeout_max: config.election_max_ms,
+        enable_pre_vote: Some(config.pre_vote),
+        // A restarted leader must win again: its state may be behind what it had committed.
+        enable_leader_restore: Some(false),
+        max_payload_entries: 1024,
+        api_channel_size: Some(8192),
+        api_batch_capacity: 1024,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 30_000,
+        backoff: "20ms 40ms 80ms 160ms 320ms 500ms".to_owned(),
+        ..Config::default()
+    };
+    raft.validate().map_err(|error| StartError::Raft(error.to_string()))
+}
+
+fn watch_leadership(
+    raft: &Raft<Types, StateMachine>,
+    tasks: &TaskTracker,
+    on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+) -> watch::Receiver<Leadership> {
+    let (told, leadership) = watch::channel(Leadership::default());
+    let mut metrics = raft.metrics();
+    // Ends with Raft, whose metrics end.
+    tasks.spawn(async move {
+        loop {
+            // Not held across the await: a held reference blocks Raft's core.
+            let (now, fatal) = {
+                let metrics = metrics.borrow_and_update();
+                let now = Leadership {
+                    leader: metrics.current_leader.map(NodeId),
+                    term: Term(metrics.current_term),
+                    is_self: metrics.current_leader == Some(metrics.id) && metrics.state.is_leader(),
+                };
+                (now, metrics.running_state.as_ref().err().map(ToString::to_string))
+            };
+            if let Some(fatal) = fatal {
+                return on_fatal(format!("raft stopped: {fatal}"));
+            }
+            told.send_if_modified(|before| {
+                if *before == now {
+                    return false;
+                }
+                tracing::info!(term = now.term.0, leader = ?now.leader.map(|id| id.0), is_self = now.is_self, "leadership");
+                *before = now;
+                true
+            });
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    leadership
+}
+
+async fn flush_often(kv: Arc<dyn Kv>, applied: watch::Receiver<LogIndex>, on_fatal: Arc<dyn Fn(String) + Send + Sync>) {
+    let mut flushed = LogIndex(0);
+    loop {
+        tokio::time::sleep(FLUSH_EVERY).await;
+        let now = *applied.borrow();
+        if now == flushed {
+            continue;
+        }
+        let kv = kv.clone();
+        let result: Result<kv::Result<()>, _> = tokio::task::spawn_blocking(move || kv.flush()).await;
+        match result {
+            Ok(Ok(())) => flushed = now,
+            Ok(Err(error)) => return on_fatal(format!("the state store cannot be flushed: {error}")),
+            Err(panic) => return on_fatal(format!("the state store's flush panicked: {panic}")),
+        }
+    }
+}
+
+fn put_status(status: ReplicaStatus) -> wire::StatusAnswer {
+    wire::StatusAnswer {
+        node: status.node.0,
+        term: status.term.0,
+        leader: status.leader.map(|leader| leader.0),
+        last_log: status.last_log.0,
+        committed: status.committed.0,
+        applied: status.applied.0,
+        process_id: status.process_id,
+        client_address: status.client_address,
+        version: status.version,
+        in_per_second: status.in_per_second,
+        out_per_second: status.out_per_second,
+    }
+}
+
+fn read_status(answer: wire::StatusAnswer) -> ReplicaStatus {
+    ReplicaStatus {
+        node: NodeId(answer.node),
+        term: Term(answer.term),
+        leader: answer.leader.map(NodeId),
+        last_log: LogIndex(answer.last_log),
+        committed: LogIndex(answer.committed),
+        applied: LogIndex(answer.applied),
+        process_id: answer.process_id,
+        client_address: answer.client_address,
+        version: answer.version,
+        in_per_second: answer.in_per_second,
+        out_per_second: answer.out_per_second,
+    }
+}

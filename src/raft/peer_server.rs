@@ -1,0 +1,183 @@
+//! What the other replicas may ask of this one, on the address of `dLegerPeers`.
+//!
+//! Hot path. Every call names sender and receiver; a message for somebody else is refused before it
+//! reaches Raft.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use openraft::Raft;
+use openraft::raft::TransferLeaderRequest;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::apply::StateMachine;
+use super::peer_wire::{self, Identity, Unusable};
+use super::proposer::{Failed, Proposer};
+use super::types::{Applied, Types};
+use crate::machine::{Outcome, Proposal};
+use crate::model::limits::LEADER_WAIT;
+use crate::proto::peer as wire;
+use crate::proto::peer::forward_reply::Result as Reply;
+use crate::proto::peer::peer_server::Peer;
+
+/// Frames of one follower under way at once.
+const FRAMES_IN_FLIGHT: usize = 64;
+
+/// What this node says of itself.
+pub type OwnStatus = Arc<dyn Fn() -> wire::StatusAnswer + Send + Sync>;
+
+/// See the module.
+pub struct PeerService {
+    identity: Identity,
+    raft: Raft<Types, StateMachine>,
+    proposer: Proposer,
+    status: OwnStatus,
+}
+
+impl PeerService {
+    pub(super) fn new(
+        identity: Identity,
+        raft: Raft<Types, StateMachine>,
+        proposer: Proposer,
+        status: OwnStatus,
+    ) -> Self {
+        Self { identity, raft, proposer, status }
+    }
+}
+
+fn refuse(error: Unusable) -> Status {
+    tracing::warn!(%error, "peer message refused");
+    match error {
+        Unusable::Misdirected { .. } => Status::permission_denied(error.to_string()),
+        Unusable::Lacks(_) | Unusable::Record(_) => Status::invalid_argument(error.to_string()),
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("this replica stopped: {error}"))
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Answers<wire::AppendAck>;
+    type ForwardStream = ReceiverStream<Result<wire::ForwardReply, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendFrame>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let identity = self.identity.clone();
+        // The first frame that cannot be used ends the stream: skipping it would leave a hole.
+        let frames = request.into_inner().scan((), move |(), frame| {
+            let usable = frame.map_err(|status| status.to_string()).and_then(|mut frame| {
+                let envelope = frame.envelope.take();
+                let read = identity.check(envelope).and_then(|_| peer_wire::append(frame));
+                read.map_err(|error| refuse(error).to_string())
+            });
+            std::future::ready(usable.ok())
+        });
+        let acks = self.raft.stream_append(frames).map(|answer| match answer {
+            Ok(result) => Ok(peer_wire::put_ack(&result)),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(acks)))
+    }
+
+    async fn heartbeat(&self, request: Request<wire::AppendFrame>) -> Result<Response<wire::AppendAck>, Status> {
+        let mut frame = request.into_inner();
+        self.identity.check(frame.envelope.take()).map_err(refuse)?;
+        let request = peer_wire::append(frame).map_err(refuse)?;
+        let (prev, last) = (request.prev_log_id.clone(), request.prev_log_id.clone());
+        let answer = self.raft.append_entries(request).await.map_err(stopped)?;
+        if answer.is_conflict() && prev.is_none() {
+            return Err(Status::internal("a heartbeat without a previous entry cannot conflict"));
+        }
+        Ok(Response::new(peer_wire::put_ack(&answer.into_stream_result(prev, last))))
+    }
+
+    async fn request_vote(&self, request: Request<wire::VoteCall>) -> Result<Response<wire::VoteAnswer>, Status> {
+        let mut call = request.into_inner();
+        self.identity.check(call.envelope.take()).map_err(refuse)?;
+        let request = peer_wire::vote_call(call).map_err(refuse)?;
+        let answer = self.raft.vote(request).await.map_err(stopped)?;
+        Ok(Response::new(peer_wire::put_vote_answer(&answer)))
+    }
+
+    async fn pre_vote(&self, request: Request<wire::VoteCall>) -> Result<Response<wire::VoteAnswer>, Status> {
+        let mut call = request.into_inner();
+        self.identity.check(call.envelope.take()).map_err(refuse)?;
+        let request = peer_wire::vote_call(call).map_err(refuse)?;
+        let answer = self.raft.pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(peer_wire::put_vote_answer(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferCall>,
+    ) -> Result<Response<wire::TransferAnswer>, Status> {
+        let call = request.into_inner();
+        self.identity.check(call.envelope).map_err(refuse)?;
+        let from = peer_wire::vote(call.from_leader).map_err(refuse)?;
+        let request = TransferLeaderRequest::new(from, call.to_node, peer_wire::log_id(call.last));
+        match self.raft.handle_transfer_leader(request).await.map_err(stopped)? {
+            Ok(()) => Ok(Response::new(wire::TransferAnswer {})),
+            Err(refused) => Err(Status::failed_precondition(refused.to_string())),
+        }
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<wire::ForwardFrame>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        let (replies, outgoing) = mpsc::channel(FRAMES_IN_FLIGHT);
+        let (identity, proposer) = (self.identity.clone(), self.proposer.clone());
+        let mut frames = request.into_inner();
+        // Ends with the follower's stream or when its replies are no longer taken.
+        tokio::spawn(async move {
+            let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
+            while let Ok(Some(frame)) = frames.message().await {
+                let proposals = identity.check(frame.envelope).and_then(|_| {
+                    let read = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
+                    read.map_err(|error| Unusable::Record(error.to_string()))
+                });
+                let proposals = match proposals {
+                    Ok(proposals) => proposals,
+                    Err(error) => {
+                        let _ = replies.send(Err(refuse(error))).await;
+                        return;
+                    }
+                };
+                let Ok(permit) = room.clone().acquire_owned().await else { return };
+                let (proposer, replies) = (proposer.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let result = reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await);
+                    let _ = replies.send(Ok(wire::ForwardReply { id: frame.id, result: Some(result) })).await;
+                    drop(permit);
+                });
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn status(&self, request: Request<wire::StatusCall>) -> Result<Response<wire::StatusAnswer>, Status> {
+        self.identity.check(request.into_inner().envelope).map_err(refuse)?;
+        Ok(Response::new((self.status)()))
+    }
+}
+
+fn reply(fate: Result<Applied, Failed>) -> Reply {
+    match fate {
+        Ok(applied) => Reply::Outcomes(wire::Outcomes {
+            index: applied.index.0,
+            outcomes: applied.outcomes.iter().map(Outcome::encode).collect(),
+        }),
+        Err(Failed::NotLeader | Failed::NoLeader) => Reply::NotLeader(wire::NotLeader { leader: None }),
+        Err(Failed::Busy) => Reply::Busy(wire::Busy {}),
+        Err(Failed::Ambiguous) => Reply::Ambiguous(wire::Ambiguous {}),
+    }
+}

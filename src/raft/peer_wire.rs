@@ -1,0 +1,168 @@
+//! Peer messages: between openraft's types and the wire of `proto/raftmq/peer.proto`.
+//!
+//! Entries travel as the log stores them; everything that arrives is untrusted until its envelope and
+//! checksums are checked.
+
+use bytes::{Bytes, BytesMut};
+use openraft::impls::leader_id_adv::LeaderId;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
+
+use super::types::{self, LogId, Types, Vote};
+use crate::proto::peer as wire;
+use crate::store::record;
+
+/// Who this node is to its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `brokerClusterName`.
+    pub cluster: String,
+    /// `dLegerGroup`.
+    pub group: String,
+    /// This node.
+    pub node: u64,
+}
+
+/// A peer message that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It is meant for another node, group or cluster.
+    #[error("a message for node {to} of group {group} in cluster {cluster} reached {me:?}")]
+    Misdirected {
+        /// As the message says.
+        cluster: String,
+        /// As the message says.
+        group: String,
+        /// As the message says.
+        to: u64,
+        /// Who got it.
+        me: Identity,
+    },
+    /// A field is missing.
+    #[error("the message lacks its {0}")]
+    Lacks(&'static str),
+    /// A record does not decode.
+    #[error("a record in the message is damaged: {0}")]
+    Record(String),
+}
+
+impl Identity {
+    pub(super) fn envelope(&self, to: u64) -> wire::Envelope {
+        wire::Envelope { cluster: self.cluster.clone(), group: self.group.clone(), from: self.node, to }
+    }
+
+    /// The sender, if the message is meant for us.
+    pub(super) fn check(&self, envelope: Option<wire::Envelope>) -> Result<u64, Unusable> {
+        let envelope = envelope.ok_or(Unusable::Lacks("envelope"))?;
+        if envelope.cluster == self.cluster && envelope.group == self.group && envelope.to == self.node {
+            return Ok(envelope.from);
+        }
+        Err(Unusable::Misdirected {
+            cluster: envelope.cluster,
+            group: envelope.group,
+            to: envelope.to,
+            me: self.clone(),
+        })
+    }
+}
+
+pub(super) fn put_log_id(id: &Option<LogId>) -> Option<wire::LogId> {
+    id.as_ref().map(|id| wire::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index })
+}
+
+pub(super) fn log_id(id: Option<wire::LogId>) -> Option<LogId> {
+    id.map(|id| LogId { leader_id: LeaderId { term: id.term, node_id: id.node }, index: id.index })
+}
+
+pub(super) fn put_vote(vote: &Vote) -> Option<wire::Vote> {
+    Some(wire::Vote { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed })
+}
+
+pub(super) fn vote(vote: Option<wire::Vote>) -> Result<Vote, Unusable> {
+    let vote = vote.ok_or(Unusable::Lacks("vote"))?;
+    Ok(types::vote(vote.term, vote.node, vote.committed))
+}
+
+pub(super) fn put_append(envelope: wire::Envelope, request: AppendEntriesRequest<Types>) -> wire::AppendFrame {
+    let record_count = u32::try_from(request.entries.len()).expect("openraft caps the entries of a request");
+    let mut records = BytesMut::new();
+    for entry in request.entries {
+        record::encode_wire(&types::to_record(entry), &mut records);
+    }
+    wire::AppendFrame {
+        envelope: Some(envelope),
+        vote: put_vote(&request.vote),
+        prev: put_log_id(&request.prev_log_id),
+        committed: put_log_id(&request.leader_commit),
+        records: records.freeze(),
+        record_count,
+    }
+}
+
+pub(super) fn append(frame: wire::AppendFrame) -> Result<AppendEntriesRequest<Types>, Unusable> {
+    let damaged = |error: &dyn std::fmt::Display| Unusable::Record(error.to_string());
+    let mut records: Bytes = frame.records;
+    let mut entries = Vec::with_capacity(frame.record_count.min(4096) as usize);
+    for _ in 0..frame.record_count {
+        let record = record::decode_wire(&mut records).map_err(|error| damaged(&error))?;
+        entries.push(types::to_entry(record).map_err(|error| damaged(&error))?);
+    }
+    if !records.is_empty() {
+        return Err(damaged(&"bytes left over"));
+    }
+    Ok(AppendEntriesRequest {
+        vote: vote(frame.vote)?,
+        prev_log_id: log_id(frame.prev),
+        entries,
+        leader_commit: log_id(frame.committed),
+    })
+}
+
+pub(super) fn put_ack(result: &StreamAppendResult<Types>) -> wire::AppendAck {
+    use wire::append_ack::Outcome;
+    let (outcome, matching, vote, conflict) = match result {
+        Ok(matching) => (Outcome::Success, put_log_id(matching), None, None),
+        Err(StreamAppendError::Conflict(id)) => (Outcome::Conflict, None, None, put_log_id(&Some(id.clone()))),
+        Err(StreamAppendError::HigherVote(vote)) => (Outcome::HigherVote, None, put_vote(vote), None),
+    };
+    wire::AppendAck { outcome: outcome.into(), matching, vote, conflict }
+}
+
+pub(super) fn ack(ack: wire::AppendAck) -> Result<StreamAppendResult<Types>, Unusable> {
+    use wire::append_ack::Outcome;
+    match ack.outcome() {
+        Outcome::Success | Outcome::Partial => Ok(Ok(log_id(ack.matching))),
+        Outcome::Conflict => {
+            let id = log_id(ack.conflict).ok_or(Unusable::Lacks("conflicting id"))?;
+            Ok(Err(StreamAppendError::Conflict(id)))
+        }
+        Outcome::HigherVote => Ok(Err(StreamAppendError::HigherVote(vote(ack.vote)?))),
+        Outcome::Unspecified => Err(Unusable::Lacks("outcome")),
+    }
+}
+
+pub(super) fn put_vote_call(envelope: wire::Envelope, request: &VoteRequest<Types>) -> wire::VoteCall {
+    wire::VoteCall {
+        envelope: Some(envelope),
+        vote: put_vote(&request.vote),
+        last: put_log_id(&request.last_log_id),
+        leader_transfer: request.leadership_transfer,
+    }
+}
+
+pub(super) fn vote_call(call: wire::VoteCall) -> Result<VoteRequest<Types>, Unusable> {
+    let mut request = VoteRequest::new(vote(call.vote)?, log_id(call.last));
+    request.leadership_transfer = call.leader_transfer;
+    Ok(request)
+}
+
+pub(super) fn put_vote_answer(answer: &VoteResponse<Types>) -> wire::VoteAnswer {
+    wire::VoteAnswer {
+        vote: put_vote(&answer.vote),
+        granted: answer.vote_granted,
+        last: put_log_id(&answer.last_log_id),
+    }
+}
+
+pub(super) fn vote_answer(answer: wire::VoteAnswer) -> Result<VoteResponse<Types>, Unusable> {
+    Ok(VoteResponse::new(vote(answer.vote)?, log_id(answer.last), answer.granted))
+}

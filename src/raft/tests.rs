@@ -1,0 +1,69 @@
+//! openraft's own storage suite on our log and state machine, on a real and on a simulated disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tokio::sync::watch;
+
+use super::apply::StateMachine;
+use super::log_storage::LogStorage;
+use super::snapshot::Snapshots;
+use super::types::Types;
+use crate::env::disk::{Disk, RealDisk};
+use crate::env::sim::SimDisk;
+use crate::model::{LogIndex, NodeId};
+use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
+use crate::store::kv::Kv;
+use crate::store::memory::MemoryKv;
+use crate::store::rocks::RocksKv;
+
+struct Builder {
+    on_real_disk: bool,
+}
+
+/// What has to live as long as a store.
+type Guard = (Option<tempfile::TempDir>, watch::Sender<LogIndex>);
+
+fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<LogIndex>, LogStorage, StateMachine) {
+    let identity = Identity { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
+    let options = Options { segment_bytes: 2048, tail_cache_bytes: 1024, flush: FlushMode::Sync };
+    let log_folder = folder.join("log");
+    let log = CommitLog::open(disk.clone(), &log_folder, &identity, options, Box::new(|_| {})).unwrap();
+    // The suite applies entries that are in no log, so nothing waits for the log here.
+    let (durable, durable_seen) = watch::channel(LogIndex(u64::MAX));
+    let (applied, _) = watch::channel(LogIndex(0));
+    let machine =
+        StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), Snapshots::new(disk, folder.to_owned()));
+    (durable, LogStorage::new(log), machine)
+}
+
+impl StoreBuilder<Types, LogStorage, StateMachine, Guard> for Builder {
+    async fn build(&self) -> Result<(Guard, LogStorage, StateMachine), StorageError<Types>> {
+        if self.on_real_disk {
+            let folder = tempfile::tempdir().unwrap();
+            let kv = RocksKv::open(&folder.path().join("state"), 8 * 1024 * 1024).unwrap();
+            let (durable, log, machine) = build(Arc::new(RealDisk), folder.path(), Arc::new(kv));
+            return Ok(((Some(folder), durable), log, machine));
+        }
+        let (durable, log, machine) =
+            build(Arc::new(SimDisk::default()), &PathBuf::from("/sim"), Arc::new(MemoryKv::default()));
+        Ok(((None, durable), log, machine))
+    }
+}
+
+fn run(on_real_disk: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { Suite::test_all(Builder { on_real_disk }).await.unwrap() });
+}
+
+#[test]
+fn openraft_s_storage_suite_passes_on_a_simulated_disk() {
+    run(false);
+}
+
+#[test]
+fn openraft_s_storage_suite_passes_on_a_real_disk_with_rocksdb() {
+    run(true);
+}

@@ -1,0 +1,67 @@
+//! The ordered key-value store under the machine: the trait its two implementations share.
+
+use bytes::Bytes;
+
+/// The fixed families of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Marks and counters.
+    Meta,
+    /// Topics, groups, subscriptions.
+    Catalog,
+    /// Queues and their messages.
+    Queue,
+    /// Positions of groups.
+    Cursor,
+    /// Leases.
+    Lease,
+    /// What falls due, by time.
+    Due,
+}
+
+impl Space {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Meta, Self::Catalog, Self::Queue, Self::Cursor, Self::Lease, Self::Due];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Catalog => "catalog",
+            Self::Queue => "queue",
+            Self::Cursor => "cursor",
+            Self::Lease => "lease",
+            Self::Due => "due",
+        }
+    }
+}
+
+/// The local disk failed. The node must stop.
+#[derive(Debug, thiserror::Error)]
+#[error("key-value store: {0}")]
+pub struct Error(pub String);
+
+/// Result of a key-value operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Writes that become visible together; `None` deletes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// In order; a later write of a key wins.
+    pub writes: Vec<(Space, Bytes, Option<Bytes>)>,
+}
+
+/// An ordered key-value store.
+pub trait Kv: Send + Sync + 'static {
+    /// The value of a key.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>>;
+    /// The first `limit` pairs with `from <= key < to`, ascending.
+    fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>>;
+    /// The last pair with `from <= key < to`.
+    fn last(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>>;
+    /// Applies all or nothing. Durable after the next [`Self::flush`]; what a crash takes is a suffix of
+    /// the batches, never a part of one.
+    fn write(&self, batch: WriteBatch) -> Result<()>;
+    /// Makes everything written so far durable.
+    fn flush(&self) -> Result<()>;
+}

@@ -1,0 +1,210 @@
+//! Segments: the files of the commit log.
+//!
+//! Hot path. Preallocated, written at positions by the log's one writer thread, read by anyone. Where
+//! each record lies is kept in memory, eight bytes per entry.
+//!
+//! * Name: the first index in 20 digits, then `.seg`.
+//! * Shape: a header of 64 bytes (`magic u64, version u32, first index u64, crc32c u32`, zeros), then
+//!   records (`record`), then zeros.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::RwLock;
+
+use super::Error;
+use super::record::{self, PREAMBLE_BYTES, Preamble, Record, WIRE_HEADER_BYTES, WireHeader};
+use crate::env::disk::{Disk, DiskFile};
+use crate::model::LogIndex;
+
+pub(super) const SUFFIX: &str = ".seg";
+pub(super) const HEADER_BYTES: u64 = 64;
+const MAGIC: u64 = 0x5241_4654_4D51_5347;
+const VERSION: u32 = 1;
+
+/// One file of the log. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Segment {
+    pub first: LogIndex,
+    pub path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    places: Arc<RwLock<Places>>,
+}
+
+/// Where the records lie.
+#[derive(Default)]
+struct Places {
+    /// Byte of each record, by index from the first.
+    starts: Vec<u64>,
+    /// Where the next record goes.
+    end: u64,
+}
+
+impl Segment {
+    /// Makes an empty segment, durably, reserving `bytes`.
+    pub fn create(disk: &dyn Disk, folder: &Path, first: LogIndex, bytes: u64) -> Result<Self, Error> {
+        let path = folder.join(format!("{:020}{SUFFIX}", first.0));
+        let failed = |source| Error::Io { place: path.display().to_string(), source };
+        let file = disk.create(&path).map_err(failed)?;
+        // Reserving is an optimisation; a file system that cannot do it still works.
+        if let Err(error) = file.allocate(bytes) {
+            tracing::debug!(%error, "the segment grows as it is written");
+        }
+        let mut head = BytesMut::with_capacity(HEADER_BYTES as usize);
+        head.put_u64(MAGIC);
+        head.put_u32(VERSION);
+        head.put_u64(first.0);
+        let crc = crc32c::crc32c(&head);
+        head.put_u32(crc);
+        head.resize(HEADER_BYTES as usize, 0);
+        file.write_at(&head, 0).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        disk.sync_dir(folder).map_err(failed)?;
+        Ok(Self::with(first, path, file.into()))
+    }
+
+    /// Opens a segment without looking for records yet; `None` if its header was never completed.
+    pub fn open(disk: &dyn Disk, path: PathBuf) -> Result<Option<Self>, Error> {
+        let failed = |source| Error::Io { place: path.display().to_string(), source };
+        let file = disk.open(&path).map_err(failed)?;
+        if file.len().map_err(failed)? < HEADER_BYTES {
+            return Ok(None);
+        }
+        let mut head = [0; HEADER_BYTES as usize];
+        file.read_at(&mut head, 0).map_err(failed)?;
+        let crc = crc32c::crc32c(&head[..20]);
+        let mut read = &head[..];
+        let (magic, version, first, found) = (read.get_u64(), read.get_u32(), read.get_u64(), read.get_u32());
+        if magic != MAGIC || crc != found {
+            return Ok(None);
+        }
+        if version != VERSION {
+            let reason = format!("format version {version} is newer than this program's {VERSION}");
+            return Err(Error::Damaged { file: path, at: 8, reason });
+        }
+        Ok(Some(Self::with(LogIndex(first), path, file.into())))
+    }
+
+    fn with(first: LogIndex, path: PathBuf, file: Arc<dyn DiskFile>) -> Self {
+        let places = Places { starts: Vec::new(), end: HEADER_BYTES };
+        Self { first, path, file, places: Arc::new(RwLock::new(places)) }
+    }
+
+    /// Index behind the last record.
+    pub fn next(&self) -> LogIndex {
+        LogIndex(self.first.0 + self.places.read().starts.len() as u64)
+    }
+
+    /// Bytes used.
+    pub fn end(&self) -> u64 {
+        self.places.read().end
+    }
+
+    /// Bytes of the file, used or reserved.
+    pub fn file_bytes(&self) -> Result<u64, Error> {
+        self.file.len().map_err(Error::io(self.path.display()))
+    }
+
+    /// Notes a record found by recovery.
+    pub fn found(&self, bytes: u64) {
+        let mut places = self.places.write();
+        let start = places.end;
+        places.starts.push(start);
+        places.end += bytes;
+    }
+
+    /// Writes framed records of these sizes behind the last; not durable yet.
+    pub fn write(&self, framed: &[u8], sizes: &[u64]) -> Result<(), Error> {
+        let end = self.end();
+        self.file.write_at(framed, end).map_err(Error::io(self.path.display()))?;
+        for size in sizes {
+            self.found(*size);
+        }
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(Error::io(self.path.display()))
+    }
+
+    /// Cuts off everything behind `keep`, durably. The bytes are given back and read as zeros
+    /// afterwards, so a cut record cannot come back.
+    pub fn cut_after(&self, keep: LogIndex) -> Result<(), Error> {
+        let end = {
+            let mut places = self.places.write();
+            let kept = usize::try_from((keep.0 + 1).saturating_sub(self.first.0)).expect("a segment fits in memory");
+            if let Some(cut) = places.starts.get(kept).copied() {
+                places.starts.truncate(kept);
+                places.end = cut;
+            }
+            places.end
+        };
+        self.file.set_len(end).map_err(Error::io(self.path.display()))?;
+        self.sync()
+    }
+
+    /// Reads bytes for recovery.
+    pub fn read_at(&self, bytes: &mut [u8], at: u64) -> Result<(), Error> {
+        self.file.read_at(bytes, at).map_err(Error::io(self.path.display()))
+    }
+
+    /// Reads and checks the record at `index`, which must be here.
+    pub fn read(&self, index: LogIndex) -> Result<Option<Record>, Error> {
+        let at = {
+            let places = self.places.read();
+            let Some(position) = index.0.checked_sub(self.first.0) else { return Ok(None) };
+            let position = usize::try_from(position).expect("a segment fits in memory");
+            let Some(start) = places.starts.get(position).copied() else { return Ok(None) };
+            let end = places.starts.get(position + 1).copied().unwrap_or(places.end);
+            start..end
+        };
+        let mut bytes = vec![0; usize::try_from(at.end - at.start).expect("a record fits in memory")];
+        self.read_at(&mut bytes, at.start)?;
+        let damaged = |error: record::BadRecord| Error::Damaged {
+            file: self.path.clone(),
+            at: at.start,
+            reason: error.to_string(),
+        };
+        let preamble = Preamble::decode(&bytes).map_err(damaged)?;
+        let mut wire = Bytes::from(bytes).slice(PREAMBLE_BYTES..PREAMBLE_BYTES + preamble.wire_bytes);
+        let record = record::decode_wire(&mut wire).map_err(damaged)?;
+        if record.index != index {
+            return Err(damaged(record::BadRecord::Magic));
+        }
+        Ok(Some(record))
+    }
+
+    /// Reads the heads of the record at `at`, and checks the body too if asked.
+    pub fn probe(&self, at: u64, file_bytes: u64, checks_body: bool) -> Result<Probed, Error> {
+        let mut heads = [0; PREAMBLE_BYTES + WIRE_HEADER_BYTES];
+        if at + heads.len() as u64 > file_bytes {
+            return Ok(Err(record::BadRecord::Short));
+        }
+        self.read_at(&mut heads, at)?;
+        let read = Preamble::decode(&heads).and_then(|preamble| {
+            let header = WireHeader::decode(&heads[PREAMBLE_BYTES..])?;
+            let is_whole = preamble.wire_bytes == WIRE_HEADER_BYTES + header.body_bytes;
+            if is_whole { Ok((preamble, header)) } else { Err(record::BadRecord::Length(preamble.wire_bytes)) }
+        });
+        let (preamble, header) = match read {
+            Ok(read) => read,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        if at + (PREAMBLE_BYTES + preamble.wire_bytes) as u64 > file_bytes {
+            return Ok(Err(record::BadRecord::Short));
+        }
+        if checks_body {
+            let mut body = vec![0; header.body_bytes];
+            self.read_at(&mut body, at + heads.len() as u64)?;
+            if let Err(bad) = header.with_body(body.into()) {
+                return Ok(Err(bad));
+            }
+        }
+        Ok(Ok((preamble, header)))
+    }
+}
+
+/// What lies at a place: the heads of a record, or why it is none.
+pub(super) type Probed = Result<(Preamble, WireHeader), record::BadRecord>;
