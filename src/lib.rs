@@ -4,7 +4,9 @@
 //! applies them, the same on every node. `ARCHITECTURE.md` has the layers and the walks.
 
 pub mod broker;
+pub mod cli;
 pub mod config;
+pub mod edge;
 pub mod env;
 pub mod logging;
 pub mod machine;

@@ -10,6 +10,8 @@ mod ack;
 mod arrivals;
 mod error;
 mod invisible;
+mod members;
+mod node;
 mod overview;
 mod plan;
 mod receive;
@@ -22,11 +24,12 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use ack::Acked;
 pub use arrivals::Arrivals;
 pub use error::Error;
+pub use node::{Node, StartError};
 pub use overview::{GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
 pub use receive::{Delivery, Receive};
 pub use send::Sent;
@@ -37,7 +40,8 @@ use crate::env::clock::Clock;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{LogIndex, NodeId, Timestamp};
-use crate::raft::{Failed, Replica};
+use crate::raft::{Failed, Leadership, Replica};
+use members::Members;
 use plan::Plans;
 use traffic::Traffic;
 
@@ -98,12 +102,13 @@ pub struct Broker {
     plans: Plans,
     polls: Arc<Semaphore>,
     sessions: Sessions,
+    members: Members,
     traffic: Arc<Traffic>,
 }
 
 impl Broker {
     /// Over a running replica whose effects go to `arrivals`.
-    pub fn new(
+    fn new(
         place: Place,
         settings: BrokerSettings,
         replica: Replica,
@@ -115,6 +120,7 @@ impl Broker {
             settings,
             replica,
             sessions: Sessions::new(clock.clone()),
+            members: Members::default(),
             traffic: Arc::new(Traffic::new(clock.clone())),
             clock,
             arrivals,
@@ -138,9 +144,9 @@ impl Broker {
         &self.sessions
     }
 
-    /// The replica below.
-    pub fn replica(&self) -> &Replica {
-        &self.replica
+    /// Who leads the group.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.replica.leadership()
     }
 
     /// How long a command may take: until just before the caller's deadline, or as long as a request is

@@ -20,7 +20,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 impl Broker {
     /// Runs until its task is aborted.
     pub async fn run_timers(self: Arc<Self>) {
-        tokio::join!(self.tick_on_leader(), self.renew_and_expire(), self.sample_traffic());
+        tokio::join!(self.tick_on_leader(), self.renew_and_expire(), self.sample_traffic(), self.probe_members());
     }
 
     async fn tick_on_leader(&self) {

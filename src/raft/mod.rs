@@ -9,10 +9,11 @@
 //! Not here: membership changes, leader transfer by command, sending snapshots.
 
 mod apply;
-mod forward;
 mod log_storage;
 mod peer_client;
+mod peer_forward;
 mod peer_server;
+mod peer_status;
 mod peer_wire;
 mod proposer;
 mod snapshot;
@@ -29,14 +30,12 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use apply::OnEffects;
-pub use peer_server::OwnStatus;
+pub use peer_status::{OwnFacts, ReplicaStatus};
 pub use proposer::{Failed, Leadership};
 
 use crate::env::clock::Clock;
@@ -44,15 +43,14 @@ use crate::env::disk::Disk;
 use crate::machine::view::View;
 use crate::machine::{Batch, Outcome, Proposal};
 use crate::model::{LogIndex, NodeId, Term};
-use crate::proto::peer as wire;
-use crate::proto::peer::peer_server::PeerServer;
 use crate::store::commit_log::CommitLog;
 use crate::store::kv::{self, Kv};
 use apply::StateMachine;
-use forward::Forwarder;
 use log_storage::LogStorage;
-use peer_client::{FRAME_BYTES_MAX, Peers};
+use peer_client::Peers;
+use peer_forward::Forwarder;
 use peer_server::PeerService;
+use peer_status::StatusClients;
 use peer_wire::Identity;
 use proposer::Proposer;
 use snapshot::Snapshots;
@@ -60,8 +58,6 @@ use types::Types;
 
 /// The state store is flushed this often; bounds what a restart has to apply again (D6).
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
-/// A peer that does not tell its status in this time is unreachable.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// A read gives at least one entry, however small its bound; one entry is what is wanted.
 const ONE_ENTRY: usize = 1;
 
@@ -114,51 +110,13 @@ pub enum StartError {
 pub struct Replica {
     raft: Raft<Types, StateMachine>,
     proposer: Proposer,
-    peers: Peers,
+    status_clients: StatusClients,
     log: CommitLog,
     kv: Arc<dyn Kv>,
     leadership: watch::Receiver<Leadership>,
     applied: watch::Receiver<LogIndex>,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// Marks of one replica, for operators.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReplicaStatus {
-    /// Which replica.
-    pub node: NodeId,
-    /// Its term.
-    pub term: Term,
-    /// Who leads, as it knows.
-    pub leader: Option<NodeId>,
-    /// Last entry in its log.
-    pub last_log: LogIndex,
-    /// Last entry it knows to be committed.
-    pub committed: LogIndex,
-    /// Last entry it applied.
-    pub applied: LogIndex,
-    /// Its process.
-    pub process_id: u32,
-    /// Where it serves clients.
-    pub client_address: String,
-    /// Its version.
-    pub version: String,
-    /// Messages taken in per second by its front end.
-    pub in_per_second: f64,
-    /// Messages handed out per second by its front end.
-    pub out_per_second: f64,
-}
-
-/// What a replica says of itself beside its Raft marks.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct OwnFacts {
-    /// Where it serves clients.
-    pub client_address: String,
-    /// Messages taken in per second.
-    pub in_per_second: f64,
-    /// Messages handed out per second.
-    pub out_per_second: f64,
 }
 
 /// What a replica stands on.
@@ -218,7 +176,8 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let replica = Self { raft, proposer, peers, log, kv, leadership, applied, tasks, stop };
+        let status_clients = StatusClients::new(&peers);
+        let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, tasks, stop };
         replica.serve_peers(identity, listener, facts, on_fatal)?;
         replica.make_group_once(&config).await?;
         Ok(replica)
@@ -232,22 +191,9 @@ impl Replica {
         on_fatal: Arc<dyn Fn(String) + Send + Sync>,
     ) -> Result<(), StartError> {
         let own = self.clone();
-        let status: OwnStatus = Arc::new(move || put_status(own.status(facts())));
+        let status = Arc::new(move || own.status(facts()));
         let service = PeerService::new(identity, self.raft.clone(), self.proposer.clone(), status);
-        listener.set_nonblocking(true)?;
-        let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
-        let server = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
-            .initial_stream_window_size(8 * 1024 * 1024)
-            .initial_connection_window_size(16 * 1024 * 1024)
-            .http2_keepalive_interval(Some(Duration::from_secs(2)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(2)))
-            .add_service(
-                PeerServer::new(service)
-                    .max_decoding_message_size(FRAME_BYTES_MAX)
-                    .max_encoding_message_size(FRAME_BYTES_MAX),
-            )
-            .serve_with_incoming(incoming);
+        let server = service.serve(listener)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             if let Some(Err(error)) = stop.run_until_cancelled_owned(server).await {
@@ -321,10 +267,7 @@ impl Replica {
 
     /// Another replica's marks; `None` if it does not answer.
     pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
-        let mut client = self.peers.connect(self.peers.addresses().get(&node.0)?);
-        let call = wire::StatusCall { envelope: Some(self.peers.identity().envelope(node.0)) };
-        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await.ok()?.ok()?;
-        Some(read_status(answer.into_inner()))
+        self.status_clients.ask(node).await
     }
 
     /// Hands leadership over if it is ours, then stops. Nothing acknowledged depends on it.
@@ -449,37 +392,5 @@ async fn flush_often(kv: Arc<dyn Kv>, applied: watch::Receiver<LogIndex>, on_fat
             Ok(Err(error)) => return on_fatal(format!("the state store cannot be flushed: {error}")),
             Err(panic) => return on_fatal(format!("the state store's flush panicked: {panic}")),
         }
-    }
-}
-
-fn put_status(status: ReplicaStatus) -> wire::StatusAnswer {
-    wire::StatusAnswer {
-        node: status.node.0,
-        term: status.term.0,
-        leader: status.leader.map(|leader| leader.0),
-        last_log: status.last_log.0,
-        committed: status.committed.0,
-        applied: status.applied.0,
-        process_id: status.process_id,
-        client_address: status.client_address,
-        version: status.version,
-        in_per_second: status.in_per_second,
-        out_per_second: status.out_per_second,
-    }
-}
-
-fn read_status(answer: wire::StatusAnswer) -> ReplicaStatus {
-    ReplicaStatus {
-        node: NodeId(answer.node),
-        term: Term(answer.term),
-        leader: answer.leader.map(NodeId),
-        last_log: LogIndex(answer.last_log),
-        committed: LogIndex(answer.committed),
-        applied: LogIndex(answer.applied),
-        process_id: answer.process_id,
-        client_address: answer.client_address,
-        version: answer.version,
-        in_per_second: answer.in_per_second,
-        out_per_second: answer.out_per_second,
     }
 }

@@ -34,8 +34,8 @@ const FRAMES_IN_FLIGHT: usize = 64;
 /// A stream that owes answers and gives none for this long is ended.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
-const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+pub(super) const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(1);
 
 type Result<T> = std::result::Result<T, RPCError<Types>>;

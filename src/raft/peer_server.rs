@@ -5,15 +5,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::Raft;
 use openraft::raft::TransferLeaderRequest;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::apply::StateMachine;
+use super::peer_client::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
+use super::peer_status::{self, ReplicaStatus};
 use super::peer_wire::{self, Identity, Unusable};
 use super::proposer::{Failed, Proposer};
 use super::types::{Applied, Types};
@@ -21,13 +25,14 @@ use crate::machine::{Outcome, Proposal};
 use crate::model::limits::LEADER_WAIT;
 use crate::proto::peer as wire;
 use crate::proto::peer::forward_reply::Result as Reply;
-use crate::proto::peer::peer_server::Peer;
+use crate::proto::peer::peer_server::{Peer, PeerServer};
 
 /// Frames of one follower under way at once.
 const FRAMES_IN_FLIGHT: usize = 64;
+const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// What this node says of itself.
-pub type OwnStatus = Arc<dyn Fn() -> wire::StatusAnswer + Send + Sync>;
+type OwnStatus = Arc<dyn Fn() -> ReplicaStatus + Send + Sync>;
 
 /// See the module.
 pub struct PeerService {
@@ -45,6 +50,26 @@ impl PeerService {
         status: OwnStatus,
     ) -> Self {
         Self { identity, raft, proposer, status }
+    }
+
+    /// Serves the peers on a bound port, until dropped.
+    pub(super) fn serve(
+        self,
+        listener: std::net::TcpListener,
+    ) -> std::io::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static> {
+        listener.set_nonblocking(true)?;
+        let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+        let service = PeerServer::new(self)
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX);
+        Ok(tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_EVERY))
+            .add_service(service)
+            .serve_with_incoming(incoming))
     }
 }
 
@@ -166,7 +191,7 @@ impl Peer for PeerService {
 
     async fn status(&self, request: Request<wire::StatusCall>) -> Result<Response<wire::StatusAnswer>, Status> {
         self.identity.check(request.into_inner().envelope).map_err(refuse)?;
-        Ok(Response::new((self.status)()))
+        Ok(Response::new(peer_status::put_status((self.status)())))
     }
 }
 

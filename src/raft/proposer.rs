@@ -19,7 +19,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::apply::StateMachine;
-use super::forward::{Forwarded, Forwarder};
+use super::peer_forward::{Forwarded, Forwarder};
 use super::types::{Applied, Body, Types};
 use crate::env::clock::Clock;
 use crate::machine::{Batch, Outcome, Proposal};

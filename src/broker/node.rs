@@ -1,0 +1,157 @@
+//! One node put together: log, state, replica, broker and its timers, from the configuration.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::task::JoinHandle;
+
+use super::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
+use crate::config::{BrokerConfig, Peer};
+use crate::env::clock::RealClock;
+use crate::env::disk::{self, Disk, RealDisk};
+use crate::raft::{self, Ground, OwnFacts, Replica, ReplicaConfig};
+use crate::store;
+use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
+use crate::store::rocks::RocksKv;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its folder is in use or another node's.
+    #[error("{0}")]
+    FolderTaken(store::Error),
+    /// Its files are damaged or the disk failed.
+    #[error("{0}")]
+    Damaged(String),
+    /// Raft refused.
+    #[error("{0}")]
+    Raft(String),
+}
+
+/// Told once why the node cannot go on; the process must end.
+pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
+
+/// A running node.
+pub struct Node {
+    broker: Arc<Broker>,
+    replica: Replica,
+    timers: JoinHandle<()>,
+}
+
+impl Node {
+    /// Starts everything on the current runtime, which becomes the Raft runtime.
+    pub async fn start(
+        config: &BrokerConfig,
+        peer_port: std::net::TcpListener,
+        on_fatal: OnFatal,
+    ) -> Result<Self, StartError> {
+        let clock = Arc::new(RealClock::start());
+        let arrivals = Arc::new(Arrivals::default());
+        let client_address = format!("{}:{}", config.advertised_host, config.grpc_port);
+        let known_later: Arc<OnceLock<Arc<Broker>>> = Arc::default();
+        let ground = {
+            let (told, facts_of, fallback) = (arrivals.clone(), known_later.clone(), client_address.clone());
+            let (disk, log, kv) = open(config, on_fatal.clone())?;
+            Ground {
+                disk,
+                clock: clock.clone(),
+                log,
+                kv: Arc::new(kv),
+                listener: peer_port,
+                on_effects: Arc::new(move |effects| told.tell(effects)),
+                facts: Arc::new(move || match facts_of.get() {
+                    Some(broker) => broker.own_facts(),
+                    None => OwnFacts { client_address: fallback.clone(), ..OwnFacts::default() },
+                }),
+                on_fatal,
+            }
+        };
+        let replica = Replica::start(replica_config(config), ground).await.map_err(|error| match &error {
+            raft::StartError::StateAheadOfLog { .. } | raft::StartError::Storage(_) => {
+                StartError::Damaged(error.to_string())
+            }
+            raft::StartError::Raft(_) => StartError::Raft(error.to_string()),
+        })?;
+        let settings = BrokerSettings {
+            leader_wait: config.leader_wait,
+            creates_groups: config.creates_groups,
+            topic_queues: config.topic_queues,
+        };
+        let broker = Broker::new(place(config, client_address), settings, replica.clone(), clock, arrivals);
+        assert!(known_later.set(broker.clone()).is_ok(), "set once, here");
+        let timers = tokio::spawn(broker.clone().run_timers());
+        Ok(Self { broker, replica, timers })
+    }
+
+    /// What serves requests.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Hands leadership over and stops.
+    pub async fn stop(self) {
+        self.timers.abort();
+        self.replica.stop().await;
+    }
+}
+
+fn snapshot_folder(config: &BrokerConfig) -> std::path::PathBuf {
+    config.store.join("snapshot")
+}
+
+fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, CommitLog, RocksKv), StartError> {
+    let damaged = |error: &dyn std::fmt::Display| StartError::Damaged(error.to_string());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let folder = disk::absolute(&config.store).map_err(|error| damaged(&error))?;
+    let identity =
+        Identity { cluster: config.cluster.clone(), group: config.broker_name.clone(), node: config.self_id };
+    let options = Options {
+        segment_bytes: config.segment_bytes,
+        tail_cache_bytes: config.tail_cache_bytes,
+        flush: if config.syncs_before_ack { FlushMode::Sync } else { FlushMode::Async },
+    };
+    let told = Box::new(move |error: &store::Error| on_fatal(error.to_string()));
+    let log = CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, told).map_err(|error| {
+        match error {
+            store::Error::Locked(_) | store::Error::Foreign { .. } => StartError::FolderTaken(error),
+            store::Error::Io { .. } | store::Error::Damaged { .. } | store::Error::Poisoned => damaged(&error),
+        }
+    })?;
+    disk.create_dir_all(&snapshot_folder(config)).map_err(|error| damaged(&error))?;
+    let kv = RocksKv::open(&folder.join("state"), config.state_memory_bytes).map_err(|error| damaged(&error))?;
+    tracing::info!(folder = %folder.display(), last = log.last().map_or(0, |last| last.index.0), "store opened");
+    Ok((disk, log, kv))
+}
+
+fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
+    ReplicaConfig {
+        cluster: config.cluster.clone(),
+        group: config.broker_name.clone(),
+        node: config.self_id,
+        peers: config.peers.iter().map(|peer| (peer.id, format!("{}:{}", peer.host, peer.port))).collect(),
+        snapshot_folder: snapshot_folder(config),
+        heartbeat_ms: config.heartbeat_ms,
+        election_min_ms: config.election_min_ms,
+        election_max_ms: config.election_max_ms,
+        pre_vote: config.pre_vote,
+        in_flight_max: config.in_flight_max,
+    }
+}
+
+fn place(config: &BrokerConfig, store_host: String) -> Place {
+    let member = |peer: &Peer| {
+        let is_self = peer.id == config.self_id;
+        MemberAddress {
+            id: peer.id,
+            name: peer.name.clone(),
+            host: if is_self { config.advertised_host.clone() } else { peer.host.clone() },
+            grpc_port: is_self.then_some(config.grpc_port),
+        }
+    };
+    Place {
+        cluster: config.cluster.clone(),
+        broker_name: config.broker_name.clone(),
+        self_id: config.self_id,
+        members: config.peers.iter().map(member).collect(),
+        store_host,
+    }
+}

@@ -1,0 +1,194 @@
+//! `raftmq broker`: one node, from its configuration to its end.
+//!
+//! The main thread is the Raft runtime; the front end has threads of its own, the commit log one. The
+//! order of the start: read the configuration, bind every port, open log and state, join the group,
+//! serve clients. What fails ends the start with one line and a named exit code.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::service::Routes;
+
+use super::config::{key_value, load};
+use super::exit::Exit;
+use crate::broker::{Broker, Node, StartError};
+use crate::config::{BrokerConfig, Loaded, LogFormat, TlsMode};
+use crate::edge::admin::AdminService;
+use crate::edge::listener::{self, FrontEnd, Security};
+use crate::edge::messaging::{EdgeSettings, Messaging};
+use crate::edge::tls;
+use crate::env::disk;
+use crate::logging;
+use crate::model::limits::REQUEST_BYTES_MAX;
+use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::admin::admin_server::AdminServer;
+use crate::proto::v2::messaging_service_server::MessagingServiceServer;
+
+/// Start a broker node.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  raftmq broker -c conf/dledger/broker-n0.conf\n  raftmq broker -c broker.conf -D storePathRootDir=/var/lib/raftmq -D logFormat=json")]
+pub struct BrokerArgs {
+    /// Property file, as RocketMQ's broker.conf; without one: a node of its own with the defaults
+    #[arg(short, long)]
+    config: Option<PathBuf>,
+    /// Set a key, over file and environment (RAFTMQ_CONF_<key>)
+    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = key_value)]
+    define: Vec<(String, String)>,
+}
+
+/// Why a node does not start.
+struct Refusal(Exit, String);
+
+fn refusal(exit: Exit) -> impl Fn(&dyn std::fmt::Display) -> Refusal {
+    move |reason| Refusal(exit, reason.to_string())
+}
+
+/// Runs the node until it is told to stop.
+pub fn run(args: &BrokerArgs) -> Exit {
+    let loaded = match load(args.config.as_deref(), &args.define, disk::read_text) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("error: {errors}");
+            return Exit::Usage;
+        }
+    };
+    let format = match loaded.config.log_format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    logging::start(&loaded.config.log_level, format);
+    announce(&loaded);
+    match start_and_serve(&loaded.config) {
+        Ok(()) => Exit::Ok,
+        Err(Refusal(exit, reason)) => {
+            tracing::error!("{reason}");
+            exit
+        }
+    }
+}
+
+fn announce(loaded: &Loaded) {
+    for value in &loaded.effective {
+        tracing::info!(key = value.key, value = value.value, origin = %value.origin, "config");
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
+    let in_use = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            Refusal(Exit::PortInUse, format!("{error}; stop what holds the port or configure another one"))
+        }
+        _ => Refusal(Exit::Failed, error.to_string()),
+    };
+    let bind = |port| listener::bind(&config.bind_address, port).map_err(in_use);
+    let ports = vec![bind(config.grpc_port)?, bind(config.listen_port)?];
+    let peer_port = bind(config.me().port)?;
+    let security = security(config)?;
+    let failed = refusal(Exit::Failed);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+    runtime.block_on(async {
+        let node = Node::start(config, peer_port, Arc::new(|reason| die(&reason))).await.map_err(|error| {
+            let exit = match &error {
+                StartError::FolderTaken(_) => Exit::FolderTaken,
+                StartError::Damaged(_) => Exit::Damaged,
+                StartError::Raft(_) => Exit::Failed,
+            };
+            Refusal(exit, error.to_string())
+        })?;
+        let threads = match config.frontend_threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        };
+        let front_end =
+            FrontEnd::start(ports, threads, security, routes(config, node.broker().clone())).map_err(|error| failed(&error))?;
+        tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
+        until_told_to_stop().await.map_err(|error| failed(&error))?;
+        tracing::info!("stopping");
+        let limit = config.shutdown_time;
+        let stopped = tokio::task::spawn_blocking(move || front_end.stop(limit));
+        tokio::select! {
+            _ = stopped => {}
+            _ = until_told_to_stop() => tracing::warn!("told twice: stopping at once"),
+        }
+        node.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn routes(config: &BrokerConfig, broker: Arc<Broker>) -> Routes {
+    let messaging = Messaging::new(broker.clone(), EdgeSettings { body_bytes_max: config.body_bytes_max });
+    let messaging = MessagingServiceServer::new(messaging)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptor is made with the code");
+    let mut routes = Routes::builder();
+    routes
+        .add_service(messaging)
+        .add_service(AdminServer::new(AdminService::new(broker.clone())))
+        .add_service(health)
+        .add_service(reflection);
+    tokio::spawn(report_health(broker, reporter));
+    routes.routes()
+}
+
+/// Healthy means that a leader is known, not merely that a port is open. Ends with the runtime.
+async fn report_health(broker: Arc<Broker>, reporter: tonic_health::server::HealthReporter) {
+    use tonic_health::ServingStatus;
+    let mut leadership = broker.leadership();
+    loop {
+        let is_led = leadership.borrow_and_update().leader.is_some();
+        let status = if is_led { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in ["", "apache.rocketmq.v2.MessagingService"] {
+            reporter.set_service_status(service, status).await;
+        }
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn security(config: &BrokerConfig) -> Result<Security, Refusal> {
+    let usage = refusal(Exit::Usage);
+    let allows_plaintext = config.tls.mode != TlsMode::Enforcing;
+    if config.tls.mode == TlsMode::Disabled {
+        return Ok(Security { tls: None, allows_plaintext });
+    }
+    let made = match &config.tls.files {
+        Some((chain, key)) => {
+            let read = |path: &PathBuf| disk::read_text(path).map_err(|error| usage(&format!("{}: {error}", path.display())));
+            tls::from_pem(&read(chain)?, &read(key)?)
+        }
+        None => {
+            let names = ["localhost", "127.0.0.1", "::1", &config.advertised_host];
+            tls::self_signed(names.map(str::to_owned).to_vec())
+        }
+    };
+    Ok(Security { tls: Some(made.map_err(|error| usage(&error))?), allows_plaintext })
+}
+
+async fn until_told_to_stop() -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// After a failed write or sync nothing may be acknowledged any more: the process ends at once (D18).
+fn die(reason: &str) {
+    tracing::error!("this node cannot go on: {reason}");
+    std::process::exit(i32::from(Exit::Damaged as u8));
+}

@@ -1,0 +1,100 @@
+//! Deliveries as the wire wants them: contract §9.3, what every official client needs to find.
+//!
+//! Hot path. The body goes out as the bytes that lie in the log.
+
+use std::fmt::Write;
+
+use md5::{Digest, Md5};
+
+use super::validate::SHARDING_KEY;
+use crate::broker::Delivery;
+use crate::model::{BodyEncoding, MessageType, Timestamp};
+use crate::proto::v2;
+
+/// A delivered message. `namespace` is what the client uses.
+pub(super) fn delivery(delivery: Delivery, topic: &v2::Resource) -> v2::Message {
+    let message = delivery.message;
+    // A key with a space comes back as several keys, as from RocketMQ, which joins them with spaces.
+    let keys = message.keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty());
+    let keys = keys.map(str::to_owned).collect();
+    let mut user_properties: std::collections::BTreeMap<_, _> = message.properties.into_iter().collect();
+    if let Some(group) = &message.message_group {
+        user_properties.insert(SHARDING_KEY.to_owned(), group.clone());
+    }
+    let system_properties = v2::SystemProperties {
+        tag: message.tag,
+        keys,
+        message_id: message.message_id,
+        body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5.into(), checksum: md5_upper_hex(&message.body) }),
+        body_encoding: match message.body_encoding {
+            BodyEncoding::Identity => v2::Encoding::Identity.into(),
+            BodyEncoding::Gzip => v2::Encoding::Gzip.into(),
+        },
+        message_type: message_type(message.message_type).into(),
+        born_timestamp: Some(timestamp(message.born_at)),
+        born_host: message.born_host,
+        store_timestamp: Some(timestamp(delivery.stored_at)),
+        store_host: delivery.store_host,
+        delivery_timestamp: message.delivery_at.map(timestamp),
+        receipt_handle: Some(delivery.handle.to_text()),
+        queue_id: i32::try_from(delivery.queue.0).unwrap_or(i32::MAX),
+        queue_offset: Some(i64::try_from(delivery.offset.0).unwrap_or(i64::MAX)),
+        invisible_duration: None,
+        delivery_attempt: Some(i32::try_from(delivery.attempt).unwrap_or(i32::MAX)),
+        message_group: message.message_group,
+        trace_context: message.trace_context,
+        orphaned_transaction_recovery_duration: None,
+        dead_letter_queue: None,
+        lite_topic: None,
+        priority: message.priority.map(|priority| i32::try_from(priority).unwrap_or(i32::MAX)),
+    };
+    v2::Message {
+        topic: Some(topic.clone()),
+        user_properties,
+        system_properties: Some(system_properties),
+        body: message.body,
+    }
+}
+
+/// The only form of digest that all clients compute alike.
+fn md5_upper_hex(body: &[u8]) -> String {
+    let mut text = String::with_capacity(32);
+    for byte in Md5::digest(body) {
+        write!(text, "{byte:02X}").expect("writing to a string does not fail");
+    }
+    text
+}
+
+/// A type on the wire.
+pub(super) fn message_type(message_type: MessageType) -> v2::MessageType {
+    match message_type {
+        MessageType::Normal => v2::MessageType::Normal,
+        MessageType::Fifo => v2::MessageType::Fifo,
+        MessageType::Delay => v2::MessageType::Delay,
+        MessageType::Transaction => v2::MessageType::Transaction,
+        MessageType::Lite => v2::MessageType::Lite,
+        MessageType::Priority => v2::MessageType::Priority,
+    }
+}
+
+/// A point in time on the wire.
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    let nanos = i32::try_from(at.0 % 1000).expect("below 1000") * 1_000_000;
+    prost_types::Timestamp { seconds: i64::try_from(at.0 / 1000).unwrap_or(i64::MAX), nanos }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_md5_in_upper_case_hex() {
+        assert_eq!(md5_upper_hex(b"hi"), "49F68A5C8493EC2C0BF489821C21FC3B");
+    }
+
+    #[test]
+    fn times_go_out_in_seconds_and_nanoseconds() {
+        let at = timestamp(Timestamp(1_234_567));
+        assert_eq!((at.seconds, at.nanos), (1234, 567_000_000));
+    }
+}

@@ -1,0 +1,214 @@
+//! Telemetry, Heartbeat and NotifyClientTermination (contract §6, §7).
+//!
+//! Nothing depends on a live stream or on settings this node has seen: clients lose both and go on.
+
+use futures_util::StreamExt;
+use tonic::{Code as GrpcCode, Request, Status, Streaming};
+
+use super::{Caller, Items, Messaging, name, receive};
+use crate::broker::{ClientKind, Error, SessionSettings};
+use crate::edge::status::{Refused, bad_group, bad_topic, ok};
+use crate::edge::validate::millis;
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX};
+use crate::model::{GroupName, TopicName};
+use crate::proto::v2;
+use crate::proto::v2::settings::PubSub;
+use crate::proto::v2::telemetry_command::Command;
+
+/// RocketMQ's delays between deliveries, in seconds.
+const BACKOFF_SECONDS: [i64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+const PRODUCER_ATTEMPTS: i32 = 3;
+
+pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatRequest>) -> v2::Status {
+    let result = edge.caller(request).and_then(|_| match request.get_ref().group.as_ref() {
+        Some(group) if !group.name.is_empty() => {
+            GroupName::parse(&group.name).map(|_| ()).map_err(|error| bad_group(&error))
+        }
+        _ => Ok(()),
+    });
+    result.map_or_else(|refused| refused.status(), |()| ok())
+}
+
+pub(super) async fn terminated(
+    edge: &Messaging,
+    request: &Request<v2::NotifyClientTerminationRequest>,
+) -> v2::Status {
+    match edge.caller(request) {
+        Ok(caller) => {
+            // The client is gone either way; what it held comes back at the end of its leases at the latest.
+            if let Err(error) = edge.broker.client_left(&caller.client.client_id).await {
+                tracing::debug!(%error, "leases of a leaving client were not shortened");
+            }
+            ok()
+        }
+        Err(refused) => refused.status(),
+    }
+}
+
+pub(super) fn telemetry(
+    edge: Messaging,
+    request: Request<Streaming<v2::TelemetryCommand>>,
+) -> Items<v2::TelemetryCommand> {
+    let caller = match edge.caller(&request) {
+        Ok(caller) => caller,
+        Err(refused) => {
+            let command = v2::TelemetryCommand { status: Some(refused.status()), command: None };
+            return Box::pin(futures_util::stream::once(std::future::ready(Ok(command))));
+        }
+    };
+    let state = Some((edge, caller, request.into_inner()));
+    Box::pin(futures_util::stream::unfold(state, |state| async move {
+        let (edge, caller, mut commands) = state?;
+        loop {
+            // A stream that breaks is the client's to open again.
+            let command = commands.next().await?.ok()?;
+            edge.broker.sessions().seen(caller.client.clone());
+            // The other commands are answers to commands this server never sends.
+            let Some(Command::Settings(settings)) = command.command else { continue };
+            return match apply(&edge, &caller, settings).await {
+                Ok(settings) => {
+                    let command = Some(Command::Settings(settings));
+                    let reply = v2::TelemetryCommand { status: Some(ok()), command };
+                    Some((Ok(reply), Some((edge, caller, commands))))
+                }
+                Err(refused) => Some((Err(as_grpc(&refused)), None)),
+            };
+        }
+    }))
+}
+
+/// Bad settings end the stream with a gRPC error, unlike anything else (contract §4.1, §6.7).
+fn as_grpc(refused: &Refused) -> Status {
+    let code = refused.code as i32;
+    let grpc = if (40_000..50_000).contains(&code) { GrpcCode::InvalidArgument } else { GrpcCode::Internal };
+    Status::new(grpc, format!("{}: {}", refused.code.as_str_name(), refused.text))
+}
+
+async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) -> Result<v2::Settings, Refused> {
+    let mut session = SessionSettings {
+        kind: kind(&settings),
+        group: None,
+        topics: Vec::new(),
+        subscriptions: Vec::new(),
+        request_timeout: settings.request_timeout.as_ref().map(millis),
+    };
+    match &settings.pub_sub {
+        None => return Err(Refused::new(v2::Code::BadRequest, "the settings say neither publishing nor subscription")),
+        Some(PubSub::Publishing(publishing)) => {
+            for topic in &publishing.topics {
+                session.topics.push(TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?);
+            }
+        }
+        Some(PubSub::Subscription(subscription)) => {
+            let group = name(subscription.group.as_ref());
+            session.group = Some(GroupName::parse(group).map_err(|error| bad_group(&error))?);
+            for entry in &subscription.subscriptions {
+                let topic = TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+                receive::filter(entry.expression.as_ref())?;
+                let expression = entry.expression.as_ref().map_or("*", |expression| &expression.expression);
+                session.subscriptions.push((topic, expression.to_owned()));
+            }
+        }
+    }
+    if let Some(group) = session.group.clone() {
+        let topics = session.subscriptions.iter().map(|(topic, _)| topic.clone()).collect();
+        match edge.broker.subscribe(group, topics).await {
+            // Without a leader the settings are answered all the same; the first receive subscribes.
+            Ok(()) | Err(Error::NoLeader | Error::TimedOut | Error::Busy | Error::GroupNotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let retries = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
+    let retries = retries.map_or(GROUP_RETRIES_DEFAULT, |group| group.retries_max);
+    edge.broker.sessions().settings(&caller.client.client_id, session);
+    merge(&mut settings, &caller.client.language, retries, edge.settings.body_bytes_max);
+    Ok(settings)
+}
+
+/// Contract §6.3: the client's settings with the server's decisions in them.
+fn merge(settings: &mut v2::Settings, language: &str, retries: u32, body_bytes_max: usize) {
+    use v2::retry_policy::Strategy;
+    let max_attempts;
+    let strategy;
+    match &mut settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => {
+            subscription.fifo = Some(false);
+            subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MAX).ok();
+            subscription.long_polling_timeout = Some(seconds(i64::try_from(POLL_MAX.0 / 1000).unwrap_or(i64::MAX)));
+            max_attempts = i32::try_from(retries).unwrap_or(i32::MAX).saturating_add(1);
+            // The Node client (language HTTP) knows exponential backoff only; Python the list only.
+            strategy = if language == "HTTP" {
+                Strategy::ExponentialBackoff(exponential(seconds(5), seconds(7200)))
+            } else {
+                let next = BACKOFF_SECONDS.into_iter().map(seconds).collect();
+                Strategy::CustomizedBackoff(v2::CustomizedBackoff { next })
+            };
+        }
+        Some(PubSub::Publishing(publishing)) => {
+            publishing.validate_message_type = true;
+            publishing.max_body_size = i32::try_from(body_bytes_max).unwrap_or(i32::MAX);
+            max_attempts = PRODUCER_ATTEMPTS;
+            strategy = Strategy::ExponentialBackoff(exponential(
+                prost_types::Duration { seconds: 0, nanos: 10_000_000 },
+                seconds(1),
+            ));
+        }
+        None => return,
+    }
+    settings.backoff_policy = Some(v2::RetryPolicy { max_attempts, strategy: Some(strategy) });
+    settings.metric = Some(v2::Metric { on: false, endpoints: None });
+}
+
+fn kind(settings: &v2::Settings) -> ClientKind {
+    match settings.client_type() {
+        v2::ClientType::Producer => ClientKind::Producer,
+        v2::ClientType::PushConsumer => ClientKind::PushConsumer,
+        v2::ClientType::SimpleConsumer => ClientKind::SimpleConsumer,
+        _ => ClientKind::Other,
+    }
+}
+
+fn exponential(initial: prost_types::Duration, max: prost_types::Duration) -> v2::ExponentialBackoff {
+    v2::ExponentialBackoff { initial: Some(initial), max: Some(max), multiplier: 2.0 }
+}
+
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use v2::retry_policy::Strategy;
+
+    fn merged(pub_sub: PubSub, language: &str) -> v2::Settings {
+        let mut settings = v2::Settings { pub_sub: Some(pub_sub), ..Default::default() };
+        merge(&mut settings, language, 16, 4_194_304);
+        settings
+    }
+
+    #[test]
+    fn producers_get_what_they_need_to_start() {
+        let settings = merged(PubSub::Publishing(v2::Publishing::default()), "JAVA");
+        let policy = settings.backoff_policy.unwrap();
+        assert_eq!(policy.max_attempts, 3);
+        assert!(matches!(policy.strategy, Some(Strategy::ExponentialBackoff(_))));
+        let Some(PubSub::Publishing(publishing)) = settings.pub_sub else { panic!("the branch must stay") };
+        assert_eq!((publishing.max_body_size, publishing.validate_message_type), (4_194_304, true));
+        assert!(!settings.metric.unwrap().on);
+    }
+
+    #[test]
+    fn consumers_get_batch_poll_time_and_the_backoff_their_language_knows() {
+        for (language, is_list) in [("JAVA", true), ("PYTHON", true), ("GO", true), ("HTTP", false)] {
+            let settings = merged(PubSub::Subscription(v2::Subscription::default()), language);
+            let policy = settings.backoff_policy.unwrap();
+            assert_eq!(policy.max_attempts, 17);
+            assert_eq!(matches!(policy.strategy, Some(Strategy::CustomizedBackoff(_))), is_list, "{language}");
+            let Some(PubSub::Subscription(subscription)) = settings.pub_sub else { panic!("the branch must stay") };
+            assert_eq!(subscription.receive_batch_size, Some(32));
+            assert_eq!(subscription.long_polling_timeout, Some(seconds(20)));
+        }
+    }
+}
