@@ -110,12 +110,11 @@ fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, Comm
         flush: if config.syncs_before_ack { FlushMode::Sync } else { FlushMode::Async },
     };
     let told = Box::new(move |error: &store::Error| on_fatal(error.to_string()));
-    let log = CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, told).map_err(|error| {
-        match error {
+    let log =
+        CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, told).map_err(|error| match error {
             store::Error::Locked(_) | store::Error::Foreign { .. } => StartError::FolderTaken(error),
             store::Error::Io { .. } | store::Error::Damaged { .. } | store::Error::Poisoned => damaged(&error),
-        }
-    })?;
+        })?;
     disk.create_dir_all(&snapshot_folder(config)).map_err(|error| damaged(&error))?;
     let kv = RocksKv::open(&folder.join("state"), config.state_memory_bytes).map_err(|error| damaged(&error))?;
     tracing::info!(folder = %folder.display(), last = log.last().map_or(0, |last| last.index.0), "store opened");

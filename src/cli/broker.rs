@@ -29,7 +29,9 @@ use crate::proto::v2::messaging_service_server::MessagingServiceServer;
 
 /// Start a broker node.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  raftmq broker -c conf/dledger/broker-n0.conf\n  raftmq broker -c broker.conf -D storePathRootDir=/var/lib/raftmq -D logFormat=json")]
+#[command(
+    after_help = "Examples:\n  raftmq broker -c conf/dledger/broker-n0.conf\n  raftmq broker -c broker.conf -D storePathRootDir=/var/lib/raftmq -D logFormat=json"
+)]
 pub struct BrokerArgs {
     /// Property file, as RocketMQ's broker.conf; without one: a node of its own with the defaults
     #[arg(short, long)]
@@ -91,8 +93,7 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
     let peer_port = bind(config.me().port)?;
     let security = security(config)?;
     let failed = refusal(Exit::Failed);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
     runtime.block_on(async {
         let node = Node::start(config, peer_port, Arc::new(|reason| die(&reason))).await.map_err(|error| {
             let exit = match &error {
@@ -106,8 +107,8 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
             0 => std::thread::available_parallelism().map_or(2, usize::from),
             threads => threads,
         };
-        let front_end =
-            FrontEnd::start(ports, threads, security, routes(config, node.broker().clone())).map_err(|error| failed(&error))?;
+        let front_end = FrontEnd::start(ports, threads, security, routes(config, node.broker().clone()))
+            .map_err(|error| failed(&error))?;
         tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
         until_told_to_stop().await.map_err(|error| failed(&error))?;
         tracing::info!("stopping");
@@ -167,7 +168,8 @@ fn security(config: &BrokerConfig) -> Result<Security, Refusal> {
     }
     let made = match &config.tls.files {
         Some((chain, key)) => {
-            let read = |path: &PathBuf| disk::read_text(path).map_err(|error| usage(&format!("{}: {error}", path.display())));
+            let read =
+                |path: &PathBuf| disk::read_text(path).map_err(|error| usage(&format!("{}: {error}", path.display())));
             tls::from_pem(&read(chain)?, &read(key)?)
         }
         None => {

@@ -13,14 +13,18 @@ use crate::config::{self, ENVIRONMENT_PREFIX, Loaded, Sources};
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Say whether files can be started with
-    #[command(after_help = "Examples:\n  raftmq config check conf/dledger/broker-n0.conf\n  raftmq config check conf/dledger/*.conf")]
+    #[command(
+        after_help = "Examples:\n  raftmq config check conf/dledger/broker-n0.conf\n  raftmq config check conf/dledger/*.conf"
+    )]
     Check {
         /// Property files
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
     /// Show every value in force and where it comes from
-    #[command(after_help = "Examples:\n  raftmq config show --effective -c conf/dledger/broker-n0.conf\n  raftmq config show --effective -D flushDiskType=ASYNC_FLUSH --format json")]
+    #[command(
+        after_help = "Examples:\n  raftmq config show --effective -c conf/dledger/broker-n0.conf\n  raftmq config show --effective -D flushDiskType=ASYNC_FLUSH --format json"
+    )]
     Show(ShowArgs),
 }
 
@@ -55,7 +59,9 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// The keys set in the environment.
 pub(super) fn environment() -> Vec<(String, String)> {
-    std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(ENVIRONMENT_PREFIX)?.to_owned(), value))).collect()
+    std::env::vars()
+        .filter_map(|(name, value)| Some((name.strip_prefix(ENVIRONMENT_PREFIX)?.to_owned(), value)))
+        .collect()
 }
 
 /// Reads a configuration; the error is ready to print.
@@ -65,11 +71,14 @@ pub(super) fn load(
     read: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Loaded, String> {
     let text = match file {
-        Some(path) => Some((path.display().to_string(), read(path).map_err(|error| format!("{}: {error}", path.display()))?)),
+        Some(path) => {
+            Some((path.display().to_string(), read(path).map_err(|error| format!("{}: {error}", path.display()))?))
+        }
         None => None,
     };
     let file = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    config::load(&Sources { file, environment: environment(), flags: define.to_vec() }).map_err(|errors| errors.to_string())
+    config::load(&Sources { file, environment: environment(), flags: define.to_vec() })
+        .map_err(|errors| errors.to_string())
 }
 
 /// Runs the command, printing to the given writers.
@@ -153,7 +162,14 @@ mod tests {
 
     #[test]
     fn a_good_file_is_ok_and_a_bad_one_says_where() {
-        assert_eq!(check("brokerName=a\n"), (Exit::Ok, "a.conf: ok\n".into(), "warning: one node only: nothing is replicated; list the members in dLegerPeers\n".into()));
+        assert_eq!(
+            check("brokerName=a\n"),
+            (
+                Exit::Ok,
+                "a.conf: ok\n".into(),
+                "warning: one node only: nothing is replicated; list the members in dLegerPeers\n".into()
+            )
+        );
         let (exit, out, err) = check("brokerNam=a\n");
         assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
         assert_eq!(err, "error: a.conf:1: unknown key 'brokerNam'; did you mean 'brokerName'?\n");

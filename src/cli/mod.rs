@@ -26,13 +26,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Broker(args) => broker::run(&args),
-        Command::Config(command) => config::run(
-            &command,
-            &mut std::io::stdout(),
-            &mut std::io::stderr(),
-            crate::env::disk::read_text,
-        )
-        .unwrap_or(exit::Exit::Failed),
+        Command::Config(command) => {
+            config::run(&command, &mut std::io::stdout(), &mut std::io::stderr(), crate::env::disk::read_text)
+                .unwrap_or(exit::Exit::Failed)
+        }
     };
     exit.into()
 }

@@ -48,13 +48,8 @@ fn group_name(text: &str) -> Result<GroupName, Status> {
 }
 
 fn message_type(text: &str) -> Result<MessageType, Status> {
-    let types = [
-        MessageType::Normal,
-        MessageType::Fifo,
-        MessageType::Delay,
-        MessageType::Transaction,
-        MessageType::Priority,
-    ];
+    let types =
+        [MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction, MessageType::Priority];
     let names = || types.map(MessageType::name).join(", ");
     if text.is_empty() {
         return Ok(MessageType::Normal);

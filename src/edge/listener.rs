@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
+use super::authority::Mended;
+
 /// Open connections of one node.
 const CONNECTIONS_MAX: usize = 10_000;
 /// Connections accepted and not yet taken by their thread.
@@ -83,7 +85,8 @@ impl FrontEnd {
             let run = move || runtime.block_on(worker.run());
             handles.push(std::thread::Builder::new().name(name).spawn(run)?);
         }
-        let (accept_stop, runtime) = (stop.clone(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+        let (accept_stop, runtime) =
+            (stop.clone(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
         let accept = move || {
             runtime.block_on(async {
                 let tasks = TaskTracker::new();
@@ -178,9 +181,9 @@ async fn serve(
     match security.tls {
         Some(tls) if first[0] == TLS_FIRST_BYTE => {
             let secure = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await??;
-            connection(TokioIo::new(secure), peer, routes, stop).await
+            connection(TokioIo::new(Mended::new(secure)), peer, routes, stop).await
         }
-        _ if security.allows_plaintext => connection(TokioIo::new(stream), peer, routes, stop).await,
+        _ if security.allows_plaintext => connection(TokioIo::new(Mended::new(stream)), peer, routes, stop).await,
         _ => Err("plaintext is not served on this port (tls.server.mode=enforcing)".into()),
     }
 }

@@ -7,6 +7,7 @@
 //! Not here: authentication, HTTP pages and metrics, message kinds other than NORMAL.
 
 pub mod admin;
+mod authority;
 mod convert;
 pub mod listener;
 pub mod messaging;

@@ -21,8 +21,7 @@ fn unusable(error: impl std::fmt::Display) -> Error {
 
 /// From PEM texts.
 pub fn from_pem(chain: &str, key: &str) -> Result<Arc<ServerConfig>, Error> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().map_err(unusable)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().map_err(unusable)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(unusable)?;
     config(chain, key)
 }

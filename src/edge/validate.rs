@@ -121,7 +121,10 @@ fn message(wire: v2::Message, rules: Rules, peer: &str) -> Result<Message, Refus
     let keys: Vec<String> = system.keys.iter().filter(|key| !key.is_empty()).cloned().collect();
     for key in &keys {
         if key.trim().is_empty() || has_control(key) {
-            return Err(Refused::new(Code::IllegalMessageKey, format!("message key {key:?} is blank or holds a control character")));
+            return Err(Refused::new(
+                Code::IllegalMessageKey,
+                format!("message key {key:?} is blank or holds a control character"),
+            ));
         }
     }
     total_size(&wire.user_properties, tag.as_deref(), &keys)?;
@@ -321,7 +324,9 @@ mod tests {
         assert_eq!(code(|m| system(m).tag = Some("t".repeat(16_385))), Code::MessagePropertiesTooLarge);
         assert_eq!(code(|m| system(m).message_group = Some("g".repeat(63))), Code::Ok);
         assert_eq!(code(|m| system(m).message_group = Some("g".repeat(64))), Code::IllegalMessageGroup);
-        let at = |millis: i64| Some(prost_types::Timestamp { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 });
+        let at = |millis: i64| {
+            Some(prost_types::Timestamp { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 })
+        };
         assert_eq!(code(|m| system(m).delivery_timestamp = at(1_000_000 + 86_400_000)), Code::Ok);
         assert_eq!(code(|m| system(m).delivery_timestamp = at(1_000_001 + 86_400_000)), Code::IllegalDeliveryTime);
         let hour = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
@@ -341,16 +346,24 @@ mod tests {
         assert_eq!(code(|m| system(m).keys = vec![" ".into()]), Code::IllegalMessageKey);
         assert_eq!(code(|m| system(m).keys = vec!["a\u{7f}".into()]), Code::IllegalMessageKey);
         assert_eq!(code(|m| system(m).message_group = Some(" ".into())), Code::IllegalMessageGroup);
-        assert_eq!(code(|m| drop(m.user_properties.insert("UNIQ_KEY".into(), "x".into()))), Code::IllegalMessagePropertyKey);
+        assert_eq!(
+            code(|m| drop(m.user_properties.insert("UNIQ_KEY".into(), "x".into()))),
+            Code::IllegalMessagePropertyKey
+        );
         assert_eq!(code(|m| drop(m.user_properties.insert("a".into(), "\n".into()))), Code::IllegalMessagePropertyKey);
         assert_eq!(code(|m| drop(m.user_properties.insert("中文 😀 %|&&".into(), "😀".into()))), Code::Ok);
         assert_eq!(code(|m| m.topic = None), Code::IllegalTopic);
-        assert_eq!(code(|m| m.topic = Some(v2::Resource { name: "a b".into(), ..Default::default() })), Code::IllegalTopic);
+        assert_eq!(
+            code(|m| m.topic = Some(v2::Resource { name: "a b".into(), ..Default::default() })),
+            Code::IllegalTopic
+        );
     }
 
     #[test]
     fn a_request_is_for_one_topic() {
-        let refused = |messages| send(v2::SendMessageRequest { messages }, RULES, "peer").map(|_| ()).map_err(|refused| refused.code);
+        let refused = |messages| {
+            send(v2::SendMessageRequest { messages }, RULES, "peer").map(|_| ()).map_err(|refused| refused.code)
+        };
         assert_eq!(refused(vec![]), Err(Code::MessageCorrupted));
         let mut other = sample();
         other.topic = Some(v2::Resource { name: "u".into(), ..Default::default() });

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use openraft::Raft;
 use openraft::raft::TransferLeaderRequest;
-use tokio::sync::{Semaphore, mpsc};
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -59,9 +59,8 @@ impl PeerService {
     ) -> std::io::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static> {
         listener.set_nonblocking(true)?;
         let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
-        let service = PeerServer::new(self)
-            .max_decoding_message_size(FRAME_BYTES_MAX)
-            .max_encoding_message_size(FRAME_BYTES_MAX);
+        let service =
+            PeerServer::new(self).max_decoding_message_size(FRAME_BYTES_MAX).max_encoding_message_size(FRAME_BYTES_MAX);
         Ok(tonic::transport::Server::builder()
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

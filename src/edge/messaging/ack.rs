@@ -14,7 +14,8 @@ pub(super) async fn ack(edge: &Messaging, request: Request<v2::AckMessageRequest
     let entries = request.get_ref().entries.clone();
     match try_ack(edge, request).await {
         Ok(answers) => {
-            let entries: Vec<_> = entries.into_iter().zip(answers).map(|(entry, acked)| result(entry, &acked)).collect();
+            let entries: Vec<_> =
+                entries.into_iter().zip(answers).map(|(entry, acked)| result(entry, &acked)).collect();
             v2::AckMessageResponse { status: Some(common(&entries)), entries }
         }
         // The entries are echoed with the reason: the Rust client reads the first one, always.

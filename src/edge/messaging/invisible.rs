@@ -17,13 +17,9 @@ pub(super) async fn change(
 ) -> v2::ChangeInvisibleDurationResponse {
     let sent = request.get_ref().receipt_handle.clone();
     match try_change(edge, request).await {
-        Ok(handle) => {
-            v2::ChangeInvisibleDurationResponse { status: Some(ok()), receipt_handle: handle.to_text() }
-        }
+        Ok(handle) => v2::ChangeInvisibleDurationResponse { status: Some(ok()), receipt_handle: handle.to_text() },
         // Some clients store the reply's handle before they look at the status.
-        Err(refused) => {
-            v2::ChangeInvisibleDurationResponse { status: Some(refused.status()), receipt_handle: sent }
-        }
+        Err(refused) => v2::ChangeInvisibleDurationResponse { status: Some(refused.status()), receipt_handle: sent },
     }
 }
 

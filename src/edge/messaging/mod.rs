@@ -126,10 +126,7 @@ impl MessagingService for Messaging {
         Ok(Response::new(route::query_assignment(self, request).await))
     }
 
-    async fn receive_message(
-        &self,
-        request: Request<v2::ReceiveMessageRequest>,
-    ) -> Answer<Self::ReceiveMessageStream> {
+    async fn receive_message(&self, request: Request<v2::ReceiveMessageRequest>) -> Answer<Self::ReceiveMessageStream> {
         Ok(Response::new(receive::receive(self.clone(), request)))
     }
 

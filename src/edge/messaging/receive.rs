@@ -2,7 +2,6 @@
 //!
 //! Hot path. The stream's headers go out at once; its items are status, messages, delivery timestamp.
 
-
 use futures_util::{StreamExt, stream};
 use tonic::Request;
 
@@ -11,7 +10,9 @@ use crate::broker::{Delivery, Receive};
 use crate::edge::convert;
 use crate::edge::status::{Refused, bad_group, bad_topic, ok, status};
 use crate::edge::validate::millis;
-use crate::model::limits::{INVISIBLE_MAX, INVISIBLE_MIN, INVISIBLE_RENEWED, POLL_MARGIN, POLL_MAX, POLL_MIN, RECEIVE_BATCH_MAX};
+use crate::model::limits::{
+    INVISIBLE_MAX, INVISIBLE_MIN, INVISIBLE_RENEWED, POLL_MARGIN, POLL_MAX, POLL_MIN, RECEIVE_BATCH_MAX,
+};
 use crate::model::{GroupName, Millis, TagFilter, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::Code;
@@ -42,10 +43,7 @@ pub(super) fn receive(
     Box::pin(stream::once(items).flatten())
 }
 
-async fn try_receive(
-    edge: &Messaging,
-    request: Request<v2::ReceiveMessageRequest>,
-) -> Result<Vec<Delivery>, Refused> {
+async fn try_receive(edge: &Messaging, request: Request<v2::ReceiveMessageRequest>) -> Result<Vec<Delivery>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let queue = request.message_queue.as_ref();

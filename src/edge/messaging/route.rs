@@ -23,7 +23,10 @@ pub(super) async fn query_route(edge: &Messaging, request: Request<v2::QueryRout
     }
 }
 
-async fn try_route(edge: &Messaging, request: Request<v2::QueryRouteRequest>) -> Result<Vec<v2::MessageQueue>, Refused> {
+async fn try_route(
+    edge: &Messaging,
+    request: Request<v2::QueryRouteRequest>,
+) -> Result<Vec<v2::MessageQueue>, Refused> {
     edge.caller(&request)?;
     let request = request.into_inner();
     let topic = find(edge, request.topic.as_ref()).await?;
@@ -114,7 +117,9 @@ fn endpoints(members: &[MemberAddress], dialled: Option<&v2::Endpoints>) -> Vec<
     let reach = |member: &MemberAddress| -> (String, u16) {
         let own = own(member);
         let Some((host, port)) = dialled.first() else { return own };
-        if dialled.iter().any(|dialled| members.iter().any(|member| *dialled == (member.host.clone(), member.grpc_port.unwrap_or_default()))) {
+        if dialled.iter().any(|dialled| {
+            members.iter().any(|member| *dialled == (member.host.clone(), member.grpc_port.unwrap_or_default()))
+        }) {
             return own;
         }
         // All on one machine under another name of it (localhost, a container's host): ports differ.

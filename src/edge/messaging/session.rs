@@ -30,10 +30,7 @@ pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatR
     result.map_or_else(|refused| refused.status(), |()| ok())
 }
 
-pub(super) async fn terminated(
-    edge: &Messaging,
-    request: &Request<v2::NotifyClientTerminationRequest>,
-) -> v2::Status {
+pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyClientTerminationRequest>) -> v2::Status {
     match edge.caller(request) {
         Ok(caller) => {
             // The client is gone either way; what it held comes back at the end of its leases at the latest.
