@@ -400,22 +400,23 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn retryable_refusals_are_repeated_until_patience_ends_and_others_are_not() {
         let endpoints = Endpoints::parse("127.0.0.1:1").unwrap();
         let connection = Connection::new(&endpoints, Duration::from_secs(1), identity()).unwrap();
         let mut attempts = 0;
         let answer: Result<(), Error> = connection
-            .persist(Duration::from_secs(2), || {
+            .persist(Duration::from_millis(300), || {
                 attempts += 1;
                 async { Err(Error::Status(Status::unavailable("no leader"))) }
             })
             .await;
         assert!(answer.is_err());
-        assert!((5..=12).contains(&attempts), "{attempts}");
+        // Pauses of 20, 40, 80 and perhaps 160 ms; a busy machine has time for fewer.
+        assert!((2..=5).contains(&attempts), "{attempts}");
         attempts = 0;
         let answer: Result<(), Error> = connection
-            .persist(Duration::from_secs(2), || {
+            .persist(Duration::from_millis(300), || {
                 attempts += 1;
                 async { Err(Error::Status(Status::not_found("t"))) }
             })
