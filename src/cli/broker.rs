@@ -30,7 +30,7 @@ use crate::proto::v2::messaging_service_server::MessagingServiceServer;
 /// Start a broker node.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  raftmq broker -c conf/dledger/broker-n0.conf\n  raftmq broker -c broker.conf -D storePathRootDir=/var/lib/raftmq -D logFormat=json"
+    after_long_help = "Examples:\n  raftmq broker -c conf/dledger/broker-n0.conf\n  raftmq broker -c broker.conf -D storePathRootDir=/var/lib/raftmq -D logFormat=json"
 )]
 pub struct BrokerArgs {
     /// Property file, as RocketMQ's broker.conf; without one: a node of its own with the defaults

@@ -14,7 +14,7 @@ use crate::config::{self, ENVIRONMENT_PREFIX, Loaded, Sources};
 pub enum ConfigCommand {
     /// Say whether files can be started with
     #[command(
-        after_help = "Examples:\n  raftmq config check conf/dledger/broker-n0.conf\n  raftmq config check conf/dledger/*.conf"
+        after_long_help = "Examples:\n  raftmq config check conf/dledger/broker-n0.conf\n  raftmq config check conf/dledger/*.conf"
     )]
     Check {
         /// Property files
@@ -23,7 +23,7 @@ pub enum ConfigCommand {
     },
     /// Show every value in force and where it comes from
     #[command(
-        after_help = "Examples:\n  raftmq config show --effective -c conf/dledger/broker-n0.conf\n  raftmq config show --effective -D flushDiskType=ASYNC_FLUSH --format json"
+        after_long_help = "Examples:\n  raftmq config show --effective -c conf/dledger/broker-n0.conf\n  raftmq config show --effective -D flushDiskType=ASYNC_FLUSH --format json"
     )]
     Show(ShowArgs),
 }

@@ -7,3 +7,8 @@ pub mod clock;
 pub mod disk;
 pub mod rng;
 pub mod sim;
+
+/// The host's name as the shell tells it, or `localhost`.
+pub fn host_name() -> String {
+    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}

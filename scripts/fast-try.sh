@@ -1,0 +1,324 @@
+#!/usr/bin/env bash
+# Runs a three-node raftmq cluster on this machine for trying things out.
+#
+#   scripts/fast-try.sh start [n0|n1|n2]          build if needed, start all nodes or one, wait for a leader
+#   scripts/fast-try.sh stop [n0|n1|n2]           stop all nodes or one
+#   scripts/fast-try.sh status                    who runs, who leads
+#   scripts/fast-try.sh restart [n0|n1|n2]        stop and start all nodes or one
+#   scripts/fast-try.sh kill n0|n1|n2|leader      kill -9 one node and say which
+#   scripts/fast-try.sh clean                     remove the data of a stopped cluster
+#
+# RAFTMQ_DATA  folder of data, logs and pid files   [/tmp/raftmq-fast-try]
+# RAFTMQ_BIN   a binary to use instead of building one
+#
+# Exit codes: 0 done, 1 failed, 2 wrong use, 5 no leader in time.
+set -euo pipefail
+# Read before the folder changes: both may be relative to where the user is.
+data="$(realpath -m "${RAFTMQ_DATA:-/tmp/raftmq-fast-try}")"
+[ -z "${RAFTMQ_BIN:-}" ] || RAFTMQ_BIN="$(realpath -m "$RAFTMQ_BIN")"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+nodes=(n0 n1 n2)
+endpoints='127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083'
+leader_wait_tenths=300
+stop_wait_tenths=100
+
+fail() {
+    printf 'fast-try: error: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+usage() { sed -n '2,/^set /{/^# \{0,1\}/s/^# \{0,1\}//p;}' scripts/fast-try.sh; }
+
+is_node() { case "$1" in n0 | n1 | n2) return 0 ;; *) return 1 ;; esac }
+
+log_of() { printf '%s/%s.log\n' "$data" "$1"; }
+pid_file_of() { printf '%s/%s.pid\n' "$data" "$1"; }
+
+# --- The binary ------------------------------------------------------------------------------------
+
+# Sets $binary, building it first unless the caller brought one. Needs no cargo when only looking.
+find_binary() {
+    local may_build="$1"
+    if [ -n "${RAFTMQ_BIN:-}" ]; then
+        binary="$RAFTMQ_BIN"
+        [ -x "$binary" ] || fail "RAFTMQ_BIN is $binary, which is not an executable file"
+        return
+    fi
+    if $may_build; then
+        scripts/setup.sh >&2
+        source scripts/env.sh
+        binary="$CARGO_TARGET_DIR/release/raftmq"
+        [ -x "$binary" ] || echo "building raftmq; the first build takes about 20 minutes on 2 cores" >&2
+        cargo build --release --locked >&2
+    else
+        source scripts/env.sh
+        binary="$CARGO_TARGET_DIR/release/raftmq"
+    fi
+    [ -x "$binary" ] || fail "no binary at $binary; scripts/fast-try.sh start builds it"
+}
+
+# --- Processes -------------------------------------------------------------------------------------
+
+# Prints the process id of a running node; fails when it does not run. A pid file left by a crash or a
+# reboot may name a process of someone else, so the process must be a broker with this node's folder.
+pid_of() {
+    local node="$1" pid word
+    pid="$(cat "$(pid_file_of "$node")" 2>/dev/null)" || return 1
+    case "$pid" in '' | *[!0-9]*) return 1 ;; esac
+    while IFS= read -r -d '' word; do
+        if [ "$word" = "storePathRootDir=$data/$node" ]; then
+            printf '%s\n' "$pid"
+            return 0
+        fi
+    done 2>/dev/null <"/proc/$pid/cmdline" || return 1
+    return 1
+}
+
+# A zombie still has a folder in /proc but an empty command line, so it counts as gone.
+runs() { pid_of "$1" >/dev/null; }
+
+some_run() {
+    local node
+    for node in "${nodes[@]}"; do
+        if runs "$node"; then return 0; fi
+    done
+    return 1
+}
+
+# Starts one node in a session of its own, so that ctrl-c at the terminal does not reach it.
+launch() {
+    local node="$1"
+    local conf="conf/dledger/broker-$node.conf" pid
+    [ -r "$conf" ] || fail "no $conf"
+    mkdir -p "$data"
+    printf '=== start %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$(log_of "$node")"
+    setsid "$binary" broker -c "$conf" -D "storePathRootDir=$data/$node" \
+        </dev/null >>"$(log_of "$node")" 2>&1 9>&- &
+    pid="$!"
+    printf '%s\n' "$pid" >"$(pid_file_of "$node")"
+    # For a moment the new process is still a copy of this script, which does not look like a broker.
+    for _ in {1..100}; do
+        if runs "$node" || ! kill -0 "$pid" 2>/dev/null; then return 0; fi
+        sleep 0.02
+    done
+}
+
+# Ends nodes: asks all at once, then waits for each, and kills what does not listen.
+end() {
+    local node pid waited=0 left
+    for node in "$@"; do
+        if pid="$(pid_of "$node")"; then
+            echo "stopping $node pid $pid"
+            kill -TERM "$pid" 2>/dev/null || true
+        else
+            echo "$node is not running"
+        fi
+    done
+    while :; do
+        left=()
+        for node in "$@"; do
+            if runs "$node"; then left+=("$node"); fi
+        done
+        [ "${#left[@]}" -gt 0 ] || break
+        if [ "$waited" -eq "$stop_wait_tenths" ]; then
+            for node in "${left[@]}"; do
+                if pid="$(pid_of "$node")"; then
+                    echo "$node pid $pid did not stop in $((stop_wait_tenths / 10)) s: kill -9"
+                    kill -KILL "$pid" 2>/dev/null || true
+                fi
+            done
+        fi
+        [ "$waited" -lt $((stop_wait_tenths + 50)) ] || fail "${left[*]} cannot be killed"
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+    for node in "$@"; do rm -f "$(pid_file_of "$node")"; done
+}
+
+# --- The cluster -----------------------------------------------------------------------------------
+
+# Prints the status as JSON; the exit code 5 of a cluster without leader is not our failure.
+status_json() { "$binary" -n "$endpoints" --timeout 2s -q cluster status -o json 2>/dev/null || true; }
+
+# Prints the leader's name from the status on stdin; nothing without a leader.
+leader_in() { sed -n 's/^  "leader": "\([^"]*\)".*/\1/p'; }
+
+# Prints how many nodes answer, from the status on stdin.
+answering_in() { grep -c '"process_id": [0-9]' || true; }
+
+# Fails with the end of the log when a node of ours has ended by itself.
+must_run() {
+    local node
+    for node in "$@"; do
+        runs "$node" && continue
+        echo "fast-try: error: $node ended; the end of $(log_of "$node"):" >&2
+        tail -n 8 "$(log_of "$node")" | sed 's/^/    /' >&2
+        rm -f "$(pid_file_of "$node")"
+        exit 1
+    done
+}
+
+count_running() {
+    local node count=0
+    for node in "${nodes[@]}"; do
+        if runs "$node"; then count=$((count + 1)); fi
+    done
+    printf '%s\n' "$count"
+}
+
+# Waits until a leader is known and every running node answers; $leader is set then.
+wait_for_leader() {
+    local json running began now
+    began="$(date +%s%N)"
+    running="$(count_running)"
+    leader=
+    while :; do
+        must_run "$@"
+        json="$(status_json)"
+        leader="$(leader_in <<<"$json")"
+        now="$(date +%s%N)"
+        if [ -n "$leader" ] && [ "$(answering_in <<<"$json")" -ge "$running" ]; then break; fi
+        if [ $(((now - began) / 100000000)) -ge "$leader_wait_tenths" ]; then
+            echo "fast-try: error: no leader, or not all nodes answer, after $((leader_wait_tenths / 10)) s; logs: $data/n*.log" >&2
+            exit 5
+        fi
+        sleep 0.1
+    done
+    waited_tenths=$(((now - began) / 100000000))
+}
+
+# --- Commands --------------------------------------------------------------------------------------
+
+start() {
+    local wanted=("$@") new=() node pid text='' leader waited_tenths
+    find_binary true
+    for node in "${wanted[@]}"; do
+        if pid="$(pid_of "$node")"; then
+            echo "$node runs already, pid $pid"
+            continue
+        fi
+        launch "$node"
+        new+=("$node")
+        text+="${text:+, }$node pid $(cat "$(pid_file_of "$node")")"
+    done
+    if [ "$(count_running)" -lt 2 ]; then
+        # One node of three has no majority: there is nothing to wait for but the process itself.
+        sleep 1
+        [ "${#new[@]}" -eq 0 ] || must_run "${new[@]}"
+        echo "starting ${text:-nothing} ... running; no leader before a second node runs"
+        return
+    fi
+    [ -z "$text" ] || printf 'starting %s ... ' "$text"
+    wait_for_leader "${wanted[@]}"
+    if [ -n "$text" ]; then
+        printf 'leader %s after %d.%d s\n' "$leader" $((waited_tenths / 10)) $((waited_tenths % 10))
+    else
+        echo "leader $leader"
+    fi
+    [ "$#" -gt 1 ] || return 0
+    echo "clients: $endpoints"
+    echo "logs:    $data/n0.log $data/n1.log $data/n2.log"
+    echo "next:    alias raftmq=$binary; export RAFTMQ_ENDPOINTS='$endpoints'"
+    echo "         raftmq topic create demo"
+    echo "         raftmq produce demo --count 1000"
+    echo "         raftmq consume demo --group demo-cg --max 1000"
+    echo "stop:    scripts/fast-try.sh stop"
+}
+
+status() {
+    local node pid
+    for node in "${nodes[@]}"; do
+        if pid="$(pid_of "$node")"; then echo "$node pid $pid"; else echo "$node is not running"; fi
+    done
+    some_run || return 1
+    find_binary false
+    "$binary" -n "$endpoints" --timeout 2s cluster status
+}
+
+kill_node() {
+    local node="$1" pid leader
+    if [ "$node" = leader ]; then
+        find_binary false
+        leader="$(status_json | leader_in)"
+        [ -n "$leader" ] || fail "no leader is known" 5
+        is_node "$leader" || fail "the leader $leader is not one of ${nodes[*]}"
+        node="$leader"
+    fi
+    pid="$(pid_of "$node")" || fail "$node is not running"
+    kill -KILL "$pid"
+    for _ in {1..500}; do
+        runs "$node" || break
+        sleep 0.02
+    done
+    if runs "$node"; then fail "$node pid $pid does not die"; fi
+    rm -f "$(pid_file_of "$node")"
+    if [ -n "${leader:-}" ]; then
+        echo "killed $node pid $pid (leader)"
+    else
+        echo "killed $node pid $pid"
+    fi
+}
+
+clean() {
+    if some_run; then fail "the cluster runs; scripts/fast-try.sh stop"; fi
+    local node
+    # Only what this script and its nodes made; the folder may be the user's own.
+    for node in "${nodes[@]}"; do rm -rf "${data:?}/$node" "$(log_of "$node")" "$(pid_file_of "$node")"; done
+    rm -f "$data/lock"
+    rmdir "$data" 2>/dev/null || true
+    echo "removed the data in $data"
+}
+
+# One command at a time: two starts at once would fight over ports and pid files.
+exclusive() {
+    mkdir -p "$data"
+    exec 9>"$data/lock"
+    if command -v flock >/dev/null 2>&1; then
+        flock -w 600 9 || fail "another fast-try.sh is at work on $data"
+    fi
+}
+
+command="${1:-}"
+[ "$#" -eq 0 ] || shift
+[ "$#" -le 1 ] || { usage >&2; exit 2; }
+case "$command" in
+    start | stop | restart)
+        [ "$#" -eq 0 ] || is_node "$1" || fail "'$1' is none of ${nodes[*]}" 2
+        ;;
+    kill)
+        [ "$#" -eq 1 ] || fail "kill what? n0, n1, n2 or leader" 2
+        is_node "$1" || [ "$1" = leader ] || fail "'$1' is none of ${nodes[*]} leader" 2
+        ;;
+    *) [ "$#" -eq 0 ] || { usage >&2; exit 2; } ;;
+esac
+[ "$#" -gt 0 ] || set -- "${nodes[@]}"
+
+case "$command" in
+    start)
+        exclusive
+        start "$@"
+        ;;
+    stop)
+        exclusive
+        end "$@"
+        ;;
+    restart)
+        exclusive
+        # Built before anything stops: a build may take long and fail.
+        find_binary true
+        end "$@"
+        start "$@"
+        ;;
+    status) status ;;
+    kill)
+        exclusive
+        kill_node "$1"
+        ;;
+    clean)
+        exclusive
+        clean
+        ;;
+    -h | --help | help) usage ;;
+    *) usage >&2; exit 2 ;;
+esac

@@ -1,0 +1,169 @@
+//! `raftmq cluster status`: who leads, who follows, who lags.
+
+use serde::Serialize;
+
+use crate::proto::admin::{ClusterStatusResponse, Node};
+
+use super::exit::Exit;
+use super::failure::{Failure, Subject};
+use super::options::{Context, Format};
+use super::render::{self, Column, Listing, known, rate};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show each node's role, term, position and lag (mqadmin: clusterList)
+    #[command(
+        visible_alias = "clusterList",
+        after_long_help = "Examples:\n  raftmq cluster status\n  raftmq -n 127.0.0.1:8082 cluster status -o json"
+    )]
+    Status,
+}
+
+/// A node as it is printed. Keys of the JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct NodeRow {
+    cluster: String,
+    broker: String,
+    node: String,
+    /// RocketMQ's broker id: 0 is the leader.
+    broker_id: Option<u64>,
+    role: String,
+    address: String,
+    version: Option<String>,
+    process_id: Option<u32>,
+    term: Option<u64>,
+    committed: Option<u64>,
+    applied: Option<u64>,
+    behind: Option<u64>,
+    last_log: Option<u64>,
+    in_per_second: Option<f64>,
+    out_per_second: Option<f64>,
+    state: &'static str,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::Text("CLUSTER"),
+    Column::Text("BROKER"),
+    Column::Text("NODE"),
+    Column::Number("BID"),
+    Column::Text("ROLE"),
+    Column::Text("ADDR"),
+    Column::Number("PID"),
+    Column::Number("TERM"),
+    Column::Number("COMMIT"),
+    Column::Number("APPLIED"),
+    Column::Number("BEHIND"),
+    Column::Number("IN/s"),
+    Column::Number("OUT/s"),
+    Column::Text("STATE"),
+];
+
+/// Prints the status; without a leader the exit code says so.
+pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    let Command::Status = command;
+    let status = match context.admin.cluster_status().await {
+        Ok(status) => status,
+        Err(error) => return Err(context.failure(&error, Subject::Cluster).await),
+    };
+    let has_leader = status.leader.is_some();
+    print(status, context.global.output)?;
+    if !has_leader {
+        return Err(Failure::new(Exit::Unavailable, "the cluster has no leader")
+            .remedy("needs:", "more than half of the nodes, running and able to reach each other"));
+    }
+    Ok(Exit::Ok)
+}
+
+fn print(status: ClusterStatusResponse, format: Format) -> std::io::Result<()> {
+    let rows: Vec<NodeRow> = status.nodes.into_iter().map(row).collect();
+    if format == Format::Json {
+        return render::print(&render::document(&serde_json::json!({
+            "schema": "raftmq.cluster.v1",
+            "leader": status.leader,
+            "nodes": rows,
+        }))?);
+    }
+    Listing { schema: "raftmq.cluster.v1", key: "nodes", columns: COLUMNS, rows, cells }.print(format)
+}
+
+fn row(node: Node) -> NodeRow {
+    let number = node.node.strip_prefix('n').and_then(|digits| digits.parse::<u64>().ok());
+    let broker_id = if node.role == "leader" { Some(0) } else { number.map(|number| number + 1) };
+    let state = match (node.role.as_str(), node.behind) {
+        ("unreachable", _) => "down",
+        (_, Some(behind)) if behind > 0 => "catching up",
+        ("leader" | "follower" | "learner", _) => "ok",
+        _ => "no leader",
+    };
+    NodeRow {
+        cluster: node.cluster,
+        broker: node.broker,
+        node: node.node,
+        broker_id,
+        role: node.role,
+        address: node.address,
+        version: Some(node.version).filter(|version| !version.is_empty()),
+        process_id: node.process_id,
+        term: node.term,
+        committed: node.committed,
+        applied: node.applied,
+        behind: node.behind,
+        last_log: node.last_log,
+        in_per_second: node.in_per_second,
+        out_per_second: node.out_per_second,
+        state,
+    }
+}
+
+fn cells(row: &NodeRow) -> Vec<String> {
+    vec![
+        row.cluster.clone(),
+        row.broker.clone(),
+        row.node.clone(),
+        known(row.broker_id),
+        row.role.clone(),
+        row.address.clone(),
+        known(row.process_id),
+        known(row.term),
+        known(row.committed),
+        known(row.applied),
+        known(row.behind),
+        known(row.in_per_second.map(rate)),
+        known(row.out_per_second.map(rate)),
+        row.state.to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, role: &str, behind: Option<u64>) -> Node {
+        Node { node: name.into(), role: role.into(), behind, process_id: Some(41), ..Default::default() }
+    }
+
+    #[test]
+    fn the_leader_is_broker_0_and_the_others_keep_their_number_plus_one() {
+        assert_eq!(row(node("n2", "leader", Some(0))).broker_id, Some(0));
+        assert_eq!(row(node("n0", "follower", Some(0))).broker_id, Some(1));
+        assert_eq!(row(node("n2", "follower", Some(0))).broker_id, Some(3));
+        assert_eq!(row(node("odd", "follower", Some(0))).broker_id, None);
+    }
+
+    #[test]
+    fn a_state_is_told_from_role_and_lag() {
+        assert_eq!(row(node("n1", "follower", Some(14))).state, "catching up");
+        assert_eq!(row(node("n1", "follower", Some(0))).state, "ok");
+        assert_eq!(row(node("n1", "unreachable", None)).state, "down");
+        assert_eq!(row(node("n1", "candidate", None)).state, "no leader");
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_shows_dashes() {
+        let mut silent = node("n1", "unreachable", None);
+        silent.process_id = None;
+        let cells = cells(&row(silent));
+        assert_eq!(cells.len(), COLUMNS.len());
+        assert_eq!(cells[6..13], ["-"; 7].map(str::to_owned));
+    }
+}

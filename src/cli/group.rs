@@ -1,0 +1,246 @@
+//! `raftmq group`: create, list, describe.
+
+use serde::Serialize;
+
+use crate::model::Timestamp;
+use crate::proto::admin::{DescribeGroupResponse, Group, Member};
+
+use super::exit::Exit;
+use super::failure::{Failure, Subject};
+use super::options::{Context, Format};
+use super::render::{self, Column, Listing, grouped, rough};
+use super::topic::PositionRow;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Create a consumer group before its first use
+    #[command(after_long_help = "Examples:\n  raftmq group create billing\n  raftmq group create billing --retries 3")]
+    Create {
+        /// Name: letters, digits, '%', '|', '_' and '-'
+        group: String,
+        /// Deliveries after the first before a message is dead; the broker's default is 16
+        #[arg(long, value_name = "N")]
+        retries: Option<u32>,
+    },
+    /// List consumer groups
+    #[command(after_long_help = "Examples:\n  raftmq group list\n  raftmq group list -o json")]
+    List,
+    /// Show one group's positions and members
+    #[command(after_long_help = "Examples:\n  raftmq group describe billing\n  raftmq group describe billing -o json")]
+    Describe {
+        /// Its name
+        group: String,
+    },
+}
+
+/// A group as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+struct GroupRow {
+    group: String,
+    r#type: &'static str,
+    members: u32,
+    topics: u32,
+    in_flight: u64,
+    lag: u64,
+    retries_max: u32,
+    created_at_ms: u64,
+}
+
+/// A member as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+struct MemberRow {
+    client_id: String,
+    language: String,
+    version: String,
+    address: String,
+    last_seen_at_ms: u64,
+}
+
+/// Runs one of the commands.
+pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Create { group, retries } => create(context, &group, retries).await,
+        Command::List => list(context).await,
+        Command::Describe { group } => describe(context, &group).await,
+    }
+}
+
+async fn create(context: &Context, name: &str, retries: Option<u32>) -> Result<Exit, Failure> {
+    let group = match context.admin.create_group(name, retries).await {
+        Ok(group) => row(group),
+        Err(error) => return Err(Failure::of(&error, Subject::Group(name))),
+    };
+    let text = match context.global.output {
+        Format::Table => format!("created group {}  retries {}\n", group.group, group.retries_max),
+        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.group.created.v1", "group": group }))?,
+        Format::Jsonl => render::line(&group)?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn list(context: &Context) -> Result<Exit, Failure> {
+    let groups = match context.admin.list_groups().await {
+        Ok(groups) => groups,
+        Err(error) => return Err(context.failure(&error, Subject::Cluster).await),
+    };
+    Listing {
+        schema: "raftmq.groups.v1",
+        key: "groups",
+        columns: &[
+            Column::Text("GROUP"),
+            Column::Text("TYPE"),
+            Column::Number("MEMBERS"),
+            Column::Number("TOPICS"),
+            Column::Number("INFLIGHT"),
+            Column::Number("LAG"),
+            Column::Number("RETRIES"),
+        ],
+        rows: groups.into_iter().map(row).collect(),
+        cells: |row: &GroupRow| {
+            vec![
+                row.group.clone(),
+                row.r#type.to_owned(),
+                row.members.to_string(),
+                row.topics.to_string(),
+                grouped(row.in_flight),
+                grouped(row.lag),
+                row.retries_max.to_string(),
+            ]
+        },
+    }
+    .print(context.global.output)?;
+    Ok(Exit::Ok)
+}
+
+async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
+    let response = match context.admin.describe_group(name).await {
+        Ok(response) => response,
+        Err(error) => return Err(context.failure(&error, Subject::Group(name)).await),
+    };
+    let DescribeGroupResponse { group, positions, members } = response;
+    let group = row(group.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the group"))?);
+    let positions: Vec<PositionRow> = positions.into_iter().map(PositionRow::from).collect();
+    let members: Vec<MemberRow> = members.into_iter().map(member).collect();
+    let text = match context.global.output {
+        Format::Table => describe_text(&group, &positions, &members, crate::env::clock::wall()),
+        Format::Json => render::document(&serde_json::json!({
+            "schema": "raftmq.group.v1",
+            "group": group,
+            "positions": positions,
+            "members": members,
+        }))?,
+        Format::Jsonl => positions.iter().map(render::line).collect::<Result<String, _>>()?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+fn describe_text(group: &GroupRow, positions: &[PositionRow], members: &[MemberRow], now: Timestamp) -> String {
+    let mut text = format!(
+        "{}  type {}  members {}  retries {}  created {} ago\n",
+        group.group,
+        group.r#type,
+        group.members,
+        group.retries_max,
+        rough(now.since(Timestamp(group.created_at_ms)))
+    );
+    let columns = [
+        Column::Text("TOPIC"),
+        Column::Number("QUEUE"),
+        Column::Number("MAX"),
+        Column::Number("COMMITTED"),
+        Column::Number("INFLIGHT"),
+        Column::Number("LAG"),
+    ];
+    if positions.is_empty() {
+        text.push_str("no positions: nothing was consumed yet\n");
+    } else {
+        let cells = |row: &PositionRow| {
+            let numbers = [u64::from(row.queue), row.max_offset, row.group_offset, row.in_flight, row.lag];
+            let mut cells = vec![row.topic.clone()];
+            cells.extend(numbers.map(|number| number.to_string()));
+            cells
+        };
+        text.push_str(&render::table(&columns, positions.iter().map(cells)));
+    }
+    if !members.is_empty() {
+        let columns = [
+            Column::Text("MEMBER"),
+            Column::Text("LANGUAGE"),
+            Column::Text("VERSION"),
+            Column::Text("ADDR"),
+            Column::Text("SEEN"),
+        ];
+        let cells = |row: &MemberRow| {
+            let seen = rough(now.since(Timestamp(row.last_seen_at_ms)));
+            vec![
+                row.client_id.clone(),
+                row.language.clone(),
+                row.version.clone(),
+                row.address.clone(),
+                format!("{seen} ago"),
+            ]
+        };
+        text.push_str(&render::table(&columns, members.iter().map(cells)));
+    }
+    text
+}
+
+fn row(group: Group) -> GroupRow {
+    GroupRow {
+        group: group.name,
+        r#type: if group.orderly { "fifo" } else { "normal" },
+        members: group.members,
+        topics: group.topics,
+        in_flight: group.in_flight,
+        lag: group.lag,
+        retries_max: group.retries_max,
+        created_at_ms: group.created_at_ms,
+    }
+}
+
+fn member(member: Member) -> MemberRow {
+    MemberRow {
+        client_id: member.client_id,
+        language: member.language,
+        version: member.version,
+        address: member.address,
+        last_seen_at_ms: member.last_seen_at_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_has_positions_and_members() {
+        let group = row(Group { name: "g".into(), retries_max: 16, members: 1, ..Default::default() });
+        let position = PositionRow {
+            group: "g".into(),
+            topic: "orders".into(),
+            queue: 0,
+            max_offset: 1204,
+            group_offset: 1100,
+            in_flight: 4,
+            lag: 104,
+        };
+        let one = MemberRow {
+            client_id: "h@1".into(),
+            language: "JAVA".into(),
+            version: "5.2.1".into(),
+            address: "10.0.0.7".into(),
+            last_seen_at_ms: 58_000,
+        };
+        assert_eq!(
+            describe_text(&group, &[position], &[one], Timestamp(60_000)),
+            "g  type normal  members 1  retries 16  created 1m ago\n\
+             TOPIC   QUEUE   MAX  COMMITTED  INFLIGHT  LAG\n\
+             orders      0  1204       1100         4  104\n\
+             MEMBER  LANGUAGE  VERSION  ADDR      SEEN\n\
+             h@1     JAVA      5.2.1    10.0.0.7  2s ago\n"
+        );
+        assert!(describe_text(&group, &[], &[], Timestamp(0)).contains("no positions"));
+    }
+}

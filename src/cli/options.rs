@@ -1,0 +1,211 @@
+//! Options that every command has, how their texts are read, and what they give the commands.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::client::{Address, Admin, Connection, Endpoints, Error, Identity};
+
+use super::exit::Exit;
+use super::failure::{Failure, Subject};
+
+const ENDPOINTS_DEFAULT: &str = "127.0.0.1:8081";
+const GRPC_PORT: u16 = 8081;
+/// RocketMQ's name server, which raftmq does not have.
+const NAME_SERVER_PORT: u16 = 9876;
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One document with a schema field
+    Json,
+    /// One object a line
+    Jsonl,
+}
+
+/// Options before or after any command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
+    #[arg(short = 'n', long, global = true, value_name = "ADDR[;ADDR]")]
+    pub endpoints: Option<String>,
+    /// How results are printed
+    #[arg(short = 'o', long, global = true, value_enum, value_name = "FMT", default_value = "table")]
+    pub output: Format,
+    /// Per request, such as 5s or 500ms
+    #[arg(long, global = true, value_name = "DUR", default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+    /// No progress, no talk
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say what is tried again and why
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// A length of time such as `5s`, `500ms`, `2m`, `1h`; more than zero, at most a day.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a duration such as 500ms, 5s, 2m or 1h");
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit_ms = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let length = Duration::from_millis(number.checked_mul(unit_ms).ok_or_else(wrong)?);
+    if length.is_zero() || length > DURATION_MAX {
+        return Err(format!("'{text}' is not between 1ms and 24h"));
+    }
+    Ok(length)
+}
+
+/// A number of bytes such as `200`, `4KB`, `1MB`; decimal units, at least 1.
+pub fn byte_count(text: &str) -> Result<usize, String> {
+    let wrong = || format!("'{text}' is not a size such as 200, 4KB or 1MB");
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let number: usize = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match text[digits..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1000,
+        "KIB" => 1024,
+        "MB" => 1_000_000,
+        "MIB" => 1024 * 1024,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// Sends what the client has to tell to stderr when asked for with `-v`.
+pub fn start_log(global: &Global) {
+    if global.verbose {
+        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+        // Fails only if a log was started before, which then serves as well.
+        let _ = log.with_max_level(tracing::Level::INFO).try_init();
+    }
+}
+
+/// What a command works with.
+pub struct Context {
+    /// The options.
+    pub global: Global,
+    /// Channels to the cluster.
+    pub connection: Arc<Connection>,
+    /// Administration of the cluster.
+    pub admin: Admin,
+}
+
+impl Context {
+    /// Reads the addresses; connects to nothing yet.
+    pub fn new(global: Global) -> Result<Self, Failure> {
+        let of_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
+        let text = global
+            .endpoints
+            .clone()
+            .or_else(|| of_environment("RAFTMQ_ENDPOINTS"))
+            .or_else(|| of_environment("NAMESRV_ADDR"))
+            .unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
+        let usage = |error| Failure::new(Exit::Usage, format!("endpoints: {error}"));
+        let endpoints = Endpoints::parse(&text).map_err(usage)?;
+        if endpoints.addresses().iter().any(|address| address.port == NAME_SERVER_PORT) && !global.quiet {
+            eprintln!(
+                "note: raftmq has no name server on port {NAME_SERVER_PORT}; port {GRPC_PORT} of that host is tried too"
+            );
+        }
+        let identity = Identity {
+            host: crate::env::host_name(),
+            process_id: std::process::id(),
+            unique: crate::env::rng::random_u64(),
+            now: crate::env::clock::wall,
+        };
+        let endpoints = beside_name_servers(endpoints);
+        let connection = Arc::new(Connection::new(&endpoints, global.timeout, identity).map_err(usage)?);
+        Ok(Self { global, admin: Admin::new(connection.clone()), connection })
+    }
+
+    /// Says something to the person at the terminal, unless `-q` forbids it.
+    pub fn say(&self, text: &str) {
+        if !self.global.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Whether progress may be drawn.
+    pub fn has_progress(&self) -> bool {
+        !self.global.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// The failure for an error about `subject`; a missing topic gets the name of a similar one.
+    pub async fn failure(&self, error: &Error, subject: Subject<'_>) -> Failure {
+        let failure = Failure::of(error, subject);
+        let Some(topic) = subject.topic().filter(|_| Failure::is_topic_missing(error)) else { return failure };
+        let topics = self.admin.list_topics().await.unwrap_or_default();
+        match similar(topic, topics.iter().map(|topic| topic.name.as_str())) {
+            Some(name) => failure.remedy("similar:", name),
+            None => failure,
+        }
+    }
+}
+
+/// Adds the gRPC port of each host that was given with a name server's port.
+fn beside_name_servers(endpoints: Endpoints) -> Endpoints {
+    let hosts: Vec<Address> =
+        endpoints.addresses().iter().filter(|address| address.port == NAME_SERVER_PORT).cloned().collect();
+    hosts.into_iter().fold(endpoints, |endpoints, address| endpoints.with(Address { port: GRPC_PORT, ..address }))
+}
+
+/// The name most like `wanted`, if any is like it at all.
+fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("24h"), Ok(DURATION_MAX));
+        for wrong in ["5", "", "s", "0s", "25h", "-1s", "1.5s", "5 s", "18446744073709551615h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_decimal_units() {
+        assert_eq!(byte_count("200"), Ok(200));
+        assert_eq!(byte_count("4KB"), Ok(4000));
+        assert_eq!(byte_count("1mib"), Ok(1024 * 1024));
+        for wrong in ["", "0", "KB", "1GB", "-1", "1.5KB"] {
+            assert!(byte_count(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_server_s_address_leads_to_the_grpc_port() {
+        let endpoints = |text: &str| beside_name_servers(Endpoints::parse(text).unwrap()).to_string();
+        assert_eq!(endpoints("a:9876;b:9876"), "a:9876;b:9876;a:8081;b:8081");
+        assert_eq!(endpoints("a:8081;a:9876"), "a:8081;a:9876");
+    }
+
+    #[test]
+    fn a_similar_name_is_found_and_an_unlike_one_is_not() {
+        let names = ["orders", "demo", "payments"];
+        assert_eq!(similar("order", names.into_iter()), Some("orders"));
+        assert_eq!(similar("xyz", names.into_iter()), None);
+    }
+}

@@ -1,0 +1,373 @@
+//! `raftmq topic`: create, list, describe, delete.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::model::{MessageType, Millis, Timestamp, limits};
+use crate::proto::admin::{DescribeTopicResponse, GroupPosition, Topic};
+
+use super::exit::Exit;
+use super::failure::{Failure, Subject};
+use super::options::{Context, Format};
+use super::render::{self, Column, Listing, grouped, known, rough, utc};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Create a topic
+    #[command(
+        after_long_help = "Examples:\n  raftmq topic create demo\n  raftmq topic create orders -a +message.type=NORMAL --queues 16"
+    )]
+    Create {
+        /// Name: letters, digits, '%', '|', '_' and '-'
+        topic: String,
+        /// Kind of messages it takes
+        #[arg(long = "type", value_name = "TYPE", value_parser = message_type, conflicts_with = "attributes")]
+        message_type: Option<&'static str>,
+        /// mqadmin's form of the type: +message.type=NORMAL
+        #[arg(short, long, value_name = "+KEY=VALUE", allow_hyphen_values = true, value_parser = attributes)]
+        attributes: Option<&'static str>,
+        /// Number of queues; the broker's default is 8
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TOPIC_QUEUES_MAX)))]
+        queues: Option<u32>,
+    },
+    /// List topics
+    #[command(after_long_help = "Examples:\n  raftmq topic list\n  raftmq topic list -o jsonl")]
+    List,
+    /// Show one topic's queues and the positions of its groups
+    #[command(after_long_help = "Examples:\n  raftmq topic describe demo\n  raftmq topic describe demo -o json")]
+    Describe {
+        /// Its name
+        topic: String,
+    },
+    /// Delete a topic and its messages
+    #[command(after_long_help = "Examples:\n  raftmq topic delete demo\n  raftmq topic delete demo --yes")]
+    Delete {
+        /// Its name
+        topic: String,
+        /// Do not ask; required when there is no terminal
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// A topic as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+struct TopicRow {
+    topic: String,
+    r#type: String,
+    queues: u32,
+    permission: &'static str,
+    messages: u64,
+    groups: u32,
+    lag_max: Option<u64>,
+    created_at_ms: u64,
+}
+
+/// A queue as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+struct QueueRow {
+    queue: u32,
+    min_offset: u64,
+    max_offset: u64,
+    last_stored_at_ms: Option<u64>,
+}
+
+/// A group's place in one queue as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+pub struct PositionRow {
+    /// Group.
+    pub group: String,
+    /// Topic.
+    pub topic: String,
+    /// Queue.
+    pub queue: u32,
+    /// End of the queue.
+    pub max_offset: u64,
+    /// Everything below is settled.
+    pub group_offset: u64,
+    /// Leased and not yet settled.
+    pub in_flight: u64,
+    /// Not yet settled.
+    pub lag: u64,
+}
+
+impl From<GroupPosition> for PositionRow {
+    fn from(position: GroupPosition) -> Self {
+        Self {
+            group: position.group,
+            topic: position.topic,
+            queue: position.queue,
+            max_offset: position.max_offset,
+            group_offset: position.group_offset,
+            in_flight: position.in_flight,
+            lag: position.lag,
+        }
+    }
+}
+
+/// Runs one of the commands.
+pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Create { topic, message_type, attributes, queues } => {
+            let message_type = message_type.or(attributes).unwrap_or("NORMAL");
+            create(context, &topic, message_type, queues.unwrap_or(0)).await
+        }
+        Command::List => list(context).await,
+        Command::Describe { topic } => describe(context, &topic).await,
+        Command::Delete { topic, yes } => delete(context, &topic, yes).await,
+    }
+}
+
+async fn create(context: &Context, name: &str, message_type: &str, queues: u32) -> Result<Exit, Failure> {
+    let topic = match context.admin.create_topic(name, message_type, queues).await {
+        Ok(topic) => row(topic),
+        // Not `context.failure`: a name that exists needs no similar one.
+        Err(error) => return Err(Failure::of(&error, Subject::Topic(name))),
+    };
+    let text = match context.global.output {
+        Format::Table => format!(
+            "created topic {}  type {}  queues {}  perm {}\n",
+            topic.topic, topic.r#type, topic.queues, topic.permission
+        ),
+        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.created.v1", "topic": topic }))?,
+        Format::Jsonl => render::line(&topic)?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn list(context: &Context) -> Result<Exit, Failure> {
+    let topics = match context.admin.list_topics().await {
+        Ok(topics) => topics,
+        Err(error) => return Err(context.failure(&error, Subject::Cluster).await),
+    };
+    Listing {
+        schema: "raftmq.topics.v1",
+        key: "topics",
+        columns: &[
+            Column::Text("TOPIC"),
+            Column::Text("TYPE"),
+            Column::Number("QUEUES"),
+            Column::Text("PERM"),
+            Column::Number("MESSAGES"),
+            Column::Number("GROUPS"),
+            Column::Number("MAX LAG"),
+        ],
+        rows: topics.into_iter().map(row).collect(),
+        cells: |row: &TopicRow| {
+            vec![
+                row.topic.clone(),
+                row.r#type.clone(),
+                row.queues.to_string(),
+                row.permission.to_owned(),
+                grouped(row.messages),
+                row.groups.to_string(),
+                known(row.lag_max.map(grouped)),
+            ]
+        },
+    }
+    .print(context.global.output)?;
+    Ok(Exit::Ok)
+}
+
+async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
+    let response = match context.admin.describe_topic(name).await {
+        Ok(response) => response,
+        Err(error) => return Err(context.failure(&error, Subject::Topic(name)).await),
+    };
+    let DescribeTopicResponse { topic, queues, positions } = response;
+    let topic = row(topic.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the topic"))?);
+    let queues: Vec<QueueRow> = queues
+        .into_iter()
+        .map(|queue| QueueRow {
+            queue: queue.queue,
+            min_offset: queue.min_offset,
+            max_offset: queue.max_offset,
+            last_stored_at_ms: queue.last_stored_at_ms,
+        })
+        .collect();
+    let positions: Vec<PositionRow> = positions.into_iter().map(PositionRow::from).collect();
+    let text = match context.global.output {
+        Format::Table => describe_text(&topic, &queues, &positions, crate::env::clock::wall()),
+        Format::Json => render::document(&serde_json::json!({
+            "schema": "raftmq.topic.v1",
+            "topic": topic,
+            "queues": queues,
+            "positions": positions,
+        }))?,
+        Format::Jsonl => queues.iter().map(render::line).collect::<Result<String, _>>()?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[PositionRow], now: Timestamp) -> String {
+    let age = now.since(Timestamp(topic.created_at_ms));
+    let head = format!(
+        "{}  type {}  perm {}  queues {}  messages {}  created {} ago\n",
+        topic.topic,
+        topic.r#type,
+        topic.permission,
+        topic.queues,
+        grouped(topic.messages),
+        rough(Millis(age.0))
+    );
+    let columns = [
+        Column::Number("QUEUE"),
+        Column::Number("MIN"),
+        Column::Number("MAX"),
+        Column::Text("LAST STORED"),
+        Column::Text("GROUP"),
+        Column::Number("COMMITTED"),
+        Column::Number("INFLIGHT"),
+        Column::Number("LAG"),
+    ];
+    let mut rows = Vec::new();
+    for queue in queues {
+        let facts = [
+            queue.queue.to_string(),
+            queue.min_offset.to_string(),
+            queue.max_offset.to_string(),
+            known(queue.last_stored_at_ms.map(|at| utc(Timestamp(at)))),
+        ];
+        let mut groups = positions.iter().filter(|position| position.queue == queue.queue).peekable();
+        if groups.peek().is_none() {
+            rows.push([facts.as_slice(), &["-", "-", "-", "-"].map(str::to_owned)].concat());
+        }
+        for position in groups {
+            let place = [
+                position.group.clone(),
+                position.group_offset.to_string(),
+                position.in_flight.to_string(),
+                position.lag.to_string(),
+            ];
+            rows.push([facts.as_slice(), &place].concat());
+        }
+    }
+    head + &render::table(&columns, rows.into_iter())
+}
+
+async fn delete(context: &Context, name: &str, yes: bool) -> Result<Exit, Failure> {
+    let topic = match context.admin.describe_topic(name).await {
+        Ok(response) => response.topic.unwrap_or_default(),
+        Err(error) => return Err(context.failure(&error, Subject::Topic(name)).await),
+    };
+    if !yes {
+        let what = format!("topic '{name}' with {} messages and {} groups", grouped(topic.messages), topic.groups);
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::new(Exit::Usage, format!("would delete {what}; nothing done without --yes"))
+                .remedy("delete it:", format!("raftmq topic delete {name} --yes")));
+        }
+        if !confirm(&format!("delete {what}? [y/N] "))? {
+            context.say("nothing done");
+            return Ok(Exit::Ok);
+        }
+    }
+    match context.admin.delete_topic(name).await {
+        Ok(()) => {}
+        Err(error) => return Err(Failure::of(&error, Subject::Topic(name))),
+    }
+    let text = match context.global.output {
+        Format::Table => format!("deleted topic {name}\n"),
+        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.deleted.v1", "topic": name }))?,
+        Format::Jsonl => render::line(&serde_json::json!({ "topic": name }))?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+fn confirm(question: &str) -> std::io::Result<bool> {
+    eprint!("{question}");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn row(topic: Topic) -> TopicRow {
+    TopicRow {
+        topic: topic.name,
+        r#type: topic.r#type,
+        queues: topic.queues,
+        permission: permission(topic.permission),
+        messages: topic.messages,
+        groups: topic.groups,
+        lag_max: topic.lag_max,
+        created_at_ms: topic.created_at_ms,
+    }
+}
+
+/// RocketMQ's permission bits as letters.
+fn permission(bits: u32) -> &'static str {
+    match bits & 6 {
+        6 => "RW",
+        4 => "R",
+        2 => "W",
+        _ => "-",
+    }
+}
+
+fn message_type(text: &str) -> Result<&'static str, String> {
+    let kinds =
+        [MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction, MessageType::Priority];
+    kinds
+        .into_iter()
+        .map(MessageType::name)
+        .find(|name| name.eq_ignore_ascii_case(text))
+        .ok_or_else(|| format!("'{text}' is none of {}", kinds.map(MessageType::name).join(", ")))
+}
+
+fn attributes(text: &str) -> Result<&'static str, String> {
+    let value = text.strip_prefix("+message.type=");
+    message_type(value.ok_or_else(|| format!("'{text}' is not +message.type=TYPE"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_in_both_forms() {
+        assert_eq!(message_type("fifo"), Ok("FIFO"));
+        assert_eq!(attributes("+message.type=NORMAL"), Ok("NORMAL"));
+        assert!(message_type("odd").is_err());
+        assert!(attributes("message.type=NORMAL").is_err());
+        assert!(attributes("+delete.policy=x").is_err());
+    }
+
+    #[test]
+    fn permission_bits_read_as_letters() {
+        assert_eq!([6, 4, 2, 0, 7].map(permission), ["RW", "R", "W", "-", "RW"]);
+    }
+
+    #[test]
+    fn a_description_shows_every_queue_and_group() {
+        let topic = row(Topic {
+            name: "demo".into(),
+            r#type: "NORMAL".into(),
+            queues: 2,
+            permission: 6,
+            messages: 1000,
+            ..Default::default()
+        });
+        let queue = |queue, at| QueueRow { queue, min_offset: 0, max_offset: 125, last_stored_at_ms: at };
+        let position = PositionRow {
+            group: "g".into(),
+            topic: "demo".into(),
+            queue: 1,
+            max_offset: 125,
+            group_offset: 120,
+            in_flight: 2,
+            lag: 5,
+        };
+        let text = describe_text(&topic, &[queue(0, None), queue(1, Some(0))], &[position], Timestamp(125_000));
+        assert_eq!(
+            text,
+            "demo  type NORMAL  perm RW  queues 2  messages 1,000  created 2m ago\n\
+             QUEUE  MIN  MAX  LAST STORED          GROUP  COMMITTED  INFLIGHT  LAG\n    \
+             0    0  125  -                    -              -         -    -\n    \
+             1    0  125  1970-01-01 00:00:00  g            120         2    5\n"
+        );
+    }
+}

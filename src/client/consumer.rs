@@ -1,0 +1,297 @@
+//! Receives, acknowledges and prolongs messages for one group of one topic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::transport::Channel;
+
+use crate::model::{Millis, Timestamp, limits};
+use crate::proto::v2;
+use crate::proto::v2::messaging_service_client::MessagingServiceClient;
+use crate::proto::v2::receive_message_response::Content;
+
+use super::connection::Connection;
+use super::error::{Error, check};
+
+/// How often a consumer tells the cluster that it lives; contract §7.
+const HEARTBEAT_EVERY: Millis = Millis::from_secs(10);
+
+/// A message handed out to this consumer until its lease ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Topic it was sent to.
+    pub topic: String,
+    /// Queue it lies in.
+    pub queue: u32,
+    /// Position in the queue.
+    pub queue_offset: u64,
+    /// Id its producer gave it.
+    pub message_id: String,
+    /// Tag, if any.
+    pub tag: Option<String>,
+    /// Search keys.
+    pub keys: Vec<String>,
+    /// User properties.
+    pub properties: BTreeMap<String, String>,
+    /// Deliveries so far, this one included.
+    pub attempt: u32,
+    /// When the producer made it.
+    pub born_at: Timestamp,
+    /// The body as transmitted.
+    pub body: Bytes,
+    /// Proves the lease.
+    pub handle: String,
+}
+
+/// One member of a consumer group.
+pub struct Consumer {
+    connection: Arc<Connection>,
+    group: v2::Resource,
+    topic: v2::Resource,
+    filter: v2::FilterExpression,
+    /// Wall-clock milliseconds; 0 before the first.
+    heartbeat_at: AtomicU64,
+}
+
+impl Consumer {
+    /// A consumer of `topic` in `group` for messages whose tag matches `filter` (`*`, or `a||b`).
+    pub fn new(connection: Arc<Connection>, group: &str, topic: &str, filter: &str) -> Self {
+        let resource = |name: &str| v2::Resource { name: name.to_owned(), ..Default::default() };
+        Self {
+            connection,
+            group: resource(group),
+            topic: resource(topic),
+            filter: v2::FilterExpression { r#type: v2::FilterType::Tag as i32, expression: filter.to_owned() },
+            heartbeat_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits up to `wait` for messages and leases at most `batch` of them for `invisible_for`.
+    ///
+    /// Empty when none came in time. A stream that breaks after some messages returns those, for their leases have begun.
+    ///
+    /// * Units: the server bounds `wait` to 5–20 s and `invisible_for` to 10 s–12 h.
+    pub async fn receive(&self, batch: u32, invisible_for: Duration, wait: Duration) -> Result<Vec<Received>, Error> {
+        self.beat_if_due().await;
+        let request = v2::ReceiveMessageRequest {
+            group: Some(self.group.clone()),
+            // No broker named: any queue of the topic will do.
+            message_queue: Some(v2::MessageQueue {
+                topic: Some(self.topic.clone()),
+                permission: v2::Permission::Read as i32,
+                ..Default::default()
+            }),
+            filter_expression: Some(self.filter.clone()),
+            batch_size: batch.min(limits::RECEIVE_BATCH_MAX) as i32,
+            invisible_duration: Some(wire_duration(invisible_for)),
+            auto_renew: false,
+            long_polling_timeout: Some(wire_duration(wait)),
+            attempt_id: None,
+        };
+        let timeout = wait.saturating_add(self.connection.timeout());
+        let (status, messages) = self
+            .connection
+            .call(timeout, |channel| {
+                let request = self.connection.request(request.clone(), timeout);
+                async move {
+                    let mut stream = service(channel).receive_message(request).await?.into_inner();
+                    let mut status = None;
+                    let mut messages = Vec::new();
+                    loop {
+                        match stream.message().await {
+                            Ok(None) => return Ok((status, messages)),
+                            Ok(Some(item)) => match item.content {
+                                Some(Content::Status(found)) => status = Some(found),
+                                Some(Content::Message(message)) => messages.push(message),
+                                Some(Content::DeliveryTimestamp(_)) | None => {}
+                            },
+                            Err(_) if !messages.is_empty() => return Ok((status, messages)),
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+            })
+            .await?;
+        if messages.is_empty() {
+            return match status {
+                Some(status) if status.code == v2::Code::MessageNotFound as i32 => Ok(Vec::new()),
+                status => check(status).map(|()| Vec::new()),
+            };
+        }
+        messages.into_iter().map(received).collect()
+    }
+
+    /// Acknowledges messages and answers for each, in order; what may succeed later is repeated for `patience`.
+    pub async fn ack(&self, messages: &[Received], patience: Duration) -> Vec<Result<(), Error>> {
+        let mut results = Vec::with_capacity(messages.len());
+        for part in messages.chunks(limits::ACK_ENTRIES_MAX) {
+            match self.connection.persist(patience, || self.ack_part(part)).await {
+                Ok(answers) => results.extend(answers),
+                Err(error) => results.extend(part.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        results
+    }
+
+    async fn ack_part(&self, messages: &[Received]) -> Result<Vec<Result<(), Error>>, Error> {
+        let request = v2::AckMessageRequest {
+            group: Some(self.group.clone()),
+            topic: Some(self.topic.clone()),
+            entries: messages
+                .iter()
+                .map(|message| v2::AckMessageEntry {
+                    message_id: message.message_id.clone(),
+                    receipt_handle: message.handle.clone(),
+                    lite_topic: None,
+                })
+                .collect(),
+        };
+        let timeout = self.connection.timeout();
+        let response = self
+            .connection
+            .call(timeout, |channel| {
+                let request = self.connection.request(request.clone(), timeout);
+                async move { service(channel).ack_message(request).await }
+            })
+            .await?
+            .into_inner();
+        if response.entries.len() != messages.len() {
+            check(response.status)?;
+            return Err(Error::Malformed("not one ack result for each message"));
+        }
+        let results: Vec<_> = response.entries.into_iter().map(|entry| check(entry.status)).collect();
+        // An ack may be repeated harmlessly, so one retryable entry repeats the request.
+        match results.iter().find_map(|result| result.as_ref().err().filter(|error| error.is_retryable())) {
+            Some(error) => Err(error.clone()),
+            None => Ok(results),
+        }
+    }
+
+    /// Lets the lease end `invisible_for` from now; zero gives the message back. The message gets its new handle.
+    pub async fn change_invisible(&self, message: &mut Received, invisible_for: Duration) -> Result<(), Error> {
+        let request = v2::ChangeInvisibleDurationRequest {
+            group: Some(self.group.clone()),
+            topic: Some(self.topic.clone()),
+            receipt_handle: message.handle.clone(),
+            invisible_duration: Some(wire_duration(invisible_for)),
+            message_id: message.message_id.clone(),
+            ..Default::default()
+        };
+        let timeout = self.connection.timeout();
+        let response = self
+            .connection
+            .call(timeout, |channel| {
+                let request = self.connection.request(request.clone(), timeout);
+                async move { service(channel).change_invisible_duration(request).await }
+            })
+            .await?
+            .into_inner();
+        check(response.status)?;
+        message.handle = response.receipt_handle;
+        Ok(())
+    }
+
+    /// Tells the cluster that this member lives.
+    pub async fn heartbeat(&self) -> Result<(), Error> {
+        let request = v2::HeartbeatRequest {
+            group: Some(self.group.clone()),
+            client_type: v2::ClientType::SimpleConsumer as i32,
+        };
+        let timeout = self.connection.timeout();
+        let response = self
+            .connection
+            .call(timeout, |channel| {
+                let request = self.connection.request(request.clone(), timeout);
+                async move { service(channel).heartbeat(request).await }
+            })
+            .await?;
+        check(response.into_inner().status)
+    }
+
+    /// Tells the cluster that this member is gone. Leases are left to end by themselves.
+    pub async fn close(&self) -> Result<(), Error> {
+        let request = v2::NotifyClientTerminationRequest { group: Some(self.group.clone()) };
+        let timeout = self.connection.timeout();
+        let response = self
+            .connection
+            .call(timeout, |channel| {
+                let request = self.connection.request(request.clone(), timeout);
+                async move { service(channel).notify_client_termination(request).await }
+            })
+            .await?;
+        check(response.into_inner().status)
+    }
+
+    async fn beat_if_due(&self) {
+        let now = (self.connection.identity().now)();
+        let last = Timestamp(self.heartbeat_at.load(Ordering::Relaxed));
+        if now.since(last) < HEARTBEAT_EVERY {
+            return;
+        }
+        self.heartbeat_at.store(now.0, Ordering::Relaxed);
+        // The receive that follows will say what is wrong, if it is more than a hiccup.
+        if let Err(error) = self.heartbeat().await {
+            tracing::info!(%error, "heartbeat failed");
+        }
+    }
+}
+
+fn service(channel: Channel) -> MessagingServiceClient<Channel> {
+    MessagingServiceClient::new(channel).max_decoding_message_size(limits::REQUEST_BYTES_MAX)
+}
+
+fn wire_duration(length: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
+        nanos: length.subsec_nanos() as i32,
+    }
+}
+
+fn received(message: v2::Message) -> Result<Received, Error> {
+    let system = message.system_properties.ok_or(Error::Malformed("a message without system properties"))?;
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    let born_at = system.born_timestamp.unwrap_or_default();
+    let born_ms = born_at.seconds.saturating_mul(1000).saturating_add(i64::from(born_at.nanos / 1_000_000));
+    Ok(Received {
+        topic: message.topic.map(|topic| topic.name).unwrap_or_default(),
+        queue: u32::try_from(system.queue_id).map_err(|_| Error::Malformed("a negative queue id"))?,
+        queue_offset: number(system.queue_offset).ok_or(Error::Malformed("a message without queue offset"))?,
+        message_id: system.message_id,
+        tag: system.tag,
+        keys: system.keys,
+        properties: message.user_properties,
+        attempt: system.delivery_attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1),
+        born_at: Timestamp(number(Some(born_ms)).unwrap_or_default()),
+        body: message.body,
+        handle: system.receipt_handle.ok_or(Error::Malformed("a message without receipt handle"))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_without_offset_or_handle_is_refused() {
+        let system = v2::SystemProperties {
+            queue_id: 3,
+            queue_offset: Some(7),
+            receipt_handle: Some("h".into()),
+            delivery_attempt: Some(2),
+            born_timestamp: Some(prost_types::Timestamp { seconds: 1, nanos: 5_000_000 }),
+            ..Default::default()
+        };
+        let of = |system: v2::SystemProperties| {
+            received(v2::Message { system_properties: Some(system), ..Default::default() })
+        };
+        let message = of(system.clone()).unwrap();
+        assert_eq!((message.queue, message.queue_offset, message.attempt), (3, 7, 2));
+        assert_eq!(message.born_at, Timestamp(1005));
+        assert!(of(v2::SystemProperties { queue_offset: None, ..system.clone() }).is_err());
+        assert!(of(v2::SystemProperties { receipt_handle: None, ..system.clone() }).is_err());
+        assert!(of(v2::SystemProperties { queue_id: -1, ..system }).is_err());
+    }
+}

@@ -1,0 +1,20 @@
+//! A small client of a raftmq cluster over gRPC: send, receive, acknowledge, administer.
+//!
+//! Called by `cli`, by measurements and by tests. Speaks `apache.rocketmq.v2` and `raftmq.admin.v1` to any
+//! node, and goes on to the next address at once when one fails. Time and identity come from the
+//! caller ([`Identity`]); the client itself asks neither the clock nor chance.
+//!
+//! Not here: telemetry, routes and server-side renewal. Any node takes any request, and leases last as long
+//! as the caller asked.
+
+mod admin;
+mod connection;
+mod consumer;
+mod error;
+mod producer;
+
+pub use admin::Admin;
+pub use connection::{Address, AddressError, Connection, Endpoints, Identity};
+pub use consumer::{Consumer, Received};
+pub use error::{Error, Unreachable};
+pub use producer::{Outgoing, Producer, Sent};
