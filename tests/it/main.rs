@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests touch the outside world themselves")]
 
+mod cli;
+mod cluster;
+mod harness;
+mod messaging;
 mod proto;
 mod tidy;

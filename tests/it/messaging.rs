@@ -1,0 +1,275 @@
+//! The wire contract through a real cluster: codes, order of items, leases. Names give the section of
+//! the contract or the promise they guard.
+
+use std::time::{Duration, Instant};
+
+use raftmq::proto::v2;
+use raftmq::proto::v2::Code;
+
+use crate::harness::{Cluster, Wire, delivered, message, resource};
+
+const WAIT: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(3);
+
+fn with_cluster(test: impl AsyncFnOnce(&Cluster)) {
+    let cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test(&cluster));
+}
+
+fn wire(cluster: &Cluster, node: usize) -> Wire {
+    Wire::connect(&cluster.address(node), &format!("client-{node}"))
+}
+
+async fn send_one(wire: &Wire, id: &str) {
+    let sent = wire.send(vec![message("t", id, id)], SOON).await.unwrap();
+    assert_eq!(sent.status.unwrap().code(), Code::Ok);
+}
+
+#[test]
+fn sends_are_answered_as_the_contract_says() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 1);
+        let sent = wire.send((0..12).map(|n| message("t", &format!("id{n}"), "b")).collect(), SOON).await.unwrap();
+        assert_eq!(sent.status.unwrap().code(), Code::Ok);
+        let ids: Vec<_> = sent.entries.iter().map(|entry| entry.message_id.clone()).collect();
+        assert_eq!(ids, (0..12).map(|n| format!("id{n}")).collect::<Vec<_>>());
+        assert!(sent.entries.iter().all(|entry| entry.status.as_ref().unwrap().code() == Code::Ok));
+
+        let code = async |messages| wire.send(messages, SOON).await.unwrap().status.unwrap().code();
+        assert_eq!(code(vec![]).await, Code::MessageCorrupted);
+        assert_eq!(code(vec![message("nope", "i", "b")]).await, Code::TopicNotFound);
+        assert_eq!(code(vec![message("t", "i", "")]).await, Code::MessageBodyEmpty);
+        assert_eq!(code(vec![message("rmq_sys_x", "i", "b")]).await, Code::IllegalTopic);
+        assert_eq!(code(vec![message("t", "i", &"b".repeat(4 * 1024 * 1024))]).await, Code::Ok);
+        assert_eq!(code(vec![message("t", "i", &"b".repeat(4 * 1024 * 1024 + 1))]).await, Code::MessageBodyTooLarge);
+        let mut fifo = message("t", "i", "b");
+        fifo.system_properties.as_mut().unwrap().message_group = Some("g".into());
+        assert_eq!(code(vec![fifo]).await, Code::MessagePropertyConflictWithType);
+
+        let nobody = Wire::connect(&cluster.address(0), "");
+        let sent = nobody.send(vec![message("t", "i", "b")], SOON).await.unwrap();
+        assert_eq!(sent.status.unwrap().code(), Code::ClientIdRequired);
+    });
+}
+
+#[test]
+fn every_node_and_both_ports_serve_everything() {
+    with_cluster(async |cluster| {
+        for node in 0..3 {
+            send_one(&wire(cluster, node), &format!("from {node}")).await;
+        }
+        send_one(&Wire::connect(&cluster.listen_address(0), "c"), "from the other port").await;
+        let mut ids = Vec::new();
+        for node in [2, 0, 1] {
+            let wire = wire(cluster, node);
+            let (_, messages) = wire.receive("g", "t", 2, WAIT).await.unwrap();
+            for message in &messages {
+                let (id, handle, attempt) = delivered(message);
+                assert_eq!(attempt, 1);
+                let acked = wire.ack("g", "t", vec![(id.clone(), handle)]).await.unwrap();
+                assert_eq!(acked.status.unwrap().code(), Code::Ok);
+                ids.push(id);
+            }
+            if ids.len() == 4 {
+                break;
+            }
+        }
+        ids.sort();
+        assert_eq!(ids, ["from 0", "from 1", "from 2", "from the other port"]);
+    });
+}
+
+#[test]
+fn deliveries_carry_what_clients_need() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 0);
+        let mut sent = message("t", "id", "hi");
+        sent.user_properties.insert("p".into(), "v".into());
+        let system = sent.system_properties.as_mut().unwrap();
+        system.tag = Some("tag".into());
+        system.keys = vec!["a b".into(), "c".into()];
+        wire.send(vec![sent], SOON).await.unwrap();
+        let (status, messages) = wire.receive("g", "t", 32, WAIT).await.unwrap();
+        assert_eq!(status.code(), Code::Ok);
+        let system = messages[0].system_properties.clone().unwrap();
+        assert_eq!(system.body_digest.unwrap().checksum, "49F68A5C8493EC2C0BF489821C21FC3B");
+        assert_eq!(system.body_encoding, i32::from(v2::Encoding::Identity));
+        assert_eq!(system.keys, ["a", "b", "c"]);
+        assert_eq!(system.tag.as_deref(), Some("tag"));
+        assert!(system.born_timestamp.is_some() && system.store_timestamp.is_some());
+        assert_eq!((system.queue_offset, system.delivery_attempt), (Some(0), Some(1)));
+        assert_eq!(messages[0].user_properties["p"], "v");
+    });
+}
+
+#[test]
+fn p7_p8_leases_end_come_again_and_are_settled_once() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 0);
+        send_one(&wire, "a").await;
+        let (_, first) = wire.receive("g", "t", 1, WAIT).await.unwrap();
+        let leased = Instant::now();
+        let (id, old, _) = delivered(&first[0]);
+        // Held by the lease: nobody else gets it.
+        let (status, none) = wire.receive("g", "t", 1, WAIT).await.unwrap();
+        assert_eq!((status.code(), none.len()), (Code::MessageNotFound, 0));
+        // Back within half a second of the end of its ten seconds, in an open poll, as attempt 2.
+        let (_, again) = wire.receive("g", "t", 1, Duration::from_secs(10)).await.unwrap();
+        let back = leased.elapsed();
+        let (_, new, attempt) = delivered(&again[0]);
+        assert_eq!(attempt, 2);
+        assert!(back >= Duration::from_millis(9_900), "P8: back after {back:?}");
+        assert_ne!(old, new);
+        let code = async |handle: &str| {
+            let answer = wire.ack("g", "t", vec![(id.clone(), handle.to_owned())]).await.unwrap();
+            let status = answer.entries[0].status.clone().unwrap();
+            assert!(status.code() == Code::Ok || status.message.contains("INVALID_RECEIPT_HANDLE"));
+            status.code()
+        };
+        assert_eq!(code(&old).await, Code::InvalidReceiptHandle);
+        assert_eq!(code("nonsense").await, Code::InvalidReceiptHandle);
+        assert_eq!(code(&new).await, Code::Ok);
+        assert_eq!(code(&new).await, Code::Ok);
+    });
+}
+
+#[test]
+fn a_change_of_invisible_time_ends_the_old_handle() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 2);
+        send_one(&wire, "a").await;
+        let (_, messages) = wire.receive("g", "t", 1, WAIT).await.unwrap();
+        let (id, old, _) = delivered(&messages[0]);
+        let changed = wire.change_invisible("g", "t", &old, 30).await.unwrap();
+        assert_eq!(changed.status.unwrap().code(), Code::Ok);
+        let new = changed.receipt_handle;
+        let refused = wire.change_invisible("g", "t", &old, 30).await.unwrap();
+        assert_eq!(refused.status.unwrap().code(), Code::InvalidReceiptHandle);
+        assert_eq!(refused.receipt_handle, old, "the handle that was sent is echoed");
+        let refused = wire.change_invisible("g", "t", &new, 43_201).await.unwrap();
+        let status = refused.status.unwrap();
+        assert_eq!(status.code(), Code::IllegalInvisibleTime);
+        assert!(status.message.contains("the invisibleTime is too large"));
+        // Visible at once, as the next attempt; an open poll sees it.
+        let poll = wire.clone();
+        let polling = tokio::spawn(async move { poll.receive("g", "t", 1, WAIT).await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let changed = wire.change_invisible("g", "t", &new, 0).await.unwrap();
+        assert_eq!(changed.status.unwrap().code(), Code::Ok);
+        let asked = Instant::now();
+        let (_, again) = polling.await.unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(2));
+        let (_, handle, attempt) = delivered(&again[0]);
+        assert_eq!(attempt, 2);
+        let acked = wire.ack("g", "t", vec![(id, handle)]).await.unwrap();
+        assert_eq!(acked.status.unwrap().code(), Code::Ok);
+    });
+}
+
+#[test]
+fn polls_wait_wake_and_filter() {
+    with_cluster(async |cluster| {
+        let (sender, receiver) = (wire(cluster, 0), wire(cluster, 1));
+        let request = |expression: &str, seconds| v2::ReceiveMessageRequest {
+            group: Some(resource("g")),
+            message_queue: Some(v2::MessageQueue { topic: Some(resource("t")), ..Default::default() }),
+            filter_expression: Some(v2::FilterExpression {
+                r#type: v2::FilterType::Tag.into(),
+                expression: expression.to_owned(),
+            }),
+            batch_size: 100_000,
+            invisible_duration: Some(prost_types::Duration { seconds, nanos: 0 }),
+            long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            ..Default::default()
+        };
+        let (status, _) = receiver.receive_with(request("*", 9), SOON).await.unwrap();
+        assert_eq!(status.code(), Code::IllegalInvisibleTime);
+        let started = Instant::now();
+        let (status, _) = receiver.receive_with(request("*", 10), Duration::from_secs(8)).await.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound);
+        assert!(started.elapsed() >= Duration::from_secs(5), "an empty poll lasts its time");
+        let polling =
+            tokio::spawn(async move { receiver.receive_with(request("b || c", 10), Duration::from_secs(8)).await });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for tag in ["a", "b"] {
+            let mut tagged = message("t", tag, tag);
+            tagged.system_properties.as_mut().unwrap().tag = Some(tag.into());
+            sender.send(vec![tagged], SOON).await.unwrap();
+        }
+        let sent = Instant::now();
+        let (_, messages) = polling.await.unwrap().unwrap();
+        assert!(sent.elapsed() < Duration::from_secs(1), "a new message wakes the poll");
+        assert_eq!(messages.iter().map(|message| delivered(message).0).collect::<Vec<_>>(), ["b"]);
+    });
+}
+
+#[test]
+fn routes_name_every_node_with_one_address_each() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 0);
+        let until = Instant::now() + Duration::from_secs(10);
+        let rows = loop {
+            let port = cluster.address(0).rsplit_once(':').unwrap().1.parse().unwrap();
+            let endpoints = v2::Endpoints {
+                scheme: v2::AddressScheme::IPv4.into(),
+                addresses: vec![v2::Address { host: "127.0.0.1".into(), port }],
+            };
+            let request = v2::QueryRouteRequest { topic: Some(resource("t")), endpoints: Some(endpoints) };
+            let route = wire.raw().query_route(wire.request(request, SOON)).await.unwrap().into_inner();
+            assert_eq!(route.status.unwrap().code(), Code::Ok);
+            // The other nodes' addresses are learnt in the first second.
+            if route.message_queues.len() == 24 || Instant::now() > until {
+                break route.message_queues;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(rows.len(), 24);
+        let mut names = std::collections::BTreeMap::new();
+        for row in rows {
+            let broker = row.broker.clone().unwrap();
+            let addresses = broker.endpoints.unwrap().addresses;
+            assert_eq!((broker.id, addresses.len(), row.permission()), (0, 1, v2::Permission::ReadWrite));
+            assert_eq!(row.accept_message_types, [i32::from(v2::MessageType::Normal)]);
+            names.entry((broker.name, addresses[0].port)).or_insert_with(Vec::new).push(row.id);
+        }
+        assert_eq!(names.len(), 3);
+        assert!(names.values().all(|ids| *ids == (0..8).collect::<Vec<_>>()), "{names:?}");
+        let request = v2::QueryRouteRequest { topic: Some(resource("nope")), endpoints: None };
+        let route = wire.raw().query_route(wire.request(request, SOON)).await.unwrap().into_inner();
+        assert_eq!(route.status.unwrap().code(), Code::TopicNotFound);
+    });
+}
+
+#[test]
+fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 1);
+        let settings = |group: &str| v2::TelemetryCommand {
+            status: None,
+            command: Some(v2::telemetry_command::Command::Settings(v2::Settings {
+                client_type: Some(v2::ClientType::SimpleConsumer.into()),
+                pub_sub: Some(v2::settings::PubSub::Subscription(v2::Subscription {
+                    group: Some(resource(group)),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            })),
+        };
+        let (send, commands) = tokio::sync::mpsc::channel(4);
+        let commands = tokio_stream::wrappers::ReceiverStream::new(commands);
+        let mut answers =
+            wire.raw().telemetry(wire.request(commands, Duration::from_secs(60))).await.unwrap().into_inner();
+        for _ in 0..2 {
+            send.send(settings("g")).await.unwrap();
+            let answer = answers.message().await.unwrap().unwrap();
+            assert_eq!(answer.status.unwrap().code(), Code::Ok);
+            assert!(matches!(answer.command, Some(v2::telemetry_command::Command::Settings(_))));
+        }
+        assert!(cluster.raftmq_ok(&["group", "list"]).contains('g'), "the group came into being");
+        send.send(settings("CID_RMQ_SYS_x")).await.unwrap();
+        let error = answers.message().await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+    });
+}
