@@ -144,8 +144,14 @@ status_json() { "$binary" -n "$endpoints" --timeout 2s -q cluster status -o json
 # Prints the leader's name from the status on stdin; nothing without a leader.
 leader_in() { sed -n 's/^  "leader": "\([^"]*\)".*/\1/p'; }
 
-# Prints how many nodes answer, from the status on stdin.
-answering_in() { grep -c '"process_id": [0-9]' || true; }
+# True when every running node of ours is in the status, by process id: another cluster may hold the ports.
+all_answer_in() {
+    local json="$1" node pid
+    for node in "${nodes[@]}"; do
+        pid="$(pid_of "$node")" || continue
+        grep -Eq "\"process_id\": $pid,?\$" <<<"$json" || return 1
+    done
+}
 
 # Fails with the end of the log when a node of ours has ended by itself.
 must_run() {
@@ -169,16 +175,15 @@ count_running() {
 
 # Waits until a leader is known and every running node answers; $leader is set then.
 wait_for_leader() {
-    local json running began now
+    local json began now
     began="$(date +%s%N)"
-    running="$(count_running)"
     leader=
     while :; do
         must_run "$@"
         json="$(status_json)"
         leader="$(leader_in <<<"$json")"
         now="$(date +%s%N)"
-        if [ -n "$leader" ] && [ "$(answering_in <<<"$json")" -ge "$running" ]; then break; fi
+        if [ -n "$leader" ] && all_answer_in "$json"; then break; fi
         if [ $(((now - began) / 100000000)) -ge "$leader_wait_tenths" ]; then
             echo "fast-try: error: no leader, or not all nodes answer, after $((leader_wait_tenths / 10)) s; logs: $data/n*.log" >&2
             exit 5
@@ -237,10 +242,12 @@ status() {
 }
 
 kill_node() {
-    local node="$1" pid leader
+    local node="$1" pid leader='' json
     if [ "$node" = leader ]; then
         find_binary false
-        leader="$(status_json | leader_in)"
+        json="$(status_json)"
+        all_answer_in "$json" || fail "not all running nodes answer at $endpoints; name the node to kill" 5
+        leader="$(leader_in <<<"$json")"
         [ -n "$leader" ] || fail "no leader is known" 5
         is_node "$leader" || fail "the leader $leader is not one of ${nodes[*]}"
         node="$leader"
@@ -253,7 +260,7 @@ kill_node() {
     done
     if runs "$node"; then fail "$node pid $pid does not die"; fi
     rm -f "$(pid_file_of "$node")"
-    if [ -n "${leader:-}" ]; then
+    if [ -n "$leader" ]; then
         echo "killed $node pid $pid (leader)"
     else
         echo "killed $node pid $pid"

@@ -181,6 +181,14 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_produce_shows_the_number_s_placeholder() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("produce").unwrap().render_long_help().to_string();
+        assert!(help.contains("--key 'k-{n}'"), "{help}");
+        assert!(help.contains("Search key; {n} is"), "{help}");
+    }
+
+    #[test]
     fn mqadmin_s_name_for_the_status_is_understood() {
         let cli = Cli::try_parse_from(["raftmq", "clusterList", "-n", "a:1"]).unwrap();
         assert!(matches!(cli.command, Command::ClusterList));

@@ -28,14 +28,16 @@ const IN_FLIGHT_MAX: usize = 4;
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const LINES_WAITING_MAX: usize = 1024;
 
+// clap reads `{n}` in help as a line feed; an escape sequence inside, which a terminal swallows and clap strips
+// elsewhere, keeps it as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Without BODY and --count each line of stdin is one message.
-{n} in a body or key stands for the message's number, from 0.
+{\u{1b}[0mn} in a body or key stands for the message's number, from 0.
 
 Examples:
   raftmq produce demo 'hello' 'world'
-  raftmq produce demo --count 1000 --size 200 --tag TagA --key 'k-{n}'")]
+  raftmq produce demo --count 1000 --size 200 --tag TagA --key 'k-{\u{1b}[0mn}'")]
 pub struct Args {
     /// Topic to send to
     topic: String,
@@ -50,8 +52,7 @@ pub struct Args {
     /// Tag for filters
     #[arg(long)]
     tag: Option<String>,
-    /// Search key; {n} is the message's number
-    #[arg(long)]
+    #[arg(long, help = "Search key; {\u{1b}[0mn} is the message's number")]
     key: Option<String>,
     /// Messages in one request
     #[arg(long, value_name = "B", default_value_t = BATCH_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=limits::SEND_MESSAGES_MAX as i64))]

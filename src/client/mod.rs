@@ -12,6 +12,8 @@ mod connection;
 mod consumer;
 mod error;
 mod producer;
+#[cfg(test)]
+mod wire_test;
 
 pub use admin::Admin;
 pub use connection::{Address, AddressError, Connection, Endpoints, Identity};
