@@ -169,7 +169,7 @@ impl Replica {
 
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let leadership = watch_leadership(&raft, &tasks, on_fatal.clone());
+        let leadership = watch_leadership(&raft, &tasks, stop.clone(), on_fatal.clone());
         let forwarder = Arc::new(Forwarder::new(peers.clone()));
         let (proposer, gatherer) =
             Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
@@ -341,6 +341,7 @@ fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
 fn watch_leadership(
     raft: &Raft<Types, StateMachine>,
     tasks: &TaskTracker,
+    stop: CancellationToken,
     on_fatal: Arc<dyn Fn(String) + Send + Sync>,
 ) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
@@ -358,6 +359,9 @@ fn watch_leadership(
                 };
                 (now, metrics.running_state.as_ref().err().map(ToString::to_string))
             };
+            if stop.is_cancelled() {
+                return;
+            }
             if let Some(fatal) = fatal {
                 return on_fatal(format!("raft stopped: {fatal}"));
             }

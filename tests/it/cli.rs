@@ -11,7 +11,8 @@ fn the_readme_s_first_session() {
     cluster.raftmq_ok(&["produce", "demo", "--count", "1000"]);
     let described: serde_json::Value =
         serde_json::from_str(&cluster.raftmq_ok(&["-o", "json", "topic", "describe", "demo"])).unwrap();
-    let max: Vec<_> = described["queues"].as_array().unwrap().iter().map(|queue| queue["max"].as_u64()).collect();
+    let max: Vec<_> =
+        described["queues"].as_array().unwrap().iter().map(|queue| queue["max_offset"].as_u64()).collect();
     assert_eq!(max, [Some(125); 8]);
     let consume = |group: &str| {
         let out = cluster.raftmq_ok(&["-o", "jsonl", "consume", "demo", "--group", group, "--max", "1000"]);

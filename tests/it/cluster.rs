@@ -110,6 +110,7 @@ fn p1_p5_p7_ten_leader_kills_lose_nothing_and_bring_nothing_back() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", TOPIC]);
     let runtime = runtime();
+    let _entered = runtime.enter();
     let history = Arc::new(History::default());
     let (stop_sending, stop_receiving) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let wires = |name: &str| {
@@ -164,7 +165,7 @@ fn p1_p5_p7_ten_leader_kills_lose_nothing_and_bring_nothing_back() {
         history.seen.lock().keys().map(|(queue, offset)| (i64::from(*queue), *offset)).collect();
     let expected = queues.iter().flat_map(|queue| {
         let number = queue["queue"].as_i64().unwrap();
-        (0..queue["max"].as_i64().unwrap()).map(move |offset| (number, offset))
+        (0..queue["max_offset"].as_i64().unwrap()).map(move |offset| (number, offset))
     });
     assert_eq!(seen, expected.collect(), "P5: offsets must be dense, each with one message");
 }
@@ -174,6 +175,7 @@ fn service_goes_on_with_one_node_down_and_waits_with_two() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let runtime = runtime();
+    let _entered = runtime.enter();
     let leader = cluster.wait_for_leader();
     let [first, second] = [(leader + 1) % 3, (leader + 2) % 3];
     cluster.kill(first);
@@ -207,6 +209,7 @@ fn p1_a_leader_cut_off_from_its_followers_acknowledges_nothing() {
     let cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let runtime = runtime();
+    let _entered = runtime.enter();
     let leader = cluster.wait_for_leader();
     for follower in [(leader + 1) % 3, (leader + 2) % 3] {
         cluster.signal(follower, "STOP");
