@@ -197,7 +197,7 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
     }
     if config.peers.len() == 1 {
         warnings.push("one node only: nothing is replicated; list the members in dLegerPeers".to_owned());
-    } else if config.peers.len() % 2 == 0 {
+    } else if config.peers.len().is_multiple_of(2) {
         let count = config.peers.len();
         warnings.push(format!("{count} members tolerate no more failures than {}", count - 1));
     }

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 
 use super::{Effective, KEYS, Kind, Origin, Status};
 
+type Parse = fn(&str) -> Option<u64>;
+
 /// The settings given, and what is wrong with them.
 pub(super) struct Values<'a> {
     given: &'a BTreeMap<&'static str, (String, Origin)>,
@@ -67,7 +69,7 @@ impl<'a> Values<'a> {
     /// A number, size or duration inside its bounds.
     pub fn number(&mut self, name: &str) -> u64 {
         let key = KEYS.iter().find(|key| key.name == name).expect("honoured keys are in the table");
-        let (parse, range): (fn(&str) -> Option<u64>, RangeInclusive<u64>) = match &key.kind {
+        let (parse, range): (Parse, RangeInclusive<u64>) = match &key.kind {
             Kind::Number(range) => (|text| text.parse().ok(), range.clone()),
             Kind::Bytes(range) => (parse_bytes, range.clone()),
             Kind::Millis(range) => (parse_millis, range.clone()),

@@ -130,7 +130,7 @@ impl RaftLogStorage<Types> for LogStorage {
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
         let purged = self.log.purged().and_then(to_log_id);
         let last = self.log.last().and_then(to_log_id);
-        Ok(LogState { last_purged_log_id: purged.clone(), last_log_id: last.max(purged) })
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.max(purged) })
     }
 
     async fn get_log_reader(&mut self) -> Self {

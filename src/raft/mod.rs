@@ -288,7 +288,7 @@ impl Replica {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let me = metrics.id;
         let Some(replication) = metrics.replication.filter(|_| metrics.current_leader == Some(me)) else { return };
-        let nearest = replication.into_iter().filter(|(id, _)| *id != me).max_by_key(|(_, matching)| matching.clone());
+        let nearest = replication.into_iter().filter(|(id, _)| *id != me).max_by_key(|(_, matching)| *matching);
         let Some((to, Some(_))) = nearest else { return };
         if self.raft.trigger().transfer_leader(to).await.is_ok() {
             let mut leadership = self.leadership.clone();

@@ -116,7 +116,7 @@ impl Peer for PeerService {
         let mut frame = request.into_inner();
         self.identity.check(frame.envelope.take()).map_err(refuse)?;
         let request = peer_wire::append(frame).map_err(refuse)?;
-        let (prev, last) = (request.prev_log_id.clone(), request.prev_log_id.clone());
+        let (prev, last) = (request.prev_log_id, request.prev_log_id);
         let answer = self.raft.append_entries(request).await.map_err(stopped)?;
         if answer.is_conflict() && prev.is_none() {
             return Err(Status::internal("a heartbeat without a previous entry cannot conflict"));

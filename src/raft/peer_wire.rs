@@ -121,7 +121,7 @@ pub(super) fn put_ack(result: &StreamAppendResult<Types>) -> wire::AppendAck {
     use wire::append_ack::Outcome;
     let (outcome, matching, vote, conflict) = match result {
         Ok(matching) => (Outcome::Success, put_log_id(matching), None, None),
-        Err(StreamAppendError::Conflict(id)) => (Outcome::Conflict, None, None, put_log_id(&Some(id.clone()))),
+        Err(StreamAppendError::Conflict(id)) => (Outcome::Conflict, None, None, put_log_id(&Some(*id))),
         Err(StreamAppendError::HigherVote(vote)) => (Outcome::HigherVote, None, put_vote(vote), None),
     };
     wire::AppendAck { outcome: outcome.into(), matching, vote, conflict }
