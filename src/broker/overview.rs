@@ -103,7 +103,7 @@ impl Broker {
         let queues = queues(view, topic.id, topic.queues)?;
         let groups = view.groups()?;
         let mut positions = Vec::new();
-        for group in view.subscribers(topic.id)? {
+        for group in view.subscribed_groups(topic.id)? {
             let Some((_, record)) = groups.iter().find(|(id, _)| *id == group) else { continue };
             positions.extend(positions_of(view, (group, &record.name), &topic)?);
         }
@@ -164,15 +164,15 @@ impl Broker {
     fn summary(&self, view: View<'_>, topic: TopicView) -> Result<TopicSummary, Error> {
         let messages = queues(view, topic.id, topic.queues)?.iter().map(|queue| queue.max).sum();
         let mut lag_max = None;
-        let subscribers = view.subscribers(topic.id)?;
-        for group in &subscribers {
+        let groups = view.subscribed_groups(topic.id)?;
+        for group in &groups {
             let mut lag = 0;
             for queue in (0..topic.queues).map(QueueId) {
                 lag += settled_below(view, topic.id, *group, queue)?.lag;
             }
             lag_max = lag_max.max(Some(lag));
         }
-        let groups = u32::try_from(subscribers.len()).unwrap_or(u32::MAX);
+        let groups = u32::try_from(groups.len()).unwrap_or(u32::MAX);
         Ok(TopicSummary { view: topic, messages, groups, lag_max })
     }
 }

@@ -81,7 +81,7 @@ impl<'a> View<'a> {
     }
 
     /// The groups with a position in the topic.
-    pub fn subscribers(&self, topic: TopicId) -> Result<Vec<GroupId>, Failure> {
+    pub fn subscribed_groups(&self, topic: TopicId) -> Result<Vec<GroupId>, Failure> {
         let mut groups = Vec::new();
         self.each(Space::Catalog, &keys::subscriptions(topic), |key, _| {
             groups.push(GroupId(number_at(&key, 5)));

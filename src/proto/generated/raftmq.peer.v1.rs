@@ -177,6 +177,7 @@ pub mod forward_reply {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outcomes {
+    /// The entry the frame became.
     #[prost(uint64, tag = "1")]
     pub index: u64,
     #[prost(bytes = "bytes", repeated, tag = "2")]
