@@ -4,7 +4,9 @@
 
 mod cli;
 mod cluster;
+mod golden;
 mod harness;
+mod machine;
 mod messaging;
 mod proto;
 mod tidy;

@@ -1,0 +1,287 @@
+//! Golden scripts: commands in, outcomes and state out. `UPDATE_GOLDEN=1` rewrites what is expected;
+//! the diff is read in review.
+//!
+//! A script is blocks of commands, each followed by `---` and what they print. Lines with `#` are
+//! comments. Commands:
+//! `at SECONDS`, `topic NAME QUEUES`, `drop NAME`, `group NAME`, `subscribe GROUP TOPIC [closed]`,
+//! `send TOPIC BODY[:TAG]…`, `plan NAME GROUP TOPIC [FILTER]`, `grant NAME MAX SECONDS [CLIENT]`,
+//! `receive GROUP TOPIC MAX SECONDS [FILTER]` (plan and grant at once), `ack HANDLE…`,
+//! `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `tick`, `show queues|positions|leases|due|keys`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use raftmq::machine::command::{Ack, Candidate, Change, Command, CreateGroup, CreateTopic, Prolong, Subscribe};
+use raftmq::machine::outcome::Outcome;
+use raftmq::model::{GroupId, LeaseId, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId};
+use raftmq::store::kv::{Kv, Space};
+
+use crate::machine::{Machine, group, plain_message, topic};
+
+struct Plan {
+    topic: TopicId,
+    group: GroupId,
+    steps: Vec<(QueueId, QueueOffset, Candidate)>,
+}
+
+#[derive(Default)]
+struct Script {
+    machine: Machine,
+    handles: BTreeMap<String, ReceiptHandle>,
+    plans: BTreeMap<String, Plan>,
+}
+
+impl Script {
+    /// The identity a name stands for, also when the topic is gone.
+    fn topic_id(&self, name: &str) -> TopicId {
+        self.machine.view().topic(&topic(name)).unwrap().map_or(TopicId(1), |(id, _)| id)
+    }
+
+    fn group_id(&self, name: &str) -> GroupId {
+        self.machine.view().group(&group(name)).unwrap().map_or(GroupId(99), |(id, _)| id)
+    }
+
+    fn run(&mut self, line: &str, out: &mut String) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let seconds = |text: &str| Millis((text.parse::<f64>().unwrap() * 1000.0) as u64);
+        match words[..] {
+            ["at", time] => self.machine.now = seconds(time).0,
+            ["topic", name, queues] => {
+                let create = CreateTopic {
+                    topic: topic(name),
+                    message_type: MessageType::Normal,
+                    queues: queues.parse().unwrap(),
+                    permission: 6,
+                };
+                self.tell(&Command::CreateTopic(create), out);
+            }
+            ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),
+            ["group", name] => {
+                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), retries_max: 16 }), out);
+            }
+            ["subscribe", name, of, ref rest @ ..] => {
+                let create = rest.is_empty().then_some(16);
+                self.tell(&Command::Subscribe(Subscribe { group: group(name), topics: vec![topic(of)], create }), out);
+            }
+            ["send", name, ref bodies @ ..] => {
+                let message = |text: &&str| match text.split_once(':') {
+                    Some((body, tag)) => plain_message(body, Some(tag)),
+                    None => plain_message(text, None),
+                };
+                let messages: Vec<_> = bodies.iter().map(message).collect();
+                let outcome = self.machine.send(self.topic_id(name), &messages);
+                self.print(&outcome, out);
+            }
+            ["plan", name, of, from, ref rest @ ..] => {
+                let plan = self.plan(of, from, rest);
+                self.plans.insert(name.to_owned(), plan);
+            }
+            ["grant", name, max, time, ref rest @ ..] => {
+                let plan = self.plans.remove(name).unwrap();
+                self.grant(
+                    &plan,
+                    max.parse().unwrap(),
+                    seconds(time),
+                    rest.first().map(|text| (*text).to_owned()),
+                    out,
+                );
+            }
+            ["receive", of, from, max, time, ref rest @ ..] => {
+                let plan = self.plan(of, from, rest);
+                self.grant(&plan, max.parse().unwrap(), seconds(time), None, out);
+            }
+            ["ack", ref names @ ..] => {
+                let handles = names.iter().map(|name| self.handles[*name]).collect();
+                self.tell(&Command::Ack(Ack { handles }), out);
+            }
+            ["change", name, time] => {
+                let handle = self.handles[name];
+                let change = Change { handle, invisible_for: seconds(time) };
+                match self.machine.apply(&Command::Change(change)) {
+                    Outcome::Changed(lease) => self.name(ReceiptHandle { lease, ..handle }, out),
+                    other => self.print(&other, out),
+                }
+            }
+            ["prolong", name, time] => {
+                let leases = vec![self.handles[name]];
+                self.tell(&Command::Prolong(Prolong { leases, invisible_for: seconds(time) }), out);
+            }
+            ["tick"] => self.tell(&Command::Tick, out),
+            ["show", what] => self.show(what, out),
+            _ => panic!("no such command: {line}"),
+        }
+    }
+
+    fn plan(&self, of: &str, from: &str, filter: &[&str]) -> Plan {
+        let (topic, group) = (self.topic_id(from), self.group_id(of));
+        let filter = TagFilter::parse(filter.first().unwrap_or(&"*"));
+        Plan { topic, group, steps: self.machine.plan(topic, group, &filter) }
+    }
+
+    fn grant(&mut self, plan: &Plan, max: u32, invisible: Millis, client: Option<String>, out: &mut String) {
+        let candidates = plan.steps.iter().map(|(_, _, candidate)| *candidate).collect();
+        match self.machine.grant(plan.topic, plan.group, max, invisible.0, client, candidates) {
+            Ok(granted) if granted.is_empty() => out.push_str("nothing\n"),
+            Ok(granted) => {
+                for lease in granted {
+                    let (queue, first, _) = plan.steps[lease.candidate as usize];
+                    for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+                        let offset = QueueOffset(first.0 + bit);
+                        write!(out, "queue {queue} offset {offset} attempt {} ", lease.attempt).unwrap();
+                        let (topic, group) = (plan.topic, plan.group);
+                        self.name(ReceiptHandle { group, topic, queue, offset, lease: lease.lease }, out);
+                    }
+                }
+            }
+            Err(outcome) => self.print(&outcome, out),
+        }
+    }
+
+    fn name(&mut self, handle: ReceiptHandle, out: &mut String) {
+        let name = format!("h{}", self.handles.len() + 1);
+        writeln!(out, "as {name}").unwrap();
+        self.handles.insert(name, handle);
+    }
+
+    fn tell(&mut self, command: &Command, out: &mut String) {
+        let outcome = self.machine.apply(command);
+        self.print(&outcome, out);
+    }
+
+    fn print(&self, outcome: &Outcome, out: &mut String) {
+        match outcome {
+            Outcome::Rejected(rejected) => writeln!(out, "refused: {rejected}").unwrap(),
+            Outcome::Done => out.push_str("done\n"),
+            Outcome::TopicCreated(id) => writeln!(out, "topic {id}").unwrap(),
+            Outcome::GroupCreated(id) => writeln!(out, "group {id}").unwrap(),
+            Outcome::Sent(places) => {
+                let text: Vec<_> = places.iter().map(|(queue, offset)| format!("{queue}/{offset}")).collect();
+                writeln!(out, "queue/offset {}", text.join(" ")).unwrap();
+            }
+            Outcome::Acked(settled) => {
+                let text: Vec<_> = settled.iter().map(|settled| if *settled { "settled" } else { "ended" }).collect();
+                writeln!(out, "{}", text.join(" ")).unwrap();
+            }
+            Outcome::Ticked { more } => writeln!(out, "ticked{}", if *more { ", more is due" } else { "" }).unwrap(),
+            Outcome::Granted(_) | Outcome::Changed(_) => unreachable!("printed by name"),
+        }
+    }
+
+    fn show(&self, what: &str, out: &mut String) {
+        let view = self.machine.view();
+        let topics = view.topics().unwrap();
+        let groups = view.groups().unwrap();
+        let positions = || {
+            let groups = groups.clone();
+            topics.iter().flat_map(move |(id, record)| {
+                let (id, queues) = (*id, record.queues);
+                groups.clone().into_iter().flat_map(move |(group, record)| {
+                    (0..queues).map(move |queue| (id, group, record.name.clone(), QueueId(queue)))
+                })
+            })
+        };
+        match what {
+            "queues" => {
+                for (id, record) in &topics {
+                    for queue in (0..record.queues).map(QueueId) {
+                        let head = view.queue_head(*id, queue).unwrap();
+                        writeln!(out, "{} queue {queue}: {}..{}", record.name, head.min, head.max).unwrap();
+                    }
+                }
+            }
+            "positions" => {
+                for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
+                    writeln!(out, "{name} queue {queue}: next {}", view.cursor(topic, group, queue).unwrap()).unwrap();
+                }
+            }
+            "leases" => {
+                for (topic, group, name, queue) in positions() {
+                    for (_, lease) in view.leases(topic, group, queue).unwrap() {
+                        let offsets = |bits| {
+                            let list: Vec<_> = lease.offsets(bits).map(|offset| offset.to_string()).collect();
+                            if list.is_empty() { "-".to_owned() } else { list.join(",") }
+                        };
+                        let state = if lease.returned {
+                            "returned".to_owned()
+                        } else {
+                            format!("until {}", lease.until.0 as f64 / 1000.0)
+                        };
+                        let (held, acked, attempt) = (offsets(lease.held), offsets(lease.acked), lease.attempt);
+                        writeln!(out, "{name} queue {queue}: holds {held} acked {acked} attempt {attempt} {state}")
+                            .unwrap();
+                    }
+                }
+            }
+            "due" => match view.next_due().unwrap() {
+                Some(at) => writeln!(out, "next at {}", at.0 as f64 / 1000.0).unwrap(),
+                None => out.push_str("nothing\n"),
+            },
+            "keys" => {
+                for space in [Space::Queue, Space::Cursor, Space::Lease, Space::Due] {
+                    let count = self.machine.kv.scan(space, &[], &[255; 40], usize::MAX).unwrap().len();
+                    writeln!(out, "{}: {count}", space.name()).unwrap();
+                }
+            }
+            _ => panic!("nothing to show called {what}"),
+        }
+    }
+}
+
+fn replay(text: &str) -> String {
+    let mut script = Script::default();
+    let mut out = String::new();
+    let mut printed = String::new();
+    let mut is_expected = false;
+    for line in text.lines() {
+        let is_command = !line.trim().is_empty() && !line.starts_with('#');
+        if line == "---" {
+            writeln!(out, "---").unwrap();
+            out.push_str(&std::mem::take(&mut printed));
+            is_expected = true;
+        } else if is_expected && !line.trim().is_empty() {
+            // What was expected is printed anew.
+        } else {
+            is_expected = false;
+            writeln!(out, "{line}").unwrap();
+            if is_command {
+                script.run(line, &mut printed);
+            }
+        }
+    }
+    assert_eq!(printed, "", "the last commands have no ---");
+    out
+}
+
+#[test]
+fn golden_scripts() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 8, "the scripts are not where they should be");
+    let mut wrong = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = replay(&text);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &found).unwrap();
+        } else if found != text {
+            wrong.push(format!("{}:\n{found}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 rewrites them\n{}", wrong.join("\n"));
+}
+
+/// The lease a handle names is of no use for another message.
+#[test]
+fn a_made_up_handle_settles_nothing() {
+    let mut machine = Machine::default();
+    let handle = ReceiptHandle {
+        group: GroupId(1),
+        topic: TopicId(1),
+        queue: QueueId(0),
+        offset: QueueOffset(0),
+        lease: LeaseId(7),
+    };
+    assert_eq!(machine.apply(&Command::Ack(Ack { handles: vec![handle] })), Outcome::Acked(vec![false]));
+}

@@ -1,0 +1,131 @@
+//! A machine of its own for tests: the real path from commands to state, with a clock that is told.
+
+use bytes::Bytes;
+use raftmq::machine::command::{Candidate, Command, Grant};
+use raftmq::machine::outcome::{Granted, Outcome};
+use raftmq::machine::view::View;
+use raftmq::machine::{self, Batch, Effects, Proposal, Stage};
+use raftmq::model::{
+    GroupId, GroupName, LogIndex, Message, MessageType, Millis, QueueId, QueueOffset, TagFilter, Timestamp, TopicId,
+    TopicName, filter,
+};
+use raftmq::store::kv::Kv;
+use raftmq::store::memory::MemoryKv;
+
+#[derive(Default)]
+pub struct Machine {
+    pub kv: MemoryKv,
+    pub index: u64,
+    pub now: u64,
+}
+
+pub fn topic(name: &str) -> TopicName {
+    TopicName::parse(name).unwrap()
+}
+
+pub fn group(name: &str) -> GroupName {
+    GroupName::parse(name).unwrap()
+}
+
+pub fn plain_message(body: &str, tag: Option<&str>) -> Message {
+    Message {
+        message_id: body.to_owned(),
+        message_type: MessageType::Normal,
+        body_encoding: raftmq::model::BodyEncoding::Identity,
+        body: Bytes::from(body.to_owned()),
+        tag: tag.map(str::to_owned),
+        keys: Vec::new(),
+        properties: Vec::new(),
+        born_at: Timestamp(0),
+        born_host: String::new(),
+        message_group: None,
+        delivery_at: None,
+        trace_context: None,
+        priority: None,
+        recovery_after: None,
+    }
+}
+
+/// A send as `broker/send` makes it.
+pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
+    let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
+    let command = Command::Send(machine::command::Send { topic, message_type: MessageType::Normal, tag_hashes });
+    Proposal { command: command.encode(), messages: messages.iter().map(Message::encode).collect() }
+}
+
+impl Machine {
+    pub fn view(&self) -> View<'_> {
+        View::new(&self.kv)
+    }
+
+    /// Applies one entry of these proposals at the present time.
+    pub fn apply_all(&mut self, proposals: &[Proposal]) -> (Vec<Outcome>, Effects) {
+        self.index += 1;
+        let body = Batch::encode(Timestamp(self.now), proposals.iter());
+        let mut stage = Stage::new(&self.kv).unwrap();
+        let outcomes = machine::apply(&mut stage, LogIndex(self.index), body).unwrap();
+        let (writes, effects) = stage.finish().unwrap();
+        self.kv.write(writes).unwrap();
+        (outcomes, effects)
+    }
+
+    pub fn apply(&mut self, command: &Command) -> Outcome {
+        self.apply_all(&[Proposal { command: command.encode(), messages: Vec::new() }]).0.pop().unwrap()
+    }
+
+    pub fn send(&mut self, topic: TopicId, messages: &[Message]) -> Outcome {
+        self.apply_all(&[send(topic, messages)]).0.pop().unwrap()
+    }
+
+    /// A simple plan: everything returned, then every queue in order.
+    pub fn plan(&self, topic: TopicId, group: GroupId, filter: &TagFilter) -> Vec<(QueueId, QueueOffset, Candidate)> {
+        let view = self.view();
+        let queues = view.topic_record(topic).unwrap().map_or(0, |record| record.queues);
+        let wanted = |queue, first: QueueOffset, to: QueueOffset| {
+            let mut bits = 0u64;
+            for (run_first, run) in view.runs(topic, queue, first, to).unwrap() {
+                for (offset, item) in (run_first.0..to.0).zip(&run.items) {
+                    if offset >= first.0 && filter.may_match(item.tag_hash) {
+                        bits |= 1 << (offset - first.0);
+                    }
+                }
+            }
+            bits
+        };
+        let mut plan = Vec::new();
+        for (at, lease) in view.returned(topic, group, 64).unwrap() {
+            let bits = wanted(at.queue, lease.first, QueueOffset(lease.first.0 + 64));
+            let candidate =
+                Candidate::Returned { queue: at.queue, lease: at.lease, wanted: bits, skipped: lease.held & !bits };
+            plan.push((at.queue, lease.first, candidate));
+        }
+        for queue in (0..queues).map(QueueId) {
+            let first = view.cursor(topic, group, queue).unwrap();
+            let max = view.queue_head(topic, queue).unwrap().max;
+            let to = QueueOffset(max.0.min(first.0 + 64));
+            if first < to {
+                let length = (to.0 - first.0) as u8;
+                let candidate = Candidate::Fresh { queue, first, length, wanted: wanted(queue, first, to) };
+                plan.push((queue, first, candidate));
+            }
+        }
+        plan
+    }
+
+    pub fn grant(
+        &mut self,
+        topic: TopicId,
+        group: GroupId,
+        limit: u32,
+        invisible_ms: u64,
+        renew_for: Option<String>,
+        candidates: Vec<Candidate>,
+    ) -> Result<Vec<Granted>, Outcome> {
+        let invisible_for = Millis(invisible_ms);
+        let grant = Grant { group, topic, limit, invisible_for, renew_for, token: self.index + 1, candidates };
+        match self.apply(&Command::Grant(grant)) {
+            Outcome::Granted(granted) => Ok(granted),
+            other => Err(other),
+        }
+    }
+}
