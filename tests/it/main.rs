@@ -7,6 +7,7 @@ mod cluster;
 mod golden;
 mod harness;
 mod machine;
+mod machine_properties;
 mod messaging;
 mod proto;
 mod tidy;

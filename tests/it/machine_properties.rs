@@ -1,0 +1,294 @@
+//! The machine against a plain model, against itself after restarts, and against arbitrary bytes.
+//!
+//! The model knows only what a reader of the contract knows: per group and message a state, an attempt
+//! and an end. It is too simple to be wrong and too slow to be used.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use raftmq::machine::command::{Ack, Change, Command, CreateTopic, Subscribe};
+use raftmq::machine::outcome::{Outcome, Rejected};
+use raftmq::machine::{Batch, Proposal};
+use raftmq::model::{
+    GroupId, LeaseId, Message, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId,
+};
+use raftmq::store::kv::{Kv, Space, WriteBatch};
+use raftmq::store::memory::MemoryKv;
+
+use crate::machine::{Machine, group, plain_message, send, topic};
+
+const TOPIC: TopicId = TopicId(1);
+const QUEUES: u32 = 3;
+const GROUPS: u32 = 2;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send(u8),
+    Receive {
+        group: u32,
+        limit: u32,
+        seconds: u64,
+    },
+    /// A grant from the plan before the last one.
+    Stale {
+        group: u32,
+    },
+    Ack(usize),
+    Change {
+        handle: usize,
+        seconds: u64,
+    },
+    Pass(u64),
+    Tick,
+    /// Only the stored state survives.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1u8..6).prop_map(Step::Send),
+        4 => (1..=GROUPS, 1u32..8, 10u64..40).prop_map(|(group, limit, seconds)| Step::Receive { group, limit, seconds }),
+        1 => (1..=GROUPS).prop_map(|group| Step::Stale { group }),
+        4 => any::<usize>().prop_map(Step::Ack),
+        2 => (any::<usize>(), 0u64..30).prop_map(|(handle, seconds)| Step::Change { handle, seconds }),
+        2 => (1u64..20).prop_map(Step::Pass),
+        2 => Just(Step::Tick),
+        1 => Just(Step::Restart),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Leased {
+        handle: ReceiptHandle,
+        until: u64,
+    },
+    /// To be delivered again once the machine has noticed that the time is over.
+    Settled {
+        by: ReceiptHandle,
+    },
+}
+
+#[derive(Default)]
+struct Model {
+    /// Messages per queue.
+    queues: BTreeMap<QueueId, u64>,
+    messages: BTreeMap<(GroupId, QueueId, QueueOffset), (State, u32)>,
+    handles: Vec<ReceiptHandle>,
+}
+
+impl Model {
+    fn grant(&mut self, handle: ReceiptHandle, attempt: u32, until: u64, now: u64) {
+        let key = (handle.group, handle.queue, handle.offset);
+        assert!(handle.offset.0 < self.queues[&handle.queue], "a message that was never sent");
+        let before = self.messages.insert(key, (State::Leased { handle, until }, attempt));
+        match before {
+            None => assert_eq!(attempt, 1, "the first delivery"),
+            Some((State::Leased { until, .. }, last)) => {
+                assert!(until <= now, "P8: leased twice at once");
+                assert_eq!(attempt, last + 1, "P10: one attempt for each delivery");
+            }
+            Some((State::Settled { .. }, _)) => panic!("P7: granted after it was settled"),
+        }
+        self.handles.push(handle);
+    }
+
+    /// Whether an ack with this handle must be accepted.
+    fn ack(&mut self, handle: ReceiptHandle, now: u64) -> bool {
+        let Some((state, _)) = self.messages.get_mut(&(handle.group, handle.queue, handle.offset)) else {
+            return false;
+        };
+        match *state {
+            State::Leased { handle: current, until } if current == handle && until > now => {
+                *state = State::Settled { by: handle };
+                true
+            }
+            State::Leased { .. } => false,
+            State::Settled { by } => by == handle,
+        }
+    }
+}
+
+fn machine() -> Machine {
+    let mut machine = Machine::default();
+    let create = CreateTopic { topic: topic("t"), message_type: MessageType::Normal, queues: QUEUES, permission: 6 };
+    machine.apply(&Command::CreateTopic(create));
+    for number in 1..=GROUPS {
+        let subscribe = Subscribe { group: group(&format!("g{number}")), topics: vec![topic("t")], create: Some(16) };
+        assert_eq!(machine.apply(&Command::Subscribe(subscribe)), Outcome::GroupCreated(GroupId(number)));
+    }
+    machine
+}
+
+fn content(kv: &dyn Kv) -> Vec<(Space, Bytes, Bytes)> {
+    let all = |space| {
+        kv.scan(space, &[], &[255; 40], usize::MAX).unwrap().into_iter().map(move |(key, value)| (space, key, value))
+    };
+    Space::ALL.into_iter().flat_map(all).collect()
+}
+
+fn restarted(machine: Machine) -> Machine {
+    let kv = MemoryKv::default();
+    let writes = content(&machine.kv).into_iter().map(|(space, key, value)| (space, key, Some(value))).collect();
+    kv.write(WriteBatch { writes }).unwrap();
+    Machine { kv, ..machine }
+}
+
+/// Runs the steps; with `restarts`, from the stored state alone at every `Restart`.
+fn run(steps: &[Step], restarts: bool) -> Machine {
+    let mut machine = machine();
+    let mut model = Model::default();
+    let mut stale = BTreeMap::new();
+    for step in steps {
+        let now = machine.now;
+        match step {
+            Step::Send(count) => {
+                let messages: Vec<_> = (0..*count).map(|number| plain_message(&number.to_string(), None)).collect();
+                let Outcome::Sent(places) = machine.send(TOPIC, &messages) else { panic!("a send is taken") };
+                for (queue, offset) in places {
+                    let next = model.queues.entry(queue).or_default();
+                    assert_eq!(offset.0, *next, "P5: dense");
+                    *next += 1;
+                }
+                let (least, most) = (model.queues.values().min().unwrap(), model.queues.values().max().unwrap());
+                assert!(model.queues.len() < QUEUES as usize || most - least <= 1, "queues stay even");
+            }
+            Step::Receive { group, limit, seconds } => {
+                let group = GroupId(*group);
+                let plan = machine.plan(TOPIC, group, &TagFilter::All);
+                let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
+                let granted = machine.grant(TOPIC, group, *limit, seconds * 1000, None, candidates).unwrap();
+                let count: u32 = granted.iter().map(|lease| lease.messages.count_ones()).sum();
+                assert!(count <= *limit);
+                take(&mut model, &plan, &granted, group, now + seconds * 1000, now);
+                stale.insert(group, plan);
+            }
+            Step::Stale { group } => {
+                let group = GroupId(*group);
+                let Some(plan) = stale.get(&group).cloned() else { continue };
+                let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
+                let granted = machine.grant(TOPIC, group, 8, 10_000, None, candidates).unwrap();
+                take(&mut model, &plan, &granted, group, now + 10_000, now);
+            }
+            Step::Ack(pick) => {
+                let Some(handle) = pick_handle(&model, *pick) else { continue };
+                let expected = model.ack(handle, now);
+                let Outcome::Acked(found) = machine.apply(&Command::Ack(Ack { handles: vec![handle] })) else {
+                    panic!("an ack is answered")
+                };
+                // A settled lease is forgotten in time; then even a repeated ack hears that it ended.
+                assert!(found[0] == expected || (expected && is_old(&machine, handle)), "ack of {handle:?}");
+            }
+            Step::Change { handle, seconds } => {
+                let Some(handle) = pick_handle(&model, *handle) else { continue };
+                let key = (handle.group, handle.queue, handle.offset);
+                let is_open = matches!(model.messages.get(&key), Some((State::Leased { handle: current, until }, _)) if *current == handle && *until > now);
+                let change = Change { handle, invisible_for: Millis(seconds * 1000) };
+                match machine.apply(&Command::Change(change)) {
+                    Outcome::Changed(lease) => {
+                        assert!(is_open, "a handle that is over acts no more");
+                        let new = ReceiptHandle { lease, ..handle };
+                        let attempt = model.messages[&key].1;
+                        model
+                            .messages
+                            .insert(key, (State::Leased { handle: new, until: now + seconds * 1000 }, attempt));
+                        model.handles.push(new);
+                    }
+                    outcome => {
+                        assert_eq!(outcome, Outcome::Rejected(Rejected::LeaseEnded));
+                        assert!(!is_open, "an open handle acts");
+                    }
+                }
+            }
+            Step::Pass(seconds) => machine.now += seconds * 1000,
+            Step::Tick => drop(machine.apply(&Command::Tick)),
+            Step::Restart if restarts => machine = restarted(machine),
+            Step::Restart => {}
+        }
+    }
+    machine
+}
+
+fn take(
+    model: &mut Model,
+    plan: &[(QueueId, QueueOffset, raftmq::machine::command::Candidate)],
+    granted: &[raftmq::machine::outcome::Granted],
+    group: GroupId,
+    until: u64,
+    now: u64,
+) {
+    for lease in granted {
+        let (queue, first, _) = plan[lease.candidate as usize];
+        for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+            let offset = QueueOffset(first.0 + bit);
+            let handle = ReceiptHandle { group, topic: TOPIC, queue, offset, lease: lease.lease };
+            model.grant(handle, lease.attempt, until, now);
+        }
+    }
+}
+
+fn pick_handle(model: &Model, pick: usize) -> Option<ReceiptHandle> {
+    if model.handles.is_empty() { None } else { Some(model.handles[pick % model.handles.len()]) }
+}
+
+/// Whether nothing is left of the handle's lease.
+fn is_old(machine: &Machine, handle: ReceiptHandle) -> bool {
+    machine.view().lease(raftmq::machine::lease::key_of(&handle)).unwrap().is_none()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn p5_p7_p8_p10_the_machine_does_what_the_plain_model_says(steps in prop::collection::vec(step(), 1..80)) {
+        run(&steps, false);
+    }
+
+    #[test]
+    fn p15_a_restarted_machine_equals_one_that_ran_on(steps in prop::collection::vec(step(), 1..60)) {
+        let (straight, restarted) = (run(&steps, false), run(&steps, true));
+        prop_assert_eq!(straight.view().digest().unwrap(), restarted.view().digest().unwrap());
+        prop_assert_eq!(content(&straight.kv), content(&restarted.kv));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let bytes = Bytes::from(bytes);
+        // Whatever comes of it, it comes without a panic.
+        let _ = (Batch::decode(bytes.clone()), Command::decode(bytes.clone()), Outcome::decode(bytes.clone()));
+        let _ = (Message::decode(bytes.clone()), Proposal::decode(bytes), ReceiptHandle::parse(&text));
+    }
+
+    #[test]
+    fn commands_survive_the_log(group in any::<u32>(), lease in any::<u64>(), offset in any::<u64>(), millis in any::<u64>()) {
+        let handle = ReceiptHandle {
+            group: GroupId(group),
+            topic: TOPIC,
+            queue: QueueId(group ^ 1),
+            offset: QueueOffset(offset),
+            lease: LeaseId(lease),
+        };
+        for command in [
+            Command::Ack(Ack { handles: vec![handle, handle] }),
+            Command::Change(Change { handle, invisible_for: Millis(millis) }),
+            Command::Tick,
+        ] {
+            prop_assert_eq!(Command::decode(command.encode()).unwrap(), command);
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_many_sends_keeps_each_message_in_its_slot() {
+    let mut machine = machine();
+    let messages =
+        |from: u32| (from..from + 3).map(|number| plain_message(&number.to_string(), None)).collect::<Vec<_>>();
+    let (outcomes, _) = machine.apply_all(&[send(TOPIC, &messages(0)), send(TOPIC, &messages(3))]);
+    assert_eq!(outcomes.len(), 2);
+    let runs = machine.view().runs(TOPIC, QueueId(1), QueueOffset(0), QueueOffset(9)).unwrap();
+    // One run for each queue and send; the second send's messages lie behind the first one's.
+    let slots: Vec<_> = runs.iter().flat_map(|(_, run)| run.items.iter().map(|item| item.slot)).collect();
+    assert_eq!(slots, [1, 4]);
+}
