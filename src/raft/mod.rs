@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,6 +58,12 @@ use types::Types;
 
 /// The state store is flushed this often; bounds what a restart has to apply again (D6).
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// How long, and how often, a follower tries to succeed a leader that vanished.
+const SUCCESSION_MAX: Duration = Duration::from_secs(1);
+const SUCCESSION_STEP: Duration = Duration::from_millis(25);
+/// Followers try one after the other, by their number.
+const STAGGER: Duration = Duration::from_millis(8);
+const STAGGER_STEPS_MAX: u32 = 8;
 /// A read gives at least one entry, however small its bound; one entry is what is wanted.
 const ONE_ENTRY: usize = 1;
 
@@ -179,6 +185,7 @@ impl Replica {
         let status_clients = StatusClients::new(&peers);
         let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, tasks, stop };
         replica.serve_peers(identity, listener, facts, on_fatal)?;
+
         replica.make_group_once(&config).await?;
         Ok(replica)
     }
@@ -192,7 +199,11 @@ impl Replica {
     ) -> Result<(), StartError> {
         let own = self.clone();
         let status = Arc::new(move || own.status(facts()));
-        let service = PeerService::new(identity, self.raft.clone(), self.proposer.clone(), status);
+        let stream_ended = Arc::new(Notify::new());
+        let stagger = STAGGER * u32::try_from(identity.node).unwrap_or(u32::MAX).min(STAGGER_STEPS_MAX);
+        let succession = succeed(self.raft.clone(), self.leadership.clone(), stream_ended.clone(), stagger);
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(succession));
+        let service = PeerService::new(identity, self.raft.clone(), self.proposer.clone(), status, stream_ended);
         let server = service.serve(listener)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -379,6 +390,32 @@ fn watch_leadership(
         }
     });
     leadership
+}
+
+/// Stands for election as soon as the lease of a leader that broke its connection is over, rather than
+/// after a whole election timeout.
+///
+/// Safe at any time: the round is a pre-vote, which this node refuses to itself while its own lease
+/// holds, and others while theirs does (Raft thesis §9.6). A leader that only reset the stream goes on
+/// heartbeating, so nothing comes of it.
+async fn succeed(
+    raft: Raft<Types, StateMachine>,
+    leadership: watch::Receiver<Leadership>,
+    stream_ended: Arc<Notify>,
+    stagger: Duration,
+) {
+    loop {
+        stream_ended.notified().await;
+        let before = *leadership.borrow();
+        let until = tokio::time::Instant::now() + SUCCESSION_MAX;
+        tokio::time::sleep(stagger).await;
+        while *leadership.borrow() == before && !before.is_self && tokio::time::Instant::now() < until {
+            if raft.trigger().elect(true).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(SUCCESSION_STEP).await;
+        }
+    }
 }
 
 async fn flush_often(kv: Arc<dyn Kv>, applied: watch::Receiver<LogIndex>, on_fatal: Arc<dyn Fn(String) + Send + Sync>) {

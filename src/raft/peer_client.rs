@@ -34,6 +34,8 @@ const FRAMES_IN_FLIGHT: usize = 64;
 /// A stream that owes answers and gives none for this long is ended.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
+/// A follower that cannot be reached is tried again after this long.
+const REDIAL_AFTER: Duration = Duration::from_millis(50);
 pub(super) const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -172,7 +174,15 @@ impl RaftNetworkV2<Types> for PeerNetwork {
                     }
                 })
             };
-            let acks = Self::within(SILENCE_MAX, self.client.append(frames)).await?;
+            let acks = match Self::within(SILENCE_MAX, self.client.append(frames)).await {
+                Ok(acks) => acks,
+                Err(error) => {
+                    // openraft waits its backoff out in the requests, and a stream that does not open
+                    // never asks for one: without this pause a dead follower costs the leader a core.
+                    tokio::time::sleep(REDIAL_AFTER).await;
+                    return Err(error);
+                }
+            };
             let answers = stream::unfold(Some((acks, room)), |state| async move {
                 let (mut acks, room) = state?;
                 let answer = loop {

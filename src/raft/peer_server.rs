@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::Raft;
 use openraft::raft::TransferLeaderRequest;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -40,6 +40,7 @@ pub struct PeerService {
     raft: Raft<Types, StateMachine>,
     proposer: Proposer,
     status: OwnStatus,
+    stream_ended: Arc<Notify>,
 }
 
 impl PeerService {
@@ -48,8 +49,9 @@ impl PeerService {
         raft: Raft<Types, StateMachine>,
         proposer: Proposer,
         status: OwnStatus,
+        stream_ended: Arc<Notify>,
     ) -> Self {
-        Self { identity, raft, proposer, status }
+        Self { identity, raft, proposer, status, stream_ended }
     }
 
     /// Serves the peers on a bound port, until dropped.
@@ -84,6 +86,15 @@ fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this replica stopped: {error}"))
 }
 
+/// Rings when the stream of appends it travels with ends.
+struct Ended(Arc<Notify>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -96,8 +107,9 @@ impl Peer for PeerService {
         request: Request<Streaming<wire::AppendFrame>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let identity = self.identity.clone();
+        let ended = Ended(self.stream_ended.clone());
         // The first frame that cannot be used ends the stream: skipping it would leave a hole.
-        let frames = request.into_inner().scan((), move |(), frame| {
+        let frames = request.into_inner().scan(ended, move |_, frame| {
             let usable = frame.map_err(|status| status.to_string()).and_then(|mut frame| {
                 let envelope = frame.envelope.take();
                 let read = identity.check(envelope).and_then(|_| peer_wire::append(frame));

@@ -100,7 +100,7 @@ async fn consume(wire: Wire, history: Arc<History>, stop: Arc<AtomicBool>) {
 
 /// A figure for whoever runs the tests; the test runner does not capture it.
 fn tell(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// The longest time without an acknowledged send in `[from, to]`.
