@@ -24,6 +24,7 @@ const FLAG_PADDED: u8 = 0x8;
 const FLAG_PRIORITY: u8 = 0x20;
 /// Index of `:authority` in HPACK's static table.
 const AUTHORITY_INDEX: usize = 1;
+const AUTHORITY: &[u8] = b":authority";
 /// A frame we would have to hold longer than this is passed on unread: no client sends such headers.
 const HELD_BYTES_MAX: usize = 32 * 1024;
 const READ_BYTES: usize = 8 * 1024;
@@ -120,12 +121,17 @@ fn authority(payload: &[u8], flags: u8) -> Option<std::ops::Range<usize>> {
             integer(block, &mut at, 5)?;
             continue;
         }
-        let name = integer(block, &mut at, if first & 0x40 != 0 { 6 } else { 4 })?;
-        if name == 0 {
-            string(block, &mut at)?;
-        }
+        let index = integer(block, &mut at, if first & 0x40 != 0 { 6 } else { 4 })?;
+        let is_authority = match index {
+            // The C core spells the name out.
+            0 => {
+                let (is_huffman, name) = string(block, &mut at)?;
+                !is_huffman && block[name] == *AUTHORITY
+            }
+            index => index == AUTHORITY_INDEX,
+        };
         let (is_huffman, value) = string(block, &mut at)?;
-        if name == AUTHORITY_INDEX {
+        if is_authority {
             return (!is_huffman).then_some(value);
         }
     }
@@ -274,6 +280,21 @@ mod tests {
         }
         assert_eq!(through(stream("a%2Cb"), 64), stream("a.2Cb"));
         assert_eq!(through(stream("localhost:8081"), 64), stream("localhost:8081"));
+    }
+
+    #[test]
+    fn the_c_core_s_own_header_block_is_mended() {
+        // As captured from grpc-c 58: the name is spelt out behind the path.
+        let block = |authority: &str| {
+            let mut block = b"\x40\x05:path\x04/a/b\x40\x0a:authority".to_vec();
+            block.push(authority.len() as u8);
+            block.extend(authority.as_bytes());
+            block.extend(b"\x83\x86\x40\x02te\x08trailers");
+            block
+        };
+        let mut found = block("127.0.0.1:9999,127.0.0.1:9998");
+        assert!(mend(&mut found, 0x4));
+        assert_eq!(found, block("127.0.0.1.9999.127.0.0.1.9998"));
     }
 
     #[test]

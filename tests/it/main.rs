@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests touch the outside world themselves")]
 
 mod cli;
+mod clients;
 mod cluster;
 mod golden;
 mod harness;

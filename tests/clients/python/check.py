@@ -1,0 +1,119 @@
+"""The official Python client against a cluster: producer, simple consumer, push consumer."""
+
+import argparse
+import os
+import sys
+import threading
+import time
+
+from rocketmq import (ClientConfiguration, ConsumeResult, Credentials, FilterExpression, Message, MessageListener,
+                      Producer, PushConsumer, SimpleConsumer)
+
+COUNT = 50
+DEADLINE = 60
+
+
+def body(number):
+    return f"nachricht {number} 消息".encode()
+
+
+def check(message, attempt):
+    number = int(next(iter(message.keys)).removeprefix("key"))
+    assert message.body == body(number), message.body
+    assert message.tag == "tag", message.tag
+    assert message.properties["property"] == f"wert {number}", message.properties
+    if attempt is not None:
+        assert message.delivery_attempt == attempt, (message.delivery_attempt, attempt)
+    return number
+
+
+def produce(conf, topic):
+    producer = Producer(conf, (topic,))
+    producer.startup()
+    ids = set()
+    for number in range(COUNT):
+        message = Message()
+        message.topic, message.body, message.tag, message.keys = topic, body(number), "tag", f"key{number}"
+        message.add_property("property", f"wert {number}")
+        ids.add(producer.send(message).message_id)
+    producer.shutdown()
+    assert len(ids) == COUNT, ids
+    print("PASS python producer", flush=True)
+
+
+def simple(conf, topic, group):
+    consumer = SimpleConsumer(conf, group, {topic: FilterExpression()}, await_duration=5)
+    consumer.startup()
+    seen, changed, deadline = set(), None, time.time() + DEADLINE
+    while len(seen) < COUNT or changed is not None:
+        assert time.time() < deadline, f"{len(seen)} of {COUNT}, waiting for {changed}"
+        for message in consumer.receive(16, 30) or []:
+            if changed is None and not seen:
+                # Comes back ten seconds from now, as the second attempt.
+                number = check(message, 1)
+                changed = (number, time.time())
+                seen.add(number)
+                consumer.change_invisible_duration(message, 10)
+                continue
+            is_changed = changed is not None and message.delivery_attempt == 2
+            number = check(message, 2 if is_changed else 1)
+            if is_changed:
+                assert number == changed[0] and time.time() - changed[1] > 9, (number, changed)
+                changed = None
+            consumer.ack(message)
+            seen.add(number)
+    assert not consumer.receive(16, 30), "everything was settled"
+    consumer.shutdown()
+    print("PASS python simple", flush=True)
+
+
+class Listener(MessageListener):
+    def __init__(self):
+        self.lock, self.seen, self.failed, self.again, self.wrong = threading.Lock(), set(), None, False, None
+
+    def consume(self, message):
+        with self.lock:
+            try:
+                number = check(message, None)
+            except (AssertionError, KeyError) as error:
+                self.wrong = error
+                return ConsumeResult.SUCCESS
+            if self.failed is None:
+                self.failed = number
+                return ConsumeResult.FAILURE
+            self.again |= number == self.failed and message.delivery_attempt >= 2
+            self.seen.add(number)
+        return ConsumeResult.SUCCESS
+
+
+def push(conf, topic, group):
+    listener = Listener()
+    consumer = PushConsumer(conf, group, listener, {topic: FilterExpression()})
+    consumer.startup()
+    deadline = time.time() + DEADLINE
+    while not (len(listener.seen) == COUNT and listener.again):
+        assert listener.wrong is None, listener.wrong
+        assert time.time() < deadline, f"{len(listener.seen)} of {COUNT}, again: {listener.again}"
+        time.sleep(0.1)
+    consumer.shutdown()
+    print("PASS python push", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("endpoints", "topic", "group"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+    conf = ClientConfiguration(args.endpoints, Credentials())
+    produce(conf, args.topic)
+    simple(conf, args.topic, args.group + "-simple")
+    push(conf, args.topic, args.group + "-push")
+
+
+try:
+    main()
+except BaseException as failure:
+    print(f"FAIL python: {failure!r}", file=sys.stderr, flush=True)
+    os._exit(1)
+# The client leaves threads behind that would keep the process.
+os._exit(0)
