@@ -67,3 +67,13 @@ fn python_client() {
 fn node_client() {
     client("node", true);
 }
+
+#[test]
+fn java_client() {
+    client("java", false);
+}
+
+#[test]
+fn go_client() {
+    client("go", false);
+}

@@ -1,0 +1,198 @@
+// The official Go client against a cluster: producer, simple consumer, push consumer, over TLS, which is
+// its default.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	rmq "github.com/apache/rocketmq-clients/golang/v5"
+	"github.com/apache/rocketmq-clients/golang/v5/credentials"
+)
+
+const (
+	count    = 50
+	deadline = 60 * time.Second
+)
+
+func body(number int) string {
+	return fmt.Sprintf("nachricht %d 消息", number)
+}
+
+func check(message *rmq.MessageView) (int, error) {
+	keys := message.GetKeys()
+	if len(keys) != 1 {
+		return 0, fmt.Errorf("keys %v", keys)
+	}
+	number, err := strconv.Atoi(strings.TrimPrefix(keys[0], "key"))
+	if err != nil {
+		return 0, err
+	}
+	tag := message.GetTag()
+	property := message.GetProperties()["property"]
+	if string(message.GetBody()) != body(number) || tag == nil || *tag != "tag" || property != fmt.Sprintf("wert %d", number) {
+		return 0, fmt.Errorf("message %d came with body %q, tag %v, property %q", number, message.GetBody(), tag, property)
+	}
+	return number, nil
+}
+
+func config(endpoints, group string) *rmq.Config {
+	return &rmq.Config{Endpoint: endpoints, ConsumerGroup: group, Credentials: &credentials.SessionCredentials{}}
+}
+
+func produce(endpoints, topic string) error {
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	ids := map[string]bool{}
+	for number := 0; number < count; number++ {
+		message := &rmq.Message{Topic: topic, Body: []byte(body(number))}
+		message.SetTag("tag")
+		message.SetKeys(fmt.Sprintf("key%d", number))
+		message.AddProperty("property", fmt.Sprintf("wert %d", number))
+		receipts, err := producer.Send(context.Background(), message)
+		if err != nil {
+			return err
+		}
+		ids[receipts[0].MessageID] = true
+	}
+	if len(ids) != count {
+		return fmt.Errorf("%d ids for %d messages", len(ids), count)
+	}
+	fmt.Println("PASS go producer")
+	return nil
+}
+
+func simple(endpoints, topic, group string) error {
+	consumer, err := rmq.NewSimpleConsumer(config(endpoints, group),
+		rmq.WithSimpleAwaitDuration(5*time.Second),
+		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: rmq.SUB_ALL}))
+	if err != nil {
+		return err
+	}
+	if err := consumer.Start(); err != nil {
+		return err
+	}
+	defer consumer.GracefulStop()
+	seen, changed, until := map[int]bool{}, -1, time.Now().Add(deadline)
+	for len(seen) < count || changed >= 0 {
+		if time.Now().After(until) {
+			return fmt.Errorf("%d of %d, waiting for %d", len(seen), count, changed)
+		}
+		// An empty poll is an error of this client.
+		messages, _ := consumer.Receive(context.Background(), 16, 30*time.Second)
+		for _, message := range messages {
+			number, err := check(message)
+			if err != nil {
+				return err
+			}
+			expected := int32(1)
+			if number == changed {
+				expected, changed = 2, -1
+			}
+			if message.GetDeliveryAttempt() != expected {
+				return fmt.Errorf("message %d: attempt %d, not %d", number, message.GetDeliveryAttempt(), expected)
+			}
+			if len(seen) == 0 {
+				// Comes back ten seconds from now, as the second attempt.
+				if err := consumer.ChangeInvisibleDuration(message, 10*time.Second); err != nil {
+					return err
+				}
+				changed = number
+			} else if err := consumer.Ack(context.Background(), message); err != nil {
+				return err
+			}
+			seen[number] = true
+		}
+	}
+	if messages, _ := consumer.Receive(context.Background(), 16, 30*time.Second); len(messages) != 0 {
+		return fmt.Errorf("%d messages after everything was settled", len(messages))
+	}
+	fmt.Println("PASS go simple")
+	return nil
+}
+
+func push(endpoints, topic, group string) error {
+	var lock sync.Mutex
+	seen, failed, again := map[int]bool{}, -1, false
+	var wrong error
+	listen := func(message *rmq.MessageView) rmq.ConsumerResult {
+		lock.Lock()
+		defer lock.Unlock()
+		number, err := check(message)
+		if err != nil {
+			wrong = err
+			return rmq.SUCCESS
+		}
+		if failed < 0 {
+			failed = number
+			return rmq.FAILURE
+		}
+		again = again || (number == failed && message.GetDeliveryAttempt() >= 2)
+		seen[number] = true
+		return rmq.SUCCESS
+	}
+	consumer, err := rmq.NewPushConsumer(config(endpoints, group),
+		rmq.WithPushAwaitDuration(5*time.Second),
+		rmq.WithPushSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: rmq.SUB_ALL}),
+		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: listen}),
+		rmq.WithPushConsumptionThreadCount(4),
+		rmq.WithPushMaxCacheMessageCount(1024))
+	if err != nil {
+		return err
+	}
+	if err := consumer.Start(); err != nil {
+		return err
+	}
+	defer consumer.GracefulStop()
+	for until := time.Now().Add(deadline); ; time.Sleep(100 * time.Millisecond) {
+		lock.Lock()
+		isDone, state, err := len(seen) == count && again, fmt.Sprintf("%d of %d, again: %v", len(seen), count, again), wrong
+		lock.Unlock()
+		if err != nil {
+			return err
+		}
+		if isDone {
+			break
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("push: %s", state)
+		}
+	}
+	fmt.Println("PASS go push")
+	return nil
+}
+
+func main() {
+	endpoints := flag.String("endpoints", "", "")
+	topic := flag.String("topic", "", "")
+	group := flag.String("group", "", "")
+	flag.Parse()
+	rmq.ResetLogger()
+	// Over TLS this client names the whole list as the server, which is no host name and which rustls refuses;
+	// it gets the first address, and the others from the route.
+	first, _, _ := strings.Cut(*endpoints, ";")
+	*endpoints = first
+	for _, step := range []func() error{
+		func() error { return produce(*endpoints, *topic) },
+		func() error { return simple(*endpoints, *topic, *group+"-simple") },
+		func() error { return push(*endpoints, *topic, *group+"-push") },
+	} {
+		if err := step(); err != nil {
+			fmt.Fprintln(os.Stderr, "FAIL go:", err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(0)
+}

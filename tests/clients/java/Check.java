@@ -1,0 +1,155 @@
+// The official Java client against a cluster: producer, simple consumer, push consumer, over TLS, which is
+// its default.
+
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import org.apache.rocketmq.client.apis.ClientConfiguration;
+import org.apache.rocketmq.client.apis.ClientServiceProvider;
+import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
+import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
+import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.MessageView;
+import org.apache.rocketmq.client.apis.producer.Producer;
+
+public class Check {
+    private static final int COUNT = 50;
+    private static final long DEADLINE_MS = 60_000;
+    private static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
+
+    private static String body(int number) {
+        return "nachricht " + number + " 消息";
+    }
+
+    private static void require(boolean holds, Object what) {
+        if (!holds) {
+            throw new IllegalStateException(String.valueOf(what));
+        }
+    }
+
+    private static int check(MessageView message) {
+        int number = Integer.parseInt(message.getKeys().iterator().next().replace("key", ""));
+        ByteBuffer body = message.getBody();
+        byte[] bytes = new byte[body.remaining()];
+        body.get(bytes);
+        require(body(number).equals(new String(bytes, StandardCharsets.UTF_8)), "body of " + message);
+        require(message.getTag().orElse("").equals("tag"), "tag of " + message);
+        require(("wert " + number).equals(message.getProperties().get("property")), "property of " + message);
+        return number;
+    }
+
+    private static void produce(ClientConfiguration configuration, String topic) throws Exception {
+        Set<String> ids = new HashSet<>();
+        try (Producer producer =
+                PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build()) {
+            for (int number = 0; number < COUNT; number++) {
+                var message = PROVIDER.newMessageBuilder()
+                        .setTopic(topic)
+                        .setTag("tag")
+                        .setKeys("key" + number)
+                        .addProperty("property", "wert " + number)
+                        .setBody(body(number).getBytes(StandardCharsets.UTF_8))
+                        .build();
+                ids.add(producer.send(message).getMessageId().toString());
+            }
+        }
+        require(ids.size() == COUNT, ids);
+        System.out.println("PASS java producer");
+    }
+
+    private static void simple(ClientConfiguration configuration, String topic, String group) throws Exception {
+        try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder()
+                .setClientConfiguration(configuration)
+                .setConsumerGroup(group)
+                .setAwaitDuration(Duration.ofSeconds(5))
+                .setSubscriptionExpressions(Collections.singletonMap(topic, FilterExpression.SUB_ALL))
+                .build()) {
+            Set<Integer> seen = new HashSet<>();
+            Integer changed = null;
+            long until = System.currentTimeMillis() + DEADLINE_MS;
+            while (seen.size() < COUNT || changed != null) {
+                require(System.currentTimeMillis() < until, seen.size() + " of " + COUNT + ", waiting for " + changed);
+                for (MessageView message : consumer.receive(16, Duration.ofSeconds(30))) {
+                    int number = check(message);
+                    if (seen.isEmpty()) {
+                        // Comes back ten seconds from now, as the second attempt.
+                        require(message.getDeliveryAttempt() == 1, message);
+                        changed = number;
+                        seen.add(number);
+                        consumer.changeInvisibleDuration(message, Duration.ofSeconds(10));
+                        continue;
+                    }
+                    boolean isChanged = changed != null && number == changed;
+                    require(message.getDeliveryAttempt() == (isChanged ? 2 : 1), message);
+                    changed = isChanged ? null : changed;
+                    consumer.ack(message);
+                    seen.add(number);
+                }
+            }
+            require(consumer.receive(16, Duration.ofSeconds(30)).isEmpty(), "everything was settled");
+        }
+        System.out.println("PASS java simple");
+    }
+
+    private static void push(ClientConfiguration configuration, String topic, String group) throws Exception {
+        Set<Integer> seen = ConcurrentHashMap.newKeySet();
+        AtomicInteger failed = new AtomicInteger(-1);
+        AtomicBoolean again = new AtomicBoolean();
+        AtomicReference<Exception> wrong = new AtomicReference<>();
+        try (PushConsumer consumer = PROVIDER.newPushConsumerBuilder()
+                .setClientConfiguration(configuration)
+                .setConsumerGroup(group)
+                .setSubscriptionExpressions(Collections.singletonMap(topic, FilterExpression.SUB_ALL))
+                .setMessageListener(message -> {
+                    try {
+                        int number = check(message);
+                        if (failed.compareAndSet(-1, number)) {
+                            return ConsumeResult.FAILURE;
+                        }
+                        if (number == failed.get() && message.getDeliveryAttempt() >= 2) {
+                            again.set(true);
+                        }
+                        seen.add(number);
+                    } catch (RuntimeException error) {
+                        wrong.set(error);
+                    }
+                    return ConsumeResult.SUCCESS;
+                })
+                .build()) {
+            long until = System.currentTimeMillis() + DEADLINE_MS;
+            while (!(seen.size() == COUNT && again.get())) {
+                require(wrong.get() == null, wrong.get());
+                require(System.currentTimeMillis() < until, seen.size() + " of " + COUNT + ", again: " + again);
+                Thread.sleep(100);
+            }
+        }
+        System.out.println("PASS java push");
+    }
+
+    public static void main(String[] words) {
+        Map<String, String> args = new HashMap<>();
+        for (int at = 0; at + 1 < words.length; at += 2) {
+            args.put(words[at], words[at + 1]);
+        }
+        try {
+            var configuration = ClientConfiguration.newBuilder().setEndpoints(args.get("--endpoints")).build();
+            produce(configuration, args.get("--topic"));
+            simple(configuration, args.get("--topic"), args.get("--group") + "-simple");
+            push(configuration, args.get("--topic"), args.get("--group") + "-push");
+            System.exit(0);
+        } catch (Throwable failure) {
+            failure.printStackTrace();
+            System.exit(1);
+        }
+    }
+}
