@@ -169,7 +169,13 @@ impl Broker {
             candidates: plan.candidates(),
         });
         match self.propose(&command, GRANT_WAIT).await {
-            Ok((_, Outcome::Granted(leases))) => Ok(leases),
+            Ok((index, Outcome::Granted(leases))) => {
+                if leases.is_empty() {
+                    // The plan was behind; the next one must see what overtook it.
+                    self.caught_up(index, GRANT_WAIT).await;
+                }
+                Ok(leases)
+            }
             Ok((_, Outcome::Rejected(Rejected::GroupNotFound))) => Err(Error::GroupNotFound(request.group.clone())),
             Ok((_, Outcome::Rejected(rejected))) => Err(Error::of_topic(rejected, &request.topic, MessageType::Normal)),
             Ok((_, other)) => Err(Error::unexpected(&other)),

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::options::Format;
 use crate::config::{self, ENVIRONMENT_PREFIX, Loaded, Sources};
 
 /// What to do with a configuration.
@@ -23,7 +24,7 @@ pub enum ConfigCommand {
     },
     /// Show every value in force and where it comes from
     #[command(
-        after_long_help = "Examples:\n  raftmq config show --effective -c conf/dledger/broker-n0.conf\n  raftmq config show --effective -D flushDiskType=ASYNC_FLUSH --format json"
+        after_long_help = "Examples:\n  raftmq config show --effective -c conf/dledger/broker-n0.conf\n  raftmq config show --effective -D flushDiskType=ASYNC_FLUSH -o json"
     )]
     Show(ShowArgs),
 }
@@ -40,15 +41,6 @@ pub struct ShowArgs {
     /// Set a key, over file and environment
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = key_value)]
     define: Vec<(String, String)>,
-    /// How to print
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 /// Splits `key=value`.
@@ -84,6 +76,7 @@ pub(super) fn load(
 /// Runs the command, printing to the given writers.
 pub fn run(
     command: &ConfigCommand,
+    format: Format,
     out: &mut dyn Write,
     err: &mut dyn Write,
     read: impl Fn(&Path) -> io::Result<String>,
@@ -109,7 +102,7 @@ pub fn run(
         }
         ConfigCommand::Show(args) => match load(args.config.as_deref(), &args.define, read) {
             Ok(loaded) => {
-                show(&loaded, args, out)?;
+                show(&loaded, args, format, out)?;
                 Ok(Exit::Ok)
             }
             Err(errors) => {
@@ -127,7 +120,7 @@ struct Row<'a> {
     origin: String,
 }
 
-fn show(loaded: &Loaded, args: &ShowArgs, out: &mut dyn Write) -> io::Result<()> {
+fn show(loaded: &Loaded, args: &ShowArgs, format: Format, out: &mut dyn Write) -> io::Result<()> {
     let is_shown = |value: &&config::Effective| args.effective || value.origin != config::Origin::Default;
     let rows: Vec<_> = loaded
         .effective
@@ -135,10 +128,16 @@ fn show(loaded: &Loaded, args: &ShowArgs, out: &mut dyn Write) -> io::Result<()>
         .filter(is_shown)
         .map(|value| Row { key: value.key, value: &value.value, origin: value.origin.to_string() })
         .collect();
-    match args.format {
+    match format {
         Format::Json => {
-            let value = serde_json::json!({ "schema": 1, "values": rows });
+            let value = serde_json::json!({ "schema": "raftmq.config.v1", "values": rows });
             writeln!(out, "{}", serde_json::to_string_pretty(&value).map_err(io::Error::other)?)
+        }
+        Format::Jsonl => {
+            for row in rows {
+                writeln!(out, "{}", serde_json::to_string(&row).map_err(io::Error::other)?)?;
+            }
+            Ok(())
         }
         Format::Table => {
             for row in rows {
@@ -156,7 +155,7 @@ mod tests {
     fn check(text: &str) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let command = ConfigCommand::Check { files: vec!["a.conf".into()] };
-        let exit = run(&command, &mut out, &mut err, |_| Ok(text.to_owned())).unwrap();
+        let exit = run(&command, Format::Table, &mut out, &mut err, |_| Ok(text.to_owned())).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 

@@ -101,10 +101,14 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = cli;
     match command {
         Command::Broker(args) => broker::run(&args),
-        Command::Config(command) => {
-            config::run(&command, &mut std::io::stdout(), &mut std::io::stderr(), crate::env::disk::read_text)
-                .unwrap_or(Exit::Failed)
-        }
+        Command::Config(command) => config::run(
+            &command,
+            global.output,
+            &mut std::io::stdout(),
+            &mut std::io::stderr(),
+            crate::env::disk::read_text,
+        )
+        .unwrap_or(Exit::Failed),
         Command::Produce(args) => with_cluster(global, async |context| produce::run(context, args).await),
         Command::Consume(args) => with_cluster(global, async |context| consume::run(context, args).await),
         Command::Topic(command) => with_cluster(global, async |context| topic::run(context, command).await),

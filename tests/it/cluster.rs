@@ -265,3 +265,18 @@ fn a_node_told_to_stop_ends_cleanly_and_service_goes_on() {
     cluster.wait_for_leader();
     cluster.raftmq_ok(&["produce", "t", "--count", "10"]);
 }
+
+#[test]
+fn async_flush_serves_and_says_so() {
+    let mut cluster = Cluster::start_with(&["flushDiskType=ASYNC_FLUSH"]);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
+    let leader = cluster.wait_for_leader();
+    cluster.kill(leader);
+    cluster.wait_for_leader();
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
+    assert_eq!(all.lines().count(), 100);
+    cluster.start_node(leader);
+    cluster.wait_for_leader();
+    assert!(cluster.log_of(leader).contains("flushDiskType=ASYNC_FLUSH: an OK means"), "it is announced");
+}

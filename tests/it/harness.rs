@@ -17,6 +17,7 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     nodes: BTreeMap<usize, Option<Child>>,
     ports: Vec<Ports>,
+    settings: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -35,9 +36,15 @@ fn free_ports(count: usize) -> Vec<u16> {
 impl Cluster {
     /// Three nodes with a leader.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with further settings.
+    pub fn start_with(settings: &[&str]) -> Self {
         let free = free_ports(9);
         let ports = free.chunks(3).map(|ports| Ports { grpc: ports[0], listen: ports[1], peer: ports[2] }).collect();
-        let mut cluster = Self { folder: tempfile::tempdir().unwrap(), nodes: BTreeMap::new(), ports };
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut cluster = Self { folder: tempfile::tempdir().unwrap(), nodes: BTreeMap::new(), ports, settings };
         for node in 0..3 {
             cluster.start_node(node);
         }
@@ -64,8 +71,8 @@ impl Cluster {
         ];
         let mut command = Command::new(BINARY);
         command.arg("broker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
-        for setting in settings {
-            command.args(["-D", &setting]);
+        for setting in settings.iter().chain(&self.settings) {
+            command.args(["-D", setting]);
         }
         self.nodes.insert(node, Some(command.spawn().unwrap()));
     }
@@ -142,10 +149,15 @@ impl Cluster {
         }
     }
 
+    /// Everything a node logged.
+    pub fn log_of(&self, node: usize) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("n{node}.log"))).unwrap_or_default()
+    }
+
     /// The last lines of every node's log, for failures.
     pub fn logs(&self) -> String {
         let read = |node: &usize| {
-            let text = std::fs::read_to_string(self.folder.path().join(format!("n{node}.log"))).unwrap_or_default();
+            let text = self.log_of(*node);
             let lines: Vec<_> = text.lines().filter(|line| !line.contains("config key")).collect();
             format!("--- n{node}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n"))
         };

@@ -273,3 +273,26 @@ fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
         assert_eq!(error.code(), tonic::Code::InvalidArgument);
     });
 }
+
+#[test]
+fn a_node_with_a_leader_reports_itself_healthy_and_describes_its_services() {
+    with_cluster(async |cluster| {
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", cluster.address(0))).unwrap();
+        let channel = channel.connect().await.unwrap();
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+        let service = "apache.rocketmq.v2.MessagingService".to_owned();
+        let answer = health.check(tonic_health::pb::HealthCheckRequest { service }).await.unwrap().into_inner();
+        assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+
+        use tonic_reflection::pb::v1 as reflection;
+        let mut describe = reflection::server_reflection_client::ServerReflectionClient::new(channel);
+        let ask = reflection::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(reflection::server_reflection_request::MessageRequest::ListServices(String::new())),
+        };
+        let mut answers = describe.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+        let answer = format!("{:?}", answers.message().await.unwrap().unwrap());
+        assert!(answer.contains("apache.rocketmq.v2.MessagingService"), "{answer}");
+        assert!(answer.contains("raftmq.admin.v1.Admin"), "{answer}");
+    });
+}
