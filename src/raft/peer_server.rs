@@ -60,11 +60,16 @@ impl PeerService {
         listener: std::net::TcpListener,
     ) -> std::io::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static> {
         listener.set_nonblocking(true)?;
-        let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+        // tonic's own setting is for sockets it accepts itself. Without this every answer waits 40 ms for
+        // the peer's delayed acknowledgement.
+        let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?).map(|accepted| {
+            let stream = accepted?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(stream)
+        });
         let service =
             PeerServer::new(self).max_decoding_message_size(FRAME_BYTES_MAX).max_encoding_message_size(FRAME_BYTES_MAX);
         Ok(tonic::transport::Server::builder()
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(PING_EVERY))
