@@ -18,7 +18,7 @@ use crate::store::rocks::RocksKv;
 pub enum StartError {
     /// Its folder is in use or another node's.
     #[error("{0}")]
-    FolderTaken(store::Error),
+    FolderTaken(String),
     /// Its files are damaged or the disk failed.
     #[error("{0}")]
     Damaged(String),
@@ -69,6 +69,7 @@ impl Node {
             raft::StartError::StateAheadOfLog { .. } | raft::StartError::Storage(_) => {
                 StartError::Damaged(error.to_string())
             }
+            raft::StartError::Replaced { .. } => StartError::FolderTaken(error.to_string()),
             raft::StartError::Raft(_) => StartError::Raft(error.to_string()),
         })?;
         let settings = BrokerSettings {
@@ -112,7 +113,7 @@ fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, Comm
     let told = Box::new(move |error: &store::Error| on_fatal(error.to_string()));
     let log =
         CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, told).map_err(|error| match error {
-            store::Error::Locked(_) | store::Error::Foreign { .. } => StartError::FolderTaken(error),
+            store::Error::Locked(_) | store::Error::Foreign { .. } => StartError::FolderTaken(error.to_string()),
             store::Error::Io { .. } | store::Error::Damaged { .. } | store::Error::Poisoned => damaged(&error),
         })?;
     disk.create_dir_all(&snapshot_folder(config)).map_err(|error| damaged(&error))?;

@@ -1,11 +1,14 @@
 //! Validation of messages: every rule and limit of the contract §5, in the order RocketMQ checks them.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::status::{Refused, bad_topic};
 use crate::model::limits::{
-    DELIVERY_AHEAD_MAX, MESSAGE_GROUP_BYTES_BOUND, PROPERTY_BYTES_MAX, PROPERTY_COUNT_MAX, SEND_MESSAGES_MAX,
-    SHORT_TEXT_BYTES_MAX, TRANSACTION_RECOVERY_MAX,
+    CLIENT_PROPERTIES_BYTES_MAX, CLIENT_PROPERTY_COUNT_MAX, CLIENT_PROPERTY_KEY_BYTES_MAX,
+    CLIENT_PROPERTY_VALUE_BYTES_MAX, DELIVERY_AHEAD_MAX, MESSAGE_GROUP_BYTES_BOUND, PROPERTY_BYTES_MAX,
+    PROPERTY_COUNT_MAX, SEND_MESSAGES_MAX, SHORT_TEXT_BYTES_MAX, TRANSACTION_RECOVERY_MAX,
 };
 use crate::model::{BodyEncoding, Message, MessageType, Millis, Timestamp, TopicName};
 use crate::proto::v2;
@@ -13,6 +16,9 @@ use crate::proto::v2::Code;
 
 /// A user property of this name carries the message group, as RocketMQ's own clients of old did.
 pub(super) const SHARDING_KEY: &str = "__SHARDINGKEY";
+
+/// Client properties of such names are RocketMQ's own.
+const CLIENT_PROPERTY_RESERVED: &str = "rocketmq.";
 
 /// Property names RocketMQ keeps to itself.
 const RESERVED: [&str; 51] = [
@@ -205,7 +211,7 @@ fn body(body: &Bytes, limit: usize) -> Result<(), Refused> {
     Ok(())
 }
 
-fn properties(properties: &std::collections::BTreeMap<String, String>) -> Result<(), Refused> {
+fn properties(properties: &BTreeMap<String, String>) -> Result<(), Refused> {
     if properties.len() > PROPERTY_COUNT_MAX {
         let text = format!("{} user properties are more than {PROPERTY_COUNT_MAX}", properties.len());
         return Err(Refused::new(Code::MessagePropertiesTooLarge, text));
@@ -219,6 +225,40 @@ fn properties(properties: &std::collections::BTreeMap<String, String>) -> Result
             let text = format!("the user property {key:?} holds a control character");
             return Err(Refused::new(Code::IllegalMessagePropertyKey, text));
         }
+    }
+    Ok(())
+}
+
+/// What a client tells of itself in its settings.
+pub(super) fn client_properties(properties: &BTreeMap<String, String>) -> Result<(), Refused> {
+    let refuse = |text: String| Err(Refused::new(Code::InvalidClientProperties, text));
+    if properties.len() > CLIENT_PROPERTY_COUNT_MAX {
+        return refuse(format!("{} client properties are more than {CLIENT_PROPERTY_COUNT_MAX}", properties.len()));
+    }
+    for (key, value) in properties {
+        let is_name = key.starts_with(|first: char| first.is_ascii_alphabetic())
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+        if !is_name || key.len() > CLIENT_PROPERTY_KEY_BYTES_MAX {
+            return refuse(format!(
+                "the client property name {key:?} is not a letter followed by letters, digits, '_', '.' and '-', at \
+                 most {CLIENT_PROPERTY_KEY_BYTES_MAX} in all"
+            ));
+        }
+        if key.starts_with(CLIENT_PROPERTY_RESERVED) {
+            return refuse(format!(
+                "the client property '{key}': names with '{CLIENT_PROPERTY_RESERVED}' are reserved"
+            ));
+        }
+        if value.len() > CLIENT_PROPERTY_VALUE_BYTES_MAX {
+            let bytes = value.len();
+            return refuse(format!(
+                "the client property '{key}' has {bytes} of {CLIENT_PROPERTY_VALUE_BYTES_MAX} bytes"
+            ));
+        }
+    }
+    let total: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if total > CLIENT_PROPERTIES_BYTES_MAX {
+        return refuse(format!("client properties of {total} bytes are larger than {CLIENT_PROPERTIES_BYTES_MAX}"));
     }
     Ok(())
 }
@@ -245,11 +285,7 @@ fn check_group(group: &str) -> Result<(), Refused> {
     Ok(())
 }
 
-fn total_size(
-    properties: &std::collections::BTreeMap<String, String>,
-    tag: Option<&str>,
-    keys: &[String],
-) -> Result<(), Refused> {
+fn total_size(properties: &BTreeMap<String, String>, tag: Option<&str>, keys: &[String]) -> Result<(), Refused> {
     let properties: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
     let keys: usize = keys.iter().map(String::len).sum();
     let total = properties + keys + tag.map_or(0, str::len);
@@ -384,5 +420,27 @@ mod tests {
         assert_eq!(of(|m| system(m).delivery_timestamp = Some(Default::default())), MessageType::Delay);
         assert_eq!(of(|m| system(m).priority = Some(1)), MessageType::Priority);
         assert_eq!(of(|m| system(m).set_message_type(v2::MessageType::Transaction)), MessageType::Transaction);
+    }
+
+    #[test]
+    fn client_properties_keep_to_their_limits() {
+        let check = |pairs: &[(&str, &str)]| {
+            let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            client_properties(&owned.collect()).map_err(|refused| refused.code)
+        };
+        let refused = Err(Code::InvalidClientProperties);
+        assert_eq!(check(&[("zone", "a"), ("app.version", ""), ("a-b_C9", &"x".repeat(256))]), Ok(()));
+        assert_eq!(check(&[(&"k".repeat(64), "")]), Ok(()));
+        for key in ["", "9a", "a b", "ä", "rocketmq.zone", &"k".repeat(65)] {
+            assert_eq!(check(&[(key, "")]), refused, "{key}");
+        }
+        assert_eq!(check(&[("zone", &"x".repeat(257))]), refused);
+        let many = |count: usize, size: usize| {
+            let pairs = (0..count).map(|number| (format!("k{number:02}"), "x".repeat(size)));
+            client_properties(&pairs.collect()).map_err(|refused| refused.code)
+        };
+        assert_eq!(many(32, 125), Ok(()), "32 × (3 + 125) = 4096");
+        assert_eq!(many(32, 126), refused);
+        assert_eq!(many(33, 1), refused);
     }
 }

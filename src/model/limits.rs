@@ -23,6 +23,15 @@ pub const TRANSACTION_RECOVERY_MAX: Millis = Millis::from_secs(3600);
 /// Longest message id, trace context or host text we store (RocketMQ sets no bound; ours protects the log).
 pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
 
+/// Most properties a client may tell of itself.
+pub const CLIENT_PROPERTY_COUNT_MAX: usize = 32;
+/// Longest key of one.
+pub const CLIENT_PROPERTY_KEY_BYTES_MAX: usize = 64;
+/// Longest value of one.
+pub const CLIENT_PROPERTY_VALUE_BYTES_MAX: usize = 256;
+/// Largest sum of their keys and values.
+pub const CLIENT_PROPERTIES_BYTES_MAX: usize = 4 * 1024;
+
 /// Shortest lease a receive may ask for.
 pub const INVISIBLE_MIN: Millis = Millis::from_secs(10);
 /// Longest lease.

@@ -103,6 +103,19 @@ pub enum StartError {
         /// In the log.
         last: LogIndex,
     },
+    /// The group knows another disk under this node's id.
+    #[error(
+        "n{by} knows n{node} with another data folder than this: a replica that lost its disk must not vote \
+         under its old id, it could undo what it once acknowledged. Bring the old folder back. (peer: {reason})"
+    )]
+    Replaced {
+        /// This node.
+        node: NodeId,
+        /// Who says so.
+        by: NodeId,
+        /// Its words.
+        reason: String,
+    },
     /// The disk failed.
     #[error("storage: {0}")]
     Storage(#[from] io::Error),
@@ -164,9 +177,19 @@ impl Replica {
             on_effects,
             Snapshots::new(disk, config.snapshot_folder.clone()),
         );
-        let identity = Identity { cluster: config.cluster.clone(), group: config.group.clone(), node: config.node.0 };
+        let identity = Identity {
+            cluster: config.cluster.clone(),
+            group: config.group.clone(),
+            node: config.node.0,
+            log: log.clone(),
+        };
         let addresses = config.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
         let peers = Peers::new(identity.clone(), addresses);
+        let status_clients = StatusClients::new(&peers);
+        // Peers that cannot be asked now refuse the votes and acks of a wiped node all the same (D18).
+        if let Some((by, reason)) = status_clients.refused_by().await {
+            return Err(StartError::Replaced { node: config.node, by, reason });
+        }
         let raft_config = Arc::new(raft_config(&config)?);
         let storage = LogStorage::new(log.clone());
         let raft = Raft::new(config.node.0, raft_config, peers.clone(), storage, machine)
@@ -182,7 +205,6 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let status_clients = StatusClients::new(&peers);
         let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, tasks, stop };
         replica.serve_peers(identity, listener, facts, on_fatal)?;
 

@@ -108,6 +108,11 @@ impl PeerNetwork {
         self.identity.envelope(self.target)
     }
 
+    /// Whether the answer comes from the peer we know: neither its vote nor its ack counts otherwise.
+    async fn meet(&self, disk: u64) -> Result<()> {
+        self.identity.meet(self.target, disk).await.map_err(unusable)
+    }
+
     /// Runs a call within its time.
     async fn within<T>(
         limit: Duration,
@@ -143,6 +148,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
     ) -> Result<AppendEntriesResponse<Types>> {
         let frame = peer_wire::put_append(self.envelope(), request);
         let ack = Self::within(option.hard_ttl(), self.client.heartbeat(frame)).await?;
+        self.meet(ack.disk).await?;
         Ok(peer_wire::ack(ack).map_err(unusable)?.into())
     }
 
@@ -183,8 +189,9 @@ impl RaftNetworkV2<Types> for PeerNetwork {
                     return Err(error);
                 }
             };
-            let answers = stream::unfold(Some((acks, room)), |state| async move {
-                let (mut acks, room) = state?;
+            let from = (self.identity.clone(), self.target);
+            let answers = stream::unfold(Some((acks, room, from)), |state| async move {
+                let (mut acks, room, (identity, target)) = state?;
                 let answer = loop {
                     match tokio::time::timeout(SILENCE_MAX, acks.next()).await {
                         Ok(answer) => break answer?,
@@ -193,8 +200,14 @@ impl RaftNetworkV2<Types> for PeerNetwork {
                     }
                 };
                 room.add_permits(1);
-                match answer.map_err(|status| failed(&status)).and_then(|ack| peer_wire::ack(ack).map_err(unusable)) {
-                    Ok(result) => Some((Ok(result), Some((acks, room)))),
+                let result = match answer {
+                    Ok(ack) => {
+                        identity.meet(target, ack.disk).await.and_then(|()| peer_wire::ack(ack)).map_err(unusable)
+                    }
+                    Err(status) => Err(failed(&status)),
+                };
+                match result {
+                    Ok(result) => Some((Ok(result), Some((acks, room, (identity, target))))),
                     Err(error) => Some((Err(error), None)),
                 }
             });
@@ -206,12 +219,14 @@ impl RaftNetworkV2<Types> for PeerNetwork {
     async fn vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>> {
         let call = peer_wire::put_vote_call(self.envelope(), &request);
         let answer = Self::within(option.hard_ttl(), self.client.request_vote(call)).await?;
+        self.meet(answer.disk).await?;
         peer_wire::vote_answer(answer).map_err(unusable)
     }
 
     async fn pre_vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>> {
         let call = peer_wire::put_vote_call(self.envelope(), &request);
         let answer = Self::within(option.hard_ttl(), self.client.pre_vote(call)).await?;
+        self.meet(answer.disk).await?;
         peer_wire::vote_answer(answer).map_err(unusable)
     }
 

@@ -54,6 +54,10 @@ impl PeerService {
         Self { identity, raft, proposer, status, stream_ended }
     }
 
+    fn disk(&self) -> u64 {
+        self.identity.log.disk()
+    }
+
     /// Serves the peers on a bound port, until dropped.
     pub(super) fn serve(
         self,
@@ -80,11 +84,17 @@ impl PeerService {
 }
 
 fn refuse(error: Unusable) -> Status {
-    tracing::warn!(%error, "peer message refused");
+    warn(&error);
     match error {
         Unusable::Misdirected { .. } => Status::permission_denied(error.to_string()),
+        Unusable::Replaced { .. } => Status::failed_precondition(error.to_string()),
+        Unusable::Memory(_) => Status::unavailable(error.to_string()),
         Unusable::Lacks(_) | Unusable::Record(_) => Status::invalid_argument(error.to_string()),
     }
+}
+
+fn warn(error: &Unusable) {
+    tracing::warn!(%error, "peer message refused");
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -111,19 +121,20 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<wire::AppendFrame>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let identity = self.identity.clone();
+        let identity = Arc::new(self.identity.clone());
+        let disk = identity.log.disk();
         let ended = Ended(self.stream_ended.clone());
         // The first frame that cannot be used ends the stream: skipping it would leave a hole.
         let frames = request.into_inner().scan(ended, move |_, frame| {
-            let usable = frame.map_err(|status| status.to_string()).and_then(|mut frame| {
-                let envelope = frame.envelope.take();
-                let read = identity.check(envelope).and_then(|_| peer_wire::append(frame));
-                read.map_err(|error| refuse(error).to_string())
-            });
-            std::future::ready(usable.ok())
+            let identity = identity.clone();
+            async move {
+                let mut frame = frame.ok()?;
+                let checked = identity.check(frame.envelope.take()).await;
+                checked.and_then(|()| peer_wire::append(frame)).inspect_err(warn).ok()
+            }
         });
-        let acks = self.raft.stream_append(frames).map(|answer| match answer {
-            Ok(result) => Ok(peer_wire::put_ack(&result)),
+        let acks = self.raft.stream_append(Box::pin(frames)).map(move |answer| match answer {
+            Ok(result) => Ok(peer_wire::put_ack(&result, disk)),
             Err(fatal) => Err(stopped(fatal)),
         });
         Ok(Response::new(Box::pin(acks)))
@@ -131,30 +142,30 @@ impl Peer for PeerService {
 
     async fn heartbeat(&self, request: Request<wire::AppendFrame>) -> Result<Response<wire::AppendAck>, Status> {
         let mut frame = request.into_inner();
-        self.identity.check(frame.envelope.take()).map_err(refuse)?;
+        self.identity.check(frame.envelope.take()).await.map_err(refuse)?;
         let request = peer_wire::append(frame).map_err(refuse)?;
         let (prev, last) = (request.prev_log_id, request.prev_log_id);
         let answer = self.raft.append_entries(request).await.map_err(stopped)?;
         if answer.is_conflict() && prev.is_none() {
             return Err(Status::internal("a heartbeat without a previous entry cannot conflict"));
         }
-        Ok(Response::new(peer_wire::put_ack(&answer.into_stream_result(prev, last))))
+        Ok(Response::new(peer_wire::put_ack(&answer.into_stream_result(prev, last), self.disk())))
     }
 
     async fn request_vote(&self, request: Request<wire::VoteCall>) -> Result<Response<wire::VoteAnswer>, Status> {
         let mut call = request.into_inner();
-        self.identity.check(call.envelope.take()).map_err(refuse)?;
+        self.identity.check(call.envelope.take()).await.map_err(refuse)?;
         let request = peer_wire::vote_call(call).map_err(refuse)?;
         let answer = self.raft.vote(request).await.map_err(stopped)?;
-        Ok(Response::new(peer_wire::put_vote_answer(&answer)))
+        Ok(Response::new(peer_wire::put_vote_answer(&answer, self.disk())))
     }
 
     async fn pre_vote(&self, request: Request<wire::VoteCall>) -> Result<Response<wire::VoteAnswer>, Status> {
         let mut call = request.into_inner();
-        self.identity.check(call.envelope.take()).map_err(refuse)?;
+        self.identity.check(call.envelope.take()).await.map_err(refuse)?;
         let request = peer_wire::vote_call(call).map_err(refuse)?;
         let answer = self.raft.pre_vote(request).await.map_err(stopped)?;
-        Ok(Response::new(peer_wire::put_vote_answer(&answer)))
+        Ok(Response::new(peer_wire::put_vote_answer(&answer, self.disk())))
     }
 
     async fn transfer_leader(
@@ -162,7 +173,7 @@ impl Peer for PeerService {
         request: Request<wire::TransferCall>,
     ) -> Result<Response<wire::TransferAnswer>, Status> {
         let call = request.into_inner();
-        self.identity.check(call.envelope).map_err(refuse)?;
+        self.identity.check(call.envelope).await.map_err(refuse)?;
         let from = peer_wire::vote(call.from_leader).map_err(refuse)?;
         let request = TransferLeaderRequest::new(from, call.to_node, peer_wire::log_id(call.last));
         match self.raft.handle_transfer_leader(request).await.map_err(stopped)? {
@@ -182,7 +193,7 @@ impl Peer for PeerService {
         tokio::spawn(async move {
             let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
             while let Ok(Some(frame)) = frames.message().await {
-                let proposals = identity.check(frame.envelope).and_then(|_| {
+                let proposals = identity.check(frame.envelope).await.and_then(|()| {
                     let read = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
                     read.map_err(|error| Unusable::Record(error.to_string()))
                 });
@@ -206,7 +217,7 @@ impl Peer for PeerService {
     }
 
     async fn status(&self, request: Request<wire::StatusCall>) -> Result<Response<wire::StatusAnswer>, Status> {
-        self.identity.check(request.into_inner().envelope).map_err(refuse)?;
+        self.identity.check(request.into_inner().envelope).await.map_err(refuse)?;
         Ok(Response::new(peer_status::put_status((self.status)())))
     }
 }

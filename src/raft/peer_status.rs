@@ -73,6 +73,19 @@ impl StatusClients {
         let answer = tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await.ok()?.ok()?;
         Some(read_status(answer.into_inner()))
     }
+
+    /// Which peer refuses this node because it knows another disk under its id, and what it says.
+    pub(super) async fn refused_by(&self) -> Option<(NodeId, String)> {
+        let others = self.clients.iter().filter(|(id, _)| **id != self.identity.node);
+        let asked = others.map(async |(id, client)| {
+            let call = wire::StatusCall { envelope: Some(self.identity.envelope(*id)) };
+            let mut client = client.clone();
+            let answer = tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await.ok()?;
+            let status = answer.err().filter(|status| status.code() == tonic::Code::FailedPrecondition)?;
+            Some((NodeId(*id), status.message().to_owned()))
+        });
+        futures_util::future::join_all(asked).await.into_iter().flatten().next()
+    }
 }
 
 pub(super) fn put_status(status: ReplicaStatus) -> wire::StatusAnswer {

@@ -8,11 +8,13 @@ use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
 
 use super::types::{self, LogId, Types, Vote};
+use crate::model::NodeId;
 use crate::proto::peer as wire;
+use crate::store::commit_log::CommitLog;
 use crate::store::record;
 
-/// Who this node is to its peers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who this node is to its peers, and who they are to it.
+#[derive(Clone)]
 pub struct Identity {
     /// `brokerClusterName`.
     pub cluster: String,
@@ -20,13 +22,15 @@ pub struct Identity {
     pub group: String,
     /// This node.
     pub node: u64,
+    /// Remembers which disks the peers are on.
+    pub log: CommitLog,
 }
 
 /// A peer message that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It is meant for another node, group or cluster.
-    #[error("a message for node {to} of group {group} in cluster {cluster} reached {me:?}")]
+    #[error("a message for node n{to} of group {group} in cluster {cluster} reached {me}")]
     Misdirected {
         /// As the message says.
         cluster: String,
@@ -35,8 +39,17 @@ pub enum Unusable {
         /// As the message says.
         to: u64,
         /// Who got it.
-        me: Identity,
+        me: String,
     },
+    /// It comes from another disk than the one known under this id (D18).
+    #[error("n{node} has lost its disk: what runs under its id now is not what this node knows")]
+    Replaced {
+        /// Whose id it is.
+        node: u64,
+    },
+    /// The log that remembers the peers' disks is closed.
+    #[error("the peers' disks cannot be remembered: {0}")]
+    Memory(String),
     /// A field is missing.
     #[error("the message lacks its {0}")]
     Lacks(&'static str),
@@ -47,21 +60,39 @@ pub enum Unusable {
 
 impl Identity {
     pub(super) fn envelope(&self, to: u64) -> wire::Envelope {
-        wire::Envelope { cluster: self.cluster.clone(), group: self.group.clone(), from: self.node, to }
+        let (cluster, group) = (self.cluster.clone(), self.group.clone());
+        wire::Envelope { cluster, group, from: self.node, to, disk: self.log.disk() }
     }
 
-    /// The sender, if the message is meant for us.
-    pub(super) fn check(&self, envelope: Option<wire::Envelope>) -> Result<u64, Unusable> {
+    /// Whether a message is meant for us and comes from who it says.
+    pub(super) async fn check(&self, envelope: Option<wire::Envelope>) -> Result<(), Unusable> {
         let envelope = envelope.ok_or(Unusable::Lacks("envelope"))?;
         if envelope.cluster == self.cluster && envelope.group == self.group && envelope.to == self.node {
-            return Ok(envelope.from);
+            return self.meet(envelope.from, envelope.disk).await;
         }
         Err(Unusable::Misdirected {
             cluster: envelope.cluster,
             group: envelope.group,
             to: envelope.to,
-            me: self.clone(),
+            me: format!("node n{} of group {} in cluster {}", self.node, self.group, self.cluster),
         })
+    }
+
+    /// Whether a peer is still on the disk it was on when this node first heard of it.
+    pub(super) async fn meet(&self, node: u64, disk: u64) -> Result<(), Unusable> {
+        if disk == 0 {
+            return Err(Unusable::Lacks("disk"));
+        }
+        let known = match self.log.known_disk(NodeId(node)) {
+            Some(known) => known,
+            None => {
+                let log = self.log.clone();
+                let knowing = tokio::task::spawn_blocking(move || log.know_disk(NodeId(node), disk));
+                let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
+                known.map_err(|error| Unusable::Memory(error.to_string()))?
+            }
+        };
+        if known == disk { Ok(()) } else { Err(Unusable::Replaced { node }) }
     }
 }
 
@@ -117,14 +148,14 @@ pub(super) fn append(frame: wire::AppendFrame) -> Result<AppendEntriesRequest<Ty
     })
 }
 
-pub(super) fn put_ack(result: &StreamAppendResult<Types>) -> wire::AppendAck {
+pub(super) fn put_ack(result: &StreamAppendResult<Types>, disk: u64) -> wire::AppendAck {
     use wire::append_ack::Outcome;
     let (outcome, matching, vote, conflict) = match result {
         Ok(matching) => (Outcome::Success, put_log_id(matching), None, None),
         Err(StreamAppendError::Conflict(id)) => (Outcome::Conflict, None, None, put_log_id(&Some(*id))),
         Err(StreamAppendError::HigherVote(vote)) => (Outcome::HigherVote, None, put_vote(vote), None),
     };
-    wire::AppendAck { outcome: outcome.into(), matching, vote, conflict }
+    wire::AppendAck { outcome: outcome.into(), matching, vote, conflict, disk }
 }
 
 pub(super) fn ack(ack: wire::AppendAck) -> Result<StreamAppendResult<Types>, Unusable> {
@@ -155,11 +186,12 @@ pub(super) fn vote_call(call: wire::VoteCall) -> Result<VoteRequest<Types>, Unus
     Ok(request)
 }
 
-pub(super) fn put_vote_answer(answer: &VoteResponse<Types>) -> wire::VoteAnswer {
+pub(super) fn put_vote_answer(answer: &VoteResponse<Types>, disk: u64) -> wire::VoteAnswer {
     wire::VoteAnswer {
         vote: put_vote(&answer.vote),
         granted: answer.vote_granted,
         last: put_log_id(&answer.last_log_id),
+        disk,
     }
 }
 

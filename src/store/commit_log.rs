@@ -8,7 +8,7 @@
 //! its sync (`SYNC_FLUSH`) or its write (`ASYNC_FLUSH`); after a failed write or sync nothing is
 //! completed with success any more (D18).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -110,6 +110,8 @@ pub struct CommitLog {
 }
 
 struct Shared {
+    /// Which disk this is.
+    disk: u64,
     state: Mutex<State>,
     /// Rung for the writer when work comes, and for appenders when room comes.
     changed: Condvar,
@@ -125,6 +127,8 @@ struct State {
     last: Option<RecordId>,
     vote: Option<VoteRecord>,
     purged: Option<RecordId>,
+    /// The disks the peers are on.
+    known: BTreeMap<NodeId, u64>,
     committed: LogIndex,
     /// Appends up to here are done.
     done: LogIndex,
@@ -137,6 +141,7 @@ enum Op {
     Vote { vote: VoteRecord, reply: SyncSender<Result<(), Error>> },
     Cut { keep: LogIndex, reply: SyncSender<Result<(), Error>> },
     Purge { upto: RecordId, reply: SyncSender<Result<(), Error>> },
+    Know { node: NodeId, disk: u64, reply: SyncSender<Result<(), Error>> },
 }
 
 impl CommitLog {
@@ -168,12 +173,14 @@ impl CommitLog {
             last,
             vote: meta.vote(),
             purged: meta.purged(),
+            known: meta.known().clone(),
             committed,
             done,
             is_poisoned: false,
             is_closing: false,
         };
         let shared = Arc::new(Shared {
+            disk: meta.disk(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             segments: RwLock::new(segments),
@@ -254,6 +261,22 @@ impl CommitLog {
         self.blocking(|reply| Op::Purge { upto, reply })?;
         self.shared.state.lock().purged = Some(upto);
         Ok(())
+    }
+
+    /// Which disk this folder is on: a number drawn when it was made.
+    pub fn disk(&self) -> u64 {
+        self.shared.disk
+    }
+
+    /// The disk a peer was on when this node first heard of it.
+    pub fn known_disk(&self, node: NodeId) -> Option<u64> {
+        self.shared.state.lock().known.get(&node).copied()
+    }
+
+    /// Remembers durably which disk a peer is on, unless another is known already; the one known. Blocks.
+    pub fn know_disk(&self, node: NodeId, disk: u64) -> Result<u64, Error> {
+        self.blocking(|reply| Op::Know { node, disk, reply })?;
+        Ok(self.known_disk(node).unwrap_or(disk))
     }
 
     /// The last entry Raft no longer needs.
@@ -443,7 +466,12 @@ impl Writer {
                 }
                 Op::Purge { upto, reply } => {
                     self.barrier(&mut records, &mut completions)?;
-                    let result = self.purge(upto);
+                    let result = self.meta.set_purged(upto);
+                    answer(result, &reply)?;
+                }
+                Op::Know { node, disk, reply } => {
+                    let result = self.meta.know(node, disk);
+                    self.shared.state.lock().known.clone_from(self.meta.known());
                     answer(result, &reply)?;
                 }
             }
@@ -573,10 +601,6 @@ impl Writer {
         Ok(())
     }
 
-    fn purge(&mut self, upto: RecordId) -> Result<(), Error> {
-        self.meta.set_purged(upto)
-    }
-
     fn poison(&self, error: &Error) {
         tracing::error!(%error, "the commit log is closed");
         let ops = {
@@ -589,7 +613,7 @@ impl Writer {
             match op {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller hears the closed channel.
-                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } => {}
+                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
             }
         }
         (self.shared.on_fatal)(error);

@@ -1,9 +1,12 @@
-//! The small durable facts beside the log: whose folder this is, the vote, what Raft has purged.
+//! The small durable facts beside the log: whose folder this is, which disk it is on and which disks the
+//! peers are on, the vote, what Raft has purged.
 //!
 //! * Shape: two slots of 4096 bytes, written in turn, so that a torn write leaves the other. Each:
 //!   `length u32, crc32c u32, payload`, payload `version u8, sequence u64, cluster, group, node u64,
-//!   vote?, purged?`. The valid slot with the higher sequence counts.
+//!   disk u64, known disks (node u64, disk u64), vote?, purged?`. The valid slot with the higher sequence
+//!   counts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,6 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::Error;
 use super::commit_log::{Identity, RecordId, VoteRecord};
 use crate::env::disk::{Disk, DiskFile};
+use crate::env::rng::random_u64;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
 
@@ -24,6 +28,9 @@ pub(super) const FILE: &str = "meta";
 struct Content {
     sequence: u64,
     identity: Identity,
+    /// Drawn when the folder is made, never 0.
+    disk: u64,
+    known: BTreeMap<NodeId, u64>,
     vote: Option<VoteRecord>,
     purged: Option<RecordId>,
 }
@@ -61,7 +68,9 @@ impl Meta {
             }
             // A new folder, or one whose very first write was torn: then no log can be there yet.
             None if is_new || !has_segments(disk, folder)? => {
-                Content { sequence: 0, identity: identity.clone(), vote: None, purged: None }
+                let disk = random_u64().max(1);
+                let identity = identity.clone();
+                Content { sequence: 0, identity, disk, known: BTreeMap::new(), vote: None, purged: None }
             }
             None => {
                 let reason = "neither slot can be read, but there are segments".to_owned();
@@ -82,6 +91,25 @@ impl Meta {
 
     pub fn purged(&self) -> Option<RecordId> {
         self.content.purged
+    }
+
+    /// Which disk this folder is on.
+    pub fn disk(&self) -> u64 {
+        self.content.disk
+    }
+
+    /// The disks the peers were on when this node first heard of them.
+    pub fn known(&self) -> &BTreeMap<NodeId, u64> {
+        &self.content.known
+    }
+
+    /// Remembers the disk a peer is on, unless another is known. Durable on return.
+    pub fn know(&mut self, node: NodeId, disk: u64) -> Result<(), Error> {
+        if self.content.known.contains_key(&node) {
+            return Ok(());
+        }
+        self.content.known.insert(node, disk);
+        self.write()
     }
 
     /// Durable on return.
@@ -122,6 +150,12 @@ fn encode(content: &Content) -> Bytes {
     out.put_text(&content.identity.cluster);
     out.put_text(&content.identity.group);
     out.put_u64(content.identity.node.0);
+    out.put_u64(content.disk);
+    let known: Vec<_> = content.known.iter().collect();
+    out.put_list(&known, |out, (node, disk)| {
+        out.put_u64(node.0);
+        out.put_u64(**disk);
+    });
     out.put_option(content.vote, |out, vote| {
         out.put_u64(vote.term.0);
         out.put_u64(vote.node.0);
@@ -150,6 +184,8 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
     Ok(Content {
         sequence: reader.u64()?,
         identity: Identity { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
+        disk: reader.u64()?,
+        known: reader.list(|reader| Ok((NodeId(reader.u64()?), reader.u64()?)))?.into_iter().collect(),
         vote: reader.option(|reader| {
             let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
             Ok(VoteRecord { term, node, committed: reader.bool()? })

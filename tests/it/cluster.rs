@@ -256,6 +256,34 @@ fn p18_everything_is_there_after_all_nodes_were_killed_at_once() {
 }
 
 #[test]
+fn d18_a_node_whose_disk_was_wiped_takes_no_part_under_its_old_id() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let leader = cluster.wait_for_leader();
+    let [lagging, wiped] = [(leader + 1) % 3, (leader + 2) % 3];
+    // What follows is acknowledged by the leader and the node that is wiped afterwards.
+    cluster.kill(lagging);
+    cluster.raftmq_ok(&["produce", "t", "--count", "50"]);
+    cluster.kill(leader);
+    cluster.kill(wiped);
+    cluster.wipe(wiped);
+    cluster.start_node(lagging);
+    // Either the lagging node is asked at the start, or it refuses every vote later.
+    cluster.start_node(wiped);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(cluster.leader(), None, "P1: a majority without the acknowledged messages\n{}", cluster.logs());
+    cluster.start_node(leader);
+    cluster.wait_for_leader();
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
+    assert_eq!(all.lines().count(), 50);
+    // With the peers up it is told so at once.
+    cluster.kill(wiped);
+    cluster.start_node(wiped);
+    assert_eq!(cluster.wait_for_end(wiped), Some(11), "{}", cluster.logs());
+    assert!(cluster.log_of(wiped).contains("knows n"), "{}", cluster.log_of(wiped));
+}
+
+#[test]
 fn a_node_told_to_stop_ends_cleanly_and_service_goes_on() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);

@@ -92,6 +92,11 @@ impl Cluster {
         assert!(status.unwrap().success());
     }
 
+    /// Removes what a stopped node has on disk.
+    pub fn wipe(&self, node: usize) {
+        std::fs::remove_dir_all(self.folder_of(node)).unwrap();
+    }
+
     /// Waits for a node that was told to end; its exit code.
     pub fn wait_for_end(&mut self, node: usize) -> Option<i32> {
         let mut child = self.nodes.get_mut(&node).and_then(Option::take).unwrap();

@@ -1,6 +1,7 @@
 //! The wire contract through a real cluster: codes, order of items, leases. Names give the section of
 //! the contract or the promise they guard.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use raftmq::proto::v2;
@@ -246,10 +247,11 @@ fn routes_name_every_node_with_one_address_each() {
 fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
     with_cluster(async |cluster| {
         let wire = wire(cluster, 1);
-        let settings = |group: &str| v2::TelemetryCommand {
+        let settings = |group: &str, property: &str| v2::TelemetryCommand {
             status: None,
             command: Some(v2::telemetry_command::Command::Settings(v2::Settings {
                 client_type: Some(v2::ClientType::SimpleConsumer.into()),
+                client_properties: BTreeMap::from([(property.to_owned(), "value".to_owned())]),
                 pub_sub: Some(v2::settings::PubSub::Subscription(v2::Subscription {
                     group: Some(resource(group)),
                     ..Default::default()
@@ -257,20 +259,26 @@ fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
                 ..Default::default()
             })),
         };
-        let (send, commands) = tokio::sync::mpsc::channel(4);
-        let commands = tokio_stream::wrappers::ReceiverStream::new(commands);
-        let mut answers =
-            wire.raw().telemetry(wire.request(commands, Duration::from_secs(60))).await.unwrap().into_inner();
+        let open = async || {
+            let (send, commands) = tokio::sync::mpsc::channel(4);
+            let commands = tokio_stream::wrappers::ReceiverStream::new(commands);
+            let answers = wire.raw().telemetry(wire.request(commands, Duration::from_secs(60))).await;
+            (send, answers.unwrap().into_inner())
+        };
+        let (send, mut answers) = open().await;
         for _ in 0..2 {
-            send.send(settings("g")).await.unwrap();
+            send.send(settings("g", "zone")).await.unwrap();
             let answer = answers.message().await.unwrap().unwrap();
             assert_eq!(answer.status.unwrap().code(), Code::Ok);
             assert!(matches!(answer.command, Some(v2::telemetry_command::Command::Settings(_))));
         }
         assert!(cluster.raftmq_ok(&["group", "list"]).contains('g'), "the group came into being");
-        send.send(settings("CID_RMQ_SYS_x")).await.unwrap();
-        let error = answers.message().await.unwrap_err();
-        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        for bad in [settings("CID_RMQ_SYS_x", "zone"), settings("g", "rocketmq.zone")] {
+            let (send, mut answers) = open().await;
+            send.send(bad).await.unwrap();
+            let error = answers.message().await.unwrap_err();
+            assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        }
     });
 }
 

@@ -8,7 +8,7 @@ use tonic::{Code as GrpcCode, Request, Status, Streaming};
 use super::{Caller, Items, Messaging, name, receive};
 use crate::broker::{ClientKind, Error, SessionSettings};
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
-use crate::edge::validate::millis;
+use crate::edge::validate::{client_properties, millis};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX};
 use crate::model::{GroupName, TopicName};
 use crate::proto::v2;
@@ -83,6 +83,7 @@ fn as_grpc(refused: &Refused) -> Status {
 }
 
 async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) -> Result<v2::Settings, Refused> {
+    client_properties(&settings.client_properties)?;
     let mut session = SessionSettings {
         kind: kind(&settings),
         group: None,

@@ -10,6 +10,9 @@ pub struct Envelope {
     pub from: u64,
     #[prost(uint64, tag = "4")]
     pub to: u64,
+    /// Which disk the sender is on: a wiped node must not pass for the one it replaced.
+    #[prost(uint64, tag = "5")]
+    pub disk: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {
@@ -56,6 +59,9 @@ pub struct AppendAck {
     /// Set on CONFLICT: the id at which the logs differ.
     #[prost(message, optional, tag = "4")]
     pub conflict: ::core::option::Option<LogId>,
+    /// As in the envelope.
+    #[prost(uint64, tag = "5")]
+    pub disk: u64,
 }
 /// Nested message and enum types in `AppendAck`.
 pub mod append_ack {
@@ -125,6 +131,9 @@ pub struct VoteAnswer {
     pub granted: bool,
     #[prost(message, optional, tag = "3")]
     pub last: ::core::option::Option<LogId>,
+    /// As in the envelope.
+    #[prost(uint64, tag = "4")]
+    pub disk: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferCall {
