@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use ack::Acked;
 pub use arrivals::Arrivals;
@@ -104,6 +105,7 @@ pub struct Broker {
     sessions: Sessions,
     members: Members,
     traffic: Arc<Traffic>,
+    stopping: CancellationToken,
 }
 
 impl Broker {
@@ -126,6 +128,7 @@ impl Broker {
             arrivals,
             plans: Plans::default(),
             polls: Arc::new(Semaphore::new(POLLS_WAITING_MAX)),
+            stopping: CancellationToken::new(),
         })
     }
 
@@ -142,6 +145,11 @@ impl Broker {
     /// The clients of this node.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Cancelled when the node is told to stop: polls and streams that would wait end then.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// Who leads the group.

@@ -88,10 +88,11 @@ impl Broker {
             let plan = self.plans.make(self.replica.view(), wanted)?;
             if plan.planned.is_empty() {
                 drop(plan);
-                if tokio::time::timeout_at(until, arrival).await.is_err() {
-                    return Ok(Vec::new());
+                tokio::select! {
+                    () = arrival => continue,
+                    () = tokio::time::sleep_until(until) => return Ok(Vec::new()),
+                    () = self.stopping.cancelled() => return Ok(Vec::new()),
                 }
-                continue;
             }
             let deliveries = self.deliver(&request, wanted, &plan).await;
             let is_short = deliveries.as_ref().map_or(true, |deliveries| deliveries.len() < limit as usize);
@@ -109,7 +110,7 @@ impl Broker {
                 Err(Error::NoLeader | Error::Busy | Error::TimedOut) => tokio::time::sleep(RETRY_AFTER).await,
                 Err(error) => return Err(error),
             }
-            if Instant::now() >= until {
+            if Instant::now() >= until || self.stopping.is_cancelled() {
                 return Ok(Vec::new());
             }
         }

@@ -112,6 +112,7 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
         tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
         until_told_to_stop().await.map_err(|error| failed(&error))?;
         tracing::info!("stopping");
+        node.broker().stopping().cancel();
         let limit = config.shutdown_time;
         let stopped = tokio::task::spawn_blocking(move || front_end.stop(limit));
         tokio::select! {

@@ -288,7 +288,15 @@ fn a_node_told_to_stop_ends_cleanly_and_service_goes_on() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let leader = cluster.wait_for_leader();
+    // A poll that waits and the session beside it must not hold the node up.
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let wire = Wire::connect(&cluster.address(leader), "consumer");
+    let polling = runtime.spawn(async move { wire.receive("g", "t", 1, Duration::from_secs(20)).await });
+    std::thread::sleep(Duration::from_millis(300));
     cluster.signal(leader, "TERM");
+    let (status, messages) = runtime.block_on(polling).unwrap().unwrap();
+    assert_eq!((status.code(), messages.len()), (Code::MessageNotFound, 0), "the poll ends with an answer");
     assert_eq!(cluster.wait_for_end(leader), Some(0), "{}", cluster.logs());
     cluster.wait_for_leader();
     cluster.raftmq_ok(&["produce", "t", "--count", "10"]);

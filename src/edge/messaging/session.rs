@@ -58,8 +58,9 @@ pub(super) fn telemetry(
     Box::pin(futures_util::stream::unfold(state, |state| async move {
         let (edge, caller, mut commands) = state?;
         loop {
-            // A stream that breaks is the client's to open again.
-            let command = commands.next().await?.ok()?;
+            // A stream that breaks, or ends with this node, is the client's to open again.
+            let stopping = edge.broker.stopping();
+            let command = stopping.run_until_cancelled(commands.next()).await??.ok()?;
             edge.broker.sessions().seen(caller.client.clone());
             // The other commands are answers to commands this server never sends.
             let Some(Command::Settings(settings)) = command.command else { continue };
