@@ -3,6 +3,7 @@
 //! Requests become *commands* above the log; the *log* orders them; the *machine* below the log
 //! applies them, the same on every node. `ARCHITECTURE.md` has the layers and the walks.
 
+pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod client;

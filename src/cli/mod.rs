@@ -5,6 +5,7 @@
 //!
 //! Not here: anything about the wire (`client`) or about running a node (`edge` and below).
 
+mod bench;
 mod broker;
 mod cluster;
 mod config;
@@ -36,6 +37,7 @@ Run
 Use
   produce     Send messages from arguments, a count or stdin
   consume     Receive and acknowledge messages
+  bench       Measure: send, receive, e2e, null, raw, compare
 Manage
   topic       list, create, describe, delete
   group       list, create, describe
@@ -70,6 +72,9 @@ enum Command {
     Produce(produce::Args),
     /// Receive and acknowledge messages
     Consume(consume::Args),
+    /// Measure this or another broker
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Manage topics
     #[command(subcommand)]
     Topic(topic::Command),
@@ -109,6 +114,7 @@ pub fn main() -> ExitCode {
             crate::env::disk::read_text,
         )
         .unwrap_or(Exit::Failed),
+        Command::Bench(command) => bench::run(&global, command),
         Command::Produce(args) => with_cluster(global, async |context| produce::run(context, args).await),
         Command::Consume(args) => with_cluster(global, async |context| consume::run(context, args).await),
         Command::Topic(command) => with_cluster(global, async |context| topic::run(context, command).await),

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod process;
 pub mod rng;
 pub mod sim;
 

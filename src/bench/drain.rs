@@ -1,0 +1,229 @@
+//! Consumers, and the check of what they got: every acknowledged message once, in order, intact.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::body;
+use super::lane::{Lane, Polled, code_name};
+use super::load::{Sent, Shared, Tally, micros};
+use super::run::Acks;
+use crate::proto::v2;
+
+/// Mistakes told of one run.
+const TOLD_MAX: usize = 5;
+/// Pause after a failed poll.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the consumers of a run share.
+pub(super) struct Basket {
+    pub shared: Arc<Shared>,
+    pub acks: Acks,
+    pub batch: u32,
+    /// Messages of this run got so far.
+    pub got: AtomicU64,
+    /// Cancelled when nothing more is awaited: polls are called off, acks are not.
+    pub done: CancellationToken,
+}
+
+/// One message of this run as it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Arrived {
+    pub queue: i32,
+    pub offset: i64,
+    pub worker: u32,
+    pub sequence: u32,
+}
+
+/// What one consumer has to show.
+#[derive(Default)]
+pub(super) struct Catch {
+    pub arrived: Vec<Arrived>,
+    /// Messages whose body is not what was sent.
+    pub damaged: u64,
+    /// Acks the server did not take.
+    pub acks_failed: u64,
+}
+
+/// Receives and acks until nothing more is awaited.
+pub(super) async fn consume(
+    mut lane: Lane,
+    number: usize,
+    basket: Arc<Basket>,
+    tally: Rc<RefCell<Tally>>,
+    catch: Rc<RefCell<Catch>>,
+) {
+    let mut turn = number;
+    loop {
+        turn += 1;
+        let asked = Instant::now();
+        let Some(polled) = basket.done.run_until_cancelled(lane.receive(turn, basket.batch)).await else { return };
+        let polled = match polled {
+            Ok(polled) => polled,
+            Err(status) => {
+                tally.borrow_mut().failed(format!("poll: gRPC {:?}", status.code()));
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if polled.messages.is_empty() {
+            if polled.code != v2::Code::MessageNotFound as i32 && polled.code != v2::Code::Ok as i32 {
+                tally.borrow_mut().failed(format!("poll: {}", code_name(polled.code)));
+                tokio::time::sleep(PAUSE).await;
+            }
+            continue;
+        }
+        let handles = take(polled, asked, &basket, &tally, &catch);
+        let asked = Instant::now();
+        let count = handles.len();
+        let taken = ack(&mut lane, handles, basket.acks).await;
+        catch.borrow_mut().acks_failed += count.saturating_sub(taken) as u64;
+        if basket.shared.phase.is_measured() {
+            let mut tally = tally.borrow_mut();
+            tally.received += taken as u64;
+            tally.ack_us.saturating_record(micros(asked.elapsed()));
+        }
+    }
+}
+
+fn take(
+    polled: Polled,
+    asked: Instant,
+    basket: &Basket,
+    tally: &RefCell<Tally>,
+    catch: &RefCell<Catch>,
+) -> Vec<v2::AckMessageEntry> {
+    let now = Instant::now();
+    let now_us = micros(now.duration_since(basket.shared.started));
+    let is_measured = basket.shared.phase.is_measured();
+    let (mut tally, mut catch) = (tally.borrow_mut(), catch.borrow_mut());
+    if is_measured {
+        tally.poll_us.saturating_record(micros(now.duration_since(asked)));
+    }
+    let mut handles = Vec::with_capacity(polled.messages.len());
+    let mut own = 0;
+    for message in polled.messages {
+        let system = message.system_properties.unwrap_or_default();
+        handles.push(v2::AckMessageEntry {
+            message_id: system.message_id.clone(),
+            receipt_handle: system.receipt_handle.unwrap_or_default(),
+            lite_topic: None,
+        });
+        let ours = format!("01{:016X}", basket.shared.run);
+        if !system.message_id.starts_with(&ours) {
+            continue;
+        }
+        own += 1;
+        let Some(proof) = body::read(&message.body).filter(|proof| proof.run == basket.shared.run) else {
+            catch.damaged += 1;
+            continue;
+        };
+        let (worker, sequence) = (proof.worker, proof.sequence);
+        let offset = system.queue_offset.unwrap_or(-1);
+        catch.arrived.push(Arrived { queue: system.queue_id, offset, worker, sequence });
+        if is_measured {
+            tally.end_to_end_us.saturating_record(now_us.saturating_sub(proof.stamp_us).max(1));
+        }
+    }
+    if own > 0 {
+        basket.got.fetch_add(own, Ordering::Relaxed);
+    }
+    handles
+}
+
+async fn ack(lane: &mut Lane, handles: Vec<v2::AckMessageEntry>, acks: Acks) -> usize {
+    match acks {
+        Acks::Together => lane.ack(handles).await.unwrap_or(0),
+        Acks::Singly => {
+            let mut taken = 0;
+            for handle in handles {
+                taken += lane.ack(vec![handle]).await.unwrap_or(0);
+            }
+            taken
+        }
+    }
+}
+
+/// Compares what was sent with what arrived; the number of messages that arrived.
+pub(super) fn check(sent: &[Sent], catches: Vec<Catch>) -> Result<u64, Error> {
+    let mut wrong = Vec::new();
+    let damaged: u64 = catches.iter().map(|catch| catch.damaged).sum();
+    if damaged > 0 {
+        wrong.push(format!("{damaged} messages came with another body than was sent"));
+    }
+    let mut arrived: Vec<Arrived> = catches.into_iter().flat_map(|catch| catch.arrived).collect();
+    arrived.sort_unstable();
+    let mut last: BTreeMap<(i32, u32), u32> = BTreeMap::new();
+    let mut place: Option<(i32, i64)> = None;
+    let mut seen: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    for one in &arrived {
+        if place.replace((one.queue, one.offset)) == Some((one.queue, one.offset)) {
+            wrong.push(format!("queue {} offset {} came twice", one.queue, one.offset));
+        }
+        if !seen.entry(one.worker).or_default().insert(one.sequence) {
+            wrong.push(format!("message {} of worker {} lies at two places", one.sequence, one.worker));
+        }
+        let before = last.insert((one.queue, one.worker), one.sequence);
+        if before.is_some_and(|before| before > one.sequence) {
+            wrong.push(format!("queue {}: worker {}'s message {} overtaken", one.queue, one.worker, one.sequence));
+        }
+    }
+    for log in sent {
+        let unknown: BTreeSet<u32> = log.unknown.iter().copied().collect();
+        let nothing = BTreeSet::new();
+        let seen = seen.get(&log.worker).unwrap_or(&nothing);
+        let lost: Vec<u32> = (0..log.next).filter(|one| !seen.contains(one) && !unknown.contains(one)).collect();
+        if let Some(first) = lost.first() {
+            wrong.push(format!("{} messages of worker {} are lost, the first is {first}", lost.len(), log.worker));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(arrived.len() as u64);
+    }
+    let count = wrong.len();
+    wrong.truncate(TOLD_MAX);
+    Err(Error::Mismatch(format!("{count} mistakes: {}", wrong.join("; "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(next: u32, unknown: &[u32]) -> Vec<Sent> {
+        vec![Sent { worker: 0, next, unknown: unknown.to_vec() }]
+    }
+
+    fn catch(arrived: &[(i32, i64, u32)]) -> Vec<Catch> {
+        let arrived = arrived.iter().map(|(queue, offset, sequence)| Arrived {
+            queue: *queue,
+            offset: *offset,
+            worker: 0,
+            sequence: *sequence,
+        });
+        vec![Catch { arrived: arrived.collect(), ..Default::default() }]
+    }
+
+    #[test]
+    fn what_arrives_once_and_in_order_passes_in_whatever_order_it_was_received() {
+        assert_eq!(check(&sent(3, &[]), catch(&[(1, 0, 1), (0, 1, 2), (0, 0, 0)])).unwrap(), 3);
+        assert_eq!(check(&sent(3, &[1]), catch(&[(0, 0, 0), (0, 1, 2)])).unwrap(), 2, "unknown may be missing");
+    }
+
+    #[test]
+    fn loss_repetition_disorder_and_damage_void_the_run() {
+        let told = |sent: Vec<Sent>, catches| check(&sent, catches).unwrap_err().to_string();
+        assert!(told(sent(2, &[]), catch(&[(0, 0, 0)])).contains("lost"));
+        assert!(told(sent(1, &[]), catch(&[(0, 0, 0), (0, 1, 0)])).contains("two places"));
+        assert!(told(sent(1, &[]), catch(&[(0, 0, 0), (0, 0, 0)])).contains("came twice"));
+        assert!(told(sent(2, &[]), catch(&[(0, 0, 1), (0, 1, 0)])).contains("overtaken"));
+        let damaged = vec![Catch { damaged: 1, ..Default::default() }];
+        assert!(told(sent(0, &[]), damaged).contains("another body"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Senders: workers with one request in flight each, at full speed or on a schedule.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use tokio::time::Instant;
+
+use super::body::{Filler, Proof};
+use super::lane::{Lane, code_name};
+use crate::model::Timestamp;
+use crate::proto::v2;
+
+/// Pause of a worker after a refused or failed request.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Latencies are kept to three digits, up to this many microseconds.
+const LATENCY_MAX_US: u64 = 600_000_000;
+
+/// What all workers of a run share.
+pub(super) struct Shared {
+    pub run: u64,
+    pub started: Instant,
+    pub wall: fn() -> Timestamp,
+    pub phase: Phase,
+    pub pace: Pace,
+    /// Messages to send in all, if the run ends by count.
+    pub budget: Option<AtomicU64>,
+    pub filler: Filler,
+    pub batch: usize,
+}
+
+/// Where a run is; latencies and counts are taken in the window only.
+#[derive(Default)]
+pub(super) struct Phase(AtomicU8);
+
+impl Phase {
+    pub fn measure(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+
+    pub fn is_measured(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 1
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 2
+    }
+}
+
+/// When requests leave.
+pub enum Pace {
+    /// As soon as the one before was answered.
+    Closed,
+    /// At fixed times, whatever the server does.
+    Open {
+        /// Time between two requests of all workers together.
+        every: Duration,
+        /// Requests scheduled so far.
+        scheduled: AtomicU64,
+    },
+}
+
+impl Pace {
+    /// So many messages a second in requests of `batch`.
+    pub fn at_rate(messages_per_second: f64, batch: usize) -> Self {
+        let every = Duration::from_secs_f64(batch as f64 / messages_per_second);
+        Self::Open { every, scheduled: AtomicU64::new(0) }
+    }
+
+    /// Waits for the next request's time, and gives it.
+    async fn next(&self, started: Instant) -> Instant {
+        let Self::Open { every, scheduled } = self else { return Instant::now() };
+        let number = scheduled.fetch_add(1, Ordering::Relaxed);
+        let nanos = every.as_nanos().saturating_mul(number.into());
+        let at = started + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        tokio::time::sleep_until(at).await;
+        at
+    }
+}
+
+/// What one worker sent.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub worker: u32,
+    /// Every sequence below was sent.
+    pub next: u32,
+    /// Of these nobody knows whether they are stored.
+    pub unknown: Vec<u32>,
+}
+
+/// What the workers of one thread counted in the window.
+pub(super) struct Tally {
+    pub messages: u64,
+    pub latency_us: Histogram<u64>,
+    pub end_to_end_us: Histogram<u64>,
+    pub poll_us: Histogram<u64>,
+    pub ack_us: Histogram<u64>,
+    pub received: u64,
+    pub failures: BTreeMap<String, u64>,
+    pub sent: Vec<Sent>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("valid bounds");
+        Self {
+            messages: 0,
+            latency_us: histogram(),
+            end_to_end_us: histogram(),
+            poll_us: histogram(),
+            ack_us: histogram(),
+            received: 0,
+            failures: BTreeMap::new(),
+            sent: Vec::new(),
+        }
+    }
+}
+
+impl Tally {
+    /// Takes over what another thread counted.
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.received += other.received;
+        self.latency_us += other.latency_us;
+        self.end_to_end_us += other.end_to_end_us;
+        self.poll_us += other.poll_us;
+        self.ack_us += other.ack_us;
+        self.sent.extend(other.sent);
+        for (what, count) in other.failures {
+            *self.failures.entry(what).or_default() += count;
+        }
+    }
+
+    pub fn failed(&mut self, what: String) {
+        *self.failures.entry(what).or_default() += 1;
+    }
+}
+
+/// Microseconds, at least one.
+pub(super) fn micros(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(LATENCY_MAX_US).clamp(1, LATENCY_MAX_US)
+}
+
+/// Sends until the run is over.
+pub(super) async fn work(mut lane: Lane, worker: u32, shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) {
+    let mut sent = Sent { worker, next: 0, unknown: Vec::new() };
+    let topic = lane.topic();
+    while !shared.phase.is_over() && has_budget(&shared) {
+        let at = shared.pace.next(shared.started).await;
+        if shared.phase.is_over() {
+            break;
+        }
+        let first = sent.next;
+        let queue = lane.writable.get((worker + first) as usize % lane.writable.len().max(1)).copied();
+        let stamp_us = micros(at.duration_since(shared.started));
+        let born = (shared.wall)();
+        let messages: Vec<v2::Message> = (0..shared.batch as u32)
+            .map(|step| {
+                let proof = Proof { run: shared.run, worker, sequence: first + step, stamp_us };
+                message(&topic, proof, queue.unwrap_or_default(), born, &shared.filler)
+            })
+            .collect();
+        sent.next += shared.batch as u32;
+        let answer = lane.send(messages).await;
+        let took = Instant::now().duration_since(at);
+        let is_measured = shared.phase.is_measured();
+        let (stored, failure) = stored(&answer, shared.batch);
+        if stored == shared.batch {
+            if is_measured {
+                let mut tally = tally.borrow_mut();
+                tally.messages += stored as u64;
+                tally.latency_us.saturating_record(micros(took));
+            }
+            continue;
+        }
+        sent.unknown.extend(first..first + shared.batch as u32);
+        tally.borrow_mut().failed(failure);
+        tokio::time::sleep(PAUSE).await;
+    }
+    tally.borrow_mut().sent.push(sent);
+}
+
+fn has_budget(shared: &Shared) -> bool {
+    let Some(budget) = &shared.budget else { return true };
+    let take = |left: u64| left.checked_sub(shared.batch as u64);
+    budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+}
+
+/// How many messages of a request are stored for certain, and the first reason for those that are not.
+fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize) -> (usize, String) {
+    let response = match answer {
+        Ok(response) => response,
+        Err(status) => return (0, format!("gRPC {:?}", status.code())),
+    };
+    let ok = v2::Code::Ok as i32;
+    let code = |status: &Option<v2::Status>| status.as_ref().map_or(0, |status| status.code);
+    let taken = response.entries.iter().filter(|entry| code(&entry.status) == ok).count();
+    if code(&response.status) == ok && taken == batch {
+        return (batch, String::new());
+    }
+    let refused = response.entries.iter().map(|entry| code(&entry.status)).find(|code| *code != ok);
+    (0, code_name(refused.unwrap_or_else(|| code(&response.status))))
+}
+
+fn message(topic: &v2::Resource, proof: Proof, queue: i32, born: Timestamp, filler: &Filler) -> v2::Message {
+    let seconds = i64::try_from(born.0 / 1000).unwrap_or(i64::MAX);
+    let nanos = (born.0 % 1000) as i32 * 1_000_000;
+    v2::Message {
+        topic: Some(topic.clone()),
+        user_properties: BTreeMap::new(),
+        system_properties: Some(v2::SystemProperties {
+            message_id: format!("01{:016X}{:08X}{:08X}", proof.run, proof.worker, proof.sequence),
+            message_type: v2::MessageType::Normal.into(),
+            born_timestamp: Some(prost_types::Timestamp { seconds, nanos }),
+            born_host: "bench".to_owned(),
+            queue_id: queue,
+            ..Default::default()
+        }),
+        body: filler.body(proof),
+    }
+}

@@ -1,0 +1,359 @@
+//! One run: threads, connections and workers, the window, and the drain.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::body::{BYTES_MIN, Filler};
+use super::drain::{self, Basket, Catch};
+use super::lane::{Lane, Purpose};
+use super::load::{self, Pace, Phase, Shared, Tally};
+use super::report::{Report, Settings, Used};
+use crate::client::{Address, Endpoints};
+use crate::env::process;
+
+/// A drain in which nothing comes for this long is over. Longer than a poll, and than RocketMQ's revive.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+/// Messages a request of the prefill carries, and requests in flight.
+const PREFILL_BATCH: usize = 32;
+const PREFILL_IN_FLIGHT: usize = 16;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Sends.
+    Send,
+    /// Receive and ack of what was sent before.
+    Receive,
+    /// Both at once, and the way from one to the other.
+    EndToEnd,
+}
+
+/// How a consumer acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// All messages of a poll in one request.
+    Together,
+    /// Each in its own, as most official clients do.
+    Singly,
+}
+
+/// A run to be made.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is measured.
+    pub what: What,
+    /// Who is driven; connections take turns.
+    pub endpoints: Endpoints,
+    /// Whose processes are watched; those behind `endpoints` if empty.
+    pub watch: Vec<Address>,
+    /// An existing topic for NORMAL messages.
+    pub topic: String,
+    /// The consumer group of the drain.
+    pub group: String,
+    /// Bytes of a body.
+    pub size: usize,
+    /// Messages in a send request.
+    pub batch: usize,
+    /// Send requests in flight.
+    pub in_flight: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Driver threads.
+    pub threads: usize,
+    /// Messages a second on a fixed schedule; as fast as it goes without.
+    pub rate: Option<f64>,
+    /// Not measured.
+    pub warm_up: Duration,
+    /// Measured.
+    pub window: Duration,
+    /// Messages sent before a receive run.
+    pub count: u64,
+    /// Consumers, one poll in flight each.
+    pub consumers: usize,
+    /// Messages asked for in a poll.
+    pub receive_batch: u32,
+    /// How they acknowledge.
+    pub acks: Acks,
+    /// Whether what was sent is drained and checked.
+    pub verifies: bool,
+}
+
+/// Makes a run; blocks until it is checked.
+pub fn run(plan: &Plan) -> Result<Report, Error> {
+    let crew = Crew::new(plan);
+    let servers = crew.servers()?;
+    match plan.what {
+        What::Send => crew.send(&servers),
+        What::Receive => crew.receive(&servers),
+        What::EndToEnd => crew.end_to_end(&servers),
+    }
+}
+
+struct Crew<'a> {
+    plan: &'a Plan,
+    run: u64,
+    started: Instant,
+}
+
+/// What the threads of one stage do.
+struct Stage {
+    shared: Arc<Shared>,
+    in_flight: usize,
+    basket: Option<Arc<Basket>>,
+}
+
+/// What the window saw.
+struct Window {
+    length: Duration,
+    servers: Used,
+    client: Used,
+}
+
+impl<'a> Crew<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        Self { plan, run: crate::env::rng::random_u64(), started: Instant::now() }
+    }
+
+    fn servers(&self) -> Result<Vec<u32>, Error> {
+        let own = self.plan.endpoints.addresses();
+        let watched = if self.plan.watch.is_empty() { own } else { &self.plan.watch };
+        let found: Option<Vec<u32>> = watched.iter().map(|address| process::listener_of(address.port)).collect();
+        let Some(mut found) = found else {
+            // Servers elsewhere are not measured; a list of servers asked for must be complete.
+            let is_asked_for = !self.plan.watch.is_empty();
+            let text = "no process of this machine that we may see listens on one of the watched ports";
+            return if is_asked_for { Err(Error::Machine(text.to_owned())) } else { Ok(Vec::new()) };
+        };
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn shared(&self, pace: Pace, batch: usize, budget: Option<u64>) -> Arc<Shared> {
+        Arc::new(Shared {
+            run: self.run,
+            started: self.started,
+            wall: crate::env::clock::wall,
+            phase: Phase::default(),
+            pace,
+            budget: budget.map(AtomicU64::new),
+            filler: Filler::new(self.plan.size.max(BYTES_MIN)),
+            batch,
+        })
+    }
+
+    fn basket(&self, shared: &Arc<Shared>) -> Arc<Basket> {
+        Arc::new(Basket {
+            shared: shared.clone(),
+            acks: self.plan.acks,
+            batch: self.plan.receive_batch,
+            got: AtomicU64::new(0),
+            done: CancellationToken::new(),
+        })
+    }
+
+    fn pace(&self) -> Pace {
+        self.plan.rate.map_or(Pace::Closed, |rate| Pace::at_rate(rate, self.plan.batch))
+    }
+
+    fn send(&self, servers: &[u32]) -> Result<Report, Error> {
+        let shared = self.shared(self.pace(), self.plan.batch, None);
+        let stage = Stage { shared: shared.clone(), in_flight: self.plan.in_flight, basket: None };
+        let (window, tally, _) = self.stage(stage, || self.window(&shared, servers))?;
+        let arrived = if self.plan.verifies { Some(self.drain(&tally)?) } else { None };
+        self.report(window?, tally, arrived, servers)
+    }
+
+    fn receive(&self, servers: &[u32]) -> Result<Report, Error> {
+        let filling = self.shared(Pace::Closed, PREFILL_BATCH, Some(self.plan.count));
+        let stage = Stage { shared: filling, in_flight: PREFILL_IN_FLIGHT, basket: None };
+        let ((), sent, _) = self.stage(stage, || ())?;
+        let awaited = known(&sent);
+        let shared = self.shared(Pace::Closed, 1, Some(0));
+        let basket = self.basket(&shared);
+        let stage = Stage { shared: shared.clone(), in_flight: 0, basket: Some(basket.clone()) };
+        let measure = || {
+            let before = (Instant::now(), Used::of(servers)?, Used::of_self()?);
+            shared.phase.measure();
+            wait_for(&basket, awaited);
+            shared.phase.end();
+            let length = before.0.elapsed();
+            let servers = Used::of(servers)?.since(&before.1);
+            Ok::<_, Error>(Window { length, servers, client: Used::of_self()?.since(&before.2) })
+        };
+        let (window, mut tally, catches) = self.stage(stage, measure)?;
+        let arrived = drain::check(&sent.sent, catches)?;
+        tally.messages = tally.received;
+        tally.latency_us = tally.poll_us.clone();
+        self.report(window?, tally, Some(arrived), servers)
+    }
+
+    fn end_to_end(&self, servers: &[u32]) -> Result<Report, Error> {
+        let shared = self.shared(self.pace(), self.plan.batch, None);
+        let basket = self.basket(&shared);
+        let stage = Stage { shared: shared.clone(), in_flight: self.plan.in_flight, basket: Some(basket.clone()) };
+        let measure = || {
+            let window = self.window(&shared, servers);
+            // What is under way may still come.
+            let mut before = u64::MAX;
+            while basket.got.load(Ordering::Relaxed) != before {
+                before = basket.got.load(Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            window
+        };
+        let (window, tally, catches) = self.stage(stage, measure)?;
+        let arrived = drain::check(&tally.sent, catches)?;
+        self.report(window?, tally, Some(arrived), servers)
+    }
+
+    /// Warm-up, then the window; the workers end with it.
+    fn window(&self, shared: &Shared, servers: &[u32]) -> Result<Window, Error> {
+        std::thread::sleep(self.plan.warm_up);
+        let before = (Instant::now(), Used::of(servers)?, Used::of_self()?);
+        shared.phase.measure();
+        std::thread::sleep(self.plan.window);
+        shared.phase.end();
+        let length = before.0.elapsed();
+        let servers = Used::of(servers)?.since(&before.1);
+        Ok(Window { length, servers, client: Used::of_self()?.since(&before.2) })
+    }
+
+    /// Receives everything the run has sent, and checks it.
+    fn drain(&self, tally: &Tally) -> Result<u64, Error> {
+        let shared = self.shared(Pace::Closed, 1, Some(0));
+        let basket = self.basket(&shared);
+        let awaited = known(tally);
+        let stage = Stage { shared, in_flight: 0, basket: Some(basket.clone()) };
+        let ((), _, catches) = self.stage(stage, || wait_for(&basket, awaited))?;
+        drain::check(&tally.sent, catches)
+    }
+
+    /// Runs the threads of a stage; `control` runs beside them once all are connected, and ends them.
+    fn stage<T>(&self, stage: Stage, control: impl FnOnce() -> T) -> Result<(T, Tally, Vec<Catch>), Error> {
+        let threads = self.plan.threads.max(1);
+        let ready = Arc::new(std::sync::Barrier::new(threads + 1));
+        std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let ready = ready.clone();
+                    let stage = &stage;
+                    scope.spawn(move || self.thread(thread, threads, stage, &ready))
+                })
+                .collect();
+            ready.wait();
+            let controlled = control();
+            if let Some(basket) = &stage.basket {
+                basket.done.cancel();
+            }
+            let (mut tally, mut catches) = (Tally::default(), Vec::new());
+            for handle in handles {
+                let ended = handle.join().map_err(|_| Error::Machine("a driver thread panicked".to_owned()))?;
+                let (own, caught) = ended?;
+                tally.add(own);
+                catches.extend(caught);
+            }
+            Ok((controlled, tally, catches))
+        })
+    }
+
+    /// One thread: its share of the connections, senders and consumers, on a runtime of its own.
+    fn thread(
+        &self,
+        thread: usize,
+        threads: usize,
+        stage: &Stage,
+        ready: &std::sync::Barrier,
+    ) -> Result<(Tally, Vec<Catch>), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Machine(format!("no runtime: {error}")));
+        let local = tokio::task::LocalSet::new();
+        let prepared = match &runtime {
+            Ok(runtime) => local.block_on(runtime, self.lanes(thread, threads, stage)),
+            Err(_) => Ok(Vec::new()),
+        };
+        ready.wait();
+        let (runtime, lanes) = (runtime?, prepared?);
+        local.block_on(&runtime, self.drive(thread, threads, stage, lanes))
+    }
+
+    async fn lanes(&self, thread: usize, threads: usize, stage: &Stage) -> Result<Vec<Opened>, Error> {
+        let addresses = self.plan.endpoints.addresses();
+        let mut lanes = Vec::new();
+        for number in (thread..self.plan.connections.max(threads)).step_by(threads) {
+            let purpose = Purpose {
+                address: &addresses[number % addresses.len()],
+                topic: &self.plan.topic,
+                group: &self.plan.group,
+                client_id: format!("bench@{:x}@{number}@{}", self.run, stage.basket.is_some()),
+                consumes: stage.basket.is_some(),
+            };
+            lanes.push(Lane::open(purpose).await?);
+        }
+        Ok(lanes)
+    }
+
+    async fn drive(
+        &self,
+        thread: usize,
+        threads: usize,
+        stage: &Stage,
+        lanes: Vec<Opened>,
+    ) -> Result<(Tally, Vec<Catch>), Error> {
+        let tally = Rc::new(RefCell::new(Tally::default()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in (thread..stage.in_flight).step_by(threads) {
+            let lane = lanes[(number / threads) % lanes.len()].0.clone();
+            let worker = u32::try_from(number).unwrap_or(u32::MAX);
+            tasks.spawn_local(load::work(lane, worker, stage.shared.clone(), tally.clone()));
+        }
+        let catch = Rc::new(RefCell::new(Catch::default()));
+        if let Some(basket) = &stage.basket {
+            for number in (thread..self.plan.consumers.max(threads)).step_by(threads) {
+                let lane = lanes[(number / threads) % lanes.len()].0.clone();
+                tasks.spawn_local(drain::consume(lane, number, basket.clone(), tally.clone(), catch.clone()));
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        drop(lanes);
+        let (tally, catch) = (std::mem::take(&mut *tally.borrow_mut()), std::mem::take(&mut *catch.borrow_mut()));
+        Ok((tally, vec![catch]))
+    }
+
+    fn report(&self, window: Window, tally: Tally, arrived: Option<u64>, servers: &[u32]) -> Result<Report, Error> {
+        let settings = Settings::of(self.plan);
+        Report::new(settings, window.length, tally, arrived, window.servers, window.client, servers.len())
+    }
+}
+
+/// A lane and its session.
+type Opened = (Lane, tonic::Streaming<crate::proto::v2::TelemetryCommand>);
+
+/// Messages that are stored for certain.
+fn known(tally: &Tally) -> u64 {
+    tally.sent.iter().map(|sent| u64::from(sent.next) - sent.unknown.len() as u64).sum()
+}
+
+/// Waits until as many messages came, or none for a long time.
+fn wait_for(basket: &Basket, awaited: u64) {
+    let step = Duration::from_millis(2);
+    let (mut before, mut idle) = (0, Duration::ZERO);
+    loop {
+        let got = basket.got.load(Ordering::Relaxed);
+        if got >= awaited || idle > IDLE_MAX {
+            return;
+        }
+        idle = if got == before { idle + step } else { Duration::ZERO };
+        before = got;
+        std::thread::sleep(step);
+    }
+}

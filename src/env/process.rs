@@ -1,0 +1,109 @@
+//! What the machine says of processes: who listens on a port, and what a process has used (Linux `/proc`).
+#![allow(clippy::disallowed_methods, reason = "env/ is where files are touched")]
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Ticks of `/proc/PID/stat` per second; fixed by the kernel's interface on every Linux.
+const TICKS_PER_SECOND: u64 = 100;
+const LISTEN: &str = "0A";
+
+/// What a process has used since it started, and what it holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time of all its threads, dead ones included, in microseconds; grain 10 ms.
+    pub cpu_us: u64,
+    /// Bytes it caused to be written to the disk.
+    pub written_bytes: u64,
+    /// Memory in RAM.
+    pub resident_bytes: u64,
+    /// Times a thread of it, still alive, gave up or lost its core.
+    pub context_switches: u64,
+}
+
+/// The usage of a process; an error if it is gone.
+pub fn usage(process_id: u32) -> io::Result<Usage> {
+    let folder = format!("/proc/{process_id}");
+    let stat = fs::read_to_string(format!("{folder}/stat"))?;
+    // The name in parentheses may hold anything; what follows it does not.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let io_text = fs::read_to_string(format!("{folder}/io"))?;
+    let status = fs::read_to_string(format!("{folder}/status"))?;
+    Ok(Usage {
+        cpu_us: (field(11) + field(12)) * (1_000_000 / TICKS_PER_SECOND),
+        written_bytes: named(&io_text, "write_bytes:"),
+        resident_bytes: named(&status, "VmRSS:") * 1024,
+        context_switches: switches(&folder)?,
+    })
+}
+
+fn switches(folder: &str) -> io::Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("{folder}/task"))? {
+        // A thread may end while we look.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        sum += named(&status, "voluntary_ctxt_switches:") + named(&status, "nonvoluntary_ctxt_switches:");
+    }
+    Ok(sum)
+}
+
+/// The first number after a name at the start of a line.
+fn named(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// The process that listens on a TCP port of this machine, if we may see it.
+pub fn listener_of(port: u16) -> Option<u32> {
+    let sockets: Vec<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| inode(table, port)).collect();
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(process_id) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = |path: &Path| {
+            fs::read_link(path).is_ok_and(|link| sockets.iter().any(|socket| link.to_str() == Some(socket)))
+        };
+        if files.flatten().any(|file| holds(&file.path())) {
+            return Some(process_id);
+        }
+    }
+    None
+}
+
+/// The listening socket of a port as the links in `/proc/PID/fd` name it.
+fn inode(table: &str, port: u16) -> Option<String> {
+    let wanted = format!(":{port:04X}");
+    let text = fs::read_to_string(table).ok()?;
+    text.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it = fields.get(1)?.ends_with(&wanted) && *fields.get(3)? == LISTEN;
+        is_it.then(|| format!("socket:[{}]", fields[9]))
+    })
+}
+
+/// The kernel and the number of cores, for reports.
+pub fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cores} cores, {model}, Linux {}", kernel.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_by_its_port_and_has_used_something() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let me = std::process::id();
+        assert_eq!(listener_of(listener.local_addr().unwrap().port()), Some(me));
+        let usage = usage(me).unwrap();
+        assert!(usage.resident_bytes > 100_000, "{usage:?}");
+        assert!(usage.context_switches > 0, "{usage:?}");
+    }
+}
