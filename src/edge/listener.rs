@@ -115,7 +115,8 @@ impl FrontEnd {
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+/// A connection between the threads: a tokio stream would go on being polled by the thread that accepted it.
+type Accepted = (std::net::TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>>, room: Arc<Semaphore>) {
     let listener = match TcpListener::from_std(port) {
@@ -125,7 +126,8 @@ async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>
     let mut turn = 0;
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+        match accepted {
             Ok((stream, peer)) => {
                 turn = (turn + 1) % workers.len();
                 if workers[turn].send((stream, peer, permit)).await.is_err() {
@@ -167,12 +169,13 @@ impl Worker {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
     security: Security,
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let mut first = [0];
     if tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await?? == 0 {

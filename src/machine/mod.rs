@@ -61,14 +61,16 @@ pub fn apply(stage: &mut Stage<'_>, at: LogIndex, entry: Bytes) -> Result<Vec<Ou
     stage.begin(at, batch.stamp());
     let mut outcomes = Vec::with_capacity(batch.command_count());
     let mut slot = 0;
+    let mut sends = send::Sends::default();
     for command in batch.commands() {
         let command = Command::decode(command.map_err(malformed)?).map_err(malformed)?;
-        let outcome = run(stage, &command, &batch, &mut slot).map_err(|failure| match failure {
+        let outcome = run(stage, &command, &batch, &mut slot, &mut sends).map_err(|failure| match failure {
             Failure::Kv(error) => Error::Kv(error),
             Failure::Malformed(source) => malformed(source),
         })?;
         outcomes.push(outcome);
     }
+    sends.settle(stage);
     Ok(outcomes)
 }
 
@@ -83,7 +85,16 @@ pub enum Failure {
     Malformed(#[from] crate::model::codec::Malformed),
 }
 
-fn run(stage: &mut Stage<'_>, command: &Command, batch: &Batch, slot: &mut u32) -> Result<Outcome, Failure> {
+fn run(
+    stage: &mut Stage<'_>,
+    command: &Command,
+    batch: &Batch,
+    slot: &mut u32,
+    sends: &mut send::Sends,
+) -> Result<Outcome, Failure> {
+    if !matches!(command, Command::Send(_)) {
+        sends.settle(stage);
+    }
     match command {
         Command::CreateTopic(create) => catalog::create_topic(stage, create),
         Command::DeleteTopic { topic } => catalog::delete_topic(stage, topic),
@@ -92,7 +103,7 @@ fn run(stage: &mut Stage<'_>, command: &Command, batch: &Batch, slot: &mut u32) 
         Command::Send(send) => {
             let first = *slot;
             *slot += u32::try_from(send.tag_hashes.len()).expect("a batch holds far fewer than 2^32 messages");
-            send::apply(stage, send, batch, first)
+            sends.add(stage, send, batch, first)
         }
         Command::Grant(grant) => receive::apply(stage, grant),
         Command::Ack(ack) => ack::apply(stage, ack),

@@ -21,6 +21,7 @@ use super::types::{self, Applied, LogId, StoredMembership, Types};
 use crate::machine::{self, Effects, Stage};
 use crate::model::LogIndex;
 use crate::model::codec::Reader;
+use crate::store::hot::Hot;
 use crate::store::kv::{Kv, Space, WriteBatch};
 
 /// Meta: id of the last applied entry.
@@ -41,7 +42,7 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Over a store; `durable` is the local log's mark and `applied` is told where we are.
+    /// Over a store, all writes of which go through here; `durable` is the local log's mark and `applied` is told where we are.
     pub fn new(
         kv: Arc<dyn Kv>,
         durable: watch::Receiver<LogIndex>,
@@ -49,6 +50,7 @@ impl StateMachine {
         on_effects: OnEffects,
         snapshots: Snapshots,
     ) -> Self {
+        let kv: Arc<dyn Kv> = Arc::new(Hot::new(kv));
         Self { kv, durable, applied, on_effects, snapshots }
     }
 

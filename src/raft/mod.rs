@@ -10,6 +10,7 @@
 
 mod apply;
 mod log_storage;
+mod mailbox;
 mod peer_client;
 mod peer_forward;
 mod peer_server;

@@ -19,6 +19,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::apply::StateMachine;
+use super::mailbox::{self, Mailbox, OfThread, Post};
 use super::peer_forward::{Forwarded, Forwarder};
 use super::types::{Applied, Body, Types};
 use crate::env::clock::Clock;
@@ -63,11 +64,16 @@ pub enum Failed {
 
 type Reply = Result<Applied, Failed>;
 
+thread_local! {
+    static MAILBOX: OfThread<Reply> = const { OfThread::new(None) };
+}
+
 /// Commands of one caller, proposed together.
 struct Waiting {
     proposals: Vec<Proposal>,
     ticket: Arc<Ticket>,
     reply: oneshot::Sender<Reply>,
+    mailbox: Mailbox<Reply>,
     /// From a follower's frame: not to be handed on again.
     is_forwarded: bool,
     /// Given back when the fate is known.
@@ -132,7 +138,8 @@ impl Proposer {
         let room = self.room.clone().try_acquire_many_owned(kib).map_err(|_| Failed::Busy)?;
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { proposals, ticket: ticket.clone(), reply, is_forwarded, _room: room };
+        let mailbox = MAILBOX.with(mailbox::of_thread);
+        let waiting = Waiting { proposals, ticket: ticket.clone(), reply, mailbox, is_forwarded, _room: room };
         self.queue.try_send(waiting).map_err(|_| Failed::Busy)?;
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(reply)) => reply,
@@ -275,19 +282,22 @@ impl Sink {
 fn answer(batch: Vec<Waiting>, applied: Applied) {
     let index = applied.index;
     let mut outcomes = applied.outcomes.into_iter();
+    let mut post = Post::default();
     for waiting in batch {
         let own: Vec<Outcome> = outcomes.by_ref().take(waiting.proposals.len()).collect();
         let is_whole = own.len() == waiting.proposals.len();
         let reply = if is_whole { Ok(Applied { index, outcomes: own }) } else { Err(Failed::Ambiguous) };
-        // A caller that is gone does not care.
-        let _ = waiting.reply.send(reply);
+        post.add(waiting.mailbox, waiting.reply, reply);
     }
+    post.send();
 }
 
 fn fail(batch: Vec<Waiting>, failed: Failed) {
+    let mut post = Post::default();
     for waiting in batch {
-        let _ = waiting.reply.send(Err(failed));
+        post.add(waiting.mailbox, waiting.reply, Err(failed));
     }
+    post.send();
 }
 
 /// Makes the commands wait again; their callers may call them off again.

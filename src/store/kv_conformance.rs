@@ -20,7 +20,7 @@ fn keys(kv: &dyn Kv, from: &str, to: &str, limit: usize) -> Vec<String> {
     pairs.into_iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect()
 }
 
-fn conforms(kv: &dyn Kv) {
+pub(super) fn conforms(kv: &dyn Kv) {
     assert_eq!(kv.get(Space::Queue, b"a").unwrap(), None);
     put(kv, Space::Queue, &[("b", Some("2")), ("a", Some("1")), ("d", Some("4")), ("c", Some("3"))]);
     put(kv, Space::Lease, &[("b", Some("other"))]);

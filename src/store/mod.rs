@@ -7,6 +7,7 @@
 
 pub mod commit_log;
 pub mod error;
+pub mod hot;
 pub mod kv;
 pub mod memory;
 mod meta;
