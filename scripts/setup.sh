@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
 # Brings this machine to where `cargo build` works: system packages, Rust, the RocksDB archive.
 # Safe to repeat: what is there is left alone. `--check` installs nothing and fails if something is missing.
+# `--tests` also brings what only the tests need: Node.js and npm for the official Node client.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 check_only=false
-case "${1:-}" in
-    "") ;;
-    --check) check_only=true ;;
-    -h | --help) sed -n '2,3s/^# //p' scripts/setup.sh; exit 0 ;;
-    *) echo "usage: scripts/setup.sh [--check]" >&2; exit 64 ;;
-esac
+for_tests=false
+for argument in "$@"; do
+    case "$argument" in
+        --check) check_only=true ;;
+        --tests) for_tests=true ;;
+        -h | --help) sed -n '2,4s/^# //p' scripts/setup.sh; exit 0 ;;
+        *) echo "usage: scripts/setup.sh [--check] [--tests]" >&2; exit 64 ;;
+    esac
+done
 
 missing=0
 ok() { printf 'setup: %-14s ok      %s\n' "$1" "$2"; }
@@ -23,9 +27,10 @@ fail() { printf 'setup: error: %s\n' "$1" >&2; exit 1; }
 has_libclang() {
     # bindgen loads it while RocksDB's bindings are made; without it that build fails after minutes.
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return 0
-    compgen -G '/usr/lib*/libclang*.so*' >/dev/null && return 0
-    compgen -G '/usr/lib/*/libclang*.so*' >/dev/null
+    # libclang-cpp.so is another library, which Debian installs without this one.
+    compgen -G '/usr/lib/llvm-*/lib/libclang[.-][!c]*' >/dev/null && return 0
+    compgen -G '/usr/lib*/libclang[.-][!c]*' >/dev/null && return 0
+    compgen -G '/usr/lib/*/libclang[.-][!c]*' >/dev/null
 }
 
 # Prints the package names whose use fails on this machine.
@@ -37,6 +42,10 @@ missing_packages() {
     [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/cert.pem ] || echo ca-certificates
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
     command -v git >/dev/null 2>&1 || echo git
+    if $for_tests; then
+        command -v node >/dev/null 2>&1 || echo nodejs
+        command -v npm >/dev/null 2>&1 || echo npm
+    fi
 }
 
 install_packages() {
