@@ -2,6 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
+/// The target of lines that no level hides.
+pub const ANNOUNCEMENTS: &str = "raftmq::announcements";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -11,12 +14,11 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging at `level`, unless `RUST_LOG` says otherwise. To be called once.
+/// Starts logging at `level`. To be called once.
 pub fn start(level: &str, format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        // Library chatter below warnings is noise to an operator.
-        EnvFilter::new(format!("warn,raftmq={level}"))
-    });
+    // Library chatter below warnings is noise to an operator. What a start says of its configuration is
+    // said at every level.
+    let filter = EnvFilter::new(format!("warn,raftmq={level},{ANNOUNCEMENTS}=info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start fails, which only tests can bring about; the first one's lines go on.
     let _ = match format {

@@ -25,14 +25,15 @@ impl Broker {
         handles: Vec<Option<ReceiptHandle>>,
         deadline: Deadline,
     ) -> Result<Vec<Acked>, Error> {
-        let (topic_id, _) = self.existing_topic(&topic).await?;
-        let group_id = self.existing_group(&group).await?.id;
+        let until = self.held_until(deadline);
+        let (topic_id, _) = self.existing_topic(&topic, until).await?;
+        let group_id = self.existing_group(&group, until).await?.id;
         let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
         let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
         let mut settled = Vec::new();
         if !known.is_empty() {
             let command = Command::Ack(Ack { handles: known });
-            let (_, outcome) = self.propose_repeatable(&command, self.patience(deadline)).await?;
+            let (_, outcome) = self.propose_repeatable(&command, until).await?;
             let Outcome::Acked(answers) = outcome else { return Err(Error::unexpected(&outcome)) };
             settled = answers;
         }

@@ -1,56 +1,62 @@
-//! Wakes the polls of a topic when something may have become deliverable there.
+//! Wakes the polls of a group in a topic when something may have become deliverable to it, and the leader's
+//! timer when something falls due earlier than it knew.
 //!
-//! Hot path. Told by `raft/apply` after every entry; waited on by `broker/receive`.
+//! Hot path. Told by `raft/apply` after every entry; waited on by `broker/receive` and `broker/timer`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::machine::Effects;
-use crate::model::TopicId;
+use crate::model::{GroupId, Timestamp, TopicId};
 
 /// See the module.
 #[derive(Default)]
 pub struct Arrivals {
-    /// One bell per topic that was ever polled.
-    topics: Mutex<BTreeMap<TopicId, Arc<Notify>>>,
-    /// Rung when something falls due earlier than was known.
+    /// One bell per group and topic that was ever polled; as many as there are subscriptions at most.
+    bells: Mutex<BTreeMap<(TopicId, GroupId), Arc<Notify>>>,
+    /// Until when the timer sleeps.
+    sleeps_until: AtomicU64,
     due: Notify,
 }
 
 impl Arrivals {
     /// Tells what an applied entry did.
     pub fn tell(&self, effects: &Effects) {
-        if effects.due_at.is_some() {
+        if effects.due_at.is_some_and(|due| due.0 < self.sleeps_until.load(Ordering::Acquire)) {
             self.due.notify_one();
         }
         if effects.grown.is_empty() && effects.returned.is_empty() {
             return;
         }
-        let topics = self.topics.lock();
-        for topic in effects.grown.iter().chain(effects.returned.iter().map(|(topic, _)| topic)) {
-            if let Some(bell) = topics.get(topic) {
+        let bells = self.bells.lock();
+        for topic in &effects.grown {
+            for (_, bell) in bells.range((*topic, GroupId(0))..=(*topic, GroupId(u32::MAX))) {
+                bell.notify_waiters();
+            }
+        }
+        for line in &effects.returned {
+            if let Some(bell) = bells.get(line) {
                 bell.notify_waiters();
             }
         }
     }
 
-    /// The topic's bell. A waiter must be enabled before it looks for messages, or it may sleep through
-    /// an arrival.
-    pub(super) fn bell(&self, topic: TopicId) -> Arc<Notify> {
-        self.topics.lock().entry(topic).or_default().clone()
+    /// The bell of a group in a topic. A waiter must be enabled before it looks for messages, or it may
+    /// sleep through an arrival.
+    pub(super) fn bell(&self, topic: TopicId, group: GroupId) -> Arc<Notify> {
+        self.bells.lock().entry((topic, group)).or_default().clone()
     }
 
-    /// Wakes the topic's polls: messages planned for one of them were not taken after all.
-    pub(super) fn ring(&self, topic: TopicId) {
-        if let Some(bell) = self.topics.lock().get(&topic) {
-            bell.notify_waiters();
-        }
+    /// The timer is woken by anything that falls due before this.
+    pub(super) fn sleeps_until(&self, until: Timestamp) {
+        self.sleeps_until.store(until.0, Ordering::Release);
     }
 
-    /// Waits until something new falls due.
+    /// Waits until something falls due earlier than [`Self::sleeps_until`] said.
     pub(super) async fn due_changed(&self) {
         self.due.notified().await;
     }

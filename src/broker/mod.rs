@@ -9,6 +9,7 @@
 mod ack;
 mod arrivals;
 mod error;
+mod handed;
 mod invisible;
 mod members;
 mod node;
@@ -25,29 +26,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use ack::Acked;
 pub use arrivals::Arrivals;
 pub use error::Error;
+pub use handed::OnItsWay;
 pub use node::{Node, StartError};
 pub use overview::{GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
-pub use receive::{Delivery, Receive};
+pub use receive::{Delivery, Receive, Received};
 pub use send::Sent;
-pub use sessions::{ClientInfo, ClientKind, SessionSettings, Sessions};
+pub use sessions::{ClientInfo, SessionSettings, Sessions};
 pub use topics::{GroupView, TopicView};
 
 use crate::env::clock::Clock;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{LogIndex, NodeId, Timestamp};
-use crate::raft::{Failed, Leadership, Replica};
+pub use crate::raft::{Fatal, ReplicaStatus};
+use crate::raft::{Leadership, Replica};
+use handed::Renewals;
 use members::Members;
 use plan::Plans;
 use traffic::Traffic;
 
-/// Time left for the caller, if it said.
-pub type Deadline = Option<Duration>;
+/// When the caller stops waiting, if it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// The caller waits for as long as it takes.
+    pub const NONE: Self = Self(None);
+
+    /// The caller waits until then.
+    pub fn at(until: Instant) -> Self {
+        Self(Some(until))
+    }
+}
 
 /// An answer leaves this long before the caller's deadline.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
@@ -102,6 +119,8 @@ pub struct Broker {
     arrivals: Arc<Arrivals>,
     plans: Plans,
     polls: Arc<Semaphore>,
+    renewals: Renewals,
+    tasks: TaskTracker,
     sessions: Sessions,
     members: Members,
     traffic: Arc<Traffic>,
@@ -128,6 +147,8 @@ impl Broker {
             arrivals,
             plans: Plans::default(),
             polls: Arc::new(Semaphore::new(POLLS_WAITING_MAX)),
+            renewals: Renewals::default(),
+            tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         })
     }
@@ -157,36 +178,45 @@ impl Broker {
         self.replica.leadership()
     }
 
-    /// How long a command may take: until just before the caller's deadline, or as long as a request is
-    /// held.
-    fn patience(&self, deadline: Deadline) -> Duration {
-        let left = deadline.map_or(Duration::MAX, |left| left.saturating_sub(DEADLINE_MARGIN));
-        left.min(self.settings.leader_wait)
+    /// Until when a request is held, all its steps together: for as long as there may be no leader, but its
+    /// answer leaves just before the caller's deadline.
+    fn held_until(&self, deadline: Deadline) -> Instant {
+        let now = Instant::now();
+        let held = now + self.settings.leader_wait;
+        deadline.0.map_or(held, |at| held.min(at.checked_sub(DEADLINE_MARGIN).unwrap_or(now)))
     }
 
-    async fn propose(&self, command: &Command, wait: Duration) -> Result<(LogIndex, Outcome), Error> {
+    async fn propose(&self, command: &Command, until: Instant) -> Result<(LogIndex, Outcome), Error> {
         let proposal = Proposal { command: command.encode(), messages: Vec::new() };
-        Ok(self.replica.propose(proposal, wait).await?)
+        Ok(self.replica.propose(proposal, until.saturating_duration_since(Instant::now())).await?)
     }
 
     /// Proposes what is safe to repeat: tries again while its fate is unknown and time is left.
-    async fn propose_repeatable(&self, command: &Command, wait: Duration) -> Result<(LogIndex, Outcome), Error> {
-        let until = tokio::time::Instant::now() + wait;
+    async fn propose_repeatable(&self, command: &Command, until: Instant) -> Result<(LogIndex, Outcome), Error> {
+        let mut is_ambiguous = false;
         loop {
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
-            let proposal = Proposal { command: command.encode(), messages: Vec::new() };
-            match self.replica.propose(proposal, left).await {
-                Err(Failed::Ambiguous) if left > RETRY_AFTER => tokio::time::sleep(RETRY_AFTER).await,
-                Err(failed) => return Err(failed.into()),
-                Ok(done) => return Ok(done),
+            match self.propose(command, until).await {
+                Err(Error::TimedOut) if until > Instant::now() + RETRY_AFTER => {
+                    is_ambiguous = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                // What an earlier try did is not undone by a later one that was refused.
+                Err(_) if is_ambiguous => return Err(Error::TimedOut),
+                result => return result,
             }
         }
     }
 
-    /// Waits until this node has applied an entry, so that its view shows what was answered.
-    async fn caught_up(&self, index: LogIndex, wait: Duration) {
+    /// Waits until this node's view shows everything that was answered, anywhere, before now (P14).
+    async fn see_what_was_answered(&self, until: Instant) -> Result<(), Error> {
+        let index = self.replica.read_index(until).await?;
+        if self.caught_up(index, until).await { Ok(()) } else { Err(Error::NoLeader) }
+    }
+
+    /// Waits until this node has applied an entry, so that its view shows what was answered; false if it
+    /// has not in time.
+    async fn caught_up(&self, index: LogIndex, until: Instant) -> bool {
         let mut applied = self.replica.applied();
-        // Not in time is no failure: the change is made, only this node's view is behind.
-        let _ = tokio::time::timeout(wait, applied.wait_for(|applied| *applied >= index)).await;
+        matches!(tokio::time::timeout_at(until, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
     }
 }

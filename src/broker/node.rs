@@ -8,7 +8,7 @@ use super::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
 use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
-use crate::raft::{self, Ground, OwnFacts, Replica, ReplicaConfig};
+use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
 use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
 use crate::store::rocks::RocksKv;
@@ -22,13 +22,13 @@ pub enum StartError {
     /// Its files are damaged or the disk failed.
     #[error("{0}")]
     Damaged(String),
+    /// Its configuration is not the group's.
+    #[error("{0}")]
+    Contradiction(String),
     /// Raft refused.
     #[error("{0}")]
     Raft(String),
 }
-
-/// Told once why the node cannot go on; the process must end.
-pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
 
 /// A running node.
 pub struct Node {
@@ -69,7 +69,10 @@ impl Node {
             raft::StartError::StateAheadOfLog { .. } | raft::StartError::Storage(_) => {
                 StartError::Damaged(error.to_string())
             }
-            raft::StartError::Replaced { .. } => StartError::FolderTaken(error.to_string()),
+            raft::StartError::Replaced(_) => StartError::FolderTaken(error.to_string()),
+            raft::StartError::Stranger(_) | raft::StartError::OtherMembers { .. } => {
+                StartError::Contradiction(error.to_string())
+            }
             raft::StartError::Raft(_) => StartError::Raft(error.to_string()),
         })?;
         let settings = BrokerSettings {
@@ -110,7 +113,7 @@ fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, Comm
         tail_cache_bytes: config.tail_cache_bytes,
         flush: if config.syncs_before_ack { FlushMode::Sync } else { FlushMode::Async },
     };
-    let told = Box::new(move |error: &store::Error| on_fatal(error.to_string()));
+    let told = Box::new(move |error: &store::Error| on_fatal(Fatal::Failed(error.to_string())));
     let log =
         CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, told).map_err(|error| match error {
             store::Error::Locked(_) | store::Error::Foreign { .. } => StartError::FolderTaken(error.to_string()),

@@ -5,7 +5,7 @@
 
 use futures_util::future::join_all;
 
-use super::{Broker, Error, GroupView, TopicView};
+use super::{Broker, Deadline, Error, GroupView, TopicView};
 use crate::machine::view::View;
 use crate::model::{GroupId, GroupName, NodeId, QueueId, Timestamp, TopicId, TopicName};
 use crate::raft::{OwnFacts, ReplicaStatus};
@@ -84,6 +84,7 @@ pub struct NodeSummary {
 impl Broker {
     /// All topics by name.
     pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, Error> {
+        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
         let view = self.replica.view();
         let mut topics = Vec::new();
         for (id, record) in view.topics()? {
@@ -98,7 +99,8 @@ impl Broker {
         &self,
         name: &TopicName,
     ) -> Result<(TopicSummary, Vec<QueueSummary>, Vec<Position>), Error> {
-        let topic = self.find_topic(name).await?;
+        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        let topic = self.find_topic(name, Deadline::NONE).await?;
         let view = self.replica.view();
         let queues = queues(view, topic.id, topic.queues)?;
         let groups = view.groups()?;
@@ -112,9 +114,10 @@ impl Broker {
 
     /// All groups by name.
     pub async fn list_groups(&self) -> Result<Vec<GroupSummary>, Error> {
+        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
         let mut groups = Vec::new();
-        for (_, record) in self.replica.view().groups()? {
-            groups.push(self.describe_group(&record.name).await?.0);
+        for (id, record) in self.replica.view().groups()? {
+            groups.push(self.group_summary(GroupView::of(id, record))?.0);
         }
         groups.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         Ok(groups)
@@ -122,21 +125,25 @@ impl Broker {
 
     /// One group with its positions.
     pub async fn describe_group(&self, name: &GroupName) -> Result<(GroupSummary, Vec<Position>), Error> {
-        let group = self.existing_group(name).await?;
+        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        self.group_summary(self.existing_group(name, self.held_until(Deadline::NONE)).await?)
+    }
+
+    fn group_summary(&self, group: GroupView) -> Result<(GroupSummary, Vec<Position>), Error> {
         let view = self.replica.view();
         let mut positions = Vec::new();
         let mut topics = 0;
         for (id, record) in view.topics()? {
             if view.is_subscribed(id, group.id)? {
                 topics += 1;
-                positions.extend(positions_of(view, (group.id, name), &TopicView::of(id, record))?);
+                positions.extend(positions_of(view, (group.id, &group.name), &TopicView::of(id, record))?);
             }
         }
         let summary = GroupSummary {
             topics,
             in_flight: positions.iter().map(|position| position.in_flight).sum(),
             lag: positions.iter().map(|position| position.lag).sum(),
-            members: u32::try_from(self.sessions.members(name).len()).unwrap_or(u32::MAX),
+            members: u32::try_from(self.sessions.members(&group.name).len()).unwrap_or(u32::MAX),
             view: group,
         };
         Ok((summary, positions))

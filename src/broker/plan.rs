@@ -6,15 +6,18 @@
 //! decided by `machine/receive`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::machine::Failure;
 use crate::machine::command::Candidate;
 use crate::machine::keys::LeaseKey;
 use crate::machine::lease::SPAN;
 use crate::machine::view::View;
+use crate::model::limits::RECEIVE_BYTES_MAX;
 use crate::model::{GroupId, MessageRef, QueueId, QueueOffset, TagFilter, Timestamp, TopicId};
 
 /// Returned leases looked at by one plan.
@@ -30,6 +33,14 @@ pub(super) struct Wanted<'a> {
     pub limit: u32,
 }
 
+/// Where a message lies, and what it takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub message: MessageRef,
+    pub stored_at: Timestamp,
+    pub bytes: u32,
+}
+
 /// One candidate with what is needed to deliver it.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
@@ -38,13 +49,14 @@ pub(super) struct Planned {
     /// Offset of bit 0.
     pub first: QueueOffset,
     /// Where the wanted messages lie, by bit.
-    pub places: BTreeMap<u32, (MessageRef, Timestamp)>,
+    pub places: BTreeMap<u32, Place>,
 }
 
 /// The plans under way on this node.
 #[derive(Default)]
 pub(super) struct Plans {
-    reserved: Mutex<BTreeMap<(TopicId, GroupId), Reserved>>,
+    /// By group and topic; as many as there are subscriptions at most.
+    lines: Mutex<BTreeMap<(TopicId, GroupId), Arc<Mutex<Reserved>>>>,
     turn: AtomicU32,
 }
 
@@ -53,32 +65,66 @@ struct Reserved {
     /// Fresh messages below these offsets are planned, and by how many polls.
     fresh: BTreeMap<QueueId, (u64, u32)>,
     returned: BTreeSet<LeaseKey>,
+    /// A poll found something that is held back for another: it must look again when that is decided.
+    turned_away: bool,
 }
 
 /// A plan; what it holds back is free again when it is dropped.
 pub(super) struct Plan<'a> {
-    plans: &'a Plans,
+    reserved: Arc<Mutex<Reserved>>,
+    /// Of the group in the topic: rung for those that were turned away.
+    bell: &'a Notify,
     key: (TopicId, GroupId),
     pub planned: Vec<Planned>,
 }
 
+/// What still fits into an answer.
+struct Room {
+    messages: u32,
+    bytes: u64,
+}
+
+impl Room {
+    /// The lowest of `bits` that fit; the first message of an answer always does.
+    fn take(&mut self, bits: u64, places: &BTreeMap<u32, Place>) -> u64 {
+        let mut taken = 0;
+        for (bit, place) in places.iter().filter(|(bit, _)| bits >> **bit & 1 == 1) {
+            if self.messages == 0 || self.bytes == 0 {
+                break;
+            }
+            self.messages -= 1;
+            self.bytes = self.bytes.saturating_sub(place.bytes.into());
+            taken |= 1 << bit;
+        }
+        taken
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+}
+
 impl Plans {
     /// Looks for up to `limit` messages.
-    pub(super) fn make(&self, view: View<'_>, wanted: Wanted<'_>) -> Result<Plan<'_>, Failure> {
+    pub(super) fn make<'a>(&self, view: View<'_>, wanted: Wanted<'_>, bell: &'a Notify) -> Result<Plan<'a>, Failure> {
         let key = (wanted.topic, wanted.group);
-        let mut plan = Plan { plans: self, key, planned: Vec::new() };
-        let mut room = wanted.limit;
+        let reserved = self.lines.lock().entry(key).or_default().clone();
+        let mut plan = Plan { reserved, bell, key, planned: Vec::new() };
+        let mut room = Room { messages: wanted.limit, bytes: RECEIVE_BYTES_MAX };
         for (at, lease) in view.returned(wanted.topic, wanted.group, RETURNED_MAX)? {
-            if room == 0 {
+            if room.is_used_up() {
                 return Ok(plan);
             }
-            if !self.reserved.lock().entry(key).or_default().returned.insert(at) {
-                continue;
+            {
+                let mut reserved = plan.reserved.lock();
+                if !reserved.returned.insert(at) {
+                    reserved.turned_away = true;
+                    continue;
+                }
             }
             let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
-            let take = lowest(window.wanted & lease.held, room);
+            let take = room.take(window.wanted & lease.held, &window.places);
             let skipped = lease.held & !window.wanted;
-            room -= take.count_ones();
             plan.planned.push(Planned {
                 candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
                 queue: at.queue,
@@ -88,40 +134,43 @@ impl Plans {
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for step in 0..wanted.queues {
-            if room == 0 {
+            if room.is_used_up() {
                 break;
             }
             let queue = QueueId(turn.wrapping_add(step) % wanted.queues);
-            if let Some(planned) = self.fresh(view, wanted, queue, &mut room)? {
+            if let Some(planned) = plan.fresh(view, wanted, queue, &mut room)? {
                 plan.planned.push(planned);
             }
         }
         Ok(plan)
     }
+}
 
+impl Plan<'_> {
+    /// Messages of a queue the group never saw. The window is read under the line's lock: another poll of
+    /// this group must begin where this one ends.
     fn fresh(
         &self,
         view: View<'_>,
         wanted: Wanted<'_>,
         queue: QueueId,
-        room: &mut u32,
+        room: &mut Room,
     ) -> Result<Option<Planned>, Failure> {
         let head = view.queue_head(wanted.topic, queue)?;
         let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
         let mut reserved = self.reserved.lock();
-        let fresh = &mut reserved.entry((wanted.topic, wanted.group)).or_default().fresh;
-        let taken = fresh.get(&queue).map_or(0, |(to, _)| *to);
+        let taken = reserved.fresh.get(&queue).map_or(0, |(to, _)| *to);
         let from = cursor.0.max(head.min.0).max(taken);
         if from >= head.max.0 {
+            reserved.turned_away |= taken > cursor.0;
             return Ok(None);
         }
         let first = QueueOffset(from);
         let window = Window::read(view, wanted, queue, first, QueueOffset(head.max.0.min(from + SPAN)))?;
-        let take = lowest(window.wanted, *room);
-        *room -= take.count_ones();
+        let take = room.take(window.wanted, &window.places);
         // The plan looked as far as the last message it takes, or through the whole window.
         let length = if take == window.wanted { window.length } else { 64 - take.leading_zeros() as u64 };
-        let entry = fresh.entry(queue).or_insert((0, 0));
+        let entry = reserved.fresh.entry(queue).or_insert((0, 0));
         *entry = (from + length, entry.1 + 1);
         let length = u8::try_from(length).expect("a window is at most 64 long");
         Ok(Some(Planned {
@@ -131,9 +180,7 @@ impl Plans {
             places: window.places,
         }))
     }
-}
 
-impl Plan<'_> {
     /// The candidates for the command.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
         self.planned.iter().map(|planned| planned.candidate).collect()
@@ -142,8 +189,7 @@ impl Plan<'_> {
 
 impl Drop for Plan<'_> {
     fn drop(&mut self) {
-        let mut all = self.plans.reserved.lock();
-        let Some(reserved) = all.get_mut(&self.key) else { return };
+        let mut reserved = self.reserved.lock();
         for planned in &self.planned {
             match planned.candidate {
                 Candidate::Returned { queue, lease, .. } => {
@@ -160,8 +206,8 @@ impl Drop for Plan<'_> {
                 }
             }
         }
-        if reserved.fresh.is_empty() && reserved.returned.is_empty() {
-            all.remove(&self.key);
+        if std::mem::take(&mut reserved.turned_away) {
+            self.bell.notify_waiters();
         }
     }
 }
@@ -170,7 +216,7 @@ impl Drop for Plan<'_> {
 struct Window {
     length: u64,
     wanted: u64,
-    places: BTreeMap<u32, (MessageRef, Timestamp)>,
+    places: BTreeMap<u32, Place>,
 }
 
 impl Window {
@@ -189,7 +235,8 @@ impl Window {
                 }
                 let bit = u32::try_from(offset - first.0).expect("a window is at most 64 long");
                 window.wanted |= 1 << bit;
-                window.places.insert(bit, (MessageRef { index: run.index, slot: item.slot }, run.stored_at));
+                let message = MessageRef { index: run.index, slot: item.slot };
+                window.places.insert(bit, Place { message, stored_at: run.stored_at, bytes: item.bytes });
             }
         }
         Ok(window)
@@ -201,24 +248,32 @@ fn last_offset(first: QueueOffset, bits: u64) -> QueueOffset {
     QueueOffset(first.0 + u64::from(64 - bits.leading_zeros()))
 }
 
-/// The `count` lowest of `bits`.
-fn lowest(bits: u64, count: u32) -> u64 {
-    let mut rest = bits;
-    for _ in 0..count.min(bits.count_ones()) {
-        rest &= rest - 1;
-    }
-    bits & !rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn places(bytes: &[u32]) -> BTreeMap<u32, Place> {
+        let message = MessageRef { index: crate::model::LogIndex(1), slot: 0 };
+        let place = |bytes: &u32| Place { message, stored_at: Timestamp(0), bytes: *bytes };
+        (0..).zip(bytes.iter().map(place)).collect()
+    }
+
     #[test]
-    fn the_lowest_bits_are_taken() {
-        assert_eq!(lowest(0b1011_0100, 2), 0b0001_0100);
-        assert_eq!(lowest(u64::MAX, 64), u64::MAX);
-        assert_eq!(lowest(0b11, 0), 0);
+    fn the_lowest_messages_that_fit_are_taken() {
+        let places = places(&[1; 8]);
+        let mut room = Room { messages: 2, bytes: 100 };
+        assert_eq!(room.take(0b1011_0100, &places), 0b0001_0100);
+        assert!(room.is_used_up());
+        let mut room = Room { messages: 8, bytes: 100 };
+        assert_eq!(room.take(0b11, &places), 0b11);
+        assert!(!room.is_used_up());
         assert_eq!(last_offset(QueueOffset(10), 0b101), QueueOffset(13));
+    }
+
+    #[test]
+    fn an_answer_is_closed_once_it_is_large_and_never_empty_for_size() {
+        let places = places(&[10, 10, 10]);
+        assert_eq!(Room { messages: 8, bytes: 1 }.take(0b111, &places), 0b001);
+        assert_eq!(Room { messages: 8, bytes: 11 }.take(0b111, &places), 0b011);
     }
 }

@@ -3,13 +3,16 @@
 //! Hot path. Plan on the applied view, propose the grant, read the bodies that were granted. Nothing to
 //! plan: wait for an arrival until the poll is over. While there is no leader the poll simply goes on.
 //!
-//! A grant whose fate is unknown (the leader died) is looked up by its token once a later entry is
-//! applied: then it is either in the state or never will be, so no lease is left without its messages.
+//! A grant whose fate is unknown (the leader died) is looked up by its token once a later entry is applied:
+//! then it is either in the state or never will be, so no lease is left without its messages. What a poll
+//! was given and did not pass on comes back soon (`broker/handed`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::handed::{Asked, OnItsWay};
 use super::plan::{Plan, Planned, Wanted};
 use super::{Broker, Deadline, Error, RETRY_AFTER};
 use crate::machine::command::{Ack, Candidate, Grant};
@@ -24,6 +27,11 @@ use crate::model::{
 
 /// How long a grant may take before its fate is looked up.
 const GRANT_WAIT: Duration = Duration::from_millis(2500);
+/// A grant asked for at the end of a poll may take this much longer: the poll ends half a second before its
+/// caller gives up.
+const GRANT_MARGIN: Duration = Duration::from_millis(150);
+/// However short the poll, looking up what it names may take this long.
+const LOOKUP_MIN: Duration = Duration::from_millis(500);
 
 /// One poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +52,6 @@ pub struct Receive {
     pub wait: Millis,
     /// Who asks.
     pub client_id: String,
-    /// Names the attempt, for a lost answer.
-    pub attempt_id: Option<String>,
 }
 
 /// One message handed out.
@@ -67,73 +73,84 @@ pub struct Delivery {
     pub store_host: String,
 }
 
+/// What a poll got. Dropping it gives everything back.
+pub struct Received {
+    /// The messages.
+    pub deliveries: Vec<Delivery>,
+    /// Their leases, until the answer has left.
+    pub leases: OnItsWay,
+}
+
 impl Broker {
-    /// Leases messages to a consumer; waits for the first until the poll is over. Empty: none came.
-    pub async fn receive(&self, request: Receive, deadline: Deadline) -> Result<Vec<Delivery>, Error> {
-        let (topic, record) = self.existing_topic(&request.topic).await?;
+    /// Leases messages to a consumer; waits for the first until the poll is over. `None`: none came.
+    pub async fn receive(self: &Arc<Self>, request: Receive) -> Result<Option<Received>, Error> {
+        let until = Instant::now() + request.wait.into();
+        let held_until = self.held_until(Deadline::at(until)).max(until.min(Instant::now() + LOOKUP_MIN));
+        let (topic, record) = self.existing_topic(&request.topic, held_until).await?;
         if record.permission & PERMISSION_READ == 0 {
             return Err(Error::Forbidden(request.topic));
         }
-        self.subscribe(request.group.clone(), vec![request.topic.clone()]).await?;
-        let group = self.existing_group(&request.group).await?.id;
+        self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
+        let group = self.existing_group(&request.group, held_until).await?.id;
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
-        let wait = Duration::from(request.wait).min(deadline.unwrap_or(Duration::MAX));
-        let until = Instant::now() + wait;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX);
         let wanted = Wanted { topic, queues: record.queues, group, filter: &request.filter, limit };
-        let bell = self.arrivals.bell(topic);
+        let bell = self.arrivals.bell(topic, group);
         loop {
             let mut arrival = std::pin::pin!(bell.notified());
             arrival.as_mut().enable();
-            let plan = self.plans.make(self.replica.view(), wanted)?;
+            let plan = self.plans.make(self.replica.view(), wanted, &bell)?;
             if plan.planned.is_empty() {
                 drop(plan);
                 tokio::select! {
                     () = arrival => continue,
-                    () = tokio::time::sleep_until(until) => return Ok(Vec::new()),
-                    () = self.stopping.cancelled() => return Ok(Vec::new()),
+                    () = tokio::time::sleep_until(until) => return Ok(None),
+                    () = self.stopping.cancelled() => return Ok(None),
                 }
             }
-            let deliveries = self.deliver(&request, wanted, &plan).await;
-            let is_short = deliveries.as_ref().map_or(true, |deliveries| deliveries.len() < limit as usize);
+            let received = self.deliver(&request, wanted, &plan, until + GRANT_MARGIN).await;
             drop(plan);
-            if is_short {
-                // What this poll held back and did not take is free for those that wait.
-                self.arrivals.ring(topic);
-            }
-            match deliveries {
-                Ok(deliveries) if deliveries.is_empty() => {}
-                Ok(deliveries) => {
-                    self.traffic.count_out(deliveries.len());
-                    return Ok(deliveries);
+            match received {
+                Ok(Some(received)) => {
+                    self.traffic.count_out(received.deliveries.len());
+                    return Ok(Some(received));
                 }
+                Ok(None) => {}
                 Err(Error::NoLeader | Error::Busy | Error::TimedOut) => tokio::time::sleep(RETRY_AFTER).await,
                 Err(error) => return Err(error),
             }
             if Instant::now() >= until || self.stopping.is_cancelled() {
-                return Ok(Vec::new());
+                return Ok(None);
             }
         }
     }
 
-    async fn deliver(&self, request: &Receive, wanted: Wanted<'_>, plan: &Plan<'_>) -> Result<Vec<Delivery>, Error> {
-        let granted = self.grant(request, wanted, plan).await?;
+    async fn deliver(
+        self: &Arc<Self>,
+        request: &Receive,
+        wanted: Wanted<'_>,
+        plan: &Plan<'_>,
+        until: Instant,
+    ) -> Result<Option<Received>, Error> {
+        let granted = self.grant(request, wanted, plan, until).await?;
+        let lease = |granted: &Granted| {
+            let planned = plan.planned.get(granted.candidate as usize)?;
+            let (group, topic, queue, offset) = (wanted.group, wanted.topic, planned.queue, planned.first);
+            Some(ReceiptHandle { group, topic, queue, offset, lease: granted.lease })
+        };
+        let leases = OnItsWay::new(self, granted.iter().filter_map(lease).collect(), request.renew);
         let mut reader = BodyReader { broker: self, last: None };
         let mut deliveries = Vec::new();
         let mut unwanted = Vec::new();
-        for lease in granted {
-            let Some(planned) = plan.planned.get(lease.candidate as usize) else { continue };
-            for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
-                let Some((place, stored_at)) = planned.places.get(&bit) else { continue };
+        for granted in &granted {
+            let (Some(planned), Some(lease)) = (plan.planned.get(granted.candidate as usize), lease(granted)) else {
+                continue;
+            };
+            for bit in (0..64).filter(|bit| granted.messages >> bit & 1 == 1) {
+                let Some(place) = planned.places.get(&bit) else { continue };
                 let offset = QueueOffset(planned.first.0 + u64::from(bit));
-                let handle = ReceiptHandle {
-                    group: wanted.group,
-                    topic: wanted.topic,
-                    queue: planned.queue,
-                    offset,
-                    lease: lease.lease,
-                };
-                let message = reader.read(*place)?;
+                let handle = ReceiptHandle { offset, ..lease };
+                let message = reader.read(place.message)?;
                 // Equal tag hashes are no proof of equal tags.
                 if !request.filter.matches(message.tag.as_deref()) {
                     unwanted.push(handle);
@@ -144,20 +161,26 @@ impl Broker {
                     handle,
                     queue: planned.queue,
                     offset,
-                    attempt: lease.attempt,
-                    stored_at: *stored_at,
+                    attempt: granted.attempt,
+                    stored_at: place.stored_at,
                     store_host: self.place.store_host.clone(),
                 });
             }
         }
         if !unwanted.is_empty() {
             let ack = Command::Ack(Ack { handles: unwanted });
-            self.propose_repeatable(&ack, self.settings.leader_wait).await?;
+            self.propose_repeatable(&ack, until).await?;
         }
-        Ok(deliveries)
+        Ok((!deliveries.is_empty()).then_some(Received { deliveries, leases }))
     }
 
-    async fn grant(&self, request: &Receive, wanted: Wanted<'_>, plan: &Plan<'_>) -> Result<Vec<Granted>, Error> {
+    async fn grant(
+        self: &Arc<Self>,
+        request: &Receive,
+        wanted: Wanted<'_>,
+        plan: &Plan<'_>,
+        until: Instant,
+    ) -> Result<Vec<Granted>, Error> {
         // 0 marks leases that no grant made.
         let token = crate::env::rng::random_u64().max(1);
         let command = Command::Grant(Grant {
@@ -169,19 +192,35 @@ impl Broker {
             token,
             candidates: plan.candidates(),
         });
-        match self.propose(&command, GRANT_WAIT).await {
-            Ok((index, Outcome::Granted(leases))) => {
-                if leases.is_empty() {
-                    // The plan was behind; the next one must see what overtook it.
-                    self.caught_up(index, GRANT_WAIT).await;
+        let queues = plan.planned.iter().map(|planned| planned.queue).collect();
+        let asked = Asked::new(self, wanted.topic, wanted.group, queues, token);
+        let until = until.min(Instant::now() + GRANT_WAIT);
+        match self.propose(&command, until).await {
+            Ok((index, outcome)) => {
+                asked.is_answered();
+                match outcome {
+                    Outcome::Granted(leases) => {
+                        if leases.is_empty() {
+                            // The plan was behind; the next one must see what overtook it.
+                            self.caught_up(index, until).await;
+                        }
+                        Ok(leases)
+                    }
+                    Outcome::Rejected(Rejected::GroupNotFound) => Err(Error::GroupNotFound(request.group.clone())),
+                    Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &request.topic, MessageType::Normal)),
+                    other => Err(Error::unexpected(&other)),
                 }
-                Ok(leases)
             }
-            Ok((_, Outcome::Rejected(Rejected::GroupNotFound))) => Err(Error::GroupNotFound(request.group.clone())),
-            Ok((_, Outcome::Rejected(rejected))) => Err(Error::of_topic(rejected, &request.topic, MessageType::Normal)),
-            Ok((_, other)) => Err(Error::unexpected(&other)),
-            Err(Error::TimedOut) => self.find_grant(wanted.topic, wanted.group, token, plan).await,
-            Err(error) => Err(error),
+            // Should the lookup not come to an end in time, it is made again in the background.
+            Err(Error::TimedOut) => {
+                let found = self.find_grant(wanted.topic, wanted.group, token, plan, until + GRANT_MARGIN).await?;
+                asked.is_answered();
+                Ok(found)
+            }
+            Err(error) => {
+                asked.is_answered();
+                Err(error)
+            }
         }
     }
 
@@ -192,10 +231,10 @@ impl Broker {
         group: GroupId,
         token: u64,
         plan: &Plan<'_>,
+        until: Instant,
     ) -> Result<Vec<Granted>, Error> {
-        let (index, _) = self.propose_repeatable(&Command::Tick, GRANT_WAIT).await?;
-        self.caught_up(index, GRANT_WAIT).await;
-        if *self.replica.applied().borrow() < index {
+        let (index, _) = self.propose_repeatable(&Command::Tick, until).await?;
+        if !self.caught_up(index, until).await {
             return Err(Error::TimedOut);
         }
         let view = self.replica.view();

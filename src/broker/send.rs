@@ -3,6 +3,8 @@
 //! Hot path. The queue and the offset are chosen below the log, so nothing here takes a lock or a
 //! number: the messages are encoded once and wait for their entry.
 
+use tokio::time::Instant;
+
 use super::{Broker, Deadline, Error};
 use crate::machine::command::Send;
 use crate::machine::{Command, Outcome, Proposal};
@@ -32,7 +34,8 @@ impl Broker {
         messages: Vec<Message>,
         deadline: Deadline,
     ) -> Result<Vec<Sent>, Error> {
-        let (id, record) = self.existing_topic(&topic).await?;
+        let until = self.held_until(deadline);
+        let (id, record) = self.existing_topic(&topic, until).await?;
         if record.message_type != message_type {
             return Err(Error::TypeMismatch { topic, accepts: record.message_type, got: message_type });
         }
@@ -43,7 +46,8 @@ impl Broker {
             command: command.encode(),
             messages: messages.into_iter().map(|message| message.encode()).collect(),
         };
-        let (_, outcome) = self.replica.propose(proposal, self.patience(deadline)).await?;
+        let left = until.saturating_duration_since(Instant::now());
+        let (_, outcome) = self.replica.propose(proposal, left).await?;
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);

@@ -1,5 +1,5 @@
-//! The clients of this node, by client id: who they are, what they said in their settings, when they
-//! were last seen.
+//! The clients of this node, by client id: who they are, what they said in their settings, when they were
+//! last seen.
 //!
 //! Nothing depends on a session being known: any request renews or makes one (contract §6.5). They
 //! decide whose leases are renewed and what `group describe` shows.
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
-use crate::model::{GroupName, Millis, Timestamp, TopicName};
+use crate::model::{GroupName, Millis, Timestamp};
 
 /// A client counts as living this long after its last request. Heartbeats come every 10 s, from the
 /// Rust client every 30 s.
@@ -30,30 +30,11 @@ pub struct ClientInfo {
     pub address: String,
 }
 
-/// What kind of client it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientKind {
-    /// Sends.
-    Producer,
-    /// Is given messages by its library.
-    PushConsumer,
-    /// Asks for messages.
-    SimpleConsumer,
-    /// Something else.
-    Other,
-}
-
 /// What a client's settings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// Its kind.
-    pub kind: ClientKind,
     /// Its group, if it consumes.
     pub group: Option<GroupName>,
-    /// Topics it sends to.
-    pub topics: Vec<TopicName>,
-    /// Topics it reads, with their expressions.
-    pub subscriptions: Vec<(TopicName, String)>,
     /// Its request timeout.
     pub request_timeout: Option<Millis>,
 }
@@ -85,9 +66,14 @@ impl Sessions {
             if session.info != info {
                 session.info = info;
             }
-        } else if sessions.len() < SESSIONS_MAX {
-            sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at });
+            return;
         }
+        if sessions.len() >= SESSIONS_MAX {
+            // The one that was silent for longest makes room: a new client must not go unheard.
+            let silent = sessions.iter().min_by_key(|(_, session)| session.seen_at).map(|(id, _)| id.clone());
+            silent.map(|id| sessions.remove(&id));
+        }
+        sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at });
     }
 
     /// A known client said what it is.
@@ -162,12 +148,6 @@ mod tests {
     }
 
     fn settings() -> SessionSettings {
-        SessionSettings {
-            kind: ClientKind::SimpleConsumer,
-            group: Some(GroupName::parse("g").unwrap()),
-            topics: Vec::new(),
-            subscriptions: Vec::new(),
-            request_timeout: Some(Millis(3000)),
-        }
+        SessionSettings { group: Some(GroupName::parse("g").unwrap()), request_timeout: Some(Millis(3000)) }
     }
 }

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Broker;
 use crate::machine::{Command, Outcome};
-use crate::model::Millis;
+use crate::model::{Millis, Timestamp};
 
 /// Longest sleep of the leader's timer, so that a lost wake-up costs little.
 const TICK_SLEEP_MAX: Millis = Millis(500);
@@ -30,6 +32,8 @@ impl Broker {
             if leadership.wait_for(|now| now.is_self).await.is_err() {
                 return std::future::pending().await;
             }
+            // Whatever falls due from here on ends the sleep below.
+            self.arrivals.sleeps_until(Timestamp(u64::MAX));
             let next = match self.replica.view().next_due() {
                 Ok(next) => next,
                 Err(error) => {
@@ -40,11 +44,14 @@ impl Broker {
             };
             let now = self.now();
             match next {
-                Some(due) if due <= now => match self.propose(&Command::Tick, TICK_WAIT).await {
-                    Ok((index, Outcome::Ticked { .. })) => self.caught_up(index, TICK_WAIT).await,
+                Some(due) if due <= now => match self.propose(&Command::Tick, Instant::now() + TICK_WAIT).await {
+                    Ok((index, Outcome::Ticked { .. })) => {
+                        self.caught_up(index, Instant::now() + TICK_WAIT).await;
+                    }
                     Ok(_) | Err(_) => tokio::time::sleep(PAUSE_AFTER_FAILURE).await,
                 },
                 _ => {
+                    self.arrivals.sleeps_until(next.unwrap_or(Timestamp(u64::MAX)));
                     let sleep = next.map_or(TICK_SLEEP_MAX, |due| due.since(now).min(TICK_SLEEP_MAX));
                     // An earlier due time ends the sleep; its own end is no failure.
                     let _ = tokio::time::timeout(sleep.into(), self.arrivals.due_changed()).await;

@@ -1,8 +1,12 @@
 //! Topics and consumer groups above the log: looking them up, making and deleting them, and giving a
 //! group its position. After: `machine/catalog`.
 
-use super::{Broker, Error};
-use crate::machine::catalog::TopicRecord;
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use super::{Broker, Deadline, Error};
+use crate::machine::catalog::{GroupRecord, TopicRecord};
 use crate::machine::command::{CreateGroup, CreateTopic, Subscribe};
 use crate::machine::send::{PERMISSION_READ, PERMISSION_WRITE};
 use crate::machine::{Command, Outcome, Rejected};
@@ -54,6 +58,12 @@ impl TopicView {
     }
 }
 
+impl GroupView {
+    pub(super) fn of(id: GroupId, record: GroupRecord) -> Self {
+        Self { id, name: record.name, retries_max: record.retries_max, orderly: false, created_at: record.created_at }
+    }
+}
+
 impl Broker {
     /// The topic, if this node's applied state has it.
     pub fn topic(&self, name: &TopicName) -> Result<Option<TopicView>, Error> {
@@ -61,46 +71,34 @@ impl Broker {
     }
 
     /// The topic, also if it was made a moment ago through another node.
-    pub async fn find_topic(&self, name: &TopicName) -> Result<TopicView, Error> {
-        let (id, record) = self.existing_topic(name).await?;
+    pub async fn find_topic(&self, name: &TopicName, deadline: Deadline) -> Result<TopicView, Error> {
+        let (id, record) = self.existing_topic(name, self.held_until(deadline)).await?;
         Ok(TopicView::of(id, record))
     }
 
     /// The group, if this node's applied state has it.
     pub fn group(&self, name: &GroupName) -> Result<Option<GroupView>, Error> {
-        Ok(self.replica.view().group(name)?.map(|(id, record)| GroupView {
-            id,
-            name: record.name,
-            retries_max: record.retries_max,
-            orderly: false,
-            created_at: record.created_at,
-        }))
+        Ok(self.replica.view().group(name)?.map(|(id, record)| GroupView::of(id, record)))
     }
 
-    pub(super) async fn existing_topic(&self, name: &TopicName) -> Result<(TopicId, TopicRecord), Error> {
+    pub(super) async fn existing_topic(
+        &self,
+        name: &TopicName,
+        until: Instant,
+    ) -> Result<(TopicId, TopicRecord), Error> {
         if let Some(found) = self.replica.view().topic(name)? {
             return Ok(found);
         }
-        self.see_what_the_leader_saw().await;
+        self.see_what_was_answered(until).await?;
         self.replica.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
     }
 
-    pub(super) async fn existing_group(&self, name: &GroupName) -> Result<GroupView, Error> {
+    pub(super) async fn existing_group(&self, name: &GroupName, until: Instant) -> Result<GroupView, Error> {
         if let Some(found) = self.group(name)? {
             return Ok(found);
         }
-        self.see_what_the_leader_saw().await;
+        self.see_what_was_answered(until).await?;
         self.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))
-    }
-
-    /// Before this node says that something is missing it catches up with what the leader has committed:
-    /// a topic made through another node a moment ago is then there (P14).
-    async fn see_what_the_leader_saw(&self) {
-        let leadership = *self.replica.leadership().borrow();
-        let Some(leader) = leadership.leader.filter(|_| !leadership.is_self) else { return };
-        if let Some(status) = self.replica.status_of(leader).await {
-            self.caught_up(status.committed, self.settings.leader_wait).await;
-        }
     }
 
     /// Makes a topic.
@@ -120,11 +118,11 @@ impl Broker {
         }
         let permission = PERMISSION_READ | PERMISSION_WRITE;
         let command = Command::CreateTopic(CreateTopic { topic: name.clone(), message_type, queues, permission });
-        let wait = self.settings.leader_wait;
-        match self.propose(&command, wait).await? {
+        let until = self.held_until(Deadline::NONE);
+        match self.propose(&command, until).await? {
             (index, Outcome::TopicCreated(_)) => {
-                self.caught_up(index, wait).await;
-                self.find_topic(&name).await
+                self.caught_up(index, until).await;
+                self.find_topic(&name, Deadline::NONE).await
             }
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, message_type)),
             (_, other) => Err(Error::unexpected(&other)),
@@ -134,10 +132,10 @@ impl Broker {
     /// Ends a topic and everything stored for it.
     pub async fn delete_topic(&self, name: TopicName) -> Result<(), Error> {
         let command = Command::DeleteTopic { topic: name.clone() };
-        let wait = self.settings.leader_wait;
-        match self.propose(&command, wait).await? {
+        let until = self.held_until(Deadline::NONE);
+        match self.propose(&command, until).await? {
             (index, Outcome::Done) => {
-                self.caught_up(index, wait).await;
+                self.caught_up(index, until).await;
                 Ok(())
             }
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
@@ -149,11 +147,11 @@ impl Broker {
     pub async fn create_group(&self, name: GroupName, retries_max: Option<u32>) -> Result<GroupView, Error> {
         let retries_max = retries_max.unwrap_or(GROUP_RETRIES_DEFAULT);
         let command = Command::CreateGroup(CreateGroup { group: name.clone(), retries_max });
-        let wait = self.settings.leader_wait;
-        match self.propose(&command, wait).await? {
+        let until = self.held_until(Deadline::NONE);
+        match self.propose(&command, until).await? {
             (index, Outcome::GroupCreated(_)) => {
-                self.caught_up(index, wait).await;
-                self.existing_group(&name).await
+                self.caught_up(index, until).await;
+                self.existing_group(&name, until).await
             }
             (_, Outcome::Rejected(Rejected::GroupExists)) => Err(Error::GroupExists(name)),
             (_, other) => Err(Error::unexpected(&other)),
@@ -161,16 +159,22 @@ impl Broker {
     }
 
     /// Gives the group a position in those of the topics that exist, making the group if it may.
-    pub async fn subscribe(&self, group: GroupName, topics: Vec<TopicName>) -> Result<(), Error> {
-        if self.is_subscribed(&group, &topics)? {
-            return Ok(());
-        }
+    pub async fn subscribe(&self, group: GroupName, topics: &[TopicName], deadline: Deadline) -> Result<(), Error> {
+        self.subscribe_until(group, topics, self.held_until(deadline)).await
+    }
+
+    pub(super) async fn subscribe_until(
+        &self,
+        group: GroupName,
+        topics: &[TopicName],
+        until: Instant,
+    ) -> Result<(), Error> {
+        let Some(topics) = self.not_subscribed(&group, topics)? else { return Ok(()) };
         let create = self.settings.creates_groups.then_some(GROUP_RETRIES_DEFAULT);
         let command = Command::Subscribe(Subscribe { group: group.clone(), topics, create });
-        let wait = self.settings.leader_wait;
-        match self.propose_repeatable(&command, wait).await? {
+        match self.propose_repeatable(&command, until).await? {
             (index, Outcome::GroupCreated(_)) => {
-                self.caught_up(index, wait).await;
+                self.caught_up(index, until).await;
                 Ok(())
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group)),
@@ -178,16 +182,22 @@ impl Broker {
         }
     }
 
-    fn is_subscribed(&self, group: &GroupName, topics: &[TopicName]) -> Result<bool, Error> {
+    /// The topics in which the group has no position yet; `None` if there is nothing to do.
+    fn not_subscribed(&self, group: &GroupName, topics: &[TopicName]) -> Result<Option<Vec<TopicName>>, Error> {
         let view = self.replica.view();
-        let Some((group, _)) = view.group(group)? else { return Ok(false) };
-        for topic in topics {
-            if let Some((topic, _)) = view.topic(topic)?
-                && !view.is_subscribed(topic, group)?
-            {
-                return Ok(false);
+        let group = view.group(group)?.map(|(group, _)| group);
+        let mut missing = BTreeSet::new();
+        for name in topics {
+            let Some((topic, _)) = view.topic(name)? else { continue };
+            let is_subscribed = match group {
+                Some(group) => view.is_subscribed(topic, group)?,
+                None => false,
+            };
+            if !is_subscribed {
+                missing.insert(name.clone());
             }
         }
-        Ok(true)
+        let nothing_to_do = group.is_some() && missing.is_empty();
+        Ok((!nothing_to_do).then(|| missing.into_iter().collect()))
     }
 }

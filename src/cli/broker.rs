@@ -14,7 +14,7 @@ use tonic::service::Routes;
 
 use super::config::{key_value, load};
 use super::exit::Exit;
-use crate::broker::{Broker, Node, StartError};
+use crate::broker::{Broker, Fatal, Node, StartError};
 use crate::config::{BrokerConfig, Loaded, LogFormat, TlsMode};
 use crate::edge::admin::AdminService;
 use crate::edge::listener::{self, FrontEnd, Security};
@@ -74,10 +74,17 @@ pub fn run(args: &BrokerArgs) -> Exit {
 
 fn announce(loaded: &Loaded) {
     for value in &loaded.effective {
-        tracing::info!(key = value.key, value = value.value, origin = %value.origin, "config");
+        tracing::info!(target: logging::ANNOUNCEMENTS, key = value.key, value = value.value, origin = %value.origin, "config");
     }
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: logging::ANNOUNCEMENTS, "{warning}");
+    }
+    let is_asked_for = |level: &str| loaded.config.log_level == level;
+    if tracing::level_filters::STATIC_MAX_LEVEL < tracing::Level::DEBUG
+        && (is_asked_for("debug") || is_asked_for("trace"))
+    {
+        let level = &loaded.config.log_level;
+        tracing::warn!(target: logging::ANNOUNCEMENTS, "logLevel={level}: a release build logs info and above only");
     }
 }
 
@@ -95,10 +102,11 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
     let failed = refusal(Exit::Failed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
     runtime.block_on(async {
-        let node = Node::start(config, peer_port, Arc::new(|reason| die(&reason))).await.map_err(|error| {
+        let node = Node::start(config, peer_port, Arc::new(die)).await.map_err(|error| {
             let exit = match &error {
                 StartError::FolderTaken(_) => Exit::FolderTaken,
                 StartError::Damaged(_) => Exit::Damaged,
+                StartError::Contradiction(_) => Exit::Usage,
                 StartError::Raft(_) => Exit::Failed,
             };
             Refusal(exit, error.to_string())
@@ -190,8 +198,13 @@ async fn until_told_to_stop() -> io::Result<()> {
     Ok(())
 }
 
-/// After a failed write or sync nothing may be acknowledged any more: the process ends at once (D18).
-fn die(reason: &str) {
+/// After a failed write or sync nothing may be acknowledged any more, and a node that the group does not
+/// know has nothing to say: the process ends at once (D18).
+fn die(reason: Fatal) {
     tracing::error!("this node cannot go on: {reason}");
-    std::process::exit(i32::from(Exit::Damaged as u8));
+    let exit = match reason {
+        Fatal::Failed(_) => Exit::Damaged,
+        Fatal::Replaced(_) => Exit::FolderTaken,
+    };
+    std::process::exit(i32::from(exit as u8));
 }

@@ -91,9 +91,9 @@ fn row(node: Node) -> NodeRow {
     let broker_id = if node.role == "leader" { Some(0) } else { number.map(|number| number + 1) };
     let state = match (node.role.as_str(), node.behind) {
         ("unreachable", _) => "down",
+        ("candidate", _) => "no leader",
         (_, Some(behind)) if behind > 0 => "catching up",
-        ("leader" | "follower" | "learner", _) => "ok",
-        _ => "no leader",
+        _ => "ok",
     };
     NodeRow {
         cluster: node.cluster,

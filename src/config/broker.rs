@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::value::Values;
 use crate::model::NodeId;
+use crate::model::limits::NODE_NAME_BYTES_MAX;
 
 /// One member of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +149,8 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
             format!("must be above raftElectionTimeoutMinMs ({election_min_ms})"),
         );
     }
+    let cluster = values.text("brokerClusterName");
+    let cluster = short(values, "brokerClusterName", cluster);
     let tls = tls(values);
     let flush = values.choice("flushDiskType", &[("SYNC_FLUSH", true), ("ASYNC_FLUSH", false)]);
     let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
@@ -156,7 +159,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let size = |values: &mut Values<'_>, name| usize::try_from(values.number(name)).unwrap_or(usize::MAX);
     let advertised_host = values.optional("brokerIP1").or_else(|| me.map(|me| me.host.clone()));
     Some(BrokerConfig {
-        cluster: values.text("brokerClusterName"),
+        cluster,
         broker_name,
         advertised_host: advertised_host?,
         bind_address: values.text("bindAddress"),
@@ -209,9 +212,17 @@ fn names(values: &mut Values<'_>) -> String {
             values.complain("dLegerGroup", format!("must equal brokerName ('{name}')"));
             name
         }
-        (Some(name), _) | (None, Some(name)) => name,
+        (Some(name), _) | (None, Some(name)) => short(values, "brokerName", name),
         (None, None) => "RaftNode00".to_owned(),
     }
+}
+
+/// Complains about a name that is too long for the files and messages that carry it.
+fn short(values: &mut Values<'_>, key: &'static str, name: String) -> String {
+    if name.len() > NODE_NAME_BYTES_MAX {
+        values.complain(key, format!("is {} bytes long, at most {NODE_NAME_BYTES_MAX} are taken", name.len()));
+    }
+    name
 }
 
 fn port(values: &mut Values<'_>, name: &str) -> u16 {

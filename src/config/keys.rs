@@ -89,7 +89,7 @@ pub const KEYS: &[Key] = &[
     key("raftElectionTimeoutMaxMs", Kind::Millis(60..=120_000), "300", "longest election timeout"),
     key("raftPreVote", Kind::Bool, "true", "ask before standing for election"),
     key("raftInflightProposals", Kind::Number(1..=64), "4", "batches under way at once"),
-    key("leaderWaitMs", Kind::Millis(0..=60_000), "2500", "how long a request waits for a leader"),
+    key("leaderWaitMs", Kind::Millis(100..=5000), "2500", "how long a request is held for a leader and its majority"),
     key("rocksdbMemoryBudget", Kind::Bytes(16_777_216..=17_179_869_184), "96MiB", "memory of the state store"),
     key("tailCacheBytes", Kind::Bytes(1_048_576..=17_179_869_184), "64MiB", "memory for the newest log records"),
     key("frontendThreads", Kind::Number(0..=64), "0", "threads that serve clients; 0: one per core"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::broker::{Broker, Error, GroupSummary, NodeSummary, Position, TopicSummary};
-use crate::model::{GroupName, MessageType, NameError, TopicName};
+use crate::broker::{Broker, Error, GroupSummary, NodeSummary, Position, ReplicaStatus, TopicSummary};
+use crate::model::{GroupName, MessageType, NameError, NodeId, TopicName};
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
 
@@ -180,16 +180,25 @@ impl Admin for AdminService {
         _request: Request<wire::ClusterStatusRequest>,
     ) -> Answer<wire::ClusterStatusResponse> {
         let nodes = self.broker.cluster_status().await;
-        let own = nodes.iter().find(|node| node.id == self.broker.place().self_id);
-        let leader = own.and_then(|own| own.status.as_ref()).and_then(|status| status.leader);
+        // Who leads is what the leader itself says: others may still name one that died.
+        let says_so = |status: &&ReplicaStatus| status.leader == Some(status.node);
+        let answers = nodes.iter().filter_map(|node| node.status.as_ref());
+        let leader = answers.filter(says_so).max_by_key(|status| status.term).map(|status| status.node);
         let is_leader = |node: &NodeSummary| Some(node.id) == leader;
         let committed = nodes.iter().filter_map(|node| node.status.as_ref()).map(|status| status.committed.0).max();
         let place = self.broker.place();
+        let members = self.broker.members(false).map_err(refuse)?;
+        // A node that does not answer is shown where it was last seen.
+        let address_of = |id: NodeId| {
+            let seen = members.iter().find(|member| member.id == id);
+            seen.and_then(|member| Some(format!("{}:{}", member.host, member.grpc_port?))).unwrap_or_default()
+        };
         let row = |node: &NodeSummary| {
             let status = node.status.as_ref();
             let role = match status {
                 None => "unreachable",
                 Some(_) if is_leader(node) => "leader",
+                Some(status) if status.leader.is_none() || leader.is_none() => "candidate",
                 Some(_) => "follower",
             };
             wire::Node {
@@ -197,7 +206,7 @@ impl Admin for AdminService {
                 broker: place.broker_name.clone(),
                 node: node.name.clone(),
                 role: role.to_owned(),
-                address: status.map(|status| status.client_address.clone()).unwrap_or_default(),
+                address: status.map_or_else(|| address_of(node.id), |status| status.client_address.clone()),
                 version: status.map(|status| status.version.clone()).unwrap_or_default(),
                 term: status.map(|status| status.term.0),
                 committed: status.map(|status| status.committed.0),

@@ -17,6 +17,8 @@ use crate::proto::v2::Code;
 /// A user property of this name carries the message group, as RocketMQ's own clients of old did.
 pub(super) const SHARDING_KEY: &str = "__SHARDINGKEY";
 
+/// 9999-12-31T23:59:59Z, the last second of a protobuf timestamp.
+const PROTOBUF_SECONDS_MAX: u64 = 253_402_300_799;
 /// Client properties of such names are RocketMQ's own.
 const CLIENT_PROPERTY_RESERVED: &str = "rocketmq.";
 
@@ -172,7 +174,7 @@ fn message(wire: v2::Message, rules: Rules, peer: &str) -> Result<Message, Refus
         tag,
         keys,
         properties: wire.user_properties.into_iter().collect(),
-        born_at: system.born_timestamp.map_or(rules.now, |at| timestamp(&at)),
+        born_at: system.born_timestamp.map_or(Ok(rules.now), |at| born_at(&at))?,
         born_host: if system.born_host.trim().is_empty() { peer.to_owned() } else { system.born_host },
         message_id: system.message_id,
         message_group,
@@ -283,6 +285,17 @@ fn check_group(group: &str) -> Result<(), Refused> {
         return Err(Refused::new(Code::IllegalMessageGroup, text));
     }
     Ok(())
+}
+
+/// Clients refuse to read a timestamp that protobuf does not allow: one such message would stop its consumers.
+fn born_at(at: &prost_types::Timestamp) -> Result<Timestamp, Refused> {
+    let born_at = timestamp(at);
+    if born_at.0 / 1000 > PROTOBUF_SECONDS_MAX {
+        let text =
+            format!("the born timestamp of {} seconds lies behind the year 9999; is it in milliseconds?", at.seconds);
+        return Err(Refused::new(Code::BadRequest, text));
+    }
+    Ok(born_at)
 }
 
 fn total_size(properties: &BTreeMap<String, String>, tag: Option<&str>, keys: &[String]) -> Result<(), Refused> {

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{
-    GroupId, GroupName, LeaseId, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TopicId, TopicName,
+    GroupId, GroupName, LeaseId, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle, TopicId, TopicName,
 };
 
 const VERSION: u8 = 1;
@@ -36,6 +36,10 @@ pub enum Command {
     Prolong(Prolong),
     /// Makes due things happen.
     Tick,
+    /// Ends leases soon whose messages never reached a consumer.
+    GiveBack(GiveBack),
+    /// Tells where a node serves clients.
+    Announce(Announce),
 }
 
 /// See [`Command::CreateTopic`].
@@ -154,6 +158,24 @@ pub struct Prolong {
     pub invisible_for: Millis,
 }
 
+/// See [`Command::GiveBack`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GiveBack {
+    /// The leases, by any handle of each.
+    pub leases: Vec<ReceiptHandle>,
+    /// They end this long from now, if they would not end before.
+    pub after: Millis,
+}
+
+/// See [`Command::Announce`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announce {
+    /// Which node.
+    pub node: NodeId,
+    /// `host:port` for clients.
+    pub address: String,
+}
+
 impl Command {
     /// The bytes for the log.
     pub fn encode(&self) -> Bytes {
@@ -213,6 +235,16 @@ impl Command {
                 out.put_u64(prolong.invisible_for.0);
             }
             Self::Tick => out.put_u8(10),
+            Self::GiveBack(give_back) => {
+                out.put_u8(11);
+                out.put_list(&give_back.leases, put_handle);
+                out.put_u64(give_back.after.0);
+            }
+            Self::Announce(announce) => {
+                out.put_u8(12);
+                out.put_u64(announce.node.0);
+                out.put_text(&announce.address);
+            }
         }
         out.freeze()
     }
@@ -258,6 +290,8 @@ impl Command {
             8 => Self::Change(Change { handle: read_handle(&mut reader)?, invisible_for: Millis(reader.u64()?) }),
             9 => Self::Prolong(Prolong { leases: reader.list(read_handle)?, invisible_for: Millis(reader.u64()?) }),
             10 => Self::Tick,
+            11 => Self::GiveBack(GiveBack { leases: reader.list(read_handle)?, after: Millis(reader.u64()?) }),
+            12 => Self::Announce(Announce { node: NodeId(reader.u64()?), address: reader.text()? }),
             tag => return Err(reader.unknown(tag.into())),
         })
     }

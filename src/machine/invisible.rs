@@ -1,10 +1,11 @@
 //! Changes of invisible time below the log. Before: `broker/invisible`.
 //!
 //! A client's change makes a new lease: the handle it replaces never acts again (contract §26). The
-//! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4).
+//! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4); so does the end
+//! of a lease whose messages were never written to their consumer (contract §13.2).
 
 use super::Failure;
-use super::command::{Change, Prolong};
+use super::command::{Change, GiveBack, Prolong};
 use super::keys::LeaseKey;
 use super::lease::{self, Lease};
 use super::outcome::{Outcome, Rejected};
@@ -50,6 +51,21 @@ pub(super) fn prolong(stage: &mut Stage<'_>, prolong: &Prolong) -> Result<Outcom
         if until > now && until != lease.until {
             lease::set_until(stage, at, &mut lease, until);
         }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Ends leases soon whose messages never reached their consumer; they are renewed no more.
+pub(super) fn give_back(stage: &mut Stage<'_>, give_back: &GiveBack) -> Result<Outcome, Failure> {
+    for handle in &give_back.leases {
+        let at = lease::key_of(handle);
+        let Some(mut lease) = lease::get(stage, at)? else { continue };
+        if lease.held == 0 || !lease.is_open(stage.now()) {
+            continue;
+        }
+        lease.renew_for = None;
+        let until = stage.now().plus(give_back.after).min(lease.until);
+        lease::set_until(stage, at, &mut lease, until);
     }
     Ok(Outcome::Done)
 }

@@ -4,6 +4,7 @@
 //! | space | key | value |
 //! |---|---|---|
 //! | Meta | `clock`, `digest`, `topic ids`, `group ids` | u64 |
+//! | Meta | `member` node | `host:port` for clients |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`super::catalog::TopicRecord`] |
 //! | Catalog | `m` group name | group id |
@@ -19,7 +20,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::model::{GroupId, GroupName, LeaseId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::{GroupId, GroupName, LeaseId, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 
 /// Meta: the machine's time.
 pub const CLOCK: &[u8] = b"clock";
@@ -29,6 +30,9 @@ pub const DIGEST: &[u8] = b"digest";
 pub const TOPIC_IDS: &[u8] = b"topic ids";
 /// Meta: last group id given.
 pub const GROUP_IDS: &[u8] = b"group ids";
+
+/// Meta: where each node serves clients.
+pub const MEMBERS: &[u8] = b"member";
 
 /// Due: a lease ends.
 pub const DUE_LEASE: u8 = 1;
@@ -55,6 +59,11 @@ fn key(tag: u8, numbers: &[u32]) -> BytesMut {
         out.put_u32(*number);
     }
     out
+}
+
+/// Meta: where the node serves clients.
+pub fn member(node: NodeId) -> Bytes {
+    [MEMBERS, &node.0.to_be_bytes()].concat().into()
 }
 
 /// Catalog: id of the topic of that name.

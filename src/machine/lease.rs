@@ -18,9 +18,10 @@ use crate::store::kv::Space;
 const VERSION: u8 = 1;
 /// Offsets one lease can cover.
 pub const SPAN: u64 = 64;
-/// A lease with nothing left to settle is remembered this long at most, so that a repeated ack still
-/// hears OK.
-const SETTLED_KEPT_FOR: Millis = Millis::from_secs(60);
+/// A lease with nothing left to settle is remembered until its end, but not shorter and not longer than
+/// this, so that a repeated ack still hears OK.
+const SETTLED_KEPT_MIN: Millis = Millis::from_secs(5);
+const SETTLED_KEPT_MAX: Millis = Millis::from_secs(60);
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,13 +116,13 @@ pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) {
 /// Stores what a settlement or a move left of an open lease.
 pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) {
     if lease.held == 0 {
-        let keep_until = stage.now().plus(SETTLED_KEPT_FOR);
         if lease.acked == 0 {
             stage.delete(Space::Due, keys::due_lease(lease.until, at));
             return stage.delete(Space::Lease, keys::lease(at));
         }
-        if lease.until > keep_until {
-            return set_until(stage, at, lease, keep_until);
+        let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
+        if lease.until != kept_until {
+            return set_until(stage, at, lease, kept_until);
         }
     }
     stage.put(Space::Lease, keys::lease(at), lease.encode());

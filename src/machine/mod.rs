@@ -17,6 +17,7 @@ pub mod command;
 pub mod invisible;
 pub mod keys;
 pub mod lease;
+mod member;
 pub mod outcome;
 pub mod queue;
 pub mod receive;
@@ -110,5 +111,7 @@ fn run(
         Command::Change(change) => invisible::change(stage, change),
         Command::Prolong(prolong) => invisible::prolong(stage, prolong),
         Command::Tick => tick::apply(stage),
+        Command::GiveBack(give_back) => invisible::give_back(stage, give_back),
+        Command::Announce(announce) => Ok(member::announce(stage, announce)),
     }
 }

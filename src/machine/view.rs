@@ -12,7 +12,7 @@ use super::lease::Lease;
 use super::queue::{QueueHead, Run};
 use super::tick::Due;
 use crate::model::codec::Reader;
-use crate::model::{GroupId, GroupName, LeaseId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::{GroupId, GroupName, LeaseId, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::store::kv::{Kv, Space};
 
 /// Rows fetched at a time where everything has to be read.
@@ -38,6 +38,17 @@ impl<'a> View<'a> {
     /// The running digest over all writes (P15).
     pub fn digest(&self) -> Result<u64, Failure> {
         self.number(Space::Meta, keys::DIGEST)
+    }
+
+    /// Where each node said that it serves clients.
+    pub fn members(&self) -> Result<Vec<(NodeId, String)>, Failure> {
+        let mut members = Vec::new();
+        self.each(Space::Meta, keys::MEMBERS, |key, value| {
+            let node = NodeId(Reader::new(key.slice(keys::MEMBERS.len()..), "member key").u64()?);
+            members.push((node, String::from_utf8_lossy(&value).into_owned()));
+            Ok(())
+        })?;
+        Ok(members)
     }
 
     /// The topic of that name.
@@ -168,17 +179,29 @@ impl<'a> View<'a> {
         first.first().map(|(key, _)| Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))).transpose()
     }
 
-    /// The first `limit` leases that end before `until`, soonest first.
-    pub fn leases_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+    /// The open leases that end before `until` and that the broker renews for a client; `limit` at most.
+    pub fn renewable_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let end = keys::due_end(until);
         let mut leases = Vec::new();
-        for (key, _) in self.kv.scan(Space::Due, &[], &keys::due_end(until), limit)? {
-            if let Due::Lease(at) = Due::decode(key)?
-                && let Some(lease) = self.lease(at)?
-            {
-                leases.push((at, lease));
+        let mut from = Bytes::new();
+        loop {
+            let page = self.kv.scan(Space::Due, &from, &end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            if let Some((key, _)) = page.last() {
+                from = [key.as_ref(), &[0]].concat().into();
+            }
+            for (key, _) in page {
+                let Due::Lease(at) = Due::decode(key)? else { continue };
+                let Some(lease) = self.lease(at)? else { continue };
+                if lease.held != 0 && !lease.returned && lease.renew_for.is_some() {
+                    leases.push((at, lease));
+                }
+            }
+            if is_last || leases.len() >= limit {
+                leases.truncate(limit);
+                return Ok(leases);
             }
         }
-        Ok(leases)
     }
 
     fn number(&self, space: Space, key: &[u8]) -> Result<u64, Failure> {

@@ -8,8 +8,8 @@
 pub enum TagFilter {
     /// Every message.
     All,
-    /// Messages with one of these tags.
-    AnyOf(Vec<String>),
+    /// Messages with one of these tags; each with its hash.
+    AnyOf(Vec<(u64, String)>),
 }
 
 impl TagFilter {
@@ -20,7 +20,7 @@ impl TagFilter {
             if part == "*" && expression.trim() == "*" {
                 return Self::All;
             }
-            tags.push(part.to_owned());
+            tags.push((hash(Some(part)), part.to_owned()));
         }
         if tags.is_empty() { Self::All } else { Self::AnyOf(tags) }
     }
@@ -29,7 +29,7 @@ impl TagFilter {
     pub fn matches(&self, tag: Option<&str>) -> bool {
         match self {
             Self::All => true,
-            Self::AnyOf(tags) => tag.is_some_and(|tag| tags.iter().any(|wanted| wanted == tag)),
+            Self::AnyOf(tags) => tag.is_some_and(|tag| tags.iter().any(|(_, wanted)| wanted == tag)),
         }
     }
 
@@ -37,7 +37,7 @@ impl TagFilter {
     pub fn may_match(&self, tag_hash: u64) -> bool {
         match self {
             Self::All => true,
-            Self::AnyOf(tags) => tags.iter().any(|tag| hash(Some(tag)) == tag_hash),
+            Self::AnyOf(tags) => tags.iter().any(|(hash, _)| *hash == tag_hash),
         }
     }
 }
@@ -55,10 +55,12 @@ mod tests {
     fn expressions_read_as_rocketmq_reads_them() {
         assert_eq!(TagFilter::parse("*"), TagFilter::All);
         assert_eq!(TagFilter::parse(""), TagFilter::All);
-        assert_eq!(TagFilter::parse("a ||"), TagFilter::AnyOf(vec!["a".into()]));
-        assert_eq!(TagFilter::parse("|| a"), TagFilter::AnyOf(vec!["a".into()]));
-        assert_eq!(TagFilter::parse(" b||c "), TagFilter::AnyOf(vec!["b".into(), "c".into()]));
-        assert_eq!(TagFilter::parse("a | b"), TagFilter::AnyOf(vec!["a | b".into()]));
+        let any_of =
+            |tags: &[&str]| TagFilter::AnyOf(tags.iter().map(|tag| (hash(Some(tag)), (*tag).to_owned())).collect());
+        assert_eq!(TagFilter::parse("a ||"), any_of(&["a"]));
+        assert_eq!(TagFilter::parse("|| a"), any_of(&["a"]));
+        assert_eq!(TagFilter::parse(" b||c "), any_of(&["b", "c"]));
+        assert_eq!(TagFilter::parse("a | b"), any_of(&["a | b"]));
     }
 
     #[test]

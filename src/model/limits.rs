@@ -20,6 +20,8 @@ pub const MESSAGE_GROUP_BYTES_BOUND: usize = 64;
 pub const DELIVERY_AHEAD_MAX: Millis = Millis::from_secs(24 * 3600);
 /// Longest orphaned transaction recovery duration.
 pub const TRANSACTION_RECOVERY_MAX: Millis = Millis::from_secs(3600);
+/// Longest name of a broker or a cluster.
+pub const NODE_NAME_BYTES_MAX: usize = 255;
 /// Longest message id, trace context or host text we store (RocketMQ sets no bound; ours protects the log).
 pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
 
@@ -40,6 +42,16 @@ pub const INVISIBLE_MAX: Millis = Millis::from_secs(12 * 3600);
 pub const INVISIBLE_RENEWED: Millis = Millis::from_secs(60);
 /// Longest time a lease is renewed in all.
 pub const RENEW_TOTAL_MAX: Millis = Millis::from_secs(3 * 3600);
+/// What was handed out and never reached its consumer comes back after this time (contract §13.2, §7).
+pub const LEFT_BEHIND: Millis = Millis::from_secs(1);
+/// Bodies and properties in one receive: no message is added once so many bytes are there.
+pub const RECEIVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest filter expression.
+pub const FILTER_BYTES_MAX: usize = 4096;
+/// Most topics or subscriptions in a client's settings.
+pub const SETTINGS_ENTRIES_MAX: usize = 1024;
+/// Longest client id, language or version of a client.
+pub const CLIENT_TEXT_BYTES_MAX: usize = 255;
 /// Most messages in one receive.
 pub const RECEIVE_BATCH_MAX: u32 = 32;
 /// Shortest and longest long poll.
@@ -53,8 +65,6 @@ pub const POLLS_WAITING_MAX: usize = 100_000;
 
 /// Most queues of a topic.
 pub const TOPIC_QUEUES_MAX: u32 = 1024;
-/// Queues of a topic when nothing else is asked (RocketMQ `defaultTopicQueueNums`).
-pub const TOPIC_QUEUES_DEFAULT: u32 = 8;
 /// Retries after the first delivery before a message counts as dead (RocketMQ `retryMaxTimes`).
 pub const GROUP_RETRIES_DEFAULT: u32 = 16;
 

@@ -17,6 +17,7 @@ mod peer_server;
 mod peer_status;
 mod peer_wire;
 mod proposer;
+mod read_index;
 mod snapshot;
 mod types;
 
@@ -36,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use apply::OnEffects;
-pub use peer_status::{OwnFacts, ReplicaStatus};
+pub use peer_status::{OwnFacts, Replaced, ReplicaStatus};
 pub use proposer::{Failed, Leadership};
 
 use crate::env::clock::Clock;
@@ -51,7 +52,7 @@ use log_storage::LogStorage;
 use peer_client::Peers;
 use peer_forward::Forwarder;
 use peer_server::PeerService;
-use peer_status::StatusClients;
+use peer_status::{Asked, StatusClients};
 use peer_wire::Identity;
 use proposer::Proposer;
 use snapshot::Snapshots;
@@ -105,17 +106,20 @@ pub enum StartError {
         last: LogIndex,
     },
     /// The group knows another disk under this node's id.
+    #[error(transparent)]
+    Replaced(Replaced),
+    /// The peers are of another group or cluster.
     #[error(
-        "n{by} knows n{node} with another data folder than this: a replica that lost its disk must not vote \
-         under its old id, it could undo what it once acknowledged. Bring the old folder back. (peer: {reason})"
+        "the peers in dLegerPeers know this node as somebody else: {0}; dLegerGroup, brokerClusterName and dLegerPeers must be the same on all of them"
     )]
-    Replaced {
-        /// This node.
-        node: NodeId,
-        /// Who says so.
-        by: NodeId,
-        /// Its words.
-        reason: String,
+    Stranger(String),
+    /// The group has other members than the configuration.
+    #[error("the group was made with the members {made}, dLegerPeers says {configured}; members cannot be changed yet")]
+    OtherMembers {
+        /// As the log says.
+        made: String,
+        /// As the configuration says.
+        configured: String,
     },
     /// The disk failed.
     #[error("storage: {0}")]
@@ -124,6 +128,20 @@ pub enum StartError {
     #[error("raft: {0}")]
     Raft(String),
 }
+
+/// Why a running replica cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// The disk, or Raft over it, failed: nothing may be acknowledged any more.
+    #[error("{0}")]
+    Failed(String),
+    /// The group knows another disk under this node's id.
+    #[error(transparent)]
+    Replaced(Replaced),
+}
+
+/// Told once why the replica cannot go on; the process must end.
+pub type OnFatal = Arc<dyn Fn(Fatal) + Send + Sync>;
 
 /// One replica of the group. Cheap to clone.
 #[derive(Clone)]
@@ -135,6 +153,7 @@ pub struct Replica {
     kv: Arc<dyn Kv>,
     leadership: watch::Receiver<Leadership>,
     applied: watch::Receiver<LogIndex>,
+    on_fatal: OnFatal,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -156,7 +175,7 @@ pub struct Ground {
     /// Tells the node's own facts.
     pub facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
     /// Called once when the replica cannot go on; the process must end.
-    pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    pub on_fatal: OnFatal,
 }
 
 impl Replica {
@@ -187,10 +206,7 @@ impl Replica {
         let addresses = config.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
         let peers = Peers::new(identity.clone(), addresses);
         let status_clients = StatusClients::new(&peers);
-        // Peers that cannot be asked now refuse the votes and acks of a wiped node all the same (D18).
-        if let Some((by, reason)) = status_clients.refused_by().await {
-            return Err(StartError::Replaced { node: config.node, by, reason });
-        }
+        meet_peers(&status_clients).await?;
         let raft_config = Arc::new(raft_config(&config)?);
         let storage = LogStorage::new(log.clone());
         let raft = Raft::new(config.node.0, raft_config, peers.clone(), storage, machine)
@@ -206,10 +222,11 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, tasks, stop };
-        replica.serve_peers(identity, listener, facts, on_fatal)?;
+        let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, on_fatal, tasks, stop };
+        replica.serve_peers(identity, listener, facts)?;
 
         replica.make_group_once(&config).await?;
+        replica.check_members(&config)?;
         Ok(replica)
     }
 
@@ -218,7 +235,6 @@ impl Replica {
         identity: Identity,
         listener: std::net::TcpListener,
         facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
-        on_fatal: Arc<dyn Fn(String) + Send + Sync>,
     ) -> Result<(), StartError> {
         let own = self.clone();
         let status = Arc::new(move || own.status(facts()));
@@ -228,10 +244,10 @@ impl Replica {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(succession));
         let service = PeerService::new(identity, self.raft.clone(), self.proposer.clone(), status, stream_ended);
         let server = service.serve(listener)?;
-        let stop = self.stop.clone();
+        let (stop, on_fatal) = (self.stop.clone(), self.on_fatal.clone());
         self.tasks.spawn(async move {
             if let Some(Err(error)) = stop.run_until_cancelled_owned(server).await {
-                on_fatal(format!("the peer server ended: {error}"));
+                on_fatal(Fatal::Failed(format!("the peer server ended: {error}")));
             }
         });
         Ok(())
@@ -250,6 +266,21 @@ impl Replica {
             Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(fatal(&error)),
         }
+    }
+
+    /// The ids of the members are in the log; their addresses are the configuration's, so that hosts may move.
+    fn check_members(&self, config: &ReplicaConfig) -> Result<(), StartError> {
+        let made: Vec<u64> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().nodes().map(|(id, _)| *id).collect()
+        };
+        let configured: Vec<u64> = config.peers.keys().map(|id| id.0).collect();
+        if made.is_empty() || made == configured {
+            return Ok(());
+        }
+        let names = |ids: &[u64]| ids.iter().map(|id| format!("n{id}")).collect::<Vec<_>>().join(", ");
+        Err(StartError::OtherMembers { made: names(&made), configured: names(&configured) })
     }
 
     /// Proposes one command and waits, `wait` at most, for its entry and its outcome.
@@ -299,9 +330,17 @@ impl Replica {
         }
     }
 
-    /// Another replica's marks; `None` if it does not answer.
+    /// Another replica's marks; `None` if it does not answer. If it refuses this one for good, that ends
+    /// the node.
     pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
-        self.status_clients.ask(node).await
+        match self.status_clients.ask(node).await {
+            Asked::Status(status) => Some(status),
+            Asked::Replaced(replaced) => {
+                (self.on_fatal)(Fatal::Replaced(replaced));
+                None
+            }
+            Asked::Stranger(_) | Asked::Silent => None,
+        }
     }
 
     /// Hands leadership over if it is ours, then stops. Nothing acknowledged depends on it.
@@ -331,6 +370,25 @@ impl Replica {
                 tracing::warn!(to, "leadership was not taken over in time");
             }
         }
+    }
+}
+
+/// Whether the peers that answer take this node for what it is. Peers that cannot be asked now refuse the
+/// votes and acks of a wiped node all the same (D18). One stranger among friends is the stranger's mistake.
+async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
+    let mut stranger = None;
+    let mut has_friend = false;
+    for asked in clients.ask_all().await {
+        match asked {
+            Asked::Replaced(replaced) => return Err(StartError::Replaced(replaced)),
+            Asked::Stranger(reason) => stranger = Some(reason),
+            Asked::Status(_) => has_friend = true,
+            Asked::Silent => {}
+        }
+    }
+    match stranger {
+        Some(reason) if !has_friend => Err(StartError::Stranger(reason)),
+        _ => Ok(()),
     }
 }
 
@@ -376,7 +434,7 @@ fn watch_leadership(
     raft: &Raft<Types, StateMachine>,
     tasks: &TaskTracker,
     stop: CancellationToken,
-    on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    on_fatal: OnFatal,
 ) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
     let mut metrics = raft.metrics();
@@ -397,7 +455,7 @@ fn watch_leadership(
                 return;
             }
             if let Some(fatal) = fatal {
-                return on_fatal(format!("raft stopped: {fatal}"));
+                return on_fatal(Fatal::Failed(format!("raft stopped: {fatal}")));
             }
             told.send_if_modified(|before| {
                 if *before == now {
@@ -441,7 +499,7 @@ async fn succeed(
     }
 }
 
-async fn flush_often(kv: Arc<dyn Kv>, applied: watch::Receiver<LogIndex>, on_fatal: Arc<dyn Fn(String) + Send + Sync>) {
+async fn flush_often(kv: Arc<dyn Kv>, applied: watch::Receiver<LogIndex>, on_fatal: OnFatal) {
     let mut flushed = LogIndex(0);
     loop {
         tokio::time::sleep(FLUSH_EVERY).await;
@@ -453,8 +511,8 @@ async fn flush_often(kv: Arc<dyn Kv>, applied: watch::Receiver<LogIndex>, on_fat
         let result: Result<kv::Result<()>, _> = tokio::task::spawn_blocking(move || kv.flush()).await;
         match result {
             Ok(Ok(())) => flushed = now,
-            Ok(Err(error)) => return on_fatal(format!("the state store cannot be flushed: {error}")),
-            Err(panic) => return on_fatal(format!("the state store's flush panicked: {panic}")),
+            Ok(Err(error)) => return on_fatal(Fatal::Failed(format!("the state store cannot be flushed: {error}"))),
+            Err(panic) => return on_fatal(Fatal::Failed(format!("the state store's flush panicked: {panic}"))),
         }
     }
 }

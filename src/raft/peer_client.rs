@@ -65,6 +65,12 @@ impl Peers {
         &self.addresses
     }
 
+    /// The configured address counts, not the one the group was made with: hosts move.
+    fn network(&self, target: u64, node: &BasicNode, streams: bool) -> PeerNetwork {
+        let address = self.addresses.get(&target).unwrap_or(&node.addr);
+        PeerNetwork { identity: self.identity.clone(), target, client: self.connect(address), streams }
+    }
+
     /// A connection of its own to a peer; dialled when first used, again when it broke.
     pub(super) fn connect(&self, address: &str) -> PeerClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -86,11 +92,11 @@ impl RaftNetworkFactory<Types> for Peers {
     type Network = PeerNetwork;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerNetwork {
-        PeerNetwork { identity: self.identity.clone(), target, client: self.connect(&node.addr), streams: true }
+        self.network(target, node, true)
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> PeerNetwork {
-        PeerNetwork { identity: self.identity.clone(), target, client: self.connect(&node.addr), streams: false }
+        self.network(target, node, false)
     }
 }
 

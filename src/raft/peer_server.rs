@@ -20,6 +20,7 @@ use super::peer_client::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW
 use super::peer_status::{self, ReplicaStatus};
 use super::peer_wire::{self, Identity, Unusable};
 use super::proposer::{Failed, Proposer};
+use super::read_index;
 use super::types::{Applied, Types};
 use crate::machine::{Outcome, Proposal};
 use crate::model::limits::LEADER_WAIT;
@@ -86,8 +87,8 @@ impl PeerService {
 fn refuse(error: Unusable) -> Status {
     warn(&error);
     match error {
-        Unusable::Misdirected { .. } => Status::permission_denied(error.to_string()),
-        Unusable::Replaced { .. } => Status::failed_precondition(error.to_string()),
+        Unusable::Misdirected { .. } => Status::new(peer_status::MISDIRECTED, error.to_string()),
+        Unusable::Replaced { .. } => Status::new(peer_status::REPLACED, error.to_string()),
         Unusable::Memory(_) => Status::unavailable(error.to_string()),
         Unusable::Lacks(_) | Unusable::Record(_) => Status::invalid_argument(error.to_string()),
     }
@@ -214,6 +215,17 @@ impl Peer for PeerService {
             }
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexCall>,
+    ) -> Result<Response<wire::ReadIndexAnswer>, Status> {
+        self.identity.check(request.into_inner().envelope).await.map_err(refuse)?;
+        match read_index::of_leader(&self.raft).await {
+            Some(index) => Ok(Response::new(wire::ReadIndexAnswer { index: index.0 })),
+            None => Err(Status::unavailable("this node does not lead")),
+        }
     }
 
     async fn status(&self, request: Request<wire::StatusCall>) -> Result<Response<wire::StatusAnswer>, Status> {

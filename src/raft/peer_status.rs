@@ -1,4 +1,5 @@
-//! What replicas tell each other of themselves, for operators and for routes.
+//! What replicas tell each other of themselves beside the log: for operators, routes and linearizable
+//! reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +54,39 @@ pub struct OwnFacts {
     pub out_per_second: f64,
 }
 
-/// One connection per peer for status calls. Cheap to clone.
+/// The group knows another disk under this node's id (D18).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "n{by} knows n{node} with another data folder than this: a replica that lost its disk must not vote \
+     under its old id, it could undo what it once acknowledged. Bring the old folder back. (peer: {reason})"
+)]
+pub struct Replaced {
+    /// This node.
+    pub node: NodeId,
+    /// Who says so.
+    pub by: NodeId,
+    /// Its words.
+    pub reason: String,
+}
+
+/// How a peer refuses a node that it knows with another disk.
+pub(super) const REPLACED: tonic::Code = tonic::Code::DataLoss;
+/// How a peer refuses a message meant for another node, group or cluster.
+pub(super) const MISDIRECTED: tonic::Code = tonic::Code::PermissionDenied;
+
+/// What a peer answers.
+pub(super) enum Asked {
+    /// Its marks.
+    Status(ReplicaStatus),
+    /// It refuses this node for good.
+    Replaced(Replaced),
+    /// It is of another group or cluster, or has another id, in its words.
+    Stranger(String),
+    /// Nothing, in time.
+    Silent,
+}
+
+/// One connection per peer for short calls beside the log. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct StatusClients {
     identity: Identity,
@@ -67,24 +100,33 @@ impl StatusClients {
         Self { identity: peers.identity().clone(), clients }
     }
 
-    pub(super) async fn ask(&self, node: NodeId) -> Option<ReplicaStatus> {
-        let mut client = self.clients.get(&node.0)?.clone();
+    /// Asks a peer for its marks.
+    pub(super) async fn ask(&self, node: NodeId) -> Asked {
+        let Some(mut client) = self.clients.get(&node.0).cloned() else { return Asked::Silent };
         let call = wire::StatusCall { envelope: Some(self.identity.envelope(node.0)) };
-        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await.ok()?.ok()?;
-        Some(read_status(answer.into_inner()))
+        match tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await {
+            Ok(Ok(answer)) => Asked::Status(read_status(answer.into_inner())),
+            Ok(Err(status)) if status.code() == REPLACED => {
+                let reason = status.message().to_owned();
+                Asked::Replaced(Replaced { node: NodeId(self.identity.node), by: node, reason })
+            }
+            Ok(Err(status)) if status.code() == MISDIRECTED => Asked::Stranger(status.message().to_owned()),
+            Ok(Err(_)) | Err(_) => Asked::Silent,
+        }
     }
 
-    /// Which peer refuses this node because it knows another disk under its id, and what it says.
-    pub(super) async fn refused_by(&self) -> Option<(NodeId, String)> {
-        let others = self.clients.iter().filter(|(id, _)| **id != self.identity.node);
-        let asked = others.map(async |(id, client)| {
-            let call = wire::StatusCall { envelope: Some(self.identity.envelope(*id)) };
-            let mut client = client.clone();
-            let answer = tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await.ok()?;
-            let status = answer.err().filter(|status| status.code() == tonic::Code::FailedPrecondition)?;
-            Some((NodeId(*id), status.message().to_owned()))
-        });
-        futures_util::future::join_all(asked).await.into_iter().flatten().next()
+    /// The read index of a peer; `None` if it does not lead or does not answer.
+    pub(super) async fn read_index(&self, leader: NodeId) -> Option<LogIndex> {
+        let mut client = self.clients.get(&leader.0)?.clone();
+        let call = wire::ReadIndexCall { envelope: Some(self.identity.envelope(leader.0)) };
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.read_index(call)).await.ok()?.ok()?;
+        Some(LogIndex(answer.into_inner().index))
+    }
+
+    /// Asks all peers at once.
+    pub(super) async fn ask_all(&self) -> Vec<Asked> {
+        let others = self.clients.keys().filter(|id| **id != self.identity.node);
+        futures_util::future::join_all(others.map(async |id| self.ask(NodeId(*id)).await)).await
     }
 }
 

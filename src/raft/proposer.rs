@@ -225,6 +225,10 @@ impl Gatherer {
                 held.push_front(next);
                 break;
             }
+            if next.reply.is_closed() {
+                // Its caller gave up, and nothing was handed on: it never happens.
+                continue;
+            }
             if next.is_forwarded && !is_leader {
                 let _ = next.reply.send(Err(Failed::NotLeader));
             } else if next.ticket.turn(Ticket::WAITING, Ticket::HANDED_ON) {

@@ -56,12 +56,14 @@ impl Kv for Hot {
             return self.kv.get(space, key);
         }
         let place = (space, Bytes::copy_from_slice(key));
-        if let Some(value) = self.values.lock().get(&place) {
+        // Held over the read: a write in between must not be hidden by what was read before it.
+        let mut values = self.values.lock();
+        if let Some(value) = values.get(&place) {
             return Ok(Some(value.clone()));
         }
         let value = self.kv.get(space, key)?;
         if let Some(value) = value.as_ref().filter(|value| value.len() <= VALUE_BYTES_MAX) {
-            remember(&mut self.values.lock(), place, value.clone());
+            remember(&mut values, place, value.clone());
         }
         Ok(value)
     }

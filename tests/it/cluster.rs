@@ -267,20 +267,57 @@ fn d18_a_node_whose_disk_was_wiped_takes_no_part_under_its_old_id() {
     cluster.kill(leader);
     cluster.kill(wiped);
     cluster.wipe(wiped);
-    cluster.start_node(lagging);
-    // Either the lagging node is asked at the start, or it refuses every vote later.
+    // Nobody is there to tell the wiped node at its start; it hears it when a peer is back.
     cluster.start_node(wiped);
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.start_node(lagging);
+    assert_eq!(cluster.wait_for_end(wiped), Some(11), "{}", cluster.logs());
+    assert!(cluster.log_of(wiped).contains("knows n"), "{}", cluster.log_of(wiped));
+    // With a peer up it is told so at once. Neither way do the two make a majority.
+    cluster.start_node(wiped);
+    assert_eq!(cluster.wait_for_end(wiped), Some(11), "{}", cluster.logs());
     assert_eq!(cluster.leader(), None, "P1: a majority without the acknowledged messages\n{}", cluster.logs());
     cluster.start_node(leader);
     cluster.wait_for_leader();
     let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
     assert_eq!(all.lines().count(), 50);
-    // With the peers up it is told so at once.
-    cluster.kill(wiped);
-    cluster.start_node(wiped);
-    assert_eq!(cluster.wait_for_end(wiped), Some(11), "{}", cluster.logs());
-    assert!(cluster.log_of(wiped).contains("knows n"), "{}", cluster.log_of(wiped));
+}
+
+#[test]
+fn p14_a_node_that_cannot_know_says_so_and_never_that_a_topic_is_missing() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let leader = cluster.wait_for_leader();
+    let [alone, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    // Down while a topic is made, and then without the others.
+    cluster.kill(alone);
+    cluster.raftmq_ok(&["topic", "create", "unseen"]);
+    cluster.kill(leader);
+    cluster.kill(other);
+    cluster.start_node(alone);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let until = Instant::now() + Duration::from_secs(10);
+    let wire = Wire::connect(&cluster.address(alone), "producer");
+    let code = loop {
+        match runtime.block_on(wire.send(vec![message("unseen", "id", "x")], Duration::from_secs(4))) {
+            Ok(response) => break response.status.unwrap().code(),
+            Err(status) => assert!(Instant::now() < until, "{status}\n{}", cluster.logs()),
+        }
+    };
+    assert_eq!(code, Code::HaNotAvailable);
+    // Whoever leads next has the topic in its log, applied or not: it is never missed.
+    cluster.start_node(other);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let sent = runtime.block_on(wire.send(vec![message("unseen", "id", "x")], Duration::from_secs(4)));
+        match sent.map(|response| response.status.unwrap().code()) {
+            Ok(Code::Ok) => break,
+            Ok(code) => assert_eq!(code, Code::HaNotAvailable),
+            Err(status) => println!("not yet: {status}"),
+        }
+        assert!(Instant::now() < until, "no send succeeds\n{}", cluster.logs());
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_raftmq");
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct Cluster {
     folder: tempfile::TempDir,
@@ -97,10 +98,21 @@ impl Cluster {
         std::fs::remove_dir_all(self.folder_of(node)).unwrap();
     }
 
-    /// Waits for a node that was told to end; its exit code.
+    /// Waits for a node that is to end by itself; its exit code.
     pub fn wait_for_end(&mut self, node: usize) -> Option<i32> {
         let mut child = self.nodes.get_mut(&node).and_then(Option::take).unwrap();
-        child.wait().unwrap().code()
+        let until = Instant::now() + END_TIMEOUT;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            if Instant::now() >= until {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("n{node} did not end in {END_TIMEOUT:?}\n{}", self.logs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The data folder of a node.

@@ -40,7 +40,7 @@ async fn try_ack(edge: &Messaging, request: Request<v2::AckMessageRequest>) -> R
         _ => {}
     }
     let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle)).collect();
-    Ok(edge.broker.ack(group, topic, handles, caller.deadline).await?)
+    Ok(edge.broker.ack(group, topic, handles, caller.deadline()).await?)
 }
 
 fn result(entry: v2::AckMessageEntry, acked: &Acked) -> v2::AckMessageResultEntry {

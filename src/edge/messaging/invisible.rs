@@ -41,7 +41,7 @@ async fn try_change(
         return Err(Refused::new(Code::IllegalInvisibleTime, text));
     }
     // The C++ simple consumer gives the new invisible time as the deadline: 0 would be over already.
-    caller.deadline = caller.deadline.filter(|deadline| deadline.as_millis() > u128::from(invisible.0));
+    caller.timeout = caller.timeout.filter(|timeout| timeout.as_millis() > u128::from(invisible.0));
     let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::LeaseEnded)?;
-    Ok(edge.broker.change_invisible(group, topic, handle, invisible, caller.deadline).await?)
+    Ok(edge.broker.change_invisible(group, topic, handle, invisible, caller.deadline()).await?)
 }

@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::listener::Peer;
 use super::status::{Refused, status};
-use crate::broker::{Broker, ClientInfo};
+use crate::broker::{Broker, ClientInfo, Deadline};
+use crate::model::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::messaging_service_server::MessagingService;
@@ -41,7 +43,14 @@ pub struct Messaging {
 /// Who calls, and how long they wait.
 struct Caller {
     client: ClientInfo,
-    deadline: Option<Duration>,
+    asked_at: Instant,
+    timeout: Option<Duration>,
+}
+
+impl Caller {
+    fn deadline(&self) -> Deadline {
+        self.timeout.and_then(|timeout| self.asked_at.checked_add(timeout)).map_or(Deadline::NONE, Deadline::at)
+    }
 }
 
 type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -66,8 +75,18 @@ impl Messaging {
         if client.client_id.trim().is_empty() {
             return Err(Refused::new(Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
         }
+        for (name, text) in [
+            ("x-mq-client-id", &client.client_id),
+            ("x-mq-language", &client.language),
+            ("x-mq-client-version", &client.version),
+        ] {
+            if text.len() > CLIENT_TEXT_BYTES_MAX {
+                let text = format!("the header {name} of {} bytes is longer than {CLIENT_TEXT_BYTES_MAX}", text.len());
+                return Err(Refused::new(Code::BadRequest, text));
+            }
+        }
         self.broker.sessions().seen(client.clone());
-        Ok(Caller { client, deadline: grpc_timeout(&header("grpc-timeout")) })
+        Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(&header("grpc-timeout")) })
     }
 }
 
@@ -91,8 +110,14 @@ fn name(resource: Option<&v2::Resource>) -> &str {
     resource.map_or("", |resource| resource.name.as_str())
 }
 
-fn not_implemented(what: &str) -> v2::Status {
-    status(Code::NotImplemented, format!("{what} is not implemented"))
+impl Messaging {
+    /// The answer of a verb that is not served yet.
+    fn not_implemented<T>(&self, request: &Request<T>, what: &str) -> v2::Status {
+        match self.caller(request) {
+            Ok(_) => status(Code::NotImplemented, format!("{what} is not implemented")),
+            Err(refused) => refused.status(),
+        }
+    }
 }
 
 fn one<T: Send + 'static>(item: T) -> Response<Items<T>> {
@@ -136,35 +161,38 @@ impl MessagingService for Messaging {
 
     async fn forward_message_to_dead_letter_queue(
         &self,
-        _request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+        request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
     ) -> Answer<v2::ForwardMessageToDeadLetterQueueResponse> {
-        let status = Some(not_implemented("ForwardMessageToDeadLetterQueue"));
+        let status = Some(self.not_implemented(&request, "ForwardMessageToDeadLetterQueue"));
         Ok(Response::new(v2::ForwardMessageToDeadLetterQueueResponse { status }))
     }
 
-    async fn pull_message(&self, _request: Request<v2::PullMessageRequest>) -> Answer<Self::PullMessageStream> {
+    async fn pull_message(&self, request: Request<v2::PullMessageRequest>) -> Answer<Self::PullMessageStream> {
         use v2::pull_message_response::Content;
-        let content = Some(Content::Status(not_implemented("PullMessage")));
+        let content = Some(Content::Status(self.not_implemented(&request, "PullMessage")));
         Ok(one(v2::PullMessageResponse { content }))
     }
 
-    async fn update_offset(&self, _request: Request<v2::UpdateOffsetRequest>) -> Answer<v2::UpdateOffsetResponse> {
-        Ok(Response::new(v2::UpdateOffsetResponse { status: Some(not_implemented("UpdateOffset")) }))
+    async fn update_offset(&self, request: Request<v2::UpdateOffsetRequest>) -> Answer<v2::UpdateOffsetResponse> {
+        Ok(Response::new(v2::UpdateOffsetResponse { status: Some(self.not_implemented(&request, "UpdateOffset")) }))
     }
 
-    async fn get_offset(&self, _request: Request<v2::GetOffsetRequest>) -> Answer<v2::GetOffsetResponse> {
-        Ok(Response::new(v2::GetOffsetResponse { status: Some(not_implemented("GetOffset")), offset: 0 }))
+    async fn get_offset(&self, request: Request<v2::GetOffsetRequest>) -> Answer<v2::GetOffsetResponse> {
+        Ok(Response::new(v2::GetOffsetResponse {
+            status: Some(self.not_implemented(&request, "GetOffset")),
+            offset: 0,
+        }))
     }
 
-    async fn query_offset(&self, _request: Request<v2::QueryOffsetRequest>) -> Answer<v2::QueryOffsetResponse> {
-        Ok(Response::new(v2::QueryOffsetResponse { status: Some(not_implemented("QueryOffset")), offset: 0 }))
+    async fn query_offset(&self, request: Request<v2::QueryOffsetRequest>) -> Answer<v2::QueryOffsetResponse> {
+        Ok(Response::new(v2::QueryOffsetResponse {
+            status: Some(self.not_implemented(&request, "QueryOffset")),
+            offset: 0,
+        }))
     }
 
-    async fn end_transaction(
-        &self,
-        _request: Request<v2::EndTransactionRequest>,
-    ) -> Answer<v2::EndTransactionResponse> {
-        Ok(Response::new(v2::EndTransactionResponse { status: Some(not_implemented("EndTransaction")) }))
+    async fn end_transaction(&self, request: Request<v2::EndTransactionRequest>) -> Answer<v2::EndTransactionResponse> {
+        Ok(Response::new(v2::EndTransactionResponse { status: Some(self.not_implemented(&request, "EndTransaction")) }))
     }
 
     async fn telemetry(&self, request: Request<Streaming<v2::TelemetryCommand>>) -> Answer<Self::TelemetryStream> {
@@ -186,16 +214,18 @@ impl MessagingService for Messaging {
         Ok(Response::new(invisible::change(self, request).await))
     }
 
-    async fn recall_message(&self, _request: Request<v2::RecallMessageRequest>) -> Answer<v2::RecallMessageResponse> {
-        let status = Some(not_implemented("RecallMessage"));
+    async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answer<v2::RecallMessageResponse> {
+        let status = Some(self.not_implemented(&request, "RecallMessage"));
         Ok(Response::new(v2::RecallMessageResponse { status, message_id: String::new() }))
     }
 
     async fn sync_lite_subscription(
         &self,
-        _request: Request<v2::SyncLiteSubscriptionRequest>,
+        request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answer<v2::SyncLiteSubscriptionResponse> {
-        Ok(Response::new(v2::SyncLiteSubscriptionResponse { status: Some(not_implemented("SyncLiteSubscription")) }))
+        Ok(Response::new(v2::SyncLiteSubscriptionResponse {
+            status: Some(self.not_implemented(&request, "SyncLiteSubscription")),
+        }))
     }
 }
 

@@ -6,12 +6,13 @@ use futures_util::{StreamExt, stream};
 use tonic::Request;
 
 use super::{Caller, Items, Messaging, name};
-use crate::broker::{Delivery, Receive};
+use crate::broker::{OnItsWay, Receive, Received};
 use crate::edge::convert;
 use crate::edge::status::{Refused, bad_group, bad_topic, ok, status};
 use crate::edge::validate::millis;
 use crate::model::limits::{
-    INVISIBLE_MAX, INVISIBLE_MIN, INVISIBLE_RENEWED, POLL_MARGIN, POLL_MAX, POLL_MIN, RECEIVE_BATCH_MAX,
+    FILTER_BYTES_MAX, INVISIBLE_MAX, INVISIBLE_MIN, INVISIBLE_RENEWED, POLL_MARGIN, POLL_MAX, POLL_MIN,
+    RECEIVE_BATCH_MAX,
 };
 use crate::model::{GroupName, Millis, TagFilter, TopicName};
 use crate::proto::v2;
@@ -27,23 +28,31 @@ pub(super) fn receive(
 ) -> Items<v2::ReceiveMessageResponse> {
     let items = async move {
         let topic = request.get_ref().message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
-        let mut contents = match try_receive(&edge, request).await {
-            Ok(deliveries) if deliveries.is_empty() => {
-                vec![Content::Status(status(Code::MessageNotFound, "no message arrived in time"))]
-            }
-            Ok(deliveries) => {
-                let messages = deliveries.into_iter().map(|delivery| convert::delivery(delivery, &topic));
-                std::iter::once(Content::Status(ok())).chain(messages.map(Content::Message)).collect()
-            }
-            Err(refused) => vec![Content::Status(refused.status())],
+        let (first, received) = match try_receive(&edge, request).await {
+            Ok(Some(received)) => (ok(), Some(received)),
+            Ok(None) => (status(Code::MessageNotFound, "no message arrived in time"), None),
+            Err(refused) => (refused.status(), None),
         };
-        contents.push(Content::DeliveryTimestamp(convert::timestamp(edge.broker.now())));
-        stream::iter(contents.into_iter().map(|content| Ok(v2::ReceiveMessageResponse { content: Some(content) })))
+        let (deliveries, leases) = received.map_or((Vec::new(), None), |got| (got.deliveries, Some(got.leases)));
+        // Converted one by one as the connection takes them.
+        let messages =
+            deliveries.into_iter().map(move |delivery| Content::Message(convert::delivery(delivery, &topic)));
+        let last = async move {
+            // The connection asks for this once it has taken all before; a stream dropped earlier takes the
+            // leases with it.
+            leases.map(OnItsWay::has_left);
+            Content::DeliveryTimestamp(convert::timestamp(edge.broker.now()))
+        };
+        stream::iter(std::iter::once(Content::Status(first)).chain(messages)).chain(stream::once(last))
     };
-    Box::pin(stream::once(items).flatten())
+    let item = |content| Ok(v2::ReceiveMessageResponse { content: Some(content) });
+    Box::pin(stream::once(items).flatten().map(item))
 }
 
-async fn try_receive(edge: &Messaging, request: Request<v2::ReceiveMessageRequest>) -> Result<Vec<Delivery>, Refused> {
+async fn try_receive(
+    edge: &Messaging,
+    request: Request<v2::ReceiveMessageRequest>,
+) -> Result<Option<Received>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let queue = request.message_queue.as_ref();
@@ -63,13 +72,17 @@ async fn try_receive(edge: &Messaging, request: Request<v2::ReceiveMessageReques
         renew: request.auto_renew,
         wait,
         client_id: caller.client.client_id,
-        attempt_id: request.attempt_id,
     };
-    Ok(edge.broker.receive(receive, None).await?)
+    Ok(edge.broker.receive(receive).await?)
 }
 
 pub(super) fn filter(expression: Option<&v2::FilterExpression>) -> Result<TagFilter, Refused> {
     let Some(expression) = expression else { return Ok(TagFilter::All) };
+    let bytes = expression.expression.len();
+    if bytes > FILTER_BYTES_MAX {
+        let text = format!("the filter expression of {bytes} bytes is longer than {FILTER_BYTES_MAX}");
+        return Err(Refused::new(Code::IllegalFilterExpression, text));
+    }
     match expression.r#type() {
         v2::FilterType::Sql => {
             let text = "SQL filters are not implemented; subscribe with a TAG expression such as 'a || b'";
@@ -98,7 +111,7 @@ fn invisible(request: &v2::ReceiveMessageRequest) -> Result<Millis, Refused> {
 /// Contract §13.3, and finished half a second before the caller's deadline: a later answer would make
 /// messages invisible for a client that has already given up.
 fn poll_time(wanted: Option<Millis>, request_timeout: Option<Millis>, caller: &Caller) -> Result<Millis, Refused> {
-    let left = caller.deadline.map(|left| Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+    let left = caller.timeout.map(|left| Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
     let half_timeout = Millis(request_timeout.unwrap_or(REQUEST_TIMEOUT).0 / 2);
     let wanted = wanted.or_else(|| left.map(|left| Millis(left.0.saturating_sub(half_timeout.0))));
     let wanted = wanted.unwrap_or(POLL_MAX).clamp(POLL_MIN, POLL_MAX);
@@ -121,7 +134,7 @@ mod tests {
 
     fn poll(wanted: Option<u64>, left: Option<u64>, version: &str) -> Result<u64, Code> {
         let client = ClientInfo { version: version.into(), ..ClientInfo::default() };
-        let caller = Caller { client, deadline: left.map(Duration::from_millis) };
+        let caller = Caller { client, asked_at: tokio::time::Instant::now(), timeout: left.map(Duration::from_millis) };
         poll_time(wanted.map(Millis), None, &caller).map(|wait| wait.0).map_err(|refused| refused.code)
     }
 

@@ -6,7 +6,7 @@
 
 use tonic::Request;
 
-use super::{Messaging, name};
+use super::{Caller, Messaging, name};
 use crate::broker::{MemberAddress, TopicView};
 use crate::edge::convert::message_type;
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
@@ -27,10 +27,10 @@ async fn try_route(
     edge: &Messaging,
     request: Request<v2::QueryRouteRequest>,
 ) -> Result<Vec<v2::MessageQueue>, Refused> {
-    edge.caller(&request)?;
+    let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = find(edge, request.topic.as_ref()).await?;
-    let endpoints = endpoints(&edge.broker.members(true), request.endpoints.as_ref());
+    let topic = find(edge, request.topic.as_ref(), &caller).await?;
+    let endpoints = endpoints(&edge.broker.members(true)?, request.endpoints.as_ref());
     let mut rows = Vec::new();
     for (member, endpoints) in endpoints {
         for id in 0..topic.queues {
@@ -57,14 +57,14 @@ async fn try_assignment(
     edge: &Messaging,
     request: Request<v2::QueryAssignmentRequest>,
 ) -> Result<Vec<v2::Assignment>, Refused> {
-    edge.caller(&request)?;
+    let caller = edge.caller(&request)?;
     let request = request.into_inner();
     GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
-    let topic = find(edge, request.topic.as_ref()).await?;
+    let topic = find(edge, request.topic.as_ref(), &caller).await?;
     if topic.permission & 4 == 0 {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
     }
-    let endpoints = endpoints(&edge.broker.members(false), request.endpoints.as_ref());
+    let endpoints = endpoints(&edge.broker.members(false)?, request.endpoints.as_ref());
     let assign = |(member, endpoints)| {
         let queue = row(edge, &topic, request.topic.as_ref(), -1, &member, endpoints);
         v2::Assignment { message_queue: Some(queue) }
@@ -72,9 +72,9 @@ async fn try_assignment(
     Ok(endpoints.into_iter().map(assign).collect())
 }
 
-async fn find(edge: &Messaging, topic: Option<&v2::Resource>) -> Result<TopicView, Refused> {
+async fn find(edge: &Messaging, topic: Option<&v2::Resource>, caller: &Caller) -> Result<TopicView, Refused> {
     let topic = TopicName::parse(name(topic)).map_err(|error| bad_topic(&error))?;
-    Ok(edge.broker.find_topic(&topic).await?)
+    Ok(edge.broker.find_topic(&topic, caller.deadline()).await?)
 }
 
 fn row(

@@ -23,7 +23,7 @@ async fn try_send(
     let rules = Rules { body_bytes_max: edge.settings.body_bytes_max, now: edge.broker.now() };
     let checked = validate::send(request.into_inner(), rules, &caller.client.address)?;
     let ids: Vec<String> = checked.messages.iter().map(|message| message.message_id.clone()).collect();
-    let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline).await?;
+    let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
     let entry = |(id, sent): (String, Sent)| match sent {
         Sent::Stored { offset, .. } => v2::SendResultEntry {
             status: Some(ok()),

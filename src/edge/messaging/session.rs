@@ -6,10 +6,10 @@ use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
 use super::{Caller, Items, Messaging, name, receive};
-use crate::broker::{ClientKind, Error, SessionSettings};
+use crate::broker::{Error, SessionSettings};
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
 use crate::edge::validate::{client_properties, millis};
-use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX};
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX, SETTINGS_ENTRIES_MAX};
 use crate::model::{GroupName, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
@@ -85,37 +85,30 @@ fn as_grpc(refused: &Refused) -> Status {
 
 async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) -> Result<v2::Settings, Refused> {
     client_properties(&settings.client_properties)?;
-    let mut session = SessionSettings {
-        kind: kind(&settings),
-        group: None,
-        topics: Vec::new(),
-        subscriptions: Vec::new(),
-        request_timeout: settings.request_timeout.as_ref().map(millis),
-    };
+    let mut session = SessionSettings { group: None, request_timeout: settings.request_timeout.as_ref().map(millis) };
     match &settings.pub_sub {
         None => return Err(Refused::new(v2::Code::BadRequest, "the settings say neither publishing nor subscription")),
         Some(PubSub::Publishing(publishing)) => {
+            few("topics", publishing.topics.len())?;
             for topic in &publishing.topics {
-                session.topics.push(TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?);
+                TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?;
             }
         }
         Some(PubSub::Subscription(subscription)) => {
+            few("subscriptions", subscription.subscriptions.len())?;
             let group = name(subscription.group.as_ref());
-            session.group = Some(GroupName::parse(group).map_err(|error| bad_group(&error))?);
+            let group = GroupName::parse(group).map_err(|error| bad_group(&error))?;
+            let mut topics = Vec::new();
             for entry in &subscription.subscriptions {
-                let topic = TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+                topics.push(TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?);
                 receive::filter(entry.expression.as_ref())?;
-                let expression = entry.expression.as_ref().map_or("*", |expression| &expression.expression);
-                session.subscriptions.push((topic, expression.to_owned()));
             }
-        }
-    }
-    if let Some(group) = session.group.clone() {
-        let topics = session.subscriptions.iter().map(|(topic, _)| topic.clone()).collect();
-        match edge.broker.subscribe(group, topics).await {
-            // Without a leader the settings are answered all the same; the first receive subscribes.
-            Ok(()) | Err(Error::NoLeader | Error::TimedOut | Error::Busy | Error::GroupNotFound(_)) => {}
-            Err(error) => return Err(error.into()),
+            match edge.broker.subscribe(group.clone(), &topics, caller.deadline()).await {
+                // Without a leader the settings are answered all the same; the first receive subscribes.
+                Ok(()) | Err(Error::NoLeader | Error::TimedOut | Error::Busy | Error::GroupNotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            session.group = Some(group);
         }
     }
     let retries = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
@@ -159,13 +152,12 @@ fn merge(settings: &mut v2::Settings, language: &str, retries: u32, body_bytes_m
     settings.metric = Some(v2::Metric { on: false, endpoints: None });
 }
 
-fn kind(settings: &v2::Settings) -> ClientKind {
-    match settings.client_type() {
-        v2::ClientType::Producer => ClientKind::Producer,
-        v2::ClientType::PushConsumer => ClientKind::PushConsumer,
-        v2::ClientType::SimpleConsumer => ClientKind::SimpleConsumer,
-        _ => ClientKind::Other,
+fn few(what: &str, count: usize) -> Result<(), Refused> {
+    if count > SETTINGS_ENTRIES_MAX {
+        let text = format!("{count} {what} in one client's settings are more than {SETTINGS_ENTRIES_MAX}");
+        return Err(Refused::new(v2::Code::BadRequest, text));
     }
+    Ok(())
 }
 
 fn exponential(initial: prost_types::Duration, max: prost_types::Duration) -> v2::ExponentialBackoff {

@@ -172,7 +172,7 @@ pub struct Node {
     /// n0, n1, …
     #[prost(string, tag = "3")]
     pub node: ::prost::alloc::string::String,
-    /// leader, follower, candidate, learner or unreachable.
+    /// leader, follower, candidate (it knows no leader) or unreachable.
     #[prost(string, tag = "4")]
     pub role: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]

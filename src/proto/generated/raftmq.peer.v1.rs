@@ -232,6 +232,18 @@ pub struct StatusAnswer {
     #[prost(double, tag = "11")]
     pub out_per_second: f64,
 }
+/// Asks the leader for its read index (Raft thesis §6.4).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndexCall {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndexAnswer {
+    /// To be applied before the read is answered.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+}
 /// Generated client implementations.
 pub mod peer_client {
     #![allow(
@@ -477,6 +489,31 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("raftmq.peer.v1.Peer", "Status"));
             self.inner.unary(req, path, codec).await
         }
+        /// UNAVAILABLE if the receiver does not lead.
+        pub async fn read_index(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadIndexCall>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadIndexAnswer>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.peer.v1.Peer/ReadIndex",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.peer.v1.Peer", "ReadIndex"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -533,6 +570,11 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::StatusCall>,
         ) -> std::result::Result<tonic::Response<super::StatusAnswer>, tonic::Status>;
+        /// UNAVAILABLE if the receiver does not lead.
+        async fn read_index(
+            &self,
+            request: tonic::Request<super::ReadIndexCall>,
+        ) -> std::result::Result<tonic::Response<super::ReadIndexAnswer>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct PeerServer<T> {
@@ -900,6 +942,49 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.peer.v1.Peer/ReadIndex" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadIndexSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::ReadIndexCall>
+                    for ReadIndexSvc<T> {
+                        type Response = super::ReadIndexAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadIndexCall>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::read_index(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadIndexSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

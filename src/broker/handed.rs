@@ -1,0 +1,161 @@
+//! Leases on their way to a consumer: until an answer has left, nobody knows that anyone has them.
+//!
+//! Hot path. A poll that is dropped, because its caller gave up or its connection broke, gives its leases
+//! back, whether it had heard of them or not (contract §13.2). Those that left and are to be renewed are
+//! remembered for their first renewal, which is this node's (`broker/invisible`).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::invisible::handle;
+use super::{Broker, Deadline, Error};
+use crate::machine::Command;
+use crate::machine::command::GiveBack;
+use crate::model::limits::LEFT_BEHIND;
+use crate::model::{GroupId, QueueId, ReceiptHandle, TopicId};
+
+/// Leases that outlive this are renewed for the first time; most are settled long before.
+const FIRST_RENEWAL_AFTER: Duration = Duration::from_secs(5);
+/// Leases remembered for their first renewal; beyond it the oldest are not renewed.
+const REMEMBERED_MAX: usize = 200_000;
+
+/// Leases whose answer has left, until their first renewal.
+#[derive(Default)]
+pub(super) struct Renewals(Mutex<VecDeque<(Instant, ReceiptHandle)>>);
+
+impl Renewals {
+    fn remember(&self, leases: Vec<ReceiptHandle>) {
+        let now = Instant::now();
+        let mut all = self.0.lock();
+        all.extend(leases.into_iter().map(|lease| (now, lease)));
+        while all.len() > REMEMBERED_MAX {
+            all.pop_front();
+        }
+    }
+
+    /// Those that are old enough; they are this node's no more.
+    pub(super) fn take_due(&self) -> Vec<ReceiptHandle> {
+        let now = Instant::now();
+        let mut all = self.0.lock();
+        let due = all.partition_point(|(left_at, _)| *left_at + FIRST_RENEWAL_AFTER <= now);
+        all.drain(..due).map(|(_, lease)| lease).collect()
+    }
+}
+
+/// The leases of an answer; given back when dropped, unless [`Self::has_left`].
+pub struct OnItsWay {
+    broker: Arc<Broker>,
+    /// One handle of each.
+    leases: Vec<ReceiptHandle>,
+    is_renewed: bool,
+}
+
+impl OnItsWay {
+    pub(super) fn new(broker: &Arc<Broker>, leases: Vec<ReceiptHandle>, is_renewed: bool) -> Self {
+        Self { broker: broker.clone(), leases, is_renewed }
+    }
+
+    /// The whole answer was handed to the connection.
+    pub fn has_left(mut self) {
+        let leases = std::mem::take(&mut self.leases);
+        if self.is_renewed {
+            self.broker.renewals.remember(leases);
+        }
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        let leases = std::mem::take(&mut self.leases);
+        if leases.is_empty() {
+            return;
+        }
+        let broker = self.broker.clone();
+        self.broker.in_background(async move { broker.give_back(leases).await });
+    }
+}
+
+/// A grant whose outcome its poll has not heard; looked up and given back when dropped, unless it was.
+pub(super) struct Asked {
+    broker: Arc<Broker>,
+    topic: TopicId,
+    group: GroupId,
+    queues: BTreeSet<QueueId>,
+    /// Names the grant; 0 once its outcome is known.
+    token: u64,
+}
+
+impl Asked {
+    pub(super) fn new(
+        broker: &Arc<Broker>,
+        topic: TopicId,
+        group: GroupId,
+        queues: BTreeSet<QueueId>,
+        token: u64,
+    ) -> Self {
+        Self { broker: broker.clone(), topic, group, queues, token }
+    }
+
+    /// The outcome is known to the poll.
+    pub(super) fn is_answered(mut self) {
+        self.token = 0;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.token == 0 {
+            return;
+        }
+        let (broker, topic, group, token) = (self.broker.clone(), self.topic, self.group, self.token);
+        let queues = std::mem::take(&mut self.queues);
+        self.broker.in_background(async move { broker.give_back_granted(topic, group, queues, token).await });
+    }
+}
+
+impl Broker {
+    /// Runs what a dropped poll leaves to do. Without a runtime the node is ending: the leases end by
+    /// themselves.
+    fn in_background(&self, work: impl Future<Output = Result<(), Error>> + Send + 'static) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        self.tasks.spawn_on(
+            async move {
+                if let Err(error) = work.await {
+                    tracing::debug!(%error, "leases of a poll that was given up were not given back");
+                }
+            },
+            &runtime,
+        );
+    }
+
+    async fn give_back(&self, leases: Vec<ReceiptHandle>) -> Result<(), Error> {
+        let command = Command::GiveBack(GiveBack { leases, after: LEFT_BEHIND });
+        self.propose_repeatable(&command, self.held_until(Deadline::NONE)).await.map(|_| ())
+    }
+
+    async fn give_back_granted(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        queues: BTreeSet<QueueId>,
+        token: u64,
+    ) -> Result<(), Error> {
+        let until = self.held_until(Deadline::NONE);
+        // Behind an entry that was proposed later, the grant is either in the state or never will be.
+        let (index, _) = self.propose_repeatable(&Command::Tick, until).await?;
+        if !self.caught_up(index, until).await {
+            return Err(Error::TimedOut);
+        }
+        let view = self.replica.view();
+        let mut leases = Vec::new();
+        for queue in queues {
+            let of_grant = view.leases(topic, group, queue)?.into_iter().filter(|(_, lease)| lease.token == token);
+            leases.extend(of_grant.map(|(at, lease)| handle(at, &lease)));
+        }
+        if leases.is_empty() { Ok(()) } else { self.give_back(leases).await }
+    }
+}

@@ -1,0 +1,15 @@
+//! Where the nodes serve clients: replicated, so that every node gives the same routes, also when the node
+//! they lead to is down (contract §12). Before: `broker/members`.
+
+use bytes::Bytes;
+
+use super::command::Announce;
+use super::keys;
+use super::outcome::Outcome;
+use super::stage::Stage;
+use crate::store::kv::Space;
+
+pub(super) fn announce(stage: &mut Stage<'_>, announce: &Announce) -> Outcome {
+    stage.put(Space::Meta, keys::member(announce.node), Bytes::copy_from_slice(announce.address.as_bytes()));
+    Outcome::Done
+}
