@@ -3,21 +3,28 @@
 //!
 //! A script is blocks of commands, each followed by `---` and what they print. Lines with `#` are
 //! comments. Commands:
-//! `at SECONDS`, `topic NAME QUEUES`, `drop NAME`, `group NAME`, `subscribe GROUP TOPIC [closed]`,
+//! `at SECONDS`, `topic NAME QUEUES [PERMISSION]`, `drop NAME`, `group NAME`, `subscribe GROUP TOPIC [closed]`,
 //! `send TOPIC BODY[:TAG]…`, `plan NAME GROUP TOPIC [FILTER]`, `grant NAME MAX SECONDS [CLIENT]`,
 //! `receive GROUP TOPIC MAX SECONDS [FILTER]` (plan and grant at once), `ack HANDLE…`,
-//! `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `tick`, `show queues|positions|leases|due|keys`.
+//! `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `gather TOPIC BODY… | BODY…`
+//! (several sends in one entry), `send-as TYPE TOPIC BODY`, `announce NODE ADDRESS`, `tick`,
+//! `show queues|positions|leases|due|keys|members`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use raftmq::machine::command::{Ack, Candidate, Change, Command, CreateGroup, CreateTopic, Prolong, Subscribe};
+use raftmq::machine::Proposal;
+use raftmq::machine::command::{
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, GiveBack, Prolong, Send, Subscribe,
+};
 use raftmq::machine::outcome::Outcome;
-use raftmq::model::{GroupId, LeaseId, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId};
+use raftmq::model::{
+    GroupId, LeaseId, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId,
+};
 use raftmq::store::kv::{Kv, Space};
 
-use crate::machine::{Machine, group, plain_message, topic};
+use crate::machine::{Machine, group, plain_message, send, topic};
 
 struct Plan {
     topic: TopicId,
@@ -47,12 +54,12 @@ impl Script {
         let seconds = |text: &str| Millis((text.parse::<f64>().unwrap() * 1000.0) as u64);
         match words[..] {
             ["at", time] => self.machine.now = seconds(time).0,
-            ["topic", name, queues] => {
+            ["topic", name, queues, ref rest @ ..] => {
                 let create = CreateTopic {
                     topic: topic(name),
                     message_type: MessageType::Normal,
                     queues: queues.parse().unwrap(),
-                    permission: 6,
+                    permission: rest.first().map_or(6, |text| text.parse().unwrap()),
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
@@ -72,6 +79,33 @@ impl Script {
                 let messages: Vec<_> = bodies.iter().map(message).collect();
                 let outcome = self.machine.send(self.topic_id(name), &messages);
                 self.print(&outcome, out);
+            }
+            // Several requests gathered into one entry: their messages apart by bars.
+            ["gather", name, ref bodies @ ..] => {
+                let id = self.topic_id(name);
+                let sends = bodies.split(|body| *body == "|");
+                let messages =
+                    |bodies: &[&str]| bodies.iter().map(|body| plain_message(body, None)).collect::<Vec<_>>();
+                let proposals: Vec<_> = sends.map(|bodies| send(id, &messages(bodies))).collect();
+                for outcome in self.machine.apply_all(&proposals).0 {
+                    self.print(&outcome, out);
+                }
+            }
+            ["send-as", kind, name, body] => {
+                let message_type = if kind == "FIFO" { MessageType::Fifo } else { MessageType::Normal };
+                let tag_hashes = vec![0];
+                let command = Command::Send(Send { topic: self.topic_id(name), message_type, tag_hashes });
+                let messages = vec![plain_message(body, None).encode()];
+                let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
+                self.print(&outcomes[0], out);
+            }
+            ["give-back", name, time] => {
+                let leases = vec![self.handles[name]];
+                self.tell(&Command::GiveBack(GiveBack { leases, after: seconds(time) }), out);
+            }
+            ["announce", node, address] => {
+                let node = NodeId(node.trim_start_matches('n').parse().unwrap());
+                self.tell(&Command::Announce(Announce { node, address: address.to_owned() }), out);
             }
             ["plan", name, of, from, ref rest @ ..] => {
                 let plan = self.plan(of, from, rest);
@@ -211,6 +245,11 @@ impl Script {
                         writeln!(out, "{name} queue {queue}: holds {held} acked {acked} attempt {attempt} {state}")
                             .unwrap();
                     }
+                }
+            }
+            "members" => {
+                for (node, address) in view.members().unwrap() {
+                    writeln!(out, "n{node} {address}").unwrap();
                 }
             }
             "due" => match view.next_due().unwrap() {

@@ -1,5 +1,7 @@
 //! A machine of its own for tests: the real path from commands to state, with a clock that is told.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use raftmq::machine::command::{Candidate, Command, Grant};
 use raftmq::machine::outcome::{Granted, Outcome};
@@ -9,14 +11,39 @@ use raftmq::model::{
     GroupId, GroupName, LogIndex, Message, MessageType, Millis, QueueId, QueueOffset, TagFilter, Timestamp, TopicId,
     TopicName, filter,
 };
-use raftmq::store::kv::Kv;
+use raftmq::store::hot::Hot;
+use raftmq::store::kv::{Kv, Space, WriteBatch};
 use raftmq::store::memory::MemoryKv;
 
-#[derive(Default)]
+/// As on a node: writes go through the hot values, and a crash takes what was not flushed.
 pub struct Machine {
-    pub kv: MemoryKv,
+    pub kv: Arc<MemoryKv>,
+    hot: Hot,
     pub index: u64,
     pub now: u64,
+    /// Every entry so far: the log.
+    log: Vec<Bytes>,
+    /// The state at the last flush, and the entry it is at.
+    flushed: (u64, Vec<Pair>),
+}
+
+type Pair = (Space, Bytes, Bytes);
+
+impl Default for Machine {
+    fn default() -> Self {
+        let kv = Arc::<MemoryKv>::default();
+        let hot = Hot::new(kv.clone());
+        Self { kv, hot, index: 0, now: 0, log: Vec::new(), flushed: (0, Vec::new()) }
+    }
+}
+
+/// Everything in a store.
+pub fn content(kv: &MemoryKv) -> Vec<Pair> {
+    let all = |space| kv.scan(space, &[], &[u8::MAX; 64], usize::MAX).unwrap();
+    Space::ALL
+        .into_iter()
+        .flat_map(|space| all(space).into_iter().map(move |(key, value)| (space, key, value)))
+        .collect()
 }
 
 pub fn topic(name: &str) -> TopicName {
@@ -55,18 +82,41 @@ pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
 
 impl Machine {
     pub fn view(&self) -> View<'_> {
-        View::new(&self.kv)
+        View::new(&*self.kv)
     }
 
     /// Applies one entry of these proposals at the present time.
     pub fn apply_all(&mut self, proposals: &[Proposal]) -> (Vec<Outcome>, Effects) {
-        self.index += 1;
         let body = Batch::encode(Timestamp(self.now), proposals.iter());
-        let mut stage = Stage::new(&self.kv).unwrap();
+        self.log.push(body.clone());
+        self.apply_entry(body)
+    }
+
+    fn apply_entry(&mut self, body: Bytes) -> (Vec<Outcome>, Effects) {
+        self.index += 1;
+        let mut stage = Stage::new(&self.hot).unwrap();
         let outcomes = machine::apply(&mut stage, LogIndex(self.index), body).unwrap();
         let (writes, effects) = stage.finish().unwrap();
-        self.kv.write(writes).unwrap();
+        self.hot.write(writes).unwrap();
         (outcomes, effects)
+    }
+
+    /// What is applied so far survives a crash.
+    pub fn flush(&mut self) {
+        self.flushed = (self.index, content(&self.kv));
+    }
+
+    /// Loses what was not flushed, and applies it again from the log (D6).
+    pub fn crash(&mut self) {
+        let (index, pairs) = self.flushed.clone();
+        self.kv = Arc::default();
+        let writes = pairs.into_iter().map(|(space, key, value)| (space, key, Some(value))).collect();
+        self.kv.write(WriteBatch { writes }).unwrap();
+        self.hot = Hot::new(self.kv.clone());
+        self.index = index;
+        for body in self.log.clone().into_iter().skip(index as usize) {
+            self.apply_entry(body);
+        }
     }
 
     pub fn apply(&mut self, command: &Command) -> Outcome {

@@ -13,10 +13,8 @@ use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
     GroupId, LeaseId, Message, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId,
 };
-use raftmq::store::kv::{Kv, Space, WriteBatch};
-use raftmq::store::memory::MemoryKv;
 
-use crate::machine::{Machine, group, plain_message, send, topic};
+use crate::machine::{Machine, content, group, plain_message, send, topic};
 
 const TOPIC: TopicId = TopicId(1);
 const QUEUES: u32 = 3;
@@ -41,8 +39,10 @@ enum Step {
     },
     Pass(u64),
     Tick,
-    /// Only the stored state survives.
-    Restart,
+    /// What is applied survives the next crash.
+    Flush,
+    /// The node loses what was not flushed and applies the log again.
+    Crash,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -54,7 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<usize>(), 0u64..30).prop_map(|(handle, seconds)| Step::Change { handle, seconds }),
         2 => (1u64..20).prop_map(Step::Pass),
         2 => Just(Step::Tick),
-        1 => Just(Step::Restart),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Crash),
     ]
 }
 
@@ -121,22 +122,8 @@ fn machine() -> Machine {
     machine
 }
 
-fn content(kv: &dyn Kv) -> Vec<(Space, Bytes, Bytes)> {
-    let all = |space| {
-        kv.scan(space, &[], &[255; 40], usize::MAX).unwrap().into_iter().map(move |(key, value)| (space, key, value))
-    };
-    Space::ALL.into_iter().flat_map(all).collect()
-}
-
-fn restarted(machine: Machine) -> Machine {
-    let kv = MemoryKv::default();
-    let writes = content(&machine.kv).into_iter().map(|(space, key, value)| (space, key, Some(value))).collect();
-    kv.write(WriteBatch { writes }).unwrap();
-    Machine { kv, ..machine }
-}
-
-/// Runs the steps; with `restarts`, from the stored state alone at every `Restart`.
-fn run(steps: &[Step], restarts: bool) -> Machine {
+/// Runs the steps; with `crashes`, from what was flushed and the log at every [`Step::Crash`].
+fn run(steps: &[Step], crashes: bool) -> Machine {
     let mut machine = machine();
     let mut model = Model::default();
     let mut stale = BTreeMap::new();
@@ -203,8 +190,9 @@ fn run(steps: &[Step], restarts: bool) -> Machine {
             }
             Step::Pass(seconds) => machine.now += seconds * 1000,
             Step::Tick => drop(machine.apply(&Command::Tick)),
-            Step::Restart if restarts => machine = restarted(machine),
-            Step::Restart => {}
+            Step::Flush => machine.flush(),
+            Step::Crash if crashes => machine.crash(),
+            Step::Crash => {}
         }
     }
     machine
