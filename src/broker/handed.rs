@@ -101,7 +101,7 @@ impl Asked {
     }
 
     /// The outcome is known to the poll.
-    pub(super) fn is_answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.token = 0;
     }
 }

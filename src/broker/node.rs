@@ -137,6 +137,7 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
         election_max_ms: config.election_max_ms,
         pre_vote: config.pre_vote,
         in_flight_max: config.in_flight_max,
+        may_lose_tail: !config.syncs_before_ack,
     }
 }
 

@@ -56,9 +56,12 @@ pub(super) struct Planned {
 #[derive(Default)]
 pub(super) struct Plans {
     /// By group and topic; as many as there are subscriptions at most.
-    lines: Mutex<BTreeMap<(TopicId, GroupId), Arc<Mutex<Reserved>>>>,
+    lines: Mutex<BTreeMap<(TopicId, GroupId), Line>>,
     turn: AtomicU32,
 }
+
+/// What the polls of one group in one topic hold back.
+type Line = Arc<Mutex<Reserved>>;
 
 #[derive(Default)]
 struct Reserved {
@@ -71,7 +74,7 @@ struct Reserved {
 
 /// A plan; what it holds back is free again when it is dropped.
 pub(super) struct Plan<'a> {
-    reserved: Arc<Mutex<Reserved>>,
+    reserved: Line,
     /// Of the group in the topic: rung for those that were turned away.
     bell: &'a Notify,
     key: (TopicId, GroupId),

@@ -197,7 +197,7 @@ impl Broker {
         let until = until.min(Instant::now() + GRANT_WAIT);
         match self.propose(&command, until).await {
             Ok((index, outcome)) => {
-                asked.is_answered();
+                asked.answered();
                 match outcome {
                     Outcome::Granted(leases) => {
                         if leases.is_empty() {
@@ -214,11 +214,11 @@ impl Broker {
             // Should the lookup not come to an end in time, it is made again in the background.
             Err(Error::TimedOut) => {
                 let found = self.find_grant(wanted.topic, wanted.group, token, plan, until + GRANT_MARGIN).await?;
-                asked.is_answered();
+                asked.answered();
                 Ok(found)
             }
             Err(error) => {
-                asked.is_answered();
+                asked.answered();
                 Err(error)
             }
         }

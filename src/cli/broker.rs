@@ -20,12 +20,15 @@ use crate::edge::admin::AdminService;
 use crate::edge::listener::{self, FrontEnd, Security};
 use crate::edge::messaging::{EdgeSettings, Messaging};
 use crate::edge::tls;
-use crate::env::disk;
+use crate::env::{disk, process};
 use crate::logging;
 use crate::model::limits::REQUEST_BYTES_MAX;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v2::messaging_service_server::MessagingServiceServer;
+
+/// Open files a node with many connections and a long log may need.
+const OPEN_FILES_WANTED: u64 = 16 * 1024;
 
 /// Start a broker node.
 #[derive(Debug, Args)]
@@ -63,6 +66,9 @@ pub fn run(args: &BrokerArgs) -> Exit {
     };
     logging::start(&loaded.config.log_level, format);
     announce(&loaded);
+    if let Some(count) = process::raise_open_files().filter(|count| *count < OPEN_FILES_WANTED) {
+        tracing::warn!("this process may open {count} files only; raise the limit (ulimit -n) to {OPEN_FILES_WANTED}");
+    }
     match start_and_serve(&loaded.config) {
         Ok(()) => Exit::Ok,
         Err(Refusal(exit, reason)) => {

@@ -83,6 +83,15 @@ fn inode(table: &str, port: u16) -> Option<String> {
     })
 }
 
+/// Lets this process open as many files as it may: a log of many segments needs them. Returns how many.
+pub fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the limit stays what it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current
+}
+
 /// The kernel and the number of cores, for reports.
 pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

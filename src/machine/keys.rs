@@ -3,7 +3,7 @@
 //!
 //! | space | key | value |
 //! |---|---|---|
-//! | Meta | `clock`, `digest`, `topic ids`, `group ids` | u64 |
+//! | Meta | `clock`, `digest`, `topic ids`, `group ids`, `due from` | u64 |
 //! | Meta | `member` node | `host:port` for clients |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`super::catalog::TopicRecord`] |
@@ -31,6 +31,8 @@ pub const TOPIC_IDS: &[u8] = b"topic ids";
 /// Meta: last group id given.
 pub const GROUP_IDS: &[u8] = b"group ids";
 
+/// Meta: nothing is due before this time; deletions without end lie there.
+pub const DUE_FROM: &[u8] = b"due from";
 /// Meta: where each node serves clients.
 pub const MEMBERS: &[u8] = b"member";
 
@@ -180,6 +182,11 @@ fn due(at: Timestamp, kind: u8) -> BytesMut {
     out.put_u64(at.0);
     out.put_u8(kind);
     out
+}
+
+/// Due: everything that is due at `from` or later lies at this key or above.
+pub fn due_start(from: Timestamp) -> Bytes {
+    Bytes::copy_from_slice(&from.0.to_be_bytes())
 }
 
 /// Due: everything that is due at `now` or before lies below this key.

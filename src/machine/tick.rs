@@ -18,15 +18,21 @@ pub const DUE_MAX: usize = 1024;
 const SWEEP_KEYS_MAX: usize = 1024;
 
 pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
-    let due = stage.scan(Space::Due, &[], &keys::due_end(stage.now()), DUE_MAX)?;
+    let from = Timestamp(stage.number(Space::Meta, keys::DUE_FROM)?);
+    let due = stage.scan(Space::Due, &keys::due_start(from), &keys::due_end(stage.now()), DUE_MAX)?;
     let mut more = due.len() == DUE_MAX;
+    if !more {
+        // Whatever is put from here on is due now or later, for time never goes backwards.
+        stage.put_number(Space::Meta, Bytes::from_static(keys::DUE_FROM), stage.now().0);
+    }
     for (key, _) in due {
         stage.delete(Space::Due, key.clone());
         match Due::decode(key)? {
             Due::Lease(at) => lease::end(stage, at)?,
-            Due::Sweep { at, topic } => {
+            Due::Sweep { topic } => {
                 if sweep(stage, topic)? {
-                    stage.put_due(at, keys::due_sweep(at, topic));
+                    let now = stage.now();
+                    stage.put_due(now, keys::due_sweep(now, topic));
                     more = true;
                 }
             }
@@ -42,8 +48,6 @@ pub enum Due {
     Lease(LeaseKey),
     /// A deleted topic's leftovers go.
     Sweep {
-        /// Since when.
-        at: Timestamp,
         /// Which topic.
         topic: TopicId,
     },
@@ -53,7 +57,7 @@ impl Due {
     /// From a key of the due space.
     pub fn decode(key: Bytes) -> Result<Self, crate::model::codec::Malformed> {
         let mut reader = Reader::new(key, "due key");
-        let at = Timestamp(reader.u64()?);
+        reader.u64()?;
         match reader.u8()? {
             keys::DUE_LEASE => Ok(Self::Lease(LeaseKey {
                 topic: TopicId(reader.u32()?),
@@ -61,7 +65,7 @@ impl Due {
                 queue: QueueId(reader.u32()?),
                 lease: LeaseId(reader.u64()?),
             })),
-            keys::DUE_SWEEP => Ok(Self::Sweep { at, topic: TopicId(reader.u32()?) }),
+            keys::DUE_SWEEP => Ok(Self::Sweep { topic: TopicId(reader.u32()?) }),
             kind => Err(reader.unknown(kind.into())),
         }
     }

@@ -175,7 +175,7 @@ impl<'a> View<'a> {
 
     /// When the next thing falls due.
     pub fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
-        let first = self.kv.scan(Space::Due, &[], &[u8::MAX], 1)?;
+        let first = self.kv.scan(Space::Due, &self.due_start()?, &[u8::MAX], 1)?;
         first.first().map(|(key, _)| Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))).transpose()
     }
 
@@ -183,7 +183,7 @@ impl<'a> View<'a> {
     pub fn renewable_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         let end = keys::due_end(until);
         let mut leases = Vec::new();
-        let mut from = Bytes::new();
+        let mut from = self.due_start()?;
         loop {
             let page = self.kv.scan(Space::Due, &from, &end, PAGE)?;
             let is_last = page.len() < PAGE;
@@ -202,6 +202,10 @@ impl<'a> View<'a> {
                 return Ok(leases);
             }
         }
+    }
+
+    fn due_start(&self) -> Result<Bytes, Failure> {
+        Ok(keys::due_start(Timestamp(self.number(Space::Meta, keys::DUE_FROM)?)))
     }
 
     fn number(&self, space: Space, key: &[u8]) -> Result<u64, Failure> {

@@ -32,8 +32,16 @@ impl LogStorage {
         Self { log }
     }
 
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        let records = self.log.read(types::index_in(from), types::index_in(to), bytes_max).map_err(io::Error::other)?;
+    /// From the tail cache at once, else from the disk, away from the Raft runtime.
+    async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let (from, to) = (types::index_in(from), types::index_in(to));
+        let records = match self.log.read_cached(from, to, bytes_max) {
+            Some(records) => records,
+            None => {
+                let log = self.log.clone();
+                on_disk(move || log.read(from, to, bytes_max)).await?
+            }
+        };
         records.into_iter().map(|record| types::to_entry(record).map_err(io::Error::other)).collect()
     }
 
@@ -84,7 +92,7 @@ impl RaftLogReader<Types> for LogStorage {
         if from >= to {
             return Ok(Vec::new());
         }
-        self.read(from, to, usize::MAX)
+        self.read(from, to, usize::MAX).await
     }
 
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
@@ -98,7 +106,7 @@ impl RaftLogReader<Types> for LogStorage {
             let log = log.clone();
             async move {
                 let from = next.filter(|from| *from < to)?;
-                match log.read(from, to, READ_BYTES_MAX) {
+                match log.read(from, to, READ_BYTES_MAX).await {
                     Ok(entries) if entries.is_empty() => {
                         let missing = io::Error::other(format!("the log lacks entry {}", types::index_in(from)));
                         Some((vec![Err(missing)], None))
@@ -115,7 +123,7 @@ impl RaftLogReader<Types> for LogStorage {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, READ_BYTES_MAX)
+        self.read(start, end, READ_BYTES_MAX).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

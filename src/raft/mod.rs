@@ -66,6 +66,8 @@ const SUCCESSION_STEP: Duration = Duration::from_millis(25);
 /// Followers try one after the other, by their number.
 const STAGGER: Duration = Duration::from_millis(8);
 const STAGGER_STEPS_MAX: u32 = 8;
+/// Time for the commands under way when the replica stops.
+const STOP_DRAIN: Duration = Duration::from_millis(200);
 /// A read gives at least one entry, however small its bound; one entry is what is wanted.
 const ONE_ENTRY: usize = 1;
 
@@ -92,6 +94,9 @@ pub struct ReplicaConfig {
     pub pre_vote: bool,
     /// Batches under way at once.
     pub in_flight_max: usize,
+    /// `ASYNC_FLUSH`: a power loss may take the end of a follower's log, which then comes back shorter than
+    /// it once acknowledged.
+    pub may_lose_tail: bool,
 }
 
 /// Why a replica does not start.
@@ -346,13 +351,17 @@ impl Replica {
     /// Hands leadership over if it is ours, then stops. Nothing acknowledged depends on it.
     pub async fn stop(self) {
         self.hand_over().await;
+        // What was forwarded here meanwhile hears that this node does not lead any more.
+        self.proposer.drain(STOP_DRAIN).await;
         self.stop.cancel();
         self.tasks.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
         self.tasks.wait().await;
-        if let Err(error) = self.kv.flush() {
+        let kv = self.kv.clone();
+        let flushed = tokio::task::spawn_blocking(move || kv.flush()).await;
+        if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the state store was not flushed; the next start applies more of the log again");
         }
     }
@@ -424,6 +433,7 @@ fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 30_000,
+        allow_log_reversion: config.may_lose_tail.then_some(true),
         backoff: "20ms 40ms 80ms 160ms 320ms 500ms".to_owned(),
         ..Config::default()
     };

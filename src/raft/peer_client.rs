@@ -4,7 +4,7 @@
 //! Hot path. Appends are one long stream per reign with many frames in flight; a stream that owes
 //! answers and gives none is ended, because a half-open link would hold replication for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +18,26 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use super::peer_wire::{self, Identity, Unusable};
 use super::snapshot::Snapshot;
-use super::types::{Types, Vote};
+use super::types::{self, Types, Vote};
 use crate::proto::peer as wire;
 use crate::proto::peer::peer_client::PeerClient;
 
 /// Largest message between peers: two full reads of the log.
 pub(super) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Append frames sent and not yet answered, per follower.
-const FRAMES_IN_FLIGHT: usize = 64;
-/// A stream that owes answers and gives none for this long is ended.
+/// Append frames sent and not yet answered, per follower: their bytes, in KiB. Below what the follower's log
+/// takes in without waiting for its disk.
+const KIB_IN_FLIGHT: u32 = 32 * 1024;
+/// What a frame costs beside its entries.
+const FRAME_KIB: u32 = 1;
+/// A stream that owes an answer for this long is ended.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// A follower that cannot be reached is tried again after this long.
@@ -47,12 +53,15 @@ type Result<T> = std::result::Result<T, RPCError<Types>>;
 pub struct Peers {
     identity: Identity,
     addresses: Arc<BTreeMap<u64, String>>,
+    /// For heartbeats, votes and hand-overs: one connection per peer, open before it is needed.
+    control: Arc<BTreeMap<u64, PeerClient<Channel>>>,
 }
 
 impl Peers {
     /// `addresses` are `host:port` by node id, ourselves included.
     pub fn new(identity: Identity, addresses: BTreeMap<u64, String>) -> Self {
-        Self { identity, addresses: Arc::new(addresses) }
+        let control = addresses.iter().map(|(id, address)| (*id, connect(address))).collect();
+        Self { identity, addresses: Arc::new(addresses), control: Arc::new(control) }
     }
 
     /// Who we are.
@@ -68,24 +77,32 @@ impl Peers {
     /// The configured address counts, not the one the group was made with: hosts move.
     fn network(&self, target: u64, node: &BasicNode, streams: bool) -> PeerNetwork {
         let address = self.addresses.get(&target).unwrap_or(&node.addr);
-        PeerNetwork { identity: self.identity.clone(), target, client: self.connect(address), streams }
+        // Dialled when it is first used: a network made for a vote never is.
+        let append = self.connect(address);
+        let control = self.control.get(&target).cloned().unwrap_or_else(|| append.clone());
+        PeerNetwork { identity: self.identity.clone(), target, append, control, streams }
     }
 
-    /// A connection of its own to a peer; dialled when first used, again when it broke.
+    /// A connection of its own to a peer.
     pub(super) fn connect(&self, address: &str) -> PeerClient<Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .expect("peer addresses are checked when the configuration is read")
-            .connect_timeout(DIAL_TIMEOUT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_EVERY)
-            .keep_alive_while_idle(true);
-        PeerClient::new(endpoint.connect_lazy())
-            .max_decoding_message_size(FRAME_BYTES_MAX)
-            .max_encoding_message_size(FRAME_BYTES_MAX)
+        connect(address)
     }
+}
+
+/// A connection; dialled when first used, again when it broke.
+fn connect(address: &str) -> PeerClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .expect("peer addresses are checked when the configuration is read")
+        .connect_timeout(DIAL_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY)
+        .keep_alive_while_idle(true);
+    PeerClient::new(endpoint.connect_lazy())
+        .max_decoding_message_size(FRAME_BYTES_MAX)
+        .max_encoding_message_size(FRAME_BYTES_MAX)
 }
 
 impl RaftNetworkFactory<Types> for Peers {
@@ -100,11 +117,12 @@ impl RaftNetworkFactory<Types> for Peers {
     }
 }
 
-/// One connection to one peer.
+/// The connections to one peer.
 pub struct PeerNetwork {
     identity: Identity,
     target: u64,
-    client: PeerClient<Channel>,
+    append: PeerClient<Channel>,
+    control: PeerClient<Channel>,
     /// Appends as one stream; otherwise each is a call, as heartbeats are.
     streams: bool,
 }
@@ -132,6 +150,54 @@ impl PeerNetwork {
     }
 }
 
+/// The frames of one stream that wait for their answers.
+struct InFlight {
+    room: Semaphore,
+    frames: Mutex<Frames>,
+}
+
+#[derive(Default)]
+struct Frames {
+    /// KiB of each, oldest first.
+    sizes: VecDeque<u32>,
+    /// Since when the oldest of them, or the one answered last, keeps us waiting.
+    since: Option<Instant>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self { room: Semaphore::new(KIB_IN_FLIGHT as usize), frames: Mutex::default() }
+    }
+}
+
+impl InFlight {
+    /// Waits for room; one frame alone always has it.
+    async fn add(&self, request: &AppendEntriesRequest<Types>) {
+        let bytes: usize = request.entries.iter().map(types::body_bytes).sum();
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(FRAME_KIB).min(KIB_IN_FLIGHT);
+        // Given back by the answer; the semaphore is never closed.
+        if let Ok(permit) = self.room.acquire_many(kib).await {
+            permit.forget();
+        }
+        let mut frames = self.frames.lock();
+        frames.sizes.push_back(kib);
+        frames.since.get_or_insert_with(Instant::now);
+    }
+
+    fn answered(&self) {
+        let mut frames = self.frames.lock();
+        if let Some(kib) = frames.sizes.pop_front() {
+            self.room.add_permits(kib as usize);
+        }
+        frames.since = (!frames.sizes.is_empty()).then(Instant::now);
+    }
+
+    /// When the peer counts as gone unless it answers.
+    fn answer_due(&self) -> Instant {
+        self.frames.lock().since.unwrap_or_else(Instant::now) + SILENCE_MAX
+    }
+}
+
 /// A peer that cannot be reached is left alone for a moment; anything else is tried again at once.
 fn failed(status: &tonic::Status) -> RPCError<Types> {
     match status.code() {
@@ -153,7 +219,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>> {
         let frame = peer_wire::put_append(self.envelope(), request);
-        let ack = Self::within(option.hard_ttl(), self.client.heartbeat(frame)).await?;
+        let ack = Self::within(option.hard_ttl(), self.control.heartbeat(frame)).await?;
         self.meet(ack.disk).await?;
         Ok(peer_wire::ack(ack).map_err(unusable)?.into())
     }
@@ -171,22 +237,20 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         }
         Box::pin(async move {
             let envelope = self.envelope();
-            let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
-            let frames = {
-                let room = room.clone();
-                input.then(move |request| {
-                    let room = room.clone();
-                    let envelope = envelope.clone();
-                    async move {
-                        // Given back by the answer; the semaphore is never closed.
-                        if let Ok(permit) = room.acquire().await {
-                            permit.forget();
-                        }
-                        peer_wire::put_append(envelope, request)
-                    }
-                })
-            };
-            let acks = match Self::within(SILENCE_MAX, self.client.append(frames)).await {
+            let in_flight = Arc::new(InFlight::default());
+            // Dropping the answers ends the frames: hyper would keep the request open for as long as it lives.
+            let ended = CancellationToken::new();
+            let end = ended.clone().drop_guard();
+            let sent = in_flight.clone();
+            let frames = input.then(move |request| {
+                let (sent, envelope) = (sent.clone(), envelope.clone());
+                async move {
+                    sent.add(&request).await;
+                    peer_wire::put_append(envelope, request)
+                }
+            });
+            let frames = frames.take_until(ended.cancelled_owned());
+            let acks = match Self::within(SILENCE_MAX, self.append.append(frames)).await {
                 Ok(acks) => acks,
                 Err(error) => {
                     // openraft waits its backoff out in the requests, and a stream that does not open
@@ -196,16 +260,16 @@ impl RaftNetworkV2<Types> for PeerNetwork {
                 }
             };
             let from = (self.identity.clone(), self.target);
-            let answers = stream::unfold(Some((acks, room, from)), |state| async move {
-                let (mut acks, room, (identity, target)) = state?;
+            let answers = stream::unfold(Some((acks, in_flight, from, end)), |state| async move {
+                let (mut acks, in_flight, (identity, target), end) = state?;
                 let answer = loop {
-                    match tokio::time::timeout(SILENCE_MAX, acks.next()).await {
+                    match tokio::time::timeout_at(in_flight.answer_due(), acks.next()).await {
                         Ok(answer) => break answer?,
-                        Err(_) if room.available_permits() == FRAMES_IN_FLIGHT => {}
+                        Err(_) if in_flight.answer_due() > Instant::now() => {}
                         Err(elapsed) => return Some((Err(RPCError::Network(NetworkError::new(&elapsed))), None)),
                     }
                 };
-                room.add_permits(1);
+                in_flight.answered();
                 let result = match answer {
                     Ok(ack) => {
                         identity.meet(target, ack.disk).await.and_then(|()| peer_wire::ack(ack)).map_err(unusable)
@@ -213,7 +277,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
                     Err(status) => Err(failed(&status)),
                 };
                 match result {
-                    Ok(result) => Some((Ok(result), Some((acks, room, (identity, target))))),
+                    Ok(result) => Some((Ok(result), Some((acks, in_flight, (identity, target), end)))),
                     Err(error) => Some((Err(error), None)),
                 }
             });
@@ -224,14 +288,14 @@ impl RaftNetworkV2<Types> for PeerNetwork {
 
     async fn vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>> {
         let call = peer_wire::put_vote_call(self.envelope(), &request);
-        let answer = Self::within(option.hard_ttl(), self.client.request_vote(call)).await?;
+        let answer = Self::within(option.hard_ttl(), self.control.request_vote(call)).await?;
         self.meet(answer.disk).await?;
         peer_wire::vote_answer(answer).map_err(unusable)
     }
 
     async fn pre_vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>> {
         let call = peer_wire::put_vote_call(self.envelope(), &request);
-        let answer = Self::within(option.hard_ttl(), self.client.pre_vote(call)).await?;
+        let answer = Self::within(option.hard_ttl(), self.control.pre_vote(call)).await?;
         self.meet(answer.disk).await?;
         peer_wire::vote_answer(answer).map_err(unusable)
     }
@@ -259,7 +323,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
             to_node: *request.to_node_id(),
             last: peer_wire::put_log_id(&request.last_log_id().cloned()),
         };
-        Self::within(option.hard_ttl(), self.client.transfer_leader(call)).await?;
+        Self::within(option.hard_ttl(), self.control.transfer_leader(call)).await?;
         Ok(Ok(()))
     }
 }

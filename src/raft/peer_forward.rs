@@ -44,7 +44,8 @@ pub(super) enum Forwarded {
     Ambiguous,
 }
 
-type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Forwarded>>>>;
+/// The frames without an answer; `None` once the link has ended.
+type Pending = Arc<Mutex<Option<BTreeMap<u64, oneshot::Sender<Forwarded>>>>>;
 
 struct Link {
     frames: mpsc::Sender<wire::ForwardFrame>,
@@ -71,10 +72,13 @@ impl Forwarder {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let envelope = Some(self.peers.identity().envelope(leader.0));
         let (answer, answered) = oneshot::channel();
-        link.pending.lock().insert(id, answer);
+        match &mut *link.pending.lock() {
+            Some(pending) => drop(pending.insert(id, answer)),
+            None => return Forwarded::NotSent,
+        }
         if link.frames.send(wire::ForwardFrame { envelope, id, proposals }).await.is_err() {
             // The stream ended before it took the frame. Whoever removes the entry decides its fate.
-            return match link.pending.lock().remove(&id) {
+            return match take(&link.pending, id) {
                 Some(_) => Forwarded::NotSent,
                 None => Forwarded::Ambiguous,
             };
@@ -82,7 +86,7 @@ impl Forwarder {
         match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
             Ok(Ok(fate)) => fate,
             Ok(Err(_)) | Err(_) => {
-                link.pending.lock().remove(&id);
+                take(&link.pending, id);
                 // A link that owes an answer for this long is not worth keeping.
                 self.links.lock().remove(&leader.0);
                 Forwarded::Ambiguous
@@ -91,7 +95,7 @@ impl Forwarder {
     }
 
     async fn link(&self, to: u64) -> Option<Arc<Link>> {
-        if let Some(link) = self.links.lock().get(&to).filter(|link| !link.frames.is_closed()) {
+        if let Some(link) = self.links.lock().get(&to).filter(|link| link.pending.lock().is_some()) {
             return Some(link.clone());
         }
         let address = self.peers.addresses().get(&to)?;
@@ -99,7 +103,7 @@ impl Forwarder {
         let (frames, outgoing) = mpsc::channel(FRAMES_MAX);
         let opened = tokio::time::timeout(DIAL_TIMEOUT, client.forward(ReceiverStream::new(outgoing))).await;
         let replies = opened.ok()?.ok()?.into_inner();
-        let pending = Pending::default();
+        let pending = Pending::new(Mutex::new(Some(BTreeMap::new())));
         let reader = tokio::spawn(read(replies, pending.clone(), frames.clone()));
         let link = Arc::new(Link { frames, pending, _reader: AbortOnDropHandle::new(reader) });
         // Two openers may race; the loser's link serves its own frames and goes with them.
@@ -110,15 +114,19 @@ impl Forwarder {
 
 async fn read(mut replies: Streaming<wire::ForwardReply>, pending: Pending, frames: mpsc::Sender<wire::ForwardFrame>) {
     while let Ok(Some(reply)) = replies.message().await {
-        let Some(answer) = pending.lock().remove(&reply.id) else { continue };
+        let Some(answer) = take(&pending, reply.id) else { continue };
         // A caller that is gone does not care.
         let _ = answer.send(fate(reply.result));
     }
     // Frames still in the queue may yet be taken by the dying stream, so their fate is unknown as well.
     drop(frames);
-    for (_, answer) in std::mem::take(&mut *pending.lock()) {
+    for (_, answer) in pending.lock().take().into_iter().flatten() {
         let _ = answer.send(Forwarded::Ambiguous);
     }
+}
+
+fn take(pending: &Pending, id: u64) -> Option<oneshot::Sender<Forwarded>> {
+    pending.lock().as_mut()?.remove(&id)
 }
 
 fn fate(result: Option<Reply>) -> Forwarded {

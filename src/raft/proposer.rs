@@ -132,6 +132,13 @@ impl Proposer {
         self.submit(proposals, wait, true).await
     }
 
+    /// Waits until nothing is under way, `limit` at most.
+    pub(super) async fn drain(&self, limit: Duration) {
+        let all = u32::try_from(QUEUE_KIB_MAX).expect("a constant far below 2^32");
+        // Not in time: what is left is told that its fate is unknown.
+        let _ = tokio::time::timeout(limit, self.room.acquire_many(all)).await;
+    }
+
     async fn submit(&self, proposals: Vec<Proposal>, wait: Duration, is_forwarded: bool) -> Reply {
         let kib = proposals.iter().map(Proposal::bytes).sum::<usize>().div_ceil(1024);
         let kib = u32::try_from(kib).expect("a request is far below 4 TiB");
@@ -140,7 +147,11 @@ impl Proposer {
         let (reply, answer) = oneshot::channel();
         let mailbox = MAILBOX.with(mailbox::of_thread);
         let waiting = Waiting { proposals, ticket: ticket.clone(), reply, mailbox, is_forwarded, _room: room };
-        self.queue.try_send(waiting).map_err(|_| Failed::Busy)?;
+        self.queue.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failed::Busy,
+            // The node is stopping: another one takes it.
+            mpsc::error::TrySendError::Closed(_) => Failed::NotLeader,
+        })?;
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(reply)) => reply,
             // The gatherer stopped or the time is over: honest either way about whether it was handed on.
@@ -184,8 +195,14 @@ impl Gatherer {
             let Some(leader) = leadership.leader else {
                 refuse_forwarded(&mut held);
                 held.retain(|waiting| !waiting.reply.is_closed());
-                if self.leadership.changed().await.is_err() {
-                    return;
+                // What comes meanwhile is taken in: followers' frames are refused at once, and what nobody
+                // waits for any more must not fill the queue.
+                tokio::select! {
+                    changed = self.leadership.changed() => if changed.is_err() { return },
+                    more = self.waiting.recv() => match more {
+                        Some(more) => held.push_back(more),
+                        None => return,
+                    },
                 }
                 continue;
             };

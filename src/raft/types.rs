@@ -78,6 +78,14 @@ pub fn vote(term: u64, node: u64, committed: bool) -> Vote {
     Vote { leader_id: LeaderId { term, node_id: node }, committed }
 }
 
+/// Bytes of an entry's body.
+pub fn body_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(body) => body.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 /// The record the log stores for an entry.
 pub fn to_record(entry: Entry) -> Record {
     let (kind, body) = match entry.payload {

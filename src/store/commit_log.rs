@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::time::Instant;
 
 use super::Error;
 use super::meta::Meta;
@@ -34,6 +35,9 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// With `ASYNC_FLUSH`, what was written is synced this often.
 const ASYNC_SYNC_EVERY: Duration = Duration::from_millis(500);
+/// After this long without work the writer notes durably how far the log is synced: no later record says it
+/// of the last ones.
+const MARK_AFTER: Duration = Duration::from_secs(1);
 const LOCK_FILE: &str = "LOCK";
 
 /// Whose log it is; checked against the folder.
@@ -159,10 +163,12 @@ impl CommitLog {
         let lock = disk.lock(&folder.join(LOCK_FILE)).map_err(Error::io(folder.display()))?;
         let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
         let meta = Meta::open(&*disk, folder, identity)?;
-        let Recovered { segments, last, committed } = recover(&*disk, folder, meta.purged())?;
-        // What recovery found may only be in the page cache of a process that died: make it durable
-        // before this process vouches for it.
+        let Recovered { segments, last, committed, durable } = recover(&*disk, folder, &meta)?;
+        // What recovery found may only be in the page cache of a process that died: make it durable before
+        // this process vouches for it. Written anew first: after a failed sync the kernel takes the pages
+        // for clean, and another sync would write nothing.
         if let Some(segment) = segments.last() {
+            segment.write_again(durable.next())?;
             segment.sync()?;
         }
         let done = last.map_or(LogIndex(0), |last| last.index);
@@ -195,6 +201,7 @@ impl CommitLog {
             meta,
             synced: done,
             unsynced: None,
+            unsynced_since: None,
             buffer: BytesMut::new(),
             _lock: lock,
         };
@@ -321,13 +328,10 @@ impl CommitLog {
     /// Reads `[from, to)`: at least one record if `from` is here, else as many as fit `bytes_max`. What
     /// is missing at the end is left out.
     pub fn read(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Vec<Record>, Error> {
-        let last = {
-            let state = self.shared.state.lock();
-            if let Some(found) = state.cache.read(from, to, bytes_max) {
-                return Ok(found);
-            }
-            state.last.map_or(LogIndex(0), |last| last.index)
-        };
+        if let Some(found) = self.read_cached(from, to, bytes_max) {
+            return Ok(found);
+        }
+        let last = self.last().map_or(LogIndex(0), |last| last.index);
         let mut found = Vec::new();
         let mut bytes = 0;
         let mut next = from;
@@ -346,6 +350,11 @@ impl CommitLog {
             next = next.next();
         }
         Ok(found)
+    }
+
+    /// As [`Self::read`], if `from` is in the tail cache.
+    pub fn read_cached(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Option<Vec<Record>> {
+        self.shared.state.lock().cache.read(from, to, bytes_max)
     }
 
     fn blocking(&self, op: impl FnOnce(SyncSender<Result<(), Error>>) -> Op) -> Result<(), Error> {
@@ -390,6 +399,8 @@ struct Writer {
     synced: LogIndex,
     /// The last index written since.
     unsynced: Option<LogIndex>,
+    /// When the first of those was written.
+    unsynced_since: Option<Instant>,
     buffer: BytesMut,
     _lock: Box<dyn DiskLock>,
 }
@@ -399,16 +410,21 @@ type Completion = (LogIndex, Done);
 impl Writer {
     fn run(mut self) {
         while let Some(ops) = self.next_ops() {
-            if let Err(error) = self.work(ops) {
+            let is_late = |since: Instant| since.elapsed() >= ASYNC_SYNC_EVERY;
+            let worked = self.work(ops).and_then(|()| match self.unsynced_since {
+                Some(since) if is_late(since) => self.sync(),
+                _ => Ok(()),
+            });
+            if let Err(error) = worked {
                 return self.poison(&error);
             }
         }
-        if let Err(error) = self.sync() {
+        if let Err(error) = self.sync().and_then(|()| self.meta.mark_durable(self.synced)) {
             self.poison(&error);
         }
     }
 
-    /// Waits for work; an empty list means that a background sync is due, `None` the end.
+    /// Waits for work; an empty list means that a background sync or the mark is due, `None` the end.
     fn next_ops(&mut self) -> Option<Vec<Op>> {
         let mut state = self.shared.state.lock();
         loop {
@@ -418,12 +434,18 @@ impl Writer {
             if state.is_closing {
                 return None;
             }
-            if self.unsynced.is_some() {
-                if self.shared.changed.wait_for(&mut state, ASYNC_SYNC_EVERY).timed_out() {
-                    return Some(Vec::new());
+            let wait = match self.unsynced_since {
+                Some(since) => Some(ASYNC_SYNC_EVERY.saturating_sub(since.elapsed())),
+                None if self.meta.durable() != self.synced => Some(MARK_AFTER),
+                None => None,
+            };
+            match wait {
+                Some(wait) => {
+                    if self.shared.changed.wait_for(&mut state, wait).timed_out() {
+                        return Some(Vec::new());
+                    }
                 }
-            } else {
-                self.shared.changed.wait(&mut state);
+                None => self.shared.changed.wait(&mut state),
             }
         }
         let mut ops = Vec::new();
@@ -443,7 +465,8 @@ impl Writer {
 
     fn work(&mut self, ops: Vec<Op>) -> Result<(), Error> {
         if ops.is_empty() {
-            return self.sync();
+            self.sync()?;
+            return self.meta.mark_durable(self.synced);
         }
         let mut records: Vec<Record> = Vec::new();
         let mut completions: Vec<Completion> = Vec::new();
@@ -542,6 +565,7 @@ impl Writer {
             segment.write(&self.buffer, &sizes)?;
             // Noted per segment: rolling to the next one must find what this one still owes.
             self.unsynced = Some(LogIndex(first.index.0 + sizes.len() as u64 - 1));
+            self.unsynced_since.get_or_insert_with(Instant::now);
             rest = &rest[sizes.len()..];
         }
         Ok(())
@@ -567,6 +591,7 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), Error> {
         let Some(upto) = self.unsynced.take() else { return Ok(()) };
+        self.unsynced_since = None;
         let last = self.shared.segments.read().last().cloned();
         if let Some(segment) = last {
             segment.sync()?;
@@ -576,6 +601,8 @@ impl Writer {
     }
 
     fn cut(&mut self, keep: LogIndex) -> Result<(), Error> {
+        // First: a crash in between must not leave a mark behind the end of the log.
+        self.meta.mark_durable(self.meta.durable().min(keep))?;
         loop {
             let last = self.shared.segments.read().last().cloned();
             let Some(segment) = last else { break };

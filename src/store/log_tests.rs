@@ -158,18 +158,25 @@ fn p19_a_flipped_byte_is_cut_as_torn_or_refused_but_never_served() {
     }
     let path = PathBuf::from(FOLDER).join(format!("{:020}.seg", 1));
     let bytes = written.bytes(&path).unwrap();
+    let marked = written.bytes(Path::new("/log/meta")).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let expected: Vec<_> = (1..=4).map(|index| record(1, index)).collect();
     for at in 0..used {
         let disk = SimDisk::default();
-        {
-            let log = open(&disk);
-            append_and_wait(&log, 1, 1..=2);
-            append_and_wait(&log, 1, 3..=4);
-        }
+        drop(open(&disk));
+        let unmarked = disk.bytes(Path::new("/log/meta")).unwrap();
         let mut broken = bytes.clone();
         broken[at] ^= 0x10;
+        disk.put_bytes(&path, broken.clone());
+        // The mark of a log that was closed, or idle, says that all of it was durable: nothing is torn.
+        disk.put_bytes(Path::new("/log/meta"), marked.clone());
+        match open_with(&disk, 4096) {
+            Ok(log) => assert_eq!(all(&log), expected, "byte {at}"),
+            Err(Error::Damaged { .. }) => {}
+            Err(error) => panic!("byte {at}: {error}"),
+        }
         disk.put_bytes(&path, broken);
+        disk.put_bytes(Path::new("/log/meta"), unmarked);
         match open_with(&disk, 4096) {
             Ok(log) => {
                 let found = all(&log);
@@ -187,10 +194,13 @@ fn p19_a_flipped_byte_is_cut_as_torn_or_refused_but_never_served() {
 #[test]
 fn p18_a_tail_torn_at_any_byte_is_cut_and_the_log_goes_on() {
     let disk = SimDisk::default();
+    let meta;
     {
         let log = open(&disk);
         append_and_wait(&log, 1, 1..=3);
         append_and_wait(&log, 1, 4..=5);
+        // As a crash leaves it; a close would note that everything is durable.
+        meta = disk.bytes(Path::new("/log/meta")).unwrap();
     }
     let path = PathBuf::from(FOLDER).join(format!("{:020}.seg", 1));
     let bytes = disk.bytes(&path).unwrap();
@@ -199,6 +209,7 @@ fn p18_a_tail_torn_at_any_byte_is_cut_and_the_log_goes_on() {
         let mut torn = bytes.clone();
         torn[end..].fill(0);
         disk.put_bytes(&path, torn);
+        disk.put_bytes(Path::new("/log/meta"), meta.clone());
         let log = open(&disk);
         let left = last_index(&log);
         assert!(left <= 5, "cut at {end}");
@@ -227,6 +238,39 @@ fn p1_nothing_is_completed_after_a_failed_sync_and_the_log_stays_closed() {
         drop(log);
         assert_eq!(*fatal.lock(), 1);
     }
+}
+
+#[test]
+fn p19_a_vote_survives_damage_to_either_of_its_copies() {
+    let disk = SimDisk::default();
+    let vote = VoteRecord { term: Term(7), node: NodeId(2), committed: false };
+    {
+        let log = open(&disk);
+        log.save_vote(VoteRecord { term: Term(6), ..vote }).unwrap();
+        log.save_vote(vote).unwrap();
+    }
+    let meta = disk.bytes(Path::new("/log/meta")).unwrap();
+    for at in 0..meta.len() {
+        let mut broken = meta.clone();
+        broken[at] ^= 0x10;
+        disk.put_bytes(Path::new("/log/meta"), broken);
+        assert_eq!(open(&disk).read_vote(), Some(vote), "byte {at}");
+    }
+}
+
+#[test]
+fn async_appends_are_synced_within_their_time_also_under_a_steady_load() {
+    let disk = SimDisk::default();
+    let options = Options { segment_bytes: 1 << 20, tail_cache_bytes: 512, flush: FlushMode::Async };
+    let log =
+        CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &identity(), options, Box::new(|_| {})).unwrap();
+    append_and_wait(&log, 1, 1..=1);
+    let before = disk.syncs();
+    for index in 2..=30 {
+        append_and_wait(&log, 1, index..=index);
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    assert!(disk.syncs() > before, "appends less than half a second apart put the sync off for ever");
 }
 
 #[test]

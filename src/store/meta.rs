@@ -1,10 +1,11 @@
 //! The small durable facts beside the log: whose folder this is, which disk it is on and which disks the
 //! peers are on, the vote, what Raft has purged.
 //!
-//! * Shape: two slots of 4096 bytes, written in turn, so that a torn write leaves the other. Each:
+//! * Shape: two slots of 4096 bytes, both written and synced each time, one after the other: a torn write
+//!   leaves the other slot as it was, and damage to one slot later leaves the same facts in the other. Each:
 //!   `length u32, crc32c u32, payload`, payload `version u8, sequence u64, cluster, group, node u64,
-//!   disk u64, known disks (node u64, disk u64), vote?, purged?`. The valid slot with the higher sequence
-//!   counts.
+//!   disk u64, known disks (node u64, disk u64), vote?, purged?, durable u64`. The valid slot with the higher
+//!   sequence counts. Version 1 had no `durable`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::env::rng::random_u64;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SLOT_BYTES: u64 = 4096;
 /// Names are at most 255 bytes, so a payload is far below a slot.
 const PAYLOAD_BYTES_MAX: usize = SLOT_BYTES as usize - 8;
@@ -33,6 +34,8 @@ struct Content {
     known: BTreeMap<NodeId, u64>,
     vote: Option<VoteRecord>,
     purged: Option<RecordId>,
+    /// The log is known to be synced this far; it may be further.
+    durable: LogIndex,
 }
 
 /// The open meta file.
@@ -45,7 +48,6 @@ impl Meta {
     /// Opens the folder's meta file, or makes it for a new folder.
     pub fn open(disk: &dyn Disk, folder: &Path, identity: &Identity) -> Result<Self, Error> {
         let path = folder.join(FILE);
-        let is_new = !disk.exists(&path).map_err(Error::io(path.display()))?;
         let file = disk.create(&path).map_err(Error::io(path.display()))?;
         let mut slots = Vec::new();
         let len = file.len().map_err(Error::io(path.display()))?;
@@ -67,10 +69,11 @@ impl Meta {
                 return Err(Error::Foreign { folder, found, expected });
             }
             // A new folder, or one whose very first write was torn: then no log can be there yet.
-            None if is_new || !has_segments(disk, folder)? => {
+            None if !has_segments(disk, folder)? => {
                 let disk = random_u64().max(1);
                 let identity = identity.clone();
-                Content { sequence: 0, identity, disk, known: BTreeMap::new(), vote: None, purged: None }
+                let known = BTreeMap::new();
+                Content { sequence: 0, identity, disk, known, vote: None, purged: None, durable: LogIndex(0) }
             }
             None => {
                 let reason = "neither slot can be read, but there are segments".to_owned();
@@ -112,6 +115,20 @@ impl Meta {
         self.write()
     }
 
+    /// How far the log is known to be synced.
+    pub fn durable(&self) -> LogIndex {
+        self.content.durable
+    }
+
+    /// Notes how far the log is synced. Durable on return.
+    pub fn mark_durable(&mut self, durable: LogIndex) -> Result<(), Error> {
+        if self.content.durable == durable {
+            return Ok(());
+        }
+        self.content.durable = durable;
+        self.write()
+    }
+
     /// Durable on return.
     pub fn set_vote(&mut self, vote: VoteRecord) -> Result<(), Error> {
         self.content.vote = Some(vote);
@@ -132,9 +149,11 @@ impl Meta {
         out.put_u32(u32::try_from(payload.len()).expect("checked above"));
         out.put_u32(crc32c::crc32c(&payload));
         out.put_slice(&payload);
-        let at = (self.content.sequence % 2) * SLOT_BYTES;
-        self.file.write_at(&out, at).map_err(Error::io("write meta"))?;
-        self.file.sync_data().map_err(Error::io("sync meta"))
+        for at in [0, SLOT_BYTES] {
+            self.file.write_at(&out, at).map_err(Error::io("write meta"))?;
+            self.file.sync_data().map_err(Error::io("sync meta"))?;
+        }
+        Ok(())
     }
 }
 
@@ -166,6 +185,7 @@ fn encode(content: &Content) -> Bytes {
         out.put_u64(id.node.0);
         out.put_u64(id.index.0);
     });
+    out.put_u64(content.durable.0);
     out.freeze()
 }
 
@@ -178,7 +198,7 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
     }
     let mut reader = Reader::new(payload, "meta");
     let version = reader.u8()?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(reader.unknown(version.into()));
     }
     Ok(Content {
@@ -194,5 +214,6 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
             let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
             Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
         })?,
+        durable: if version >= 2 { LogIndex(reader.u64()?) } else { LogIndex(0) },
     })
 }

@@ -3,8 +3,8 @@
 //! The tail rule (P18, P19). Every record says which index was known to be durable when it was written.
 //! * A bad record with nothing valid behind it, or with valid records behind it that did not yet know
 //!   it to be durable, was never acknowledged by this node: a torn tail, cut durably.
-//! * A bad record that a later one knew to be durable has been damaged since: refuse. Cutting there
-//!   would drop what was acknowledged.
+//! * A bad or missing record that a later one, or the mark an idle writer leaves in `meta`, knew to be
+//!   durable has been damaged since: refuse. Cutting there would drop what was acknowledged.
 //!
 //! Bodies are checked in the last two segments; elsewhere the heads, which are checksummed on their
 //! own, and each body when it is read.
@@ -13,6 +13,7 @@ use std::path::Path;
 
 use super::Error;
 use super::commit_log::RecordId;
+use super::meta::Meta;
 use super::record::{self, ALIGN, BadRecord};
 use super::segment::{HEADER_BYTES, SUFFIX, Segment};
 use crate::env::disk::Disk;
@@ -26,13 +27,15 @@ pub(super) struct Recovered {
     pub last: Option<RecordId>,
     /// Highest committed index any record knew of, at most the last record's.
     pub committed: LogIndex,
+    /// Everything up to here is known to be synced, by a later record or by the mark in `meta`.
+    pub durable: LogIndex,
 }
 
 /// Opens all segments of the folder and cuts a torn tail.
-pub(super) fn recover(disk: &dyn Disk, folder: &Path, purged: Option<RecordId>) -> Result<Recovered, Error> {
+pub(super) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> Result<Recovered, Error> {
     let names = disk.list(folder).map_err(Error::io(folder.display()))?;
     let paths: Vec<_> = names.iter().filter(|name| name.ends_with(SUFFIX)).map(|name| folder.join(name)).collect();
-    let mut recovered = Recovered { segments: Vec::new(), last: None, committed: LogIndex(0) };
+    let mut recovered = Recovered { segments: Vec::new(), last: None, committed: LogIndex(0), durable: meta.durable() };
     let count = paths.len();
     for (position, path) in paths.into_iter().enumerate() {
         let is_last = position + 1 == count;
@@ -47,17 +50,22 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path, purged: Option<RecordId>) 
             disk.sync_dir(folder).map_err(Error::io(folder.display()))?;
             break;
         };
-        check_order(&segment, recovered.last, purged)?;
+        check_order(&segment, recovered.last, meta.purged())?;
         let torn_at = scan(&segment, checks_bodies, &mut recovered)?;
         if let Some((at, bad)) = torn_at {
             if !is_last {
                 return Err(Error::Damaged { file: segment.path, at, reason: bad.to_string() });
             }
-            cut_torn(&segment, at, bad)?;
+            cut_torn(&segment, at, bad, recovered.durable)?;
         }
         recovered.segments.push(segment);
     }
     let last = recovered.last.map_or(LogIndex(0), |last| last.index);
+    let purged = meta.purged().map_or(LogIndex(0), |purged| purged.index);
+    if recovered.durable > last.max(purged) {
+        let reason = format!("the log was durable up to entry {} and ends at {last}", recovered.durable);
+        return Err(Error::Damaged { file: folder.to_owned(), at: 0, reason });
+    }
     recovered.committed = recovered.committed.min(last);
     Ok(recovered)
 }
@@ -87,6 +95,7 @@ fn scan(segment: &Segment, checks_bodies: bool, recovered: &mut Recovered) -> Re
             Ok((preamble, header)) if header.index == segment.next() => {
                 recovered.last = Some(RecordId { term: header.term, node: header.node, index: header.index });
                 recovered.committed = recovered.committed.max(preamble.committed);
+                recovered.durable = recovered.durable.max(preamble.durable);
                 segment.found(preamble.whole_bytes());
             }
             Ok(_) => return Ok(Some((at, BadRecord::Magic))),
@@ -113,10 +122,14 @@ fn is_unwritten(segment: &Segment, mut at: u64, file_bytes: u64) -> Result<bool,
     Ok(true)
 }
 
-/// Cuts a torn tail, unless a later record proves that it had been durable.
-fn cut_torn(segment: &Segment, at: u64, bad: BadRecord) -> Result<(), Error> {
+/// Cuts a torn tail, unless a later record or the mark in `meta` proves that it had been durable.
+fn cut_torn(segment: &Segment, at: u64, bad: BadRecord, durable: LogIndex) -> Result<(), Error> {
     let file_bytes = segment.file_bytes()?;
     let bad_index = segment.next();
+    if durable >= bad_index {
+        let reason = format!("entry {bad_index} had been durable before: {bad}");
+        return Err(Error::Damaged { file: segment.path.clone(), at, reason });
+    }
     let mut block = vec![0; 64 * 1024];
     let mut start = at + ALIGN as u64;
     while start < file_bytes {

@@ -7,6 +7,7 @@
 //! * Shape: a header of 64 bytes (`magic u64, version u32, first index u64, crc32c u32`, zeros), then
 //!   records (`record`), then zeros.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -124,6 +125,24 @@ impl Segment {
         Ok(())
     }
 
+    /// Writes the records from `index` on once more, as they are.
+    pub fn write_again(&self, index: LogIndex) -> Result<(), Error> {
+        let (start, end) = {
+            let places = self.places.read();
+            let position = usize::try_from(index.0.saturating_sub(self.first.0)).expect("a segment fits in memory");
+            (places.starts.get(position).copied().unwrap_or(places.end), places.end)
+        };
+        let mut block = vec![0; 1024 * 1024];
+        let mut at = start;
+        while at < end {
+            let count = usize::try_from((end - at).min(block.len() as u64)).expect("at most a block");
+            self.read_at(&mut block[..count], at)?;
+            self.file.write_at(&block[..count], at).map_err(Error::io(self.path.display()))?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+
     /// Makes everything written durable.
     pub fn sync(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(Error::io(self.path.display()))
@@ -150,16 +169,25 @@ impl Segment {
         self.file.read_at(bytes, at).map_err(Error::io(self.path.display()))
     }
 
-    /// Reads and checks the record at `index`, which must be here.
+    /// Where the record at `index` lies.
+    fn place(&self, index: LogIndex) -> Option<Range<u64>> {
+        let places = self.places.read();
+        let position = usize::try_from(index.0.checked_sub(self.first.0)?).expect("a segment fits in memory");
+        let start = places.starts.get(position).copied()?;
+        Some(start..places.starts.get(position + 1).copied().unwrap_or(places.end))
+    }
+
+    /// Reads and checks the record at `index`; `None` if it is not here, or was cut off meanwhile.
     pub fn read(&self, index: LogIndex) -> Result<Option<Record>, Error> {
-        let at = {
-            let places = self.places.read();
-            let Some(position) = index.0.checked_sub(self.first.0) else { return Ok(None) };
-            let position = usize::try_from(position).expect("a segment fits in memory");
-            let Some(start) = places.starts.get(position).copied() else { return Ok(None) };
-            let end = places.starts.get(position + 1).copied().unwrap_or(places.end);
-            start..end
-        };
+        let Some(at) = self.place(index) else { return Ok(None) };
+        match self.read_record(index, at.clone()) {
+            // A truncation overtook the read: what it saw is no damage.
+            Err(_) if self.place(index) != Some(at) => Ok(None),
+            read => read,
+        }
+    }
+
+    fn read_record(&self, index: LogIndex, at: Range<u64>) -> Result<Option<Record>, Error> {
         let mut bytes = vec![0; usize::try_from(at.end - at.start).expect("a record fits in memory")];
         self.read_at(&mut bytes, at.start)?;
         let damaged = |error: record::BadRecord| Error::Damaged {

@@ -70,11 +70,11 @@ fn a_folder_in_use_or_of_another_node_is_refused() {
     let free = |name: &str| {
         format!("{name}={}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
     };
-    let start = |id: &str| {
+    let start = |id: &str, cluster: &str, group: &str| {
         let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = [
-            "brokerClusterName=TestCluster".to_owned(),
-            "brokerName=Test00".to_owned(),
+            format!("brokerClusterName={cluster}"),
+            format!("brokerName={group}"),
             "bindAddress=127.0.0.1".to_owned(),
             format!("dLegerSelfId={id}"),
             format!("dLegerPeers={id}-127.0.0.1:{peer}"),
@@ -90,9 +90,70 @@ fn a_folder_in_use_or_of_another_node_is_refused() {
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned())
     };
-    let (code, line) = start("n0");
+    let (code, line) = start("n0", "TestCluster", "Test00");
     assert_eq!((code, line.contains("in use by another process")), (Some(11), true), "{line}");
     cluster.kill(0);
-    let (code, line) = start("n1");
-    assert_eq!((code, line.contains("belongs to node n0")), (Some(11), true), "{line}");
+    for (id, of_cluster, group) in
+        [("n1", "TestCluster", "Test00"), ("n0", "OtherCluster", "Test00"), ("n0", "TestCluster", "Test01")]
+    {
+        let (code, line) = start(id, of_cluster, group);
+        let is_told = line.contains("belongs to node n0 of group Test00 in cluster TestCluster");
+        assert_eq!((code, is_told), (Some(11), true), "{line}");
+    }
+}
+
+#[test]
+fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
+    let mut cluster = Cluster::start();
+    cluster.kill(0);
+    let started = |cluster: &mut Cluster, setting: &str| {
+        cluster.start_node_with(0, &[setting]);
+        (cluster.wait_for_end(0), cluster.log_of(0).lines().last().unwrap_or_default().to_owned())
+    };
+    cluster.wipe(0);
+    for setting in ["brokerName=Test01", "brokerClusterName=OtherCluster"] {
+        let (code, line) = started(&mut cluster, setting);
+        assert_eq!((code, line.contains("know this node as somebody else")), (Some(2), true), "{line}");
+        cluster.wipe(0);
+    }
+    // The others go on, and a node with fewer members than the group was made with is refused.
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.kill(1);
+    let peers = cluster.peers(&[1, 2]);
+    cluster.start_node_with(1, &[&peers]);
+    let code = cluster.wait_for_end(1);
+    let log = cluster.log_of(1);
+    let line = log.lines().last().unwrap_or_default();
+    assert_eq!((code, line.contains("made with the members n0, n1, n2")), (Some(2), true), "{line}");
+}
+
+/// The script the README begins with, in a network of its own so that nobody's ports are in the way.
+#[test]
+fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
+    let is_root = Command::new("unshare").args(["-n", "true"]).output().is_ok_and(|output| output.status.success());
+    if !is_root {
+        return eprintln!("SKIPPED: scripts/fast-try.sh: no network namespace can be made without root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = env!("CARGO_MANIFEST_DIR");
+    let steps = format!(
+        "set -e; ip link set lo up; cd {root}; s=scripts/fast-try.sh
+        $s start; $s start; $s status; {BINARY} -n '127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083' topic create demo
+        {BINARY} -n 127.0.0.1:30921 produce demo --count 100 -q
+        $s kill leader; $s kill leader && exit 9; $s start; $s restart n1; $s kill n0; $s start n0; $s stop n2; $s start n2
+        {BINARY} -n 127.0.0.1:8083 consume demo --group g --max 100 -q >/dev/null
+        $s stop; $s stop; $s status && exit 9; $s clean; ls -A $RAFTMQ_DATA 2>/dev/null && exit 9; echo all done"
+    );
+    let output = Command::new("unshare")
+        .args(["-n", "bash", "-c", &steps])
+        .env("RAFTMQ_DATA", folder.path().join("data"))
+        .env("RAFTMQ_BIN", BINARY)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.ends_with("all done\n"), "{said}\n{errors}");
+    for line in ["leader n", "clients: 127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083", "(leader)", "n0 runs already"] {
+        assert!(said.contains(line), "no {line:?} in {said}\n{errors}");
+    }
 }

@@ -314,7 +314,7 @@ fn p14_a_node_that_cannot_know_says_so_and_never_that_a_topic_is_missing() {
         match sent.map(|response| response.status.unwrap().code()) {
             Ok(Code::Ok) => break,
             Ok(code) => assert_eq!(code, Code::HaNotAvailable),
-            Err(status) => println!("not yet: {status}"),
+            Err(status) => eprintln!("not yet: {status}"),
         }
         assert!(Instant::now() < until, "no send succeeds\n{}", cluster.logs());
     }

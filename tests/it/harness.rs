@@ -53,9 +53,18 @@ impl Cluster {
         cluster
     }
 
+    /// `dLegerPeers` of these nodes.
+    pub fn peers(&self, nodes: &[usize]) -> String {
+        let peer = |node: &usize| format!("n{node}-127.0.0.1:{}", self.ports[*node].peer);
+        format!("dLegerPeers={}", nodes.iter().map(peer).collect::<Vec<_>>().join(";"))
+    }
+
     pub fn start_node(&mut self, node: usize) {
-        let peers: Vec<_> =
-            self.ports.iter().enumerate().map(|(id, ports)| format!("n{id}-127.0.0.1:{}", ports.peer)).collect();
+        self.start_node_with(node, &[]);
+    }
+
+    /// Starts a node with settings of its own beside the others.
+    pub fn start_node_with(&mut self, node: usize, own: &[&str]) {
         let ports = self.ports[node];
         let log =
             std::fs::File::options().create(true).append(true).open(self.folder.path().join(format!("n{node}.log")));
@@ -63,7 +72,7 @@ impl Cluster {
             "brokerClusterName=TestCluster".to_owned(),
             "brokerName=Test00".to_owned(),
             "bindAddress=127.0.0.1".to_owned(),
-            format!("dLegerPeers={}", peers.join(";")),
+            self.peers(&[0, 1, 2]),
             format!("dLegerSelfId=n{node}"),
             format!("grpcServerPort={}", ports.grpc),
             format!("listenPort={}", ports.listen),
@@ -72,7 +81,7 @@ impl Cluster {
         ];
         let mut command = Command::new(BINARY);
         command.arg("broker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
-        for setting in settings.iter().chain(&self.settings) {
+        for setting in settings.iter().chain(&self.settings).map(String::as_str).chain(own.iter().copied()) {
             command.args(["-D", setting]);
         }
         self.nodes.insert(node, Some(command.spawn().unwrap()));

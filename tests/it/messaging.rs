@@ -304,3 +304,138 @@ fn a_node_with_a_leader_reports_itself_healthy_and_describes_its_services() {
         assert!(answer.contains("raftmq.admin.v1.Admin"), "{answer}");
     });
 }
+
+#[test]
+fn p8_a_poll_that_was_given_up_gives_its_messages_back() {
+    with_cluster(async |cluster| {
+        for round in 0..3 {
+            let topic = format!("t{round}");
+            cluster.raftmq_ok(&["topic", "create", &topic]);
+            cluster.raftmq_ok(&["produce", &topic, "--count", "1"]);
+            // The group has its position before: what is left to do is the grant.
+            cluster.raftmq_ok(&["consume", &topic, "--group", "g", "--max", "1"]);
+            cluster.raftmq_ok(&["produce", &topic, "--count", "1"]);
+            let leader = cluster.wait_for_leader();
+            let wire = wire(cluster, leader);
+            // The poll of a push client: its lease would be renewed for hours.
+            let request = v2::ReceiveMessageRequest {
+                group: Some(resource("g")),
+                message_queue: Some(v2::MessageQueue { topic: Some(resource(&topic)), ..Default::default() }),
+                batch_size: 32,
+                auto_renew: true,
+                long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+                ..Default::default()
+            };
+            // The grant is in the leader's log and cannot be committed when its client gives up.
+            let followers = [(leader + 1) % 3, (leader + 2) % 3];
+            followers.map(|follower| cluster.signal(follower, "STOP"));
+            let poll = wire.receive_with(request, Duration::from_secs(9));
+            let given_up = tokio::time::timeout(Duration::from_millis(150), poll).await;
+            // The connection tells the node; what follows blocks this thread.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            followers.map(|follower| cluster.signal(follower, "CONT"));
+            assert!(given_up.is_err(), "round {round}: a majority was stopped and a lease was granted");
+            cluster.wait_for_leader();
+            let (_, messages) = wire.receive("g", &topic, 1, WAIT).await.unwrap();
+            assert_eq!(messages.len(), 1, "round {round}: held for nobody\n{}", cluster.logs());
+        }
+    });
+}
+
+#[test]
+fn polls_of_one_group_share_what_came_back() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 0);
+        wire.send((0..8).map(|n| message("t", &format!("m{n}"), "b")).collect(), SOON).await.unwrap();
+        let (_, messages) = wire.receive("g", "t", 8, WAIT).await.unwrap();
+        assert_eq!(messages.len(), 8);
+        // All of them come back at once; polls for one message each wait for them, on one node.
+        let polls = (0..8).map(|_| wire.receive("g", "t", 1, Duration::from_secs(15)));
+        let waiting = futures_util::future::join_all(polls);
+        let back = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            for (_, handle, _) in messages.iter().map(delivered) {
+                let changed = wire.change_invisible("g", "t", &handle, 0).await.unwrap();
+                assert_eq!(changed.status.unwrap().code(), Code::Ok);
+            }
+            Instant::now()
+        };
+        let (polled, returned_at) = tokio::join!(waiting, back);
+        let took = returned_at.elapsed();
+        let ids: std::collections::BTreeSet<_> =
+            polled.into_iter().map(|polled| delivered(&polled.unwrap().1[0]).0).collect();
+        assert_eq!(ids.len(), 8, "each poll gets one, none twice");
+        assert!(took < Duration::from_secs(3), "a poll slept beside messages for {took:?}");
+    });
+}
+
+#[test]
+fn verbs_that_are_not_served_say_so_and_bad_requests_are_told_why() {
+    with_cluster(async |cluster| {
+        let wire = wire(cluster, 2);
+        let offset = wire.request(v2::QueryOffsetRequest::default(), SOON);
+        let code = wire.raw().query_offset(offset).await.unwrap().into_inner().status.unwrap().code();
+        assert_eq!(code, Code::NotImplemented);
+        let end = wire.request(v2::EndTransactionRequest::default(), SOON);
+        let code = wire.raw().end_transaction(end).await.unwrap().into_inner().status.unwrap().code();
+        assert_eq!(code, Code::NotImplemented);
+        let nobody = Wire::connect(&cluster.address(2), "");
+        let offset = nobody.request(v2::QueryOffsetRequest::default(), SOON);
+        let code = nobody.raw().query_offset(offset).await.unwrap().into_inner().status.unwrap().code();
+        assert_eq!(code, Code::ClientIdRequired);
+
+        let receive = |expression: String, kind: v2::FilterType| v2::ReceiveMessageRequest {
+            group: Some(resource("g")),
+            message_queue: Some(v2::MessageQueue { topic: Some(resource("t")), ..Default::default() }),
+            filter_expression: Some(v2::FilterExpression { r#type: kind.into(), expression }),
+            batch_size: 1,
+            invisible_duration: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+            long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            ..Default::default()
+        };
+        let code = async |request| wire.receive_with(request, WAIT + SOON).await.unwrap().0.code();
+        assert_eq!(code(receive("a > 1".into(), v2::FilterType::Sql)).await, Code::NotImplemented);
+        assert_eq!(code(receive("x".repeat(4097), v2::FilterType::Tag)).await, Code::IllegalFilterExpression);
+
+        let long = Wire::connect(&cluster.address(2), &"c".repeat(256));
+        let sent = long.send(vec![message("t", "i", "b")], SOON).await.unwrap().status.unwrap();
+        assert_eq!(sent.code(), Code::BadRequest);
+        assert!(sent.message.contains("x-mq-client-id of 256 bytes is longer than 255"), "{}", sent.message);
+
+        let mut late = message("t", "i", "b");
+        let born = prost_types::Timestamp { seconds: 1_764_000_000_000, nanos: 0 };
+        late.system_properties.as_mut().unwrap().born_timestamp = Some(born);
+        let sent = wire.send(vec![late], SOON).await.unwrap().status.unwrap();
+        assert_eq!((sent.code(), sent.message.contains("milliseconds")), (Code::BadRequest, true), "{}", sent.message);
+    });
+}
+
+#[test]
+fn assignments_are_the_same_from_every_node_also_while_one_is_down() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let assigned = |cluster: &Cluster, node: usize| {
+        let _entered = runtime.enter();
+        let wire = wire(cluster, node);
+        let request =
+            v2::QueryAssignmentRequest { topic: Some(resource("t")), group: Some(resource("g")), ..Default::default() };
+        let answer = runtime.block_on(wire.raw().query_assignment(wire.request(request, SOON)));
+        let rows = answer.unwrap().into_inner().assignments;
+        let broker = |row: v2::Assignment| row.message_queue.unwrap().broker.unwrap();
+        rows.into_iter().map(broker).map(|broker| (broker.name, broker.endpoints)).collect::<Vec<_>>()
+    };
+    let until = Instant::now() + Duration::from_secs(10);
+    while (0..3).any(|node| assigned(&cluster, node).len() < 3) {
+        assert!(Instant::now() < until, "the nodes do not learn of each other\n{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let all = assigned(&cluster, 0);
+    assert!(assigned(&cluster, 1) == all && assigned(&cluster, 2) == all);
+    // A node that has just started knows the one that is down.
+    cluster.kill(2);
+    cluster.kill(1);
+    cluster.start_node(1);
+    cluster.wait_for_leader();
+    assert_eq!(assigned(&cluster, 1), all);
+}

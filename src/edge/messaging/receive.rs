@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tonic::Request;
 
 use super::{Caller, Items, Messaging, name};
-use crate::broker::{OnItsWay, Receive, Received};
+use crate::broker::{Receive, Received};
 use crate::edge::convert;
 use crate::edge::status::{Refused, bad_group, bad_topic, ok, status};
 use crate::edge::validate::millis;
@@ -40,7 +40,9 @@ pub(super) fn receive(
         let last = async move {
             // The connection asks for this once it has taken all before; a stream dropped earlier takes the
             // leases with it.
-            leases.map(OnItsWay::has_left);
+            if let Some(leases) = leases {
+                leases.has_left();
+            }
             Content::DeliveryTimestamp(convert::timestamp(edge.broker.now()))
         };
         stream::iter(std::iter::once(Content::Status(first)).chain(messages)).chain(stream::once(last))
