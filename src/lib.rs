@@ -8,6 +8,7 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod drill;
 pub mod edge;
 pub mod env;
 pub mod logging;

@@ -55,7 +55,7 @@ pub fn run(plan: &RawPlan) -> Result<RawReport, Error> {
         writers.into_iter().map(join).collect()
     });
     let seconds = started.elapsed().as_secs_f64();
-    let mut all = Histogram::new(3).expect("three digits are allowed");
+    let mut all = Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds");
     for result in results {
         all += result?;
     }
@@ -81,7 +81,7 @@ fn write_into(path: &Path, plan: &RawPlan, started: Instant) -> std::io::Result<
     let file = RealDisk.create(path)?;
     file.allocate(FILE_BYTES)?;
     let bytes = vec![0xA5; plan.flush_bytes];
-    let mut histogram = Histogram::new(3).expect("three digits are allowed");
+    let mut histogram = Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds");
     let mut at = 0;
     while started.elapsed() < plan.length {
         let asked = Instant::now();

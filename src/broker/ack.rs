@@ -2,7 +2,10 @@
 //!
 //! Hot path. An ack is safe to repeat, so one whose fate is unknown is simply proposed again.
 
+use std::sync::Arc;
+
 use super::{Broker, Deadline, Error};
+use crate::env::plant::{self, Plant};
 use crate::machine::command::Ack;
 use crate::machine::{Command, Outcome};
 use crate::model::{GroupName, ReceiptHandle, TopicName};
@@ -19,7 +22,7 @@ pub enum Acked {
 impl Broker {
     /// Settles deliveries; `None` stands for a handle that could not be read.
     pub async fn ack(
-        &self,
+        self: &Arc<Self>,
         group: GroupName,
         topic: TopicName,
         handles: Vec<Option<ReceiptHandle>>,
@@ -31,6 +34,10 @@ impl Broker {
         let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
         let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
         let mut settled = Vec::new();
+        if plant::is(Plant::AcksLostAtRestart) {
+            self.ack_later(known);
+            return Ok(vec![Acked::Done; handles.len()]);
+        }
         if !known.is_empty() {
             let command = Command::Ack(Ack { handles: known });
             let (_, outcome) = self.propose_repeatable(&command, until).await?;
@@ -43,5 +50,15 @@ impl Broker {
             _ => Acked::LeaseEnded,
         };
         Ok(handles.iter().map(answer).collect())
+    }
+
+    /// A planted bug: acks gathered in memory, and answered before they are in the log.
+    fn ack_later(self: &Arc<Self>, handles: Vec<ReceiptHandle>) {
+        let broker = self.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let command = Command::Ack(Ack { handles });
+            let _ = broker.propose_repeatable(&command, broker.held_until(Deadline::NONE)).await;
+        });
     }
 }

@@ -8,6 +8,7 @@ use super::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
 use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
+use crate::env::lazy::LazyDisk;
 use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
 use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
@@ -104,7 +105,7 @@ fn snapshot_folder(config: &BrokerConfig) -> std::path::PathBuf {
 
 fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, CommitLog, RocksKv), StartError> {
     let damaged = |error: &dyn std::fmt::Display| StartError::Damaged(error.to_string());
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let disk: Arc<dyn Disk> = if config.loses_power { Arc::new(LazyDisk) } else { Arc::new(RealDisk) };
     let folder = disk::absolute(&config.store).map_err(|error| damaged(&error))?;
     let identity =
         Identity { cluster: config.cluster.clone(), group: config.broker_name.clone(), node: config.self_id };

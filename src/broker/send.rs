@@ -6,6 +6,7 @@
 use tokio::time::Instant;
 
 use super::{Broker, Deadline, Error};
+use crate::env::plant::{self, Plant};
 use crate::machine::command::Send;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::{Message, MessageType, QueueId, QueueOffset, TopicName, filter};
@@ -23,6 +24,13 @@ pub enum Sent {
 }
 
 impl Broker {
+    /// A planted bug: offsets as this node would have given them out when the messages came.
+    fn expected(&self, count: usize) -> Vec<Sent> {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let next = || NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (0..count).map(|_| Sent::Stored { queue: QueueId(0), offset: QueueOffset(next()) }).collect()
+    }
+
     /// Stores messages of one topic and type, all or none, in order.
     ///
     /// * Errors: [`Error::TimedOut`] when they may or may not be stored; every other error means they
@@ -51,6 +59,9 @@ impl Broker {
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);
+                if plant::is(Plant::OffsetAtProposal) {
+                    return Ok(self.expected(places.len()));
+                }
                 Ok(places.into_iter().map(|(queue, offset)| Sent::Stored { queue, offset }).collect())
             }
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),

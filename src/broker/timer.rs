@@ -9,8 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Broker;
+use super::invisible::handle;
+use crate::env::plant::{self, Plant};
+use crate::machine::command::GiveBack;
 use crate::machine::{Command, Outcome};
-use crate::model::{Millis, Timestamp};
+use crate::model::{Millis, QueueId, Term, Timestamp};
 
 /// Longest sleep of the leader's timer, so that a lost wake-up costs little.
 const TICK_SLEEP_MAX: Millis = Millis(500);
@@ -27,10 +30,16 @@ impl Broker {
 
     async fn tick_on_leader(&self) {
         let mut leadership = self.replica.leadership();
+        let mut term = Term(0);
         loop {
             // Fails only when the replica has stopped; the owner of this task then aborts it.
             if leadership.wait_for(|now| now.is_self).await.is_err() {
                 return std::future::pending().await;
+            }
+            if plant::is(Plant::LeaseInLeaderMemory)
+                && std::mem::replace(&mut term, leadership.borrow().term) != leadership.borrow().term
+            {
+                self.forget_leases().await;
             }
             // Whatever falls due from here on ends the sleep below.
             self.arrivals.sleeps_until(Timestamp(u64::MAX));
@@ -56,6 +65,24 @@ impl Broker {
                     // An earlier due time ends the sleep; its own end is no failure.
                     let _ = tokio::time::timeout(sleep.into(), self.arrivals.due_changed()).await;
                 }
+            }
+        }
+    }
+
+    /// A planted bug: a new leader ends all leases.
+    async fn forget_leases(&self) {
+        let view = self.replica.view();
+        let Ok(topics) = view.topics() else { return };
+        let Ok(groups) = view.groups() else { return };
+        for (topic, record) in topics {
+            for (group, queue) in
+                groups.iter().flat_map(|(group, _)| (0..record.queues).map(|queue| (*group, QueueId(queue))))
+            {
+                let leases = view.leases(topic, group, queue).unwrap_or_default().into_iter();
+                let leases =
+                    leases.filter(|(_, lease)| lease.held != 0).map(|(at, lease)| handle(at, &lease)).collect();
+                let command = Command::GiveBack(GiveBack { leases, after: Millis(0) });
+                let _ = self.propose(&command, Instant::now() + TICK_WAIT).await;
             }
         }
     }

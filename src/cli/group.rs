@@ -18,7 +18,7 @@ pub enum Command {
     Create {
         /// Name: letters, digits, '%', '|', '_' and '-'
         group: String,
-        /// Deliveries after the first before a message is dead; the broker's default is 16
+        /// Deliveries after the first, as told to clients; the broker's default is 16
         #[arg(long, value_name = "N")]
         retries: Option<u32>,
     },

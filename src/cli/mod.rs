@@ -10,6 +10,7 @@ mod broker;
 mod cluster;
 mod config;
 mod consume;
+mod drill;
 mod exit;
 mod failure;
 mod group;
@@ -38,6 +39,7 @@ Use
   produce     Send messages from arguments, a count or stdin
   consume     Receive and acknowledge messages
   bench       Measure: send, receive, e2e, null, raw, compare
+  drill       Hurt a cluster and check that nothing was lost
 Manage
   topic       list, create, describe, delete
   group       list, create, describe
@@ -75,6 +77,8 @@ enum Command {
     /// Measure this or another broker
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Hurt a cluster on purpose and check that nothing was lost, doubled or reordered
+    Drill(drill::DrillArgs),
     /// Manage topics
     #[command(subcommand)]
     Topic(topic::Command),
@@ -115,6 +119,7 @@ pub fn main() -> ExitCode {
         )
         .unwrap_or(Exit::Failed),
         Command::Bench(command) => bench::run(&global, command),
+        Command::Drill(args) => drill::run(&global, &args),
         Command::Produce(args) => with_cluster(global, async |context| produce::run(context, args).await),
         Command::Consume(args) => with_cluster(global, async |context| consume::run(context, args).await),
         Command::Topic(command) => with_cluster(global, async |context| topic::run(context, command).await),

@@ -105,6 +105,8 @@ pub struct BrokerConfig {
     pub tls: TlsConfig,
     /// `logLevel`.
     pub log_level: String,
+    /// `simulatePowerLoss`.
+    pub loses_power: bool,
     /// `logFormat`.
     pub log_format: LogFormat,
 }
@@ -152,6 +154,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let cluster = values.text("brokerClusterName");
     let cluster = short(values, "brokerClusterName", cluster);
     let tls = tls(values);
+    let loses_power = values.bool("simulatePowerLoss");
     let flush = values.choice("flushDiskType", &[("SYNC_FLUSH", true), ("ASYNC_FLUSH", false)]);
     let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
     let log_level = values.choice("logLevel", &levels);
@@ -182,6 +185,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         frontend_threads: size(values, "frontendThreads"),
         shutdown_time: Duration::from_secs(values.number("grpcShutdownTimeSeconds")),
         tls: tls?,
+        loses_power,
         log_level: log_level?.to_owned(),
         log_format: log_format?,
         self_id: self_id?,
@@ -197,6 +201,9 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
              a power loss of a majority within about half a second can lose it"
                 .to_owned(),
         );
+    }
+    if config.loses_power {
+        warnings.push("simulatePowerLoss=true: a killed process loses what it had not synced; for drills".to_owned());
     }
     if config.peers.len() == 1 {
         warnings.push("one node only: nothing is replicated; list the members in dLegerPeers".to_owned());

@@ -97,6 +97,12 @@ pub const KEYS: &[Key] = &[
     key("tls.server.mode", Kind::Text, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
     key("tls.server.certPath", Kind::Text, "", "PEM certificate chain; default: one made at start"),
     key("tls.server.keyPath", Kind::Text, "", "PEM private key"),
+    key(
+        "simulatePowerLoss",
+        Kind::Bool,
+        "false",
+        "for drills: what is not synced is lost when the process is killed, as in a power loss",
+    ),
     key("logLevel", Kind::Text, "info", "error, warn, info, debug or trace"),
     key("logFormat", Kind::Text, "text", "text or json"),
     ignored("namesrvAddr", "there is no name server yet: clients connect to any node"),

@@ -143,6 +143,25 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
+/// Writes a whole text file: a report.
+pub fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text)
+}
+
+/// A path in the folder for temporary files.
+pub fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(name)
+}
+
+/// Makes a folder; an error if there is something in it.
+pub fn make_empty(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    match std::fs::read_dir(folder)?.next() {
+        None => Ok(()),
+        Some(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty")),
+    }
+}
+
 /// A path as given, made absolute against the working folder.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(path)

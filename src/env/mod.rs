@@ -5,6 +5,8 @@
 
 pub mod clock;
 pub mod disk;
+pub mod lazy;
+pub mod plant;
 pub mod process;
 pub mod rng;
 pub mod sim;

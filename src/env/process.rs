@@ -92,6 +92,34 @@ pub fn raise_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// What a process is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// To stand still.
+    Stop,
+    /// To go on.
+    Continue,
+    /// To end in good order.
+    Terminate,
+}
+
+/// Signals a process.
+pub fn signal(process_id: u32, signal: Signal) -> io::Result<()> {
+    use rustix::process::{Pid, Signal as Posix, kill_process};
+    let signal = match signal {
+        Signal::Stop => Posix::STOP,
+        Signal::Continue => Posix::CONT,
+        Signal::Terminate => Posix::TERM,
+    };
+    let process = i32::try_from(process_id).ok().and_then(Pid::from_raw);
+    Ok(kill_process(process.ok_or(io::ErrorKind::InvalidInput)?, signal)?)
+}
+
+/// A file to be written at its end: a log of another process.
+pub fn append_to(path: &Path) -> io::Result<fs::File> {
+    fs::File::options().create(true).append(true).open(path)
+}
+
 /// The kernel and the number of cores, for reports.
 pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

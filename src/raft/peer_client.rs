@@ -27,6 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::peer_wire::{self, Identity, Unusable};
 use super::snapshot::Snapshot;
 use super::types::{self, Types, Vote};
+use crate::env::plant::{self, Plant};
 use crate::proto::peer as wire;
 use crate::proto::peer::peer_client::PeerClient;
 
@@ -132,6 +133,28 @@ impl PeerNetwork {
         self.identity.envelope(self.target)
     }
 
+    /// A planted bug: what goes out counts as if the follower had it.
+    fn acknowledge_what_is_sent<'s, S>(&self, input: S) -> BoxStream<'s, Result<StreamAppendResult<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let (told, heard) = tokio::sync::mpsc::unbounded_channel();
+        let envelope = self.envelope();
+        let frames = input.map(move |request| {
+            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+            let _ = told.send(last);
+            peer_wire::put_append(envelope.clone(), request)
+        });
+        let mut append = self.append.clone();
+        tokio::spawn(async move {
+            if let Ok(acks) = append.append(frames).await {
+                acks.into_inner().for_each(|_| std::future::ready(())).await;
+            }
+        });
+        let answers = stream::unfold(heard, |mut heard| async move { Some((Ok(Ok(heard.recv().await?)), heard)) });
+        Box::pin(answers)
+    }
+
     /// Whether the answer comes from the peer we know: neither its vote nor its ack counts otherwise.
     async fn meet(&self, disk: u64) -> Result<()> {
         self.identity.meet(self.target, disk).await.map_err(unusable)
@@ -234,6 +257,9 @@ impl RaftNetworkV2<Types> for PeerNetwork {
     {
         if !self.streams {
             return stream_append_sequential(self, input, option);
+        }
+        if plant::is(Plant::AckBeforeCommit) {
+            return Box::pin(std::future::ready(Ok(self.acknowledge_what_is_sent(input))));
         }
         Box::pin(async move {
             let envelope = self.envelope();

@@ -34,6 +34,10 @@ const QUEUE_KIB_MAX: usize = 64 * 1024;
 /// Pause before a batch that found no leader is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
+/// A leader that was followed by another may still answer frames for this long. One that hangs must not hold
+/// up what the next one could take.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Who leads, as this node knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leadership {
@@ -113,10 +117,10 @@ impl Proposer {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let gatherer = Gatherer {
             waiting,
-            leadership,
+            leadership: leadership.clone(),
             in_flight: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
-            sink: Arc::new(Sink { raft, forwarder, clock }),
+            sink: Arc::new(Sink { raft, forwarder, clock, leadership }),
         };
         (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)) }, gatherer)
     }
@@ -274,6 +278,7 @@ struct Sink {
     raft: Raft<Types, StateMachine>,
     forwarder: Arc<Forwarder>,
     clock: Arc<dyn Clock>,
+    leadership: watch::Receiver<Leadership>,
 }
 
 impl Sink {
@@ -290,7 +295,17 @@ impl Sink {
 
     async fn forward(&self, leader: NodeId, batch: Vec<Waiting>) -> Vec<Waiting> {
         let proposals = batch.iter().flat_map(|waiting| &waiting.proposals).map(Proposal::encode).collect();
-        match self.forwarder.forward(leader, proposals).await {
+        let mut leadership = self.leadership.clone();
+        let deposed = async {
+            // Ends with the replica; then nobody waits for the answer either.
+            let _ = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader)).await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let fate = tokio::select! {
+            fate = self.forwarder.forward(leader, proposals) => fate,
+            () = deposed => Forwarded::Ambiguous,
+        };
+        match fate {
             Forwarded::Applied(applied) => answer(batch, applied),
             Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
             Forwarded::Busy => fail(batch, Failed::Busy),

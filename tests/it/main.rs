@@ -5,6 +5,7 @@
 mod cli;
 mod clients;
 mod cluster;
+mod drill;
 mod golden;
 mod harness;
 mod machine;

@@ -328,12 +328,12 @@ fn p8_a_poll_that_was_given_up_gives_its_messages_back() {
             };
             // The grant is in the leader's log and cannot be committed when its client gives up.
             let followers = [(leader + 1) % 3, (leader + 2) % 3];
-            followers.map(|follower| cluster.signal(follower, "STOP"));
+            followers.iter().for_each(|follower| cluster.signal(*follower, "STOP"));
             let poll = wire.receive_with(request, Duration::from_secs(9));
             let given_up = tokio::time::timeout(Duration::from_millis(150), poll).await;
             // The connection tells the node; what follows blocks this thread.
             tokio::time::sleep(Duration::from_millis(30)).await;
-            followers.map(|follower| cluster.signal(follower, "CONT"));
+            followers.iter().for_each(|follower| cluster.signal(*follower, "CONT"));
             assert!(given_up.is_err(), "round {round}: a majority was stopped and a lease was granted");
             cluster.wait_for_leader();
             let (_, messages) = wire.receive("g", &topic, 1, WAIT).await.unwrap();

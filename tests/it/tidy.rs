@@ -13,14 +13,15 @@ use syn::buffer::{Cursor, TokenBuffer};
 /// Who may import what: a folder of `src/` and the paths below `crate` that it may name.
 ///
 /// A new arrow is a design change: say why in the commit.
-const LAYERS: [(&str, &[&str]); 15] = [
-    ("cli", &["bench", "edge", "broker", "namesrv", "client", "config", "env", "model", "logging", "proto"]),
+const LAYERS: [(&str, &[&str]); 16] = [
+    ("cli", &["bench", "drill", "edge", "broker", "namesrv", "client", "config", "env", "model", "logging", "proto"]),
     ("edge", &["broker", "model", "config", "proto", "metrics"]),
     ("broker", &["raft", "machine", "store", "namesrv::reporter", "env", "config", "model", "metrics"]),
     ("raft", &["machine", "store", "env", "model", "metrics"]),
     ("machine", &["store::kv", "model"]),
     ("store", &["env", "model", "metrics"]),
     ("bench", &["client", "env", "model", "proto"]),
+    ("drill", &["client", "env", "model", "proto"]),
     ("namesrv", &["env", "config", "model", "proto"]),
     ("client", &["model", "proto"]),
     ("config", &["model"]),

@@ -1,0 +1,194 @@
+//! `raftmq drill`: hurts a cluster of its own and checks what became of everything.
+//!
+//! The verdict is the exit code: 0 the promises were kept, 1 they were not, 2 the run does not show it.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::options::{self, Format, Global};
+use super::render;
+use crate::drill::check::Verdict;
+use crate::drill::history;
+use crate::drill::report::{self, Report, SCHEMA};
+use crate::drill::{self, Plan, Scenario};
+use crate::env::{disk, process, rng};
+
+/// Seconds a drill may take before it is ended as unknown.
+const SECONDS_PER_STEP_MAX: u64 = 90;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ScenarioArg {
+    /// kill -9 the leader, again and again
+    KillLeader,
+    /// Let the leader stand still for two seconds
+    PauseLeader,
+    /// Cut the leader off from its peers, not from its clients
+    IsolateLeader,
+    /// Take the power from all nodes at once
+    KillAll,
+    /// Stop and start each node in good order
+    RollingRestart,
+    /// Any of these, and followers too, by the seed
+    Random,
+    /// Some of each, in less than two minutes
+    Quick,
+}
+
+/// Hurt a cluster on purpose and check that nothing was lost, doubled or reordered.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_long_help = "A cluster of its own is started from this program, in network namespaces when run as root, and removed again;
+the folder keeps data, logs, history.jsonl, report.json and timeline.svg. Every kill takes what was not synced.
+
+Exit codes: 0 the promises were kept, 1 they were not, 2 this run does not show it.
+
+Examples:
+  raftmq drill quick
+  raftmq drill kill-leader --rounds 100 --folder /tmp/drill"
+)]
+pub struct DrillArgs {
+    /// What is done
+    #[arg(value_enum)]
+    scenario: ScenarioArg,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    rounds: u16,
+    /// Messages sent per second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    rate: u32,
+    /// Decides what `random` does [default: drawn]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where everything is left [default: raftmq-drill-… in the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// A configuration key for the brokers
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    define: Vec<String>,
+    /// A planted bug, to see that the drill finds it (debug builds only)
+    #[arg(long, hide = true)]
+    plant: Option<String>,
+}
+
+/// Runs a drill and prints its report.
+pub fn run(global: &Global, args: &DrillArgs) -> Exit {
+    options::start_log(global);
+    match drill(global, args) {
+        Ok(exit) => exit,
+        Err(failure) => failure.print(),
+    }
+}
+
+fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("the drill came to no end: {error}"));
+    let seed = args.seed.unwrap_or_else(rng::random_u64);
+    let folder = args.folder.clone().unwrap_or_else(|| disk::temporary(&format!("raftmq-drill-{:08x}", seed as u32)));
+    disk::make_empty(&folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
+    let plan = Plan {
+        scenario: match args.scenario {
+            ScenarioArg::KillLeader => Scenario::KillLeader,
+            ScenarioArg::PauseLeader => Scenario::PauseLeader,
+            ScenarioArg::IsolateLeader => Scenario::IsolateLeader,
+            ScenarioArg::KillAll => Scenario::KillAll,
+            ScenarioArg::RollingRestart => Scenario::RollingRestart,
+            ScenarioArg::Random => Scenario::Random,
+            ScenarioArg::Quick => Scenario::Quick,
+        },
+        rounds: args.rounds.into(),
+        rate: args.rate,
+        seed,
+        folder: folder.clone(),
+        settings: args.define.clone(),
+        plant: args.plant.clone(),
+    };
+    let scenario = args.scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let is_quiet = global.quiet;
+    let tell = |text: &str| {
+        if !is_quiet {
+            eprintln!("{text}");
+        }
+    };
+    tell(&format!(
+        "{scenario}, {} rounds, {} messages a second, seed {seed}: {}",
+        plan.rounds,
+        plan.rate,
+        folder.display()
+    ));
+    watch_over(plan.rounds as u64 * SECONDS_PER_STEP_MAX + 300);
+    let outcome = drill::run(&plan, tell).map_err(|error| failed(&error))?;
+    let faults = report::faults(&outcome.history);
+    let report = Report {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        machine: process::machine(),
+        scenario,
+        seed,
+        notes: outcome.notes,
+        gaps: report::gaps(&faults),
+        checked: outcome.checked,
+        faults,
+    };
+    let write = |name: &str, text: &str| disk::write_text(&folder.join(name), text).map_err(|error| failed(&error));
+    write("history.jsonl", &history::to_lines(&outcome.history).map_err(|error| failed(&error))?)?;
+    write("report.json", &render::document(&report).map_err(|error| failed(&error))?)?;
+    write("timeline.svg", &report::svg(&outcome.history))?;
+    print(global, &report, &folder).map_err(|error| failed(&error))?;
+    Ok(match report.checked.verdict {
+        Verdict::True => Exit::Ok,
+        Verdict::False => Exit::Failed,
+        Verdict::Unknown => Exit::Usage,
+    })
+}
+
+/// A drill that does not end proves nothing: the process ends as unknown.
+fn watch_over(seconds: u64) {
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(seconds));
+        eprintln!("error: the drill did not end within {seconds} s: unknown");
+        std::process::exit(i32::from(Exit::Usage as u8));
+    });
+}
+
+fn print(global: &Global, report: &Report, folder: &Path) -> std::io::Result<()> {
+    match global.output {
+        Format::Json => return render::print(&render::document(report)?),
+        Format::Jsonl => return render::print(&render::line(report)?),
+        Format::Table => {}
+    }
+    let checked = &report.checked;
+    let [ok, unknown, refused] = checked.sends;
+    let mut text = report::timeline(&report.faults);
+    let gaps = report.gaps;
+    text.push_str(&format!(
+        "gap after a fault of the leader: p50 {} ms, p99 {} ms, max {} ms (n = {})\n",
+        gaps.p50_ms, gaps.p99_ms, gaps.max_ms, gaps.count
+    ));
+    text.push_str(&format!(
+        "sends: {ok} acknowledged, {unknown} with unknown fate, {refused} refused; {} redeliveries\n",
+        checked.redeliveries
+    ));
+    text.push_str(&format!(
+        "lost {}, doubled {}, delivered again after an ack {}\n",
+        checked.lost, checked.duplicated, checked.redelivered_after_ack
+    ));
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for finding in &checked.findings {
+        text.push_str(&format!("{}: {} (events {:?})\n", finding.rule, finding.text, finding.events));
+    }
+    let verdict = match checked.verdict {
+        Verdict::True => "true: every promise was kept",
+        Verdict::False => "false",
+        Verdict::Unknown => "unknown: the run saw too little",
+    };
+    text.push_str(&format!(
+        "verdict {verdict}\n{}: history.jsonl, report.json, timeline.svg, n0.log …\n",
+        folder.display()
+    ));
+    render::print(&text)
+}

@@ -1,0 +1,42 @@
+//! Planted bugs: switches that break a promise on purpose, so that the drill can be seen to notice.
+//!
+//! `RAFTMQ_PLANT` names one. They exist in debug builds only; in a release build [`is`] is `false` at compile
+//! time, and the variable does nothing.
+
+/// One bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// The leader counts a follower as holding what it was merely sent.
+    AckBeforeCommit,
+    /// Leases are forgotten when the leader changes.
+    LeaseInLeaderMemory,
+    /// A sender is told the offset its message was expected to get.
+    OffsetAtProposal,
+    /// What was acked before a restart is open again.
+    AcksLostAtRestart,
+}
+
+impl Plant {
+    /// Its name in `RAFTMQ_PLANT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AckBeforeCommit => "ack-before-commit",
+            Self::LeaseInLeaderMemory => "lease-in-leader-memory",
+            Self::OffsetAtProposal => "offset-at-proposal",
+            Self::AcksLostAtRestart => "acks-lost-at-restart",
+        }
+    }
+}
+
+/// Whether this bug is planted.
+#[cfg(debug_assertions)]
+pub fn is(plant: Plant) -> bool {
+    static CHOSEN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    CHOSEN.get_or_init(|| std::env::var("RAFTMQ_PLANT").unwrap_or_default()) == plant.name()
+}
+
+/// Whether this bug is planted: never in a release build.
+#[cfg(not(debug_assertions))]
+pub const fn is(_plant: Plant) -> bool {
+    false
+}

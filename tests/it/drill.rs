@@ -1,0 +1,65 @@
+//! The drill on this build: a quick one keeps every promise, and each planted bug is found. Named after the
+//! promises the bugs break.
+
+use std::process::Command;
+
+use crate::harness::BINARY;
+
+/// Runs a drill; its exit code and its report.
+fn drill(arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("drill");
+    let output = Command::new(BINARY)
+        .args(["-o", "json", "drill"])
+        .args(arguments)
+        .args(["--folder", folder.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    for name in ["history.jsonl", "report.json", "timeline.svg", "n0.log"] {
+        assert!(folder.join(name).exists(), "{name} is missing: {said}");
+    }
+    (output.status.code(), report)
+}
+
+/// Each must be caught by one of these rules.
+fn is_caught(arguments: &[&str], rules: &[&str]) {
+    let (code, report) = drill(arguments);
+    assert_eq!((code, &report["verdict"]), (Some(1), &"false".into()), "{report}");
+    let broken = report["broken"].as_object().unwrap();
+    assert!(rules.iter().any(|rule| broken.contains_key(*rule)), "none of {rules:?} in {broken:?}");
+}
+
+#[test]
+fn a_quick_drill_keeps_every_promise() {
+    let (code, report) = drill(&["quick", "--seed", "1"]);
+    assert_eq!((code, &report["verdict"]), (Some(0), &"true".into()), "{report:#}");
+    assert_eq!(report["redelivered_after_ack"], 0);
+    assert!(report["gaps"]["count"].as_u64().unwrap() >= 6, "{report:#}");
+}
+
+#[test]
+fn p1_an_ack_before_the_sync_is_found() {
+    is_caught(&["kill-all", "--rounds", "2", "-D", "flushDiskType=ASYNC_FLUSH"], &["C1", "C4"]);
+}
+
+#[test]
+fn p1_an_ack_before_the_commit_is_found() {
+    is_caught(&["isolate-leader", "--rounds", "2", "--plant", "ack-before-commit"], &["C1", "C4"]);
+}
+
+#[test]
+fn p8_a_lease_in_the_leader_s_memory_is_found() {
+    is_caught(&["kill-leader", "--rounds", "2", "--plant", "lease-in-leader-memory"], &["C9"]);
+}
+
+#[test]
+fn p5_an_offset_given_at_the_proposal_is_found() {
+    is_caught(&["kill-leader", "--plant", "offset-at-proposal"], &["C4"]);
+}
+
+#[test]
+fn p7_acks_lost_at_a_restart_are_found() {
+    is_caught(&["kill-leader", "--rounds", "2", "--plant", "acks-lost-at-restart"], &["C8"]);
+}
