@@ -66,6 +66,9 @@ pub fn run(args: &BrokerArgs) -> Exit {
     };
     logging::start(&loaded.config.log_level, format);
     announce(&loaded);
+    if let Err(error) = process::use_small_pages() {
+        tracing::debug!(%error, "the kernel chooses the size of pages");
+    }
     if let Some(count) = process::raise_open_files().filter(|count| *count < OPEN_FILES_WANTED) {
         tracing::warn!("this process may open {count} files only; raise the limit (ulimit -n) to {OPEN_FILES_WANTED}");
     }

@@ -59,6 +59,9 @@ pub struct DrillArgs {
     /// Messages sent per second
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
     rate: u32,
+    /// How late a message may come again after its lease ended; more on a busy machine
+    #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = options::duration)]
+    lateness: std::time::Duration,
     /// Decides what `random` does [default: drawn]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -101,6 +104,7 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
         rounds: args.rounds.into(),
         rate: args.rate,
         seed,
+        lateness: args.lateness,
         folder: folder.clone(),
         settings: args.define.clone(),
         plant: args.plant.clone(),

@@ -12,8 +12,6 @@ use super::history::{Event, Got, Phase, What};
 
 /// Findings told per rule.
 const TOLD_MAX: usize = 5;
-/// A message whose lease ended comes again within this, while the service is up (P8).
-const LATENESS_US: u64 = 500_000;
 /// A gap between two acknowledged sends longer than this is an outage.
 const OUTAGE_US: u64 = 250_000;
 /// After the last heal everything must work again within this.
@@ -78,6 +76,8 @@ pub struct Demands {
     pub leader_faults: usize,
     /// Deliveries after the first.
     pub redeliveries: usize,
+    /// A message whose lease ended comes again within this, while the service is up (P8), microseconds.
+    pub lateness_us: u64,
     /// Longest gap between acknowledged sends while a majority was up, microseconds.
     pub outage_max_us: u64,
 }
@@ -173,7 +173,7 @@ pub fn check(events: &[Event], demands: &Demands) -> Checked {
     check.at_least_once();
     let redelivered_after_ack = check.ack_finality();
     let outages = check.availability(demands);
-    check.leases(&outages);
+    check.leases(&outages, demands.lateness_us);
     check.offsets();
     check.honesty();
     let redeliveries = check.deliveries.values().map(|all| all.len() - 1).sum();
@@ -447,8 +447,8 @@ impl<'a> Check<'a> {
     }
 
     /// Too early: certainly while the lease of the delivery before ran. Too late: later than the lease's
-    /// end by more than [`LATENESS_US`] and the outages since, with a poll open all the time.
-    fn leases(&mut self, outages: &[(u64, u64)]) {
+    /// end by more than is allowed and the outages since, with a poll open all the time.
+    fn leases(&mut self, outages: &[(u64, u64)], lateness_us: u64) {
         let mut found = Vec::new();
         for (key, deliveries) in &self.deliveries {
             let renews = self.renews.get(key).map_or(&[][..], Vec::as_slice);
@@ -473,7 +473,7 @@ impl<'a> Check<'a> {
                     .iter()
                     .map(|(from, to)| (*to).min(again.came_at).saturating_sub((*from).max(first.came_at)))
                     .sum();
-                if again.came_at > ends_last + excused + LATENESS_US {
+                if again.came_at > ends_last + excused + lateness_us {
                     let late = (again.came_at - ends_last - excused) / 1000;
                     found.push((
                         text(&format!("{late} ms after its lease had ended")),

@@ -3,7 +3,8 @@
 use super::check::{Checked, Demands, Rule, Verdict, check};
 use super::history::{Event, Got, Offsets, Phase, What};
 
-const DEMANDS: Demands = Demands { sends: 1, faults: 0, leader_faults: 0, redeliveries: 0, outage_max_us: 4_000_000 };
+const DEMANDS: Demands =
+    Demands { sends: 1, faults: 0, leader_faults: 0, redeliveries: 0, lateness_us: 500_000, outage_max_us: 4_000_000 };
 
 /// Writes a history down, with times in milliseconds.
 #[derive(Default)]

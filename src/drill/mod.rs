@@ -72,6 +72,8 @@ pub struct Plan {
     pub rate: u32,
     /// Decides what [`Scenario::Random`] does.
     pub seed: u64,
+    /// How late a message may come again after its lease ended.
+    pub lateness: Duration,
     /// Data, logs, history and report; made, and left behind.
     pub folder: PathBuf,
     /// Configuration keys for the brokers.
@@ -159,6 +161,7 @@ fn demands(plan: &Plan, steps: &[Step]) -> Demands {
         faults: steps.iter().filter(hurt).count(),
         leader_faults: steps.iter().filter(led).count(),
         redeliveries: steps.len() * 2,
+        lateness_us: u64::try_from(plan.lateness.as_micros()).unwrap_or(u64::MAX),
         outage_max_us: u64::try_from(OUTAGE_MAX.as_micros()).unwrap_or(u64::MAX),
     }
 }

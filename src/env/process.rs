@@ -92,6 +92,12 @@ pub fn raise_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// Keeps the kernel from giving this process memory in pages of 2 MiB: it clears each whole, and what is freed
+/// and taken again in small parts would be cleared again and again.
+pub fn use_small_pages() -> io::Result<()> {
+    Ok(rustix::thread::disable_transparent_huge_pages(true)?)
+}
+
 /// What a process is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {

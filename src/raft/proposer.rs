@@ -31,6 +31,11 @@ use crate::model::{LogIndex, NodeId, Term};
 const QUEUE_MAX: usize = 16 * 1024;
 /// Their bytes, in KiB, at most; also covers what is under way.
 const QUEUE_KIB_MAX: usize = 64 * 1024;
+/// After a batch of so many commands the next one waits for their callers to come back, at most
+/// [`GATHER_FOR`].
+const GATHER_FROM: usize = 8;
+/// See [`GATHER_FROM`]; the shortest time the runtime's timer knows.
+const GATHER_FOR: Duration = Duration::from_millis(1);
 /// Pause before a batch that found no leader is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
@@ -120,6 +125,7 @@ impl Proposer {
             leadership: leadership.clone(),
             in_flight: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
+            last_commands: 0,
             sink: Arc::new(Sink { raft, forwarder, clock, leadership }),
         };
         (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)) }, gatherer)
@@ -172,6 +178,8 @@ pub(super) struct Gatherer {
     in_flight: Arc<Semaphore>,
     in_flight_max: usize,
     sink: Arc<Sink>,
+    /// Commands of the batch before.
+    last_commands: usize,
 }
 
 impl Gatherer {
@@ -213,10 +221,12 @@ impl Gatherer {
             if !leadership.is_self {
                 refuse_forwarded(&mut held);
             }
+            self.wait_for_more(&mut held).await;
             let batch = self.gather(&mut held, leadership.is_self);
             if batch.is_empty() {
                 continue;
             }
+            self.last_commands = commands_of(batch.iter());
             let sink = self.sink.clone();
             let give_back = give_back.clone();
             // Ends by itself: a proposal ends with its reign, a frame with its link.
@@ -230,6 +240,22 @@ impl Gatherer {
                 }
                 drop(permit);
             });
+        }
+    }
+
+    /// Under load, the callers of the batch before are about to come back together: a round without most of
+    /// them would cost as much as one with them. A lone command, or a few, never wait.
+    async fn wait_for_more(&mut self, held: &mut VecDeque<Waiting>) {
+        if self.last_commands < GATHER_FROM {
+            return;
+        }
+        let wanted = self.last_commands * 3 / 4;
+        let mut commands = commands_of(held.iter());
+        let until = tokio::time::Instant::now() + GATHER_FOR;
+        while commands < wanted {
+            let Ok(Some(more)) = tokio::time::timeout_at(until, self.waiting.recv()).await else { return };
+            commands += more.proposals.len();
+            held.push_back(more);
         }
     }
 
@@ -260,6 +286,10 @@ impl Gatherer {
         }
         batch
     }
+}
+
+fn commands_of<'a>(waiting: impl Iterator<Item = &'a Waiting>) -> usize {
+    waiting.map(|waiting| waiting.proposals.len()).sum()
 }
 
 /// Tells followers at once that this node cannot take their frames, so that they look further.

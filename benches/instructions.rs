@@ -1,0 +1,150 @@
+//! Pieces of the hot path, done `n` times, for counting their instructions: `scripts/instructions.sh`.
+//!
+//! Everything is fixed: no clock, no randomness, no disk, one thread.
+#![allow(clippy::unwrap_used, reason = "a measurement that fails panics")]
+
+#[path = "../tests/it/machine.rs"]
+#[allow(dead_code, reason = "shared with the tests, which use more of it")]
+mod machine;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use bytes::{Bytes, BytesMut};
+use machine::{Machine, group, plain_message, topic};
+use prost::Message as _;
+use raftmq::env::sim::SimDisk;
+use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
+use raftmq::model::{GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId};
+use raftmq::proto::v2;
+use raftmq::store::commit_log::{CommitLog, FlushMode, Identity, Options};
+use raftmq::store::record::{self, Record, RecordKind};
+
+const TOPIC: TopicId = TopicId(1);
+const GROUP: GroupId = GroupId(1);
+const BATCH: usize = 32;
+const BODY_BYTES: usize = 1024;
+
+fn request(messages: usize) -> Bytes {
+    let message = |number: usize| v2::Message {
+        topic: Some(v2::Resource { resource_namespace: String::new(), name: "orders".into() }),
+        user_properties: [("shop".to_owned(), "7".to_owned())].into(),
+        system_properties: Some(v2::SystemProperties {
+            message_id: format!("01{number:030}"),
+            keys: vec![format!("order-{number}")],
+            born_host: "host".into(),
+            ..Default::default()
+        }),
+        body: vec![7; BODY_BYTES].into(),
+    };
+    v2::SendMessageRequest { messages: (0..messages).map(message).collect() }.encode_to_vec().into()
+}
+
+fn record(index: u64, bytes: usize) -> Record {
+    let body = vec![7; bytes].into();
+    Record { term: Term(1), node: NodeId(1), index: LogIndex(index), kind: RecordKind::Batch, body }
+}
+
+/// A machine with a topic of eight queues and a group.
+fn started() -> Machine {
+    let mut machine = Machine::default();
+    let create = CreateTopic { topic: topic("orders"), message_type: MessageType::Normal, queues: 8, permission: 6 };
+    machine.apply(&Command::CreateTopic(create));
+    machine.apply(&Command::Subscribe(Subscribe {
+        group: group("g"),
+        topics: vec![topic("orders")],
+        create: Some(16),
+    }));
+    machine
+}
+
+fn send_32(machine: &mut Machine) {
+    let messages: Vec<_> = (0..BATCH).map(|number| plain_message(&number.to_string(), None)).collect();
+    machine.now += 1;
+    machine.send(TOPIC, &messages);
+}
+
+fn pop_32(machine: &mut Machine) -> Vec<ReceiptHandle> {
+    let plan = machine.plan(TOPIC, GROUP, &TagFilter::All);
+    let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
+    let granted = machine.grant(TOPIC, GROUP, BATCH as u32, 60_000, None, candidates).unwrap();
+    let mut handles = Vec::new();
+    for lease in granted {
+        let (queue, first, _) = plan[lease.candidate as usize];
+        for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+            let offset = QueueOffset(first.0 + bit);
+            handles.push(ReceiptHandle { group: GROUP, topic: TOPIC, queue, offset, lease: lease.lease });
+        }
+    }
+    assert_eq!(handles.len(), BATCH);
+    handles
+}
+
+fn log(disk: &SimDisk) -> CommitLog {
+    let identity = Identity { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
+    let options = Options { segment_bytes: 1 << 30, tail_cache_bytes: 1 << 20, flush: FlushMode::Sync };
+    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &identity, options, Box::new(|_| {})).unwrap()
+}
+
+fn work(name: &str, n: u64) {
+    match name {
+        "decode-send-1" | "decode-send-32" => {
+            let request = request(if name == "decode-send-1" { 1 } else { BATCH });
+            for _ in 0..n {
+                raftmq::edge::check_send(request.clone()).unwrap();
+            }
+        }
+        "encode-record-32KiB" => {
+            let record = record(1, BATCH * BODY_BYTES);
+            let mut out = BytesMut::new();
+            for _ in 0..n {
+                out.clear();
+                record::encode_wire(&record, &mut out);
+            }
+        }
+        "apply-send-32" => {
+            let mut machine = started();
+            (0..n).for_each(|_| send_32(&mut machine));
+        }
+        "pop-32" => {
+            let mut machine = started();
+            (0..n).for_each(|_| {
+                send_32(&mut machine);
+                pop_32(&mut machine);
+            });
+        }
+        "ack-32" => {
+            let mut machine = started();
+            (0..n).for_each(|_| {
+                send_32(&mut machine);
+                let handles = pop_32(&mut machine);
+                machine.apply(&Command::Ack(Ack { handles }));
+            });
+        }
+        "recover-record-4KiB" => {
+            let disk = SimDisk::default();
+            {
+                let log = log(&disk);
+                let (told, done) = channel();
+                let records = (1..=n).map(|index| record(index, 4096)).collect();
+                log.append(records, Box::new(move |_| told.send(()).unwrap())).unwrap();
+                done.recv().unwrap();
+            }
+            // Writing costs too: what is kept is the difference to writing alone.
+            if std::env::var_os("WRITE_ONLY").is_none() {
+                assert_eq!(log(&disk).last().unwrap().index, LogIndex(n));
+            }
+        }
+        _ => panic!("no piece of work is called {name}"),
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match &arguments[1..] {
+        [name, n] => work(name, n.parse().unwrap()),
+        // `cargo test --benches` and the like start it without; there is nothing to time.
+        _ => eprintln!("usage: instructions NAME N; see scripts/instructions.sh"),
+    }
+}
