@@ -15,6 +15,7 @@ mod drain;
 mod lane;
 mod load;
 pub mod null;
+pub mod picture;
 pub mod raw;
 pub mod report;
 mod run;

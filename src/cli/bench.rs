@@ -13,6 +13,7 @@ use crate::bench::raw::{self, RawPlan};
 use crate::bench::report::{self, Latency, Report};
 use crate::bench::{self, Acks, Error, Plan, What};
 use crate::client::{Address, Endpoints};
+use crate::env::disk;
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -71,6 +72,21 @@ Examples:
   raftmq bench compare 127.0.0.1:8081 null --topic bench --pairs 9
   raftmq bench compare 127.0.0.1:8081 127.0.0.1:9081 --what receive --topic bench")]
     Compare(CompareArgs),
+    /// Draw reports side by side, as SVG
+    #[command(after_long_help = "\
+Each FILE is what `raftmq -o json bench send` (or receive, e2e, null) printed.
+
+Examples:
+  raftmq bench picture 'raftmq=ours.json' 'RocketMQ 5.3.3=theirs.json' > throughput.svg
+  raftmq bench picture '1 in flight=1.json' '64 in flight=64.json' > load.svg")]
+    Picture(PictureArgs),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct PictureArgs {
+    /// A label and a report
+    #[arg(required = true, value_name = "LABEL=FILE")]
+    reports: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -205,7 +221,19 @@ fn measure(global: &Global, command: Command) -> Result<(), Failure> {
         }
         Command::Raw(args) => raw_disk(global, &args),
         Command::Compare(args) => compare(global, &args),
+        Command::Picture(args) => picture(&args),
     }
+}
+
+fn picture(args: &PictureArgs) -> Result<(), Failure> {
+    let read = |text: &String| {
+        let unusable = |why: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("'{text}': {why}"));
+        let (label, path) = text.split_once('=').ok_or_else(|| unusable(&"is not LABEL=FILE"))?;
+        let json = disk::read_text(path.as_ref()).map_err(|error| unusable(&error))?;
+        let report: Report = serde_json::from_str(&json).map_err(|error| unusable(&error))?;
+        Ok((label.to_owned(), report))
+    };
+    print(&bench::picture::svg(&args.reports.iter().map(read).collect::<Result<Vec<_>, Failure>>()?))
 }
 
 fn endpoints(text: &str) -> Result<Endpoints, Failure> {

@@ -447,25 +447,23 @@ fn watch_leadership(
     on_fatal: OnFatal,
 ) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
-    let mut metrics = raft.metrics();
+    let raft = raft.clone();
+    // These change with the leader; the whole metrics change with every entry.
+    let mut metrics = raft.server_metrics();
     // Ends with Raft, whose metrics end.
     tasks.spawn(async move {
         loop {
             // Not held across the await: a held reference blocks Raft's core.
-            let (now, fatal) = {
+            let now = {
                 let metrics = metrics.borrow_and_update();
-                let now = Leadership {
+                Leadership {
                     leader: metrics.current_leader.map(NodeId),
-                    term: Term(metrics.current_term),
+                    term: Term(metrics.vote.leader_id.term),
                     is_self: metrics.current_leader == Some(metrics.id) && metrics.state.is_leader(),
-                };
-                (now, metrics.running_state.as_ref().err().map(ToString::to_string))
+                }
             };
             if stop.is_cancelled() {
                 return;
-            }
-            if let Some(fatal) = fatal {
-                return on_fatal(Fatal::Failed(format!("raft stopped: {fatal}")));
             }
             told.send_if_modified(|before| {
                 if *before == now {
@@ -476,6 +474,10 @@ fn watch_leadership(
                 true
             });
             if metrics.changed().await.is_err() {
+                let fatal = raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+                if let Some(fatal) = fatal.filter(|_| !stop.is_cancelled()) {
+                    on_fatal(Fatal::Failed(format!("raft stopped: {fatal}")));
+                }
                 return;
             }
         }

@@ -157,3 +157,34 @@ fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
         assert!(said.contains(line), "no {line:?} in {said}\n{errors}");
     }
 }
+
+#[test]
+fn measurements_are_checked_printed_and_drawn() {
+    let cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "bench"]);
+    let short = ["--in-flight", "8", "--duration", "500ms", "--warm-up", "100ms", "--connections", "2"];
+    let bench = |what: &str| {
+        let arguments = [&["-o", "json", "bench", what][..], &short].concat();
+        let text = cluster.raftmq_ok(&arguments);
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(report["messages"].as_u64().unwrap() > 0, "{text}");
+        (text, report)
+    };
+    let (ours, report) = bench("send");
+    assert_eq!(report["server_processes"], 3);
+    assert!(report["checked"].as_u64() >= report["messages"].as_u64(), "every message came back: {ours}");
+    let (null, _) = bench("null");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("{name}<&>={}", path.display())
+    };
+    let picture = cluster.raftmq_ok(&["bench", "picture", &file("ours", &ours), &file("null", &null)]);
+    assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("null&lt;&amp;&gt;"));
+    let raw = cluster.raftmq_ok(&["-o", "json", "bench", "raw", "--duration", "200ms"]);
+    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert!(raw["syncs_per_second"].as_f64().unwrap() > 1.0 && raw["latency"]["p50_us"].as_u64().unwrap() > 1);
+    let failed = cluster.raftmq(&["bench", "picture", "nowhere"]);
+    assert_eq!(failed.status.code(), Some(2));
+}
