@@ -153,4 +153,14 @@ else
     ok rocksdb "$archive"
 fi
 
+# A plain `cargo build --release` in this clone links the same archive. The file is this machine's own.
+config=.cargo/config.toml
+if [ -s "$archive" ] && ! $check_only; then
+    if [ ! -e "$config" ] || grep -q '^# Written by scripts/setup.sh' "$config"; then
+        mkdir -p .cargo
+        printf '# Written by scripts/setup.sh: RocksDB as compiled once for this machine.\n[env]\nROCKSDB_LIB_DIR = "%s"\nROCKSDB_STATIC = "1"\n' \
+            "$folder" >"$config"
+    fi
+fi
+
 exit "$missing"

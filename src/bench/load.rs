@@ -202,8 +202,9 @@ fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize)
     };
     let ok = v2::Code::Ok as i32;
     let code = |status: &Option<v2::Status>| status.as_ref().map_or(0, |status| status.code);
-    let taken = response.entries.iter().filter(|entry| code(&entry.status) == ok).count();
-    if code(&response.status) == ok && taken == batch {
+    // RocketMQ answers a request of many messages with one entry for all of them.
+    let all_taken = !response.entries.is_empty() && response.entries.iter().all(|entry| code(&entry.status) == ok);
+    if code(&response.status) == ok && all_taken {
         return (batch, String::new());
     }
     let refused = response.entries.iter().map(|entry| code(&entry.status)).find(|code| *code != ok);

@@ -20,9 +20,8 @@ use crate::env::process;
 
 /// A drain in which nothing comes for this long is over. Longer than a poll, and than RocketMQ's revive.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Messages a request of the prefill carries, and requests in flight.
-const PREFILL_BATCH: usize = 32;
-const PREFILL_IN_FLIGHT: usize = 16;
+/// Requests in flight while a receive run is filled.
+const PREFILL_IN_FLIGHT: usize = 64;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +171,7 @@ impl<'a> Crew<'a> {
     }
 
     fn receive(&self, servers: &[u32]) -> Result<Report, Error> {
-        let filling = self.shared(Pace::Closed, PREFILL_BATCH, Some(self.plan.count));
+        let filling = self.shared(Pace::Closed, self.plan.batch, Some(self.plan.count));
         let stage = Stage { shared: filling, in_flight: PREFILL_IN_FLIGHT, basket: None };
         let ((), sent, _) = self.stage(stage, || ())?;
         let awaited = known(&sent);

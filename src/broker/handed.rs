@@ -37,6 +37,15 @@ impl Renewals {
         }
     }
 
+    /// Puts back what could not be renewed this time.
+    pub(super) fn put_back(&self, leases: Vec<ReceiptHandle>) {
+        let now = Instant::now();
+        let mut all = self.0.lock();
+        for lease in leases {
+            all.push_front((now.checked_sub(FIRST_RENEWAL_AFTER).unwrap_or(now), lease));
+        }
+    }
+
     /// Those that are old enough; they are this node's no more.
     pub(super) fn take_due(&self) -> Vec<ReceiptHandle> {
         let now = Instant::now();
@@ -118,18 +127,22 @@ impl Drop for Asked {
 }
 
 impl Broker {
-    /// Runs what a dropped poll leaves to do. Without a runtime the node is ending: the leases end by
-    /// themselves.
+    /// Runs what a dropped poll leaves to do, on the Raft runtime: the front end's ends before.
     fn in_background(&self, work: impl Future<Output = Result<(), Error>> + Send + 'static) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.tasks.spawn_on(
             async move {
                 if let Err(error) = work.await {
                     tracing::debug!(%error, "leases of a poll that was given up were not given back");
                 }
             },
-            &runtime,
+            &self.runtime,
         );
+    }
+
+    /// Waits for what dropped polls left to do; what is not done in time, the ends of the leases do.
+    pub(super) async fn finish(&self, within: Duration) {
+        self.tasks.close();
+        let _ = tokio::time::timeout(within, self.tasks.wait()).await;
     }
 
     async fn give_back(&self, leases: Vec<ReceiptHandle>) -> Result<(), Error> {

@@ -47,7 +47,16 @@ impl Broker {
     /// node that hears the client renews, from the replicated leases, so a renewal survives any of them; a
     /// lease whose answer died with its node is not renewed and ends (contract §13.4).
     pub(super) async fn renew_for_living(&self) -> Result<(), Error> {
-        let mut meant = self.renewals.take_due();
+        let first = self.renewals.take_due();
+        let renewed = self.renew(first.clone()).await;
+        if renewed.is_err() {
+            // Nobody else renews these for the first time.
+            self.renewals.put_back(first);
+        }
+        renewed
+    }
+
+    async fn renew(&self, mut meant: Vec<ReceiptHandle>) -> Result<(), Error> {
         let until = self.now().plus(RENEW_AHEAD);
         let view = self.replica.clone();
         // Reads much; not on the Raft thread.

@@ -25,6 +25,7 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,8 @@ pub struct Broker {
     polls: Arc<Semaphore>,
     renewals: Renewals,
     tasks: TaskTracker,
+    /// The Raft runtime.
+    runtime: Handle,
     sessions: Sessions,
     members: Members,
     traffic: Arc<Traffic>,
@@ -128,7 +131,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Over a running replica whose effects go to `arrivals`.
+    /// Over a running replica whose effects go to `arrivals`; on its runtime.
     fn new(
         place: Place,
         settings: BrokerSettings,
@@ -149,6 +152,7 @@ impl Broker {
             polls: Arc::new(Semaphore::new(POLLS_WAITING_MAX)),
             renewals: Renewals::default(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
             stopping: CancellationToken::new(),
         })
     }

@@ -1,6 +1,7 @@
 //! One node put together: log, state, replica, broker and its timers, from the configuration.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -13,6 +14,9 @@ use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig
 use crate::store;
 use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
 use crate::store::rocks::RocksKv;
+
+/// Time for what dropped polls left to do when the node stops.
+const BACKGROUND_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +99,7 @@ impl Node {
     /// Hands leadership over and stops.
     pub async fn stop(self) {
         self.timers.abort();
+        self.broker.finish(BACKGROUND_WITHIN).await;
         self.replica.stop().await;
     }
 }

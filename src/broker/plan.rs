@@ -118,6 +118,7 @@ impl Plans {
             if room.is_used_up() {
                 return Ok(plan);
             }
+            let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
             {
                 let mut reserved = plan.reserved.lock();
                 if !reserved.returned.insert(at) {
@@ -125,7 +126,6 @@ impl Plans {
                     continue;
                 }
             }
-            let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
             let take = room.take(window.wanted & lease.held, &window.places);
             let skipped = lease.held & !window.wanted;
             plan.planned.push(Planned {

@@ -69,9 +69,15 @@ impl Sessions {
             return;
         }
         if sessions.len() >= SESSIONS_MAX {
-            // The one that was silent for longest makes room: a new client must not go unheard.
-            let silent = sessions.iter().min_by_key(|(_, session)| session.seen_at).map(|(id, _)| id.clone());
-            silent.map(|id| sessions.remove(&id));
+            // Those that were silent for longest make room, many at a time: a new client must not go unheard.
+            let mut seen: Vec<Timestamp> = sessions.values().map(|session| session.seen_at).collect();
+            let (_, oldest, _) = seen.select_nth_unstable(SESSIONS_MAX / 100);
+            let (oldest, mut left) = (*oldest, SESSIONS_MAX / 100);
+            sessions.retain(|_, session| {
+                let goes = session.seen_at <= oldest && left > 0;
+                left -= usize::from(goes);
+                !goes
+            });
         }
         sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at });
     }

@@ -145,6 +145,8 @@ struct Delivery<'a> {
     came_at: u64,
     lease_us: u64,
     number: u64,
+    /// Whether the answer it came in was whole.
+    is_whole: bool,
     got: &'a Got,
 }
 
@@ -225,14 +227,16 @@ impl<'a> Check<'a> {
                         let number = answered.map_or(0, |answer| answer.i);
                         let came_at = answered.map_or(0, |answer| answer.t);
                         let lease_us = asked.inv_ms.unwrap_or(0) * 1000;
-                        let delivery = Delivery { asked_at: asked.t, came_at, lease_us, number, got };
+                        let is_whole = answered.is_some_and(|answer| answer.ph == Phase::Ok);
+                        let delivery = Delivery { asked_at: asked.t, came_at, lease_us, number, is_whole, got };
                         check.deliveries.entry((group, got.mid.as_str())).or_default().push(delivery);
                     }
                 }
                 What::Audit => {
                     let node = asked.node.as_deref().unwrap_or_default();
-                    let audit = check.audits.entry(node).or_default();
-                    if let Some(answer) = answered {
+                    // One that is not whole says nothing of what it lacks; coverage tells.
+                    if let Some(answer) = answered.filter(|answer| answer.ph == Phase::Ok) {
+                        let audit = check.audits.entry(node).or_default();
                         audit.extend(answer.msgs.iter().map(|got| (got, answer.i)));
                     }
                 }
@@ -413,6 +417,9 @@ impl<'a> Check<'a> {
     }
 
     fn at_least_once(&mut self) {
+        if self.events.iter().any(|event| event.f == What::Drained && event.ph != Phase::Ok) {
+            return;
+        }
         let audited = self.audited_ids();
         let mut found = Vec::new();
         for group in self.groups() {
@@ -462,7 +469,8 @@ impl<'a> Check<'a> {
                 let text = |how: &str| format!("{} came again to {} {how}", key.1, key.0);
                 let ends_first = first.asked_at + first.lease_us;
                 let ends_last = first.came_at + first.lease_us;
-                if again.came_at < ends_first {
+                // An answer that broke off may have been given back.
+                if first.is_whole && again.came_at < ends_first {
                     let early = (ends_first - again.came_at) / 1000;
                     found.push((
                         text(&format!("{early} ms or more before its lease ended")),
@@ -473,7 +481,9 @@ impl<'a> Check<'a> {
                     .iter()
                     .map(|(from, to)| (*to).min(again.came_at).saturating_sub((*from).max(first.came_at)))
                     .sum();
-                if again.came_at > ends_last + excused + lateness_us {
+                // An attempt in between means a lease whose answer nobody got.
+                let is_next = again.got.att == first.got.att + 1;
+                if is_next && again.came_at > ends_last + excused + lateness_us {
                     let late = (again.came_at - ends_last - excused) / 1000;
                     found.push((
                         text(&format!("{late} ms after its lease had ended")),

@@ -104,6 +104,23 @@ fn a_good_history_is_true_and_one_without_audit_or_faults_is_unknown() {
 }
 
 #[test]
+fn an_audit_or_a_drain_that_came_to_no_end_makes_a_run_unknown_not_false() {
+    let mut script = audited(good());
+    let asked = Event { node: Some("n1".into()), ..Event::new("audit", Phase::Inv, What::Audit) };
+    script.pair(
+        (90, 91),
+        asked,
+        Event { msgs: vec![got("a", 0, 0, 1)], ..Event::new("audit", Phase::Info, What::Audit) },
+    );
+    assert_eq!(script.check().verdict, Verdict::Unknown);
+    let mut script = Script::default();
+    script.send((0, 10), "p", "a", Phase::Ok, Some(0));
+    script.add(20, Event::new("operator", Phase::Info, What::Drained));
+    script.audit("n0", &[got("a", 0, 0, 1)]);
+    assert_eq!(script.check().verdict, Verdict::Unknown);
+}
+
+#[test]
 fn c1_an_acknowledged_message_that_one_replica_lacks_is_lost() {
     let mut script = audited(good());
     script.audit("n1", &[got("a", 0, 0, 1)]);
@@ -210,6 +227,12 @@ fn c9_a_message_that_comes_again_while_its_lease_runs_or_long_after() {
     assert_eq!(again(10_025).check().verdict, Verdict::True, "the lease may have begun with the poll");
     assert_eq!(again(10_400).check().verdict, Verdict::True);
     assert_eq!(broken(&again(10_600)), Rule::C9, "late");
+    // Unless another delivery lies between, whose answer died with its node.
+    let mut script = again(21_000);
+    for event in &mut script.0 {
+        event.msgs.iter_mut().filter(|got| got.att == 2).for_each(|got| got.att = 3);
+    }
+    assert_eq!(script.check().verdict, Verdict::True);
 }
 
 #[test]

@@ -65,6 +65,11 @@ impl Peers {
         Self { identity, addresses: Arc::new(addresses), control: Arc::new(control) }
     }
 
+    /// The connections for heartbeats, votes and other short calls.
+    pub(super) fn control(&self) -> Arc<BTreeMap<u64, PeerClient<Channel>>> {
+        self.control.clone()
+    }
+
     /// Who we are.
     pub fn identity(&self) -> &Identity {
         &self.identity

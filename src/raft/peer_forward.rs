@@ -66,9 +66,20 @@ impl Forwarder {
         Self { peers, links: Mutex::default(), ids: AtomicU64::new(0) }
     }
 
-    /// Sends encoded proposals to the leader and waits for their fate.
-    pub(super) async fn forward(&self, leader: NodeId, proposals: Vec<Bytes>) -> Forwarded {
-        let Some(link) = self.link(leader.0).await else { return Forwarded::NotSent };
+    /// Sends encoded proposals to the leader and waits for their fate, until it is `deposed`: what has left
+    /// then has an unknown fate, what has not a certain one.
+    pub(super) async fn forward(
+        &self,
+        leader: NodeId,
+        proposals: Vec<Bytes>,
+        deposed: impl Future<Output = ()>,
+    ) -> Forwarded {
+        let mut deposed = std::pin::pin!(deposed);
+        let link = tokio::select! {
+            link = self.link(leader.0) => link,
+            () = deposed.as_mut() => None,
+        };
+        let Some(link) = link else { return Forwarded::NotSent };
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let envelope = Some(self.peers.identity().envelope(leader.0));
         let (answer, answered) = oneshot::channel();
@@ -76,14 +87,27 @@ impl Forwarder {
             Some(pending) => drop(pending.insert(id, answer)),
             None => return Forwarded::NotSent,
         }
-        if link.frames.send(wire::ForwardFrame { envelope, id, proposals }).await.is_err() {
+        let frame = wire::ForwardFrame { envelope, id, proposals };
+        let sent = tokio::select! {
+            sent = link.frames.send(frame) => sent.is_ok(),
+            // A send that is dropped while it waits for room has sent nothing.
+            () = deposed.as_mut() => false,
+        };
+        if !sent {
             // The stream ended before it took the frame. Whoever removes the entry decides its fate.
             return match take(&link.pending, id) {
                 Some(_) => Forwarded::NotSent,
                 None => Forwarded::Ambiguous,
             };
         }
-        match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
+        let fate = tokio::select! {
+            fate = tokio::time::timeout(ANSWER_TIMEOUT, answered) => fate,
+            () = deposed => {
+                take(&link.pending, id);
+                return Forwarded::Ambiguous;
+            }
+        };
+        match fate {
             Ok(Ok(fate)) => fate,
             Ok(Err(_)) | Err(_) => {
                 take(&link.pending, id);

@@ -95,9 +95,8 @@ pub(super) struct StatusClients {
 
 impl StatusClients {
     pub(super) fn new(peers: &Peers) -> Self {
-        let connect = |(id, address): (&u64, &String)| (*id, peers.connect(address));
-        let clients = Arc::new(peers.addresses().iter().map(connect).collect());
-        Self { identity: peers.identity().clone(), clients }
+        // Asked every second, which keeps the connection of heartbeats and votes open.
+        Self { identity: peers.identity().clone(), clients: peers.control() }
     }
 
     /// Asks a peer for its marks.

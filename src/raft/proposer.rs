@@ -1,8 +1,9 @@
 //! The way into the log: gathers whatever waits into one entry (D2), here on the leader or, as a frame,
 //! over to it (D15).
 //!
-//! Hot path. There is no linger timer: while a few batches are under way the next one gathers, so
-//! batches are as large as the load makes them and a lone command does not wait. While there is no
+//! Hot path. While a few batches are under way the next one gathers, so batches are as large as the load
+//! makes them; after a large one the next waits a moment for its callers to come back. A lone command never
+//! waits. While there is no
 //! leader, commands are held.
 //!
 //! What became of a command is told honestly (D17): [`Failed::NoLeader`], [`Failed::Busy`] and
@@ -36,6 +37,8 @@ const QUEUE_KIB_MAX: usize = 64 * 1024;
 const GATHER_FROM: usize = 8;
 /// See [`GATHER_FROM`]; the shortest time the runtime's timer knows.
 const GATHER_FOR: Duration = Duration::from_millis(1);
+/// A stop looks this often whether anything is still under way.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
 /// Pause before a batch that found no leader is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
@@ -144,9 +147,11 @@ impl Proposer {
 
     /// Waits until nothing is under way, `limit` at most.
     pub(super) async fn drain(&self, limit: Duration) {
-        let all = u32::try_from(QUEUE_KIB_MAX).expect("a constant far below 2^32");
-        // Not in time: what is left is told that its fate is unknown.
-        let _ = tokio::time::timeout(limit, self.room.acquire_many(all)).await;
+        // Waiting for all the room would take it from those that still come and are to hear "not leader".
+        let until = tokio::time::Instant::now() + limit;
+        while self.room.available_permits() < QUEUE_KIB_MAX && tokio::time::Instant::now() < until {
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
     }
 
     async fn submit(&self, proposals: Vec<Proposal>, wait: Duration, is_forwarded: bool) -> Reply {
@@ -331,11 +336,7 @@ impl Sink {
             let _ = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader)).await;
             tokio::time::sleep(LAST_WORDS).await;
         };
-        let fate = tokio::select! {
-            fate = self.forwarder.forward(leader, proposals) => fate,
-            () = deposed => Forwarded::Ambiguous,
-        };
-        match fate {
+        match self.forwarder.forward(leader, proposals, deposed).await {
             Forwarded::Applied(applied) => answer(batch, applied),
             Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
             Forwarded::Busy => fail(batch, Failed::Busy),

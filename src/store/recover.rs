@@ -45,7 +45,11 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> Result<Rec
                 let reason = "the header cannot be read".to_owned();
                 return Err(Error::Damaged { file: path, at: 0, reason });
             }
-            // The segment was being made when the node stopped; nothing was in it yet.
+            // The segment was being made when the node stopped: its header is synced before any record.
+            let reason = "the header cannot be read, and something lies behind it".to_owned();
+            if !is_empty(disk, &path)? {
+                return Err(Error::Damaged { file: path, at: 0, reason });
+            }
             disk.remove(&path).map_err(Error::io(path.display()))?;
             disk.sync_dir(folder).map_err(Error::io(folder.display()))?;
             break;
@@ -68,6 +72,27 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> Result<Rec
     }
     recovered.committed = recovered.committed.min(last);
     Ok(recovered)
+}
+
+/// Whether a file holds nothing behind the place of a segment's header.
+fn is_empty(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
+    let file = disk.open(path).map_err(Error::io(path.display()))?;
+    let len = file.len().map_err(Error::io(path.display()))?;
+    is_zero(HEADER_BYTES, len, |block, at| file.read_at(block, at).map_err(Error::io(path.display())))
+}
+
+/// Whether only zeros lie in `[at, end)`.
+fn is_zero(mut at: u64, end: u64, read: impl Fn(&mut [u8], u64) -> Result<(), Error>) -> Result<bool, Error> {
+    let mut block = vec![0; 64 * 1024];
+    while at < end {
+        let count = usize::try_from((end - at).min(block.len() as u64)).expect("at most a block");
+        read(&mut block[..count], at)?;
+        if block[..count].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+    Ok(true)
 }
 
 /// Segments follow each other without a gap, except over what Raft had purged.
@@ -109,17 +134,8 @@ fn scan(segment: &Segment, checks_bodies: bool, recovered: &mut Recovered) -> Re
 }
 
 /// Whether only zeros follow.
-fn is_unwritten(segment: &Segment, mut at: u64, file_bytes: u64) -> Result<bool, Error> {
-    let mut block = vec![0; 64 * 1024];
-    while at < file_bytes {
-        let count = usize::try_from((file_bytes - at).min(block.len() as u64)).expect("at most a block");
-        segment.read_at(&mut block[..count], at)?;
-        if block[..count].iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        at += count as u64;
-    }
-    Ok(true)
+fn is_unwritten(segment: &Segment, at: u64, file_bytes: u64) -> Result<bool, Error> {
+    is_zero(at, file_bytes, |block, at| segment.read_at(block, at))
 }
 
 /// Cuts a torn tail, unless a later record or the mark in `meta` proves that it had been durable.

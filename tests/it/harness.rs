@@ -210,7 +210,12 @@ impl Wire {
     pub fn connect(address: &str, client_id: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let endpoint = endpoint.connect_timeout(Duration::from_millis(200)).tcp_nodelay(true);
-        let client = MessagingServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(64 * 1024 * 1024);
+        Self::over(endpoint.connect_lazy(), client_id)
+    }
+
+    /// Over a connection made otherwise.
+    pub fn over(channel: Channel, client_id: &str) -> Self {
+        let client = MessagingServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
         Self { client, client_id: client_id.to_owned() }
     }
 

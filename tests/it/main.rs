@@ -13,3 +13,4 @@ mod machine_properties;
 mod messaging;
 mod proto;
 mod tidy;
+mod tls;
