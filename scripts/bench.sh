@@ -81,7 +81,7 @@ for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         latency = report["latency"]
         print(f"| {path.stem} | {report['syncs_per_second']:.0f} syncs | {report['megabytes_per_second']:.1f} | {latency['p50_us']/1000:.2f} | {latency['p99_us']/1000:.2f} | {latency['p999_us']/1000:.2f} | | | | `{command}` |")
         continue
-    latency = report["end_to_end"] or report["latency"]
+    latency = report["end_to_end"] if report["settings"]["what"] == "e2e" else report["latency"]
     print(f"| {path.stem} | {report['messages_per_second']:.0f} | {report['megabytes_per_second']:.1f} | {latency['p50_us']/1000:.2f} | {latency['p99_us']/1000:.2f} | {latency['p999_us']/1000:.2f} | {report['server_cpu_us']:.1f} | {report['write_amplification']:.2f} | {report['server_mib']:.0f} | `{command}` |")
 P
 raftmq bench picture "null, 64 in flight=$folder/null-64.json" "1 in flight=$folder/send-1.json" "16 in flight=$folder/send-16.json" \
