@@ -99,7 +99,8 @@ fn acknowledged(history: &[Event]) -> Vec<u64> {
 fn gap(acknowledged: &[u64], from: u64, to: u64) -> u64 {
     let first = acknowledged.partition_point(|at| *at < from).saturating_sub(1);
     let within = |pair: &&[u64]| pair[0] < to.min(from + GAP_WITHIN_US);
-    acknowledged[first..].windows(2).take_while(within).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    // A wait that goes on behind the next fault is that one's from there on.
+    acknowledged[first..].windows(2).take_while(within).map(|pair| pair[1].min(to) - pair[0]).max().unwrap_or(0)
 }
 
 /// Quantiles over the faults that hit a leader.
