@@ -48,9 +48,6 @@ measure() {
     printf 'apply-send-32\t%s\n' "$send"
     printf 'pop-32\t%s\n' "$((pop - send))"
     printf 'ack-32\t%s\n' "$(($(each ack-32 100) - pop))"
-    scan="$(each recover-record-4KiB 200)"
-    written="$(WRITE_ONLY=1 each recover-record-4KiB 200)"
-    printf 'recover-record-4KiB\t%s\n' "$((scan - written))"
 }
 
 found="$(measure)"
