@@ -7,18 +7,12 @@
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod machine;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
-
 use bytes::{Bytes, BytesMut};
 use machine::{Machine, group, plain_message, topic};
 use prost::Message as _;
-use raftmq::env::sim::SimDisk;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
 use raftmq::model::{GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId};
 use raftmq::proto::v2;
-use raftmq::store::commit_log::{CommitLog, FlushMode, Identity, Options};
 use raftmq::store::record::{self, Record, RecordKind};
 
 const TOPIC: TopicId = TopicId(1);
@@ -81,12 +75,6 @@ fn pop_32(machine: &mut Machine) -> Vec<ReceiptHandle> {
     handles
 }
 
-fn log(disk: &SimDisk) -> CommitLog {
-    let identity = Identity { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
-    let options = Options { segment_bytes: 1 << 30, tail_cache_bytes: 1 << 20, flush: FlushMode::Sync };
-    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &identity, options, Box::new(|_| {})).unwrap()
-}
-
 fn work(name: &str, n: u64) {
     match name {
         "decode-send-1" | "decode-send-32" => {
@@ -121,20 +109,6 @@ fn work(name: &str, n: u64) {
                 let handles = pop_32(&mut machine);
                 machine.apply(&Command::Ack(Ack { handles }));
             });
-        }
-        "recover-record-4KiB" => {
-            let disk = SimDisk::default();
-            {
-                let log = log(&disk);
-                let (told, done) = channel();
-                let records = (1..=n).map(|index| record(index, 4096)).collect();
-                log.append(records, Box::new(move |_| told.send(()).unwrap())).unwrap();
-                done.recv().unwrap();
-            }
-            // Writing costs too: what is kept is the difference to writing alone.
-            if std::env::var_os("WRITE_ONLY").is_none() {
-                assert_eq!(log(&disk).last().unwrap().index, LogIndex(n));
-            }
         }
         _ => panic!("no piece of work is called {name}"),
     }

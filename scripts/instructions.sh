@@ -38,7 +38,7 @@ each() {
 }
 
 measure() {
-    local send pop scan written
+    local send pop
     printf 'decode-send-1\t%s\n' "$(each decode-send-1 500)"
     printf 'decode-send-32\t%s\n' "$(each decode-send-32 50)"
     printf 'encode-record-32KiB\t%s\n' "$(each encode-record-32KiB 100)"
