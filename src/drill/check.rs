@@ -159,6 +159,8 @@ struct Check<'a> {
     renews: BTreeMap<(&'a str, &'a str), Vec<Span<'a>>>,
     /// By replica: everything it has.
     audits: BTreeMap<&'a str, Vec<(&'a Got, u64)>>,
+    /// What audits that came to no end showed: it is there, but nothing is known of what they lack.
+    glimpsed: Vec<(&'a Got, u64)>,
     findings: Vec<Finding>,
     counts: BTreeMap<Rule, usize>,
 }
@@ -211,6 +213,7 @@ impl<'a> Check<'a> {
             acks: BTreeMap::new(),
             renews: BTreeMap::new(),
             audits: BTreeMap::new(),
+            glimpsed: Vec::new(),
             findings: Vec::new(),
             counts: BTreeMap::new(),
         };
@@ -234,10 +237,11 @@ impl<'a> Check<'a> {
                 }
                 What::Audit => {
                     let node = asked.node.as_deref().unwrap_or_default();
-                    // One that is not whole says nothing of what it lacks; coverage tells.
-                    if let Some(answer) = answered.filter(|answer| answer.ph == Phase::Ok) {
-                        let audit = check.audits.entry(node).or_default();
-                        audit.extend(answer.msgs.iter().map(|got| (got, answer.i)));
+                    let Some(answer) = answered else { continue };
+                    let messages = answer.msgs.iter().map(|got| (got, answer.i));
+                    match answer.ph {
+                        Phase::Ok => check.audits.entry(node).or_default().extend(messages),
+                        _ => check.glimpsed.extend(messages),
                     }
                 }
                 What::QueryOff | What::Fault | What::Heal | What::Drained => {}
@@ -259,7 +263,7 @@ impl<'a> Check<'a> {
 
     /// Every place any audit or delivery showed, with the message and the event.
     fn seen(&self) -> impl Iterator<Item = (&'a Got, u64)> {
-        let audited = self.audits.values().flatten().copied();
+        let audited = self.audits.values().flatten().chain(&self.glimpsed).copied();
         let delivered = self.deliveries.values().flatten().map(|delivery| (delivery.got, delivery.number));
         audited.chain(delivered)
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -138,26 +139,41 @@ impl PeerNetwork {
         self.identity.envelope(self.target)
     }
 
-    /// A planted bug: what goes out counts as if the follower had it.
+    /// A planted bug: once the follower has agreed to the stream, what goes out counts as if it had it.
     fn acknowledge_what_is_sent<'s, S>(&self, input: S) -> BoxStream<'s, Result<StreamAppendResult<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         let (told, heard) = tokio::sync::mpsc::unbounded_channel();
-        let envelope = self.envelope();
+        let has_agreed = Arc::new(AtomicBool::new(false));
+        let (envelope, agreed, answer) = (self.envelope(), has_agreed.clone(), told.clone());
         let frames = input.map(move |request| {
-            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-            let _ = told.send(last);
+            if agreed.load(Ordering::Relaxed) {
+                let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+                let _ = answer.send(Ok(Ok(last)));
+            }
             peer_wire::put_append(envelope.clone(), request)
         });
         let mut append = self.append.clone();
         tokio::spawn(async move {
-            if let Ok(acks) = append.append(frames).await {
-                acks.into_inner().for_each(|_| std::future::ready(())).await;
+            let mut acks = match append.append(frames).await {
+                Ok(acks) => acks.into_inner(),
+                Err(status) => {
+                    tokio::time::sleep(REDIAL_AFTER).await;
+                    let _ = told.send(Err(failed(&status)));
+                    return;
+                }
+            };
+            while let Some(Ok(ack)) = acks.next().await {
+                let result = peer_wire::ack(ack).map_err(unusable);
+                let is_success = matches!(result, Ok(Ok(_)));
+                let is_news = !has_agreed.swap(has_agreed.load(Ordering::Relaxed) || is_success, Ordering::Relaxed);
+                if (is_news || !is_success) && told.send(result).is_err() {
+                    return;
+                }
             }
         });
-        let answers = stream::unfold(heard, |mut heard| async move { Some((Ok(Ok(heard.recv().await?)), heard)) });
-        Box::pin(answers)
+        Box::pin(stream::unfold(heard, |mut heard| async move { Some((heard.recv().await?, heard)) }))
     }
 
     /// Whether the answer comes from the peer we know: neither its vote nor its ack counts otherwise.
