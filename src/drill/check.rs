@@ -40,7 +40,7 @@ pub enum Rule {
     C9,
     /// An offset moved back (P13).
     C13a,
-    /// The service was away too long, or did not come back (P17).
+    /// The service was away too long, or did not come back, or a node ended by itself (P17).
     C15,
     /// A send answered with a definite failure is in the log (P16).
     C16,
@@ -244,7 +244,7 @@ impl<'a> Check<'a> {
                         _ => check.glimpsed.extend(messages),
                     }
                 }
-                What::QueryOff | What::Fault | What::Heal | What::Drained => {}
+                What::QueryOff | What::Fault | What::Heal | What::Ended | What::Drained => {}
             }
         }
         for deliveries in check.deliveries.values_mut() {
@@ -568,6 +568,9 @@ impl<'a> Check<'a> {
                 ));
             }
         }
+        for ended in self.events.iter().filter(|event| event.f == What::Ended) {
+            found.push((format!("{} ended by itself", ended.node.as_deref().unwrap_or_default()), vec![ended.i]));
+        }
         let healed = self.events.iter().filter(|event| event.f == What::Heal).map(|event| event.t).max();
         if let Some(healed) = healed {
             for (mid, send) in self.sends.iter().filter(|(_, send)| send.asked.t > healed + SETTLE_US && !send.is_ok())
@@ -589,7 +592,7 @@ impl<'a> Check<'a> {
         for event in self.events {
             let Some(node) = event.node.as_deref() else { continue };
             match event.f {
-                What::Fault => drop(hurt.insert(node)),
+                What::Fault | What::Ended => drop(hurt.insert(node)),
                 What::Heal => drop(hurt.remove(node)),
                 _ => continue,
             }

@@ -271,6 +271,13 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
 }
 
 #[test]
+fn c15_a_node_does_not_end_by_itself() {
+    let mut script = good();
+    script.add(80, Event { node: Some("n1".into()), ..Event::new("nemesis", Phase::Info, What::Ended) });
+    assert_eq!(broken(&audited(script)), Rule::C15);
+}
+
+#[test]
 fn c16_a_send_that_was_refused_for_good_is_not_in_the_log() {
     let mut script = Script::default();
     script.send((0, 10), "p", "a", Phase::Ok, Some(0));

@@ -44,6 +44,8 @@ pub enum What {
     Fault,
     /// A node put right again.
     Heal,
+    /// A node ended by itself.
+    Ended,
     /// The group's messages are all received and settled, or the drill gave up waiting.
     Drained,
 }

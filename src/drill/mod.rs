@@ -144,8 +144,7 @@ pub fn run(plan: &Plan, mut told: impl FnMut(&str)) -> io::Result<Outcome> {
     receiving.cancel();
     driver.wait()?;
     told("reading every replica");
-    local.block_on(&runtime, clients.audit());
-    notes.extend(nodes.ended());
+    local.block_on(&runtime, clients.audit(&nodes.running()));
     drop(nodes);
     let history = recorder.events();
     let checked = check::check(&history, &demands(plan, &steps));
@@ -242,15 +241,13 @@ fn hurt_and_heal(nodes: &mut Nodes, node: usize, how: Hurt, led: bool) -> io::Re
     nodes.heal(node, how)
 }
 
-/// Waits until all nodes answer and one leads.
+/// Waits until all nodes that run answer and one leads.
 async fn wait_for_leader(clients: &Clients, nodes: &mut Nodes) -> io::Result<usize> {
     let until = Instant::now() + LEADER_WITHIN;
     loop {
-        if let Some(leader) = clients.leader(NODES).await {
+        let running = nodes.running();
+        if let Some(leader) = clients.leader(running.len()).await.filter(|leader| running.contains(leader)) {
             return Ok(leader);
-        }
-        if let Some(ended) = nodes.ended().into_iter().next() {
-            return Err(io::Error::other(ended));
         }
         if Instant::now() >= until {
             return Err(io::Error::other(format!("the nodes found no leader in {LEADER_WITHIN:?}")));

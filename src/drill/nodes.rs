@@ -177,16 +177,20 @@ impl Nodes {
         Ok(())
     }
 
-    /// The nodes that ended by themselves, with the end of their logs.
-    pub fn ended(&mut self) -> Vec<String> {
-        let mut ended = Vec::new();
+    /// Looks for nodes that ended by themselves and writes them down; the nodes that run.
+    pub fn running(&mut self) -> Vec<usize> {
         for (node, child) in self.children.iter_mut().enumerate() {
             if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
-                ended.push(format!("n{node} ended by itself: {status}; see {}/n{node}.log", self.folder.display()));
+                let event = Event {
+                    node: Some(format!("n{node}")),
+                    kind: Some(status.to_string()),
+                    ..Event::new("nemesis", Phase::Info, What::Ended)
+                };
+                self.recorder.record(event);
                 *child = None;
             }
         }
-        ended
+        (0..self.children.len()).filter(|node| self.children[*node].is_some()).collect()
     }
 
     fn signal(&self, node: usize, signal: process::Signal) -> io::Result<()> {

@@ -474,11 +474,13 @@ fn watch_leadership(
                 true
             });
             if metrics.changed().await.is_err() {
-                let fatal = raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string);
-                if let Some(fatal) = fatal.filter(|_| !stop.is_cancelled()) {
-                    on_fatal(Fatal::Failed(format!("raft stopped: {fatal}")));
+                if stop.is_cancelled() {
+                    return;
                 }
-                return;
+                // A core that panicked leaves no reason behind. Either way this node can do nothing more.
+                let reason = raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+                let reason = reason.unwrap_or_else(|| "its core panicked".to_owned());
+                return on_fatal(Fatal::Failed(format!("raft stopped: {reason}")));
             }
         }
     });
