@@ -12,6 +12,7 @@ use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::lazy::LazyDisk;
 use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
+use crate::store::catalog_memory::CatalogMemory;
 use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
 use crate::store::rocks::RocksKv;
 
@@ -60,7 +61,7 @@ impl Node {
                 disk,
                 clock: clock.clone(),
                 log,
-                kv: Arc::new(kv),
+                kv: Arc::new(CatalogMemory::new(Arc::new(kv))),
                 listener: peer_port,
                 on_effects: Arc::new(move |effects| told.tell(effects)),
                 facts: Arc::new(move || match facts_of.get() {

@@ -13,6 +13,7 @@ mod log_storage;
 mod mailbox;
 mod peer_client;
 mod peer_forward;
+mod peer_link;
 mod peer_server;
 mod peer_status;
 mod peer_wire;

@@ -1,16 +1,18 @@
-//! The way to the other replicas: appends on one connection, heartbeats and votes on another, so that
-//! bulk data never delays a sign of life (D19).
+//! The way to the other replicas: appends on a link of their own, heartbeats and votes on a gRPC
+//! connection, so that bulk data never delays a sign of life (D19).
 //!
-//! Hot path. Appends are one long stream per reign with many frames in flight; a stream that owes
-//! answers and gives none is ended, because a half-open link would hold replication for ever.
+//! Hot path. Appends are one long link per reign with many frames in flight; a link that owes answers and
+//! gives none is ended, because a half-open one would hold replication for ever.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::stream::{self, Fuse};
+use futures_util::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
@@ -22,9 +24,10 @@ use openraft::{BasicNode, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::{Channel, Endpoint};
 
+use super::peer_link::{self, FrameReader, FrameWriter, LinkError};
 use super::peer_wire::{self, Identity, Unusable};
 use super::snapshot::Snapshot;
 use super::types::{self, Types, Vote};
@@ -32,20 +35,19 @@ use crate::env::plant::{self, Plant};
 use crate::proto::peer as wire;
 use crate::proto::peer::peer_client::PeerClient;
 
-/// Largest message between peers: two full reads of the log.
-pub(super) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Append frames sent and not yet answered, per follower: their bytes, in KiB. Below what the follower's log
 /// takes in without waiting for its disk.
 const KIB_IN_FLIGHT: u32 = 32 * 1024;
 /// What a frame costs beside its entries.
 const FRAME_KIB: u32 = 1;
-/// A stream that owes an answer for this long is ended.
+/// A link that owes an answer for this long is ended.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// A frame that only says what is committed waits this long for entries to travel with, while the follower
+/// is at work anyway. The shortest time the runtime's timer knows.
+const COMMIT_WAIT: Duration = Duration::from_millis(1);
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// A follower that cannot be reached is tried again after this long.
 const REDIAL_AFTER: Duration = Duration::from_millis(50);
-pub(super) const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(1);
 
 type Result<T> = std::result::Result<T, RPCError<Types>>;
@@ -83,16 +85,9 @@ impl Peers {
 
     /// The configured address counts, not the one the group was made with: hosts move.
     fn network(&self, target: u64, node: &BasicNode, streams: bool) -> PeerNetwork {
-        let address = self.addresses.get(&target).unwrap_or(&node.addr);
-        // Dialled when it is first used: a network made for a vote never is.
-        let append = self.connect(address);
-        let control = self.control.get(&target).cloned().unwrap_or_else(|| append.clone());
-        PeerNetwork { identity: self.identity.clone(), target, append, control, streams }
-    }
-
-    /// A connection of its own to a peer.
-    pub(super) fn connect(&self, address: &str) -> PeerClient<Channel> {
-        connect(address)
+        let address = self.addresses.get(&target).unwrap_or(&node.addr).clone();
+        let control = self.control.get(&target).cloned().unwrap_or_else(|| connect(&address));
+        PeerNetwork { identity: self.identity.clone(), target, address, control, streams }
     }
 }
 
@@ -102,14 +97,10 @@ fn connect(address: &str) -> PeerClient<Channel> {
         .expect("peer addresses are checked when the configuration is read")
         .connect_timeout(DIAL_TIMEOUT)
         .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY)
         .keep_alive_while_idle(true);
     PeerClient::new(endpoint.connect_lazy())
-        .max_decoding_message_size(FRAME_BYTES_MAX)
-        .max_encoding_message_size(FRAME_BYTES_MAX)
 }
 
 impl RaftNetworkFactory<Types> for Peers {
@@ -128,52 +119,15 @@ impl RaftNetworkFactory<Types> for Peers {
 pub struct PeerNetwork {
     identity: Identity,
     target: u64,
-    append: PeerClient<Channel>,
+    address: String,
     control: PeerClient<Channel>,
-    /// Appends as one stream; otherwise each is a call, as heartbeats are.
+    /// Appends as one link; otherwise each is a call, as heartbeats are.
     streams: bool,
 }
 
 impl PeerNetwork {
     fn envelope(&self) -> wire::Envelope {
         self.identity.envelope(self.target)
-    }
-
-    /// A planted bug: once the follower has agreed to the stream, what goes out counts as if it had it.
-    fn acknowledge_what_is_sent<'s, S>(&self, input: S) -> BoxStream<'s, Result<StreamAppendResult<Types>>>
-    where
-        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
-    {
-        let (told, heard) = tokio::sync::mpsc::unbounded_channel();
-        let has_agreed = Arc::new(AtomicBool::new(false));
-        let (envelope, agreed, answer) = (self.envelope(), has_agreed.clone(), told.clone());
-        let frames = input.map(move |request| {
-            if agreed.load(Ordering::Relaxed) {
-                let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-                let _ = answer.send(Ok(Ok(last)));
-            }
-            peer_wire::put_append(envelope.clone(), request)
-        });
-        let mut append = self.append.clone();
-        tokio::spawn(async move {
-            let mut acks = match append.append(frames).await {
-                Ok(acks) => acks.into_inner(),
-                Err(status) => {
-                    tokio::time::sleep(REDIAL_AFTER).await;
-                    let _ = told.send(Err(failed(&status)));
-                    return;
-                }
-            };
-            while let Some(Ok(ack)) = acks.next().await {
-                let result = peer_wire::ack(ack).map_err(unusable);
-                let is_success = matches!(result, Ok(Ok(_)));
-                let is_news = !has_agreed.swap(has_agreed.load(Ordering::Relaxed) || is_success, Ordering::Relaxed);
-                if (is_news || !is_success) && told.send(result).is_err() {
-                    return;
-                }
-            }
-        });
-        Box::pin(stream::unfold(heard, |mut heard| async move { Some((heard.recv().await?, heard)) }))
     }
 
     /// Whether the answer comes from the peer we know: neither its vote nor its ack counts otherwise.
@@ -194,7 +148,7 @@ impl PeerNetwork {
     }
 }
 
-/// The frames of one stream that wait for their answers.
+/// The frames of one link that wait for their answers.
 struct InFlight {
     room: Semaphore,
     frames: Mutex<Frames>,
@@ -236,10 +190,54 @@ impl InFlight {
         frames.since = (!frames.sizes.is_empty()).then(Instant::now);
     }
 
+    fn is_empty(&self) -> bool {
+        self.frames.lock().sizes.is_empty()
+    }
+
     /// When the peer counts as gone unless it answers.
     fn answer_due(&self) -> Instant {
         self.frames.lock().since.unwrap_or_else(Instant::now) + SILENCE_MAX
     }
+}
+
+/// Writes openraft's requests to the link, in order, until they end.
+async fn send_frames<S>(requests: S, mut link: FrameWriter, in_flight: Arc<InFlight>) -> io::Result<()>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    let mut requests = requests.fuse();
+    while let Some(request) = requests.next().await {
+        let (request, next) = fold(request, &mut requests, &in_flight).await;
+        for request in std::iter::once(request).chain(next) {
+            in_flight.add(&request).await;
+            link.put(&peer_wire::put_append(request));
+            link.flush().await?;
+        }
+    }
+    link.close().await
+}
+
+/// Under load the next entries come before a follower needs to know what is committed: then one frame tells
+/// both, and a round costs a frame and an answer less per follower. A request is only dropped for a later one,
+/// which says at least as much.
+async fn fold<S>(
+    mut request: AppendEntriesRequest<Types>,
+    requests: &mut Fuse<S>,
+    in_flight: &InFlight,
+) -> (AppendEntriesRequest<Types>, Option<AppendEntriesRequest<Types>>)
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    let until = Instant::now() + COMMIT_WAIT;
+    while request.entries.is_empty() && !in_flight.is_empty() {
+        let Ok(Some(next)) = tokio::time::timeout_at(until, requests.next()).await else { break };
+        let is_after = next.vote == request.vote && next.prev_log_id == request.prev_log_id;
+        if !is_after {
+            return (request, Some(next));
+        }
+        request = next;
+    }
+    (request, None)
 }
 
 /// A peer that cannot be reached is left alone for a moment; anything else is tried again at once.
@@ -250,8 +248,45 @@ fn failed(status: &tonic::Status) -> RPCError<Types> {
     }
 }
 
+fn broken(error: &LinkError) -> RPCError<Types> {
+    match error {
+        LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(error)),
+        LinkError::Broken(_) | LinkError::Refused(_) | LinkError::Unusable(_) => {
+            RPCError::Network(NetworkError::new(error))
+        }
+    }
+}
+
 fn unusable(error: Unusable) -> RPCError<Types> {
     RPCError::Network(NetworkError::new(&error))
+}
+
+/// The answers of a link, from its reading side. Dropping it ends the link.
+struct Answers {
+    link: FrameReader,
+    in_flight: Arc<InFlight>,
+    _sender: AbortOnDropHandle<()>,
+}
+
+impl Answers {
+    /// The next answer; `None` when the peer has answered everything and closed.
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>>> {
+        let read = loop {
+            match tokio::time::timeout_at(self.in_flight.answer_due(), self.link.next::<wire::AppendAck>()).await {
+                Ok(read) => break read,
+                Err(_) if self.in_flight.answer_due() > Instant::now() => {}
+                Err(elapsed) => return Some(Err(RPCError::Network(NetworkError::new(&elapsed)))),
+            }
+        };
+        match read {
+            Ok(Some(ack)) => {
+                self.in_flight.answered();
+                Some(peer_wire::ack(ack).map_err(unusable))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(broken(&error.into()))),
+        }
+    }
 }
 
 impl RaftNetworkV2<Types> for PeerNetwork {
@@ -262,7 +297,8 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>> {
-        let frame = peer_wire::put_append(self.envelope(), request);
+        let mut frame = peer_wire::put_append(request);
+        frame.envelope = Some(self.envelope());
         let ack = Self::within(option.hard_ttl(), self.control.heartbeat(frame)).await?;
         self.meet(ack.disk).await?;
         Ok(peer_wire::ack(ack).map_err(unusable)?.into())
@@ -279,54 +315,32 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         if !self.streams {
             return stream_append_sequential(self, input, option);
         }
-        if plant::is(Plant::AckBeforeCommit) {
-            return Box::pin(std::future::ready(Ok(self.acknowledge_what_is_sent(input))));
-        }
         Box::pin(async move {
-            let envelope = self.envelope();
-            let in_flight = Arc::new(InFlight::default());
-            // Dropping the answers ends the frames: hyper would keep the request open for as long as it lives.
-            let ended = CancellationToken::new();
-            let end = ended.clone().drop_guard();
-            let sent = in_flight.clone();
-            let frames = input.then(move |request| {
-                let (sent, envelope) = (sent.clone(), envelope.clone());
-                async move {
-                    sent.add(&request).await;
-                    peer_wire::put_append(envelope, request)
-                }
-            });
-            let frames = frames.take_until(ended.cancelled_owned());
-            let acks = match Self::within(SILENCE_MAX, self.append.append(frames)).await {
-                Ok(acks) => acks,
+            let dialled = peer_link::dial(&self.identity, self.target, &self.address, wire::Purpose::Append).await;
+            let (reader, writer) = match dialled {
+                Ok(link) => link,
                 Err(error) => {
-                    // openraft waits its backoff out in the requests, and a stream that does not open
+                    // openraft waits its backoff out in the requests, and a link that does not open
                     // never asks for one: without this pause a dead follower costs the leader a core.
                     tokio::time::sleep(REDIAL_AFTER).await;
-                    return Err(error);
+                    return Err(broken(&error));
                 }
             };
-            let from = (self.identity.clone(), self.target);
-            let answers = stream::unfold(Some((acks, in_flight, from, end)), |state| async move {
-                let (mut acks, in_flight, (identity, target), end) = state?;
-                let answer = loop {
-                    match tokio::time::timeout_at(in_flight.answer_due(), acks.next()).await {
-                        Ok(answer) => break answer?,
-                        Err(_) if in_flight.answer_due() > Instant::now() => {}
-                        Err(elapsed) => return Some((Err(RPCError::Network(NetworkError::new(&elapsed))), None)),
-                    }
-                };
-                in_flight.answered();
-                let result = match answer {
-                    Ok(ack) => {
-                        identity.meet(target, ack.disk).await.and_then(|()| peer_wire::ack(ack)).map_err(unusable)
-                    }
-                    Err(status) => Err(failed(&status)),
-                };
-                match result {
-                    Ok(result) => Some((Ok(result), Some((acks, in_flight, (identity, target), end)))),
-                    Err(error) => Some((Err(error), None)),
-                }
+            let in_flight = Arc::new(InFlight::default());
+            if plant::is(Plant::AckBeforeCommit) {
+                return Ok(acknowledge_what_is_sent(input, reader, writer));
+            }
+            let sent = in_flight.clone();
+            let sender = tokio::spawn(async move {
+                // The reading side hears of a broken link too.
+                let _ = send_frames(input, writer, sent).await;
+            });
+            let answers = Answers { link: reader, in_flight, _sender: AbortOnDropHandle::new(sender) };
+            let answers = stream::unfold(Some(answers), |answers| async move {
+                let mut answers = answers?;
+                let answer = answers.next().await?;
+                let goes_on = answer.is_ok();
+                Some((answer, goes_on.then_some(answers)))
             });
             let answers: BoxStream<'s, _> = Box::pin(answers);
             Ok(answers)
@@ -373,4 +387,47 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         Self::within(option.hard_ttl(), self.control.transfer_leader(call)).await?;
         Ok(Ok(()))
     }
+}
+
+/// A planted bug: once the follower has agreed to the link, what goes out counts as if it had it.
+fn acknowledge_what_is_sent<'s, S>(
+    mut requests: S,
+    mut reader: FrameReader,
+    mut writer: FrameWriter,
+) -> BoxStream<'s, Result<StreamAppendResult<Types>>>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+{
+    let (told, heard) = tokio::sync::mpsc::unbounded_channel();
+    let has_agreed = Arc::new(AtomicBool::new(false));
+    let (agreed, answer) = (has_agreed.clone(), told.clone());
+    let sending = tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            if agreed.load(Ordering::Relaxed) {
+                let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+                let _ = answer.send(Ok(Ok(last)));
+            }
+            writer.put(&peer_wire::put_append(request));
+            if writer.flush().await.is_err() {
+                return;
+            }
+        }
+    });
+    let reading = tokio::spawn(async move {
+        while let Ok(Some(ack)) = reader.next::<wire::AppendAck>().await {
+            let result = peer_wire::ack(ack).map_err(unusable);
+            let is_success = matches!(result, Ok(Ok(_)));
+            let is_news = !has_agreed.swap(has_agreed.load(Ordering::Relaxed) || is_success, Ordering::Relaxed);
+            if (is_news || !is_success) && told.send(result).is_err() {
+                return;
+            }
+        }
+        // However it ended, it did not end well.
+        let _ = told.send(Err(RPCError::Network(NetworkError::new(&io::Error::other("the link ended")))));
+    });
+    let tasks = [AbortOnDropHandle::new(sending), AbortOnDropHandle::new(reading)];
+    Box::pin(stream::unfold(
+        (heard, tasks),
+        |(mut heard, tasks)| async move { Some((heard.recv().await?, (heard, tasks))) },
+    ))
 }

@@ -1,4 +1,4 @@
-//! Frames of commands from a follower to the leader: one stream per leader, many frames under way.
+//! Frames of commands from a follower to the leader: one link per leader, many frames under way.
 //!
 //! Hot path. A frame without an answer when its link ends has an unknown fate; a frame that never left
 //! has a certain one. The two are never mixed up (D17).
@@ -11,11 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Streaming;
 
 use super::peer_client::Peers;
+use super::peer_link::{self, FrameReader, FrameWriter};
 use super::types::Applied;
 use crate::machine::Outcome;
 use crate::model::{LogIndex, NodeId};
@@ -50,8 +49,9 @@ type Pending = Arc<Mutex<Option<BTreeMap<u64, oneshot::Sender<Forwarded>>>>>;
 struct Link {
     frames: mpsc::Sender<wire::ForwardFrame>,
     pending: Pending,
-    /// Ends with the stream, and answers what is still pending.
+    /// Ends with the link, and answers what is still pending.
     _reader: AbortOnDropHandle<()>,
+    _writer: AbortOnDropHandle<()>,
 }
 
 /// See the module.
@@ -81,20 +81,19 @@ impl Forwarder {
         };
         let Some(link) = link else { return Forwarded::NotSent };
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let envelope = Some(self.peers.identity().envelope(leader.0));
         let (answer, answered) = oneshot::channel();
         match &mut *link.pending.lock() {
             Some(pending) => drop(pending.insert(id, answer)),
             None => return Forwarded::NotSent,
         }
-        let frame = wire::ForwardFrame { envelope, id, proposals };
+        let frame = wire::ForwardFrame { id, proposals };
         let sent = tokio::select! {
             sent = link.frames.send(frame) => sent.is_ok(),
             // A send that is dropped while it waits for room has sent nothing.
             () = deposed.as_mut() => false,
         };
         if !sent {
-            // The stream ended before it took the frame. Whoever removes the entry decides its fate.
+            // The link ended before it took the frame. Whoever removes the entry decides its fate.
             return match take(&link.pending, id) {
                 Some(_) => Forwarded::NotSent,
                 None => Forwarded::Ambiguous,
@@ -123,26 +122,40 @@ impl Forwarder {
             return Some(link.clone());
         }
         let address = self.peers.addresses().get(&to)?;
-        let mut client = self.peers.connect(address);
+        let dialling = peer_link::dial(self.peers.identity(), to, address, wire::Purpose::Forward);
+        let (reader, writer) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await.ok()?.ok()?;
         let (frames, outgoing) = mpsc::channel(FRAMES_MAX);
-        let opened = tokio::time::timeout(DIAL_TIMEOUT, client.forward(ReceiverStream::new(outgoing))).await;
-        let replies = opened.ok()?.ok()?.into_inner();
         let pending = Pending::new(Mutex::new(Some(BTreeMap::new())));
-        let reader = tokio::spawn(read(replies, pending.clone(), frames.clone()));
-        let link = Arc::new(Link { frames, pending, _reader: AbortOnDropHandle::new(reader) });
+        let reader = tokio::spawn(read(reader, pending.clone(), frames.clone()));
+        let writer = tokio::spawn(write(writer, outgoing));
+        let (reader, writer) = (AbortOnDropHandle::new(reader), AbortOnDropHandle::new(writer));
+        let link = Arc::new(Link { frames, pending, _reader: reader, _writer: writer });
         // Two openers may race; the loser's link serves its own frames and goes with them.
         self.links.lock().insert(to, link.clone());
         Some(link)
     }
 }
 
-async fn read(mut replies: Streaming<wire::ForwardReply>, pending: Pending, frames: mpsc::Sender<wire::ForwardFrame>) {
-    while let Ok(Some(reply)) = replies.message().await {
+async fn write(mut link: FrameWriter, mut frames: mpsc::Receiver<wire::ForwardFrame>) {
+    while let Some(frame) = frames.recv().await {
+        link.put(&frame);
+        while let Ok(frame) = frames.try_recv() {
+            link.put(&frame);
+        }
+        // The reading side hears of a broken link too.
+        if link.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(mut link: FrameReader, pending: Pending, frames: mpsc::Sender<wire::ForwardFrame>) {
+    while let Ok(Some(reply)) = link.next::<wire::ForwardReply>().await {
         let Some(answer) = take(&pending, reply.id) else { continue };
         // A caller that is gone does not care.
         let _ = answer.send(fate(reply.result));
     }
-    // Frames still in the queue may yet be taken by the dying stream, so their fate is unknown as well.
+    // Frames still in the queue may yet be taken by the dying link, so their fate is unknown as well.
     drop(frames);
     for (_, answer) in pending.lock().take().into_iter().flatten() {
         let _ = answer.send(Forwarded::Ambiguous);

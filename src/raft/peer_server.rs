@@ -1,22 +1,23 @@
 //! What the other replicas may ask of this one, on the address of `dLegerPeers`.
 //!
-//! Hot path. Every call names sender and receiver; a message for somebody else is refused before it
-//! reaches Raft.
+//! Hot path. Every call and link names sender and receiver; a message for somebody else is refused before
+//! it reaches Raft. gRPC and links come in at the same port and are told apart by their first byte.
 
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 use openraft::Raft;
 use openraft::raft::TransferLeaderRequest;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
 
 use super::apply::StateMachine;
-use super::peer_client::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
+use super::peer_link::{self, FrameReader, FrameWriter, MAGIC};
 use super::peer_status::{self, ReplicaStatus};
 use super::peer_wire::{self, Identity, Unusable};
 use super::proposer::{Failed, Proposer};
@@ -31,11 +32,22 @@ use crate::proto::peer::peer_server::{Peer, PeerServer};
 /// Frames of one follower under way at once.
 const FRAMES_IN_FLIGHT: usize = 64;
 const PING_EVERY: Duration = Duration::from_secs(2);
+/// Connections taken in and not yet served as gRPC.
+const ACCEPTED_MAX: usize = 64;
+/// Links and connections of undecided kind at once; a group needs a few per peer.
+const LINKS_MAX: usize = 256;
+/// Time for the first byte of a connection.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a failed accept (too many open files, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Answers put into one write.
+const ANSWERS_AT_ONCE: usize = 64;
 
 /// What this node says of itself.
 type OwnStatus = Arc<dyn Fn() -> ReplicaStatus + Send + Sync>;
 
-/// See the module.
+/// See the module. Cheap to clone.
+#[derive(Clone)]
 pub struct PeerService {
     identity: Identity,
     raft: Raft<Types, StateMachine>,
@@ -63,24 +75,120 @@ impl PeerService {
     pub(super) fn serve(
         self,
         listener: std::net::TcpListener,
-    ) -> std::io::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static> {
+    ) -> io::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static> {
         listener.set_nonblocking(true)?;
-        // tonic's own setting is for sockets it accepts itself. Without this every answer waits 40 ms for
-        // the peer's delayed acknowledgement.
-        let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?).map(|accepted| {
-            let stream = accepted?;
-            stream.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(stream)
-        });
-        let service =
-            PeerServer::new(self).max_decoding_message_size(FRAME_BYTES_MAX).max_encoding_message_size(FRAME_BYTES_MAX);
-        Ok(tonic::transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        let listener = TcpListener::from_std(listener)?;
+        let (calls, incoming) = mpsc::channel(ACCEPTED_MAX);
+        let accepting = self.clone().accept(listener, calls);
+        let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(PING_EVERY))
             .http2_keepalive_timeout(Some(PING_EVERY))
-            .add_service(service)
-            .serve_with_incoming(incoming))
+            .add_service(PeerServer::new(self))
+            .serve_with_incoming(ReceiverStream::new(incoming));
+        Ok(async move {
+            tokio::select! {
+                served = serving => served,
+                never = accepting => match never {},
+            }
+        })
+    }
+
+    /// Takes connections for as long as it is run; links end with it.
+    async fn accept(
+        self,
+        listener: TcpListener,
+        calls: mpsc::Sender<io::Result<TcpStream>>,
+    ) -> std::convert::Infallible {
+        let mut links = JoinSet::new();
+        loop {
+            while links.try_join_next().is_some() {}
+            if links.len() >= LINKS_MAX {
+                links.join_next().await;
+            }
+            match listener.accept().await {
+                Ok((stream, _)) => drop(links.spawn(self.clone().take(stream, calls.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "a peer's connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn take(self, stream: TcpStream, calls: mpsc::Sender<io::Result<TcpStream>>) {
+        let mut first = [0];
+        match tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut first)).await {
+            Ok(Ok(1)) => {}
+            Ok(_) | Err(_) => return,
+        }
+        if first[0] != MAGIC[0] {
+            // tonic's own setting is for sockets it accepts itself. Without this every answer waits 40 ms
+            // for the peer's delayed acknowledgement.
+            let stream = stream.set_nodelay(true).map(|()| stream);
+            // Fails only when the server ends.
+            let _ = calls.send(stream).await;
+            return;
+        }
+        let ended = match peer_link::accept(&self.identity, stream).await {
+            Ok((wire::Purpose::Append, reader, writer)) => self.take_appends(reader, writer).await,
+            Ok((_, reader, writer)) => self.take_forwards(reader, writer).await,
+            Err(error) => return tracing::warn!(%error, "a peer's link is not taken"),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a peer's link ended");
+        }
+    }
+
+    async fn take_appends(self, reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
+        let _ended = Ended(self.stream_ended.clone());
+        // The first frame that cannot be used ends the link: skipping it would leave a hole.
+        let frames = stream::unfold(reader, |mut reader| async move {
+            let frame = reader.next::<wire::AppendFrame>().await.ok()??;
+            Some((peer_wire::append(frame).inspect_err(warn).ok()?, reader))
+        });
+        let mut acks = std::pin::pin!(self.raft.stream_append(Box::pin(frames)).fuse());
+        while let Some(ack) = acks.next().await {
+            writer.put(&peer_wire::put_ack(&ack.map_err(io::Error::other)?, 0));
+            for _ in 1..ANSWERS_AT_ONCE {
+                let Some(Some(ack)) = acks.next().now_or_never() else { break };
+                writer.put(&peer_wire::put_ack(&ack.map_err(io::Error::other)?, 0));
+            }
+            writer.flush().await?;
+        }
+        writer.close().await
+    }
+
+    /// Ends with the follower's link or when its replies are no longer taken.
+    async fn take_forwards(self, mut reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
+        let (replies, mut outgoing) = mpsc::channel::<wire::ForwardReply>(FRAMES_IN_FLIGHT);
+        let writing = async {
+            while let Some(reply) = outgoing.recv().await {
+                writer.put(&reply);
+                while let Ok(reply) = outgoing.try_recv() {
+                    writer.put(&reply);
+                }
+                writer.flush().await?;
+            }
+            Ok(())
+        };
+        let reading = async move {
+            let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
+            while let Some(frame) = reader.next::<wire::ForwardFrame>().await? {
+                let proposals = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
+                let proposals = proposals.map_err(io::Error::other)?;
+                let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
+                let (proposer, replies) = (self.proposer.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let result = reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await);
+                    // A follower that is gone counts the frame as ambiguous.
+                    let _ = replies.send(wire::ForwardReply { id: frame.id, result: Some(result) }).await;
+                    drop(permit);
+                });
+            }
+            Ok(())
+        };
+        // When the follower has closed, what it still waits for is answered first.
+        tokio::try_join!(reading, writing).map(|_| ())
     }
 }
 
@@ -102,7 +210,7 @@ fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this replica stopped: {error}"))
 }
 
-/// Rings when the stream of appends it travels with ends.
+/// Rings when the link of appends it stands for ends.
 struct Ended(Arc<Notify>);
 
 impl Drop for Ended {
@@ -111,36 +219,8 @@ impl Drop for Ended {
     }
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type AppendStream = Answers<wire::AppendAck>;
-    type ForwardStream = ReceiverStream<Result<wire::ForwardReply, Status>>;
-
-    async fn append(
-        &self,
-        request: Request<Streaming<wire::AppendFrame>>,
-    ) -> Result<Response<Self::AppendStream>, Status> {
-        let identity = Arc::new(self.identity.clone());
-        let disk = identity.log.disk();
-        let ended = Ended(self.stream_ended.clone());
-        // The first frame that cannot be used ends the stream: skipping it would leave a hole.
-        let frames = request.into_inner().scan(ended, move |_, frame| {
-            let identity = identity.clone();
-            async move {
-                let mut frame = frame.ok()?;
-                let checked = identity.check(frame.envelope.take()).await;
-                checked.and_then(|()| peer_wire::append(frame)).inspect_err(warn).ok()
-            }
-        });
-        let acks = self.raft.stream_append(Box::pin(frames)).map(move |answer| match answer {
-            Ok(result) => Ok(peer_wire::put_ack(&result, disk)),
-            Err(fatal) => Err(stopped(fatal)),
-        });
-        Ok(Response::new(Box::pin(acks)))
-    }
-
     async fn heartbeat(&self, request: Request<wire::AppendFrame>) -> Result<Response<wire::AppendAck>, Status> {
         let mut frame = request.into_inner();
         self.identity.check(frame.envelope.take()).await.map_err(refuse)?;
@@ -181,40 +261,6 @@ impl Peer for PeerService {
             Ok(()) => Ok(Response::new(wire::TransferAnswer {})),
             Err(refused) => Err(Status::failed_precondition(refused.to_string())),
         }
-    }
-
-    async fn forward(
-        &self,
-        request: Request<Streaming<wire::ForwardFrame>>,
-    ) -> Result<Response<Self::ForwardStream>, Status> {
-        let (replies, outgoing) = mpsc::channel(FRAMES_IN_FLIGHT);
-        let (identity, proposer) = (self.identity.clone(), self.proposer.clone());
-        let mut frames = request.into_inner();
-        // Ends with the follower's stream or when its replies are no longer taken.
-        tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
-            while let Ok(Some(frame)) = frames.message().await {
-                let proposals = identity.check(frame.envelope).await.and_then(|()| {
-                    let read = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
-                    read.map_err(|error| Unusable::Record(error.to_string()))
-                });
-                let proposals = match proposals {
-                    Ok(proposals) => proposals,
-                    Err(error) => {
-                        let _ = replies.send(Err(refuse(error))).await;
-                        return;
-                    }
-                };
-                let Ok(permit) = room.clone().acquire_owned().await else { return };
-                let (proposer, replies) = (proposer.clone(), replies.clone());
-                tokio::spawn(async move {
-                    let result = reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await);
-                    let _ = replies.send(Ok(wire::ForwardReply { id: frame.id, result: Some(result) })).await;
-                    drop(permit);
-                });
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
     async fn read_index(

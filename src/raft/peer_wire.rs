@@ -113,14 +113,15 @@ pub(super) fn vote(vote: Option<wire::Vote>) -> Result<Vote, Unusable> {
     Ok(types::vote(vote.term, vote.node, vote.committed))
 }
 
-pub(super) fn put_append(envelope: wire::Envelope, request: AppendEntriesRequest<Types>) -> wire::AppendFrame {
+/// A frame without envelope: on a link the hello said it.
+pub(super) fn put_append(request: AppendEntriesRequest<Types>) -> wire::AppendFrame {
     let record_count = u32::try_from(request.entries.len()).expect("openraft caps the entries of a request");
     let mut records = BytesMut::new();
     for entry in request.entries {
         record::encode_wire(&types::to_record(entry), &mut records);
     }
     wire::AppendFrame {
-        envelope: Some(envelope),
+        envelope: None,
         vote: put_vote(&request.vote),
         prev: put_log_id(&request.prev_log_id),
         committed: put_log_id(&request.leader_commit),

@@ -4,7 +4,7 @@
 //! each read of the store beneath costs microseconds, on every node. Everything that writes to that store
 //! must write through here.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +19,12 @@ const VALUE_BYTES_MAX: usize = 256;
 /// Longer keys of a queue are those of its runs, of which there is no end.
 const KEY_BYTES_MAX: usize = 16;
 
-type Values = BTreeMap<(Space, Bytes), Bytes>;
+/// By space, in the order of [`Space::ALL`].
+#[derive(Default)]
+struct Values {
+    spaces: [HashMap<Bytes, Bytes>; Space::ALL.len()],
+    count: usize,
+}
 
 /// See the module.
 pub struct Hot {
@@ -36,18 +41,31 @@ impl Hot {
 
 fn is_worth_it(space: Space, key: &[u8]) -> bool {
     match space {
+        // `catalog_memory` has it, for those above too.
+        Space::Catalog => false,
         // A lease is read once more at least, when it is settled.
         Space::Lease => true,
         Space::Due => false,
-        Space::Meta | Space::Catalog | Space::Queue | Space::Cursor => key.len() <= KEY_BYTES_MAX,
+        Space::Meta | Space::Queue | Space::Cursor => key.len() <= KEY_BYTES_MAX,
     }
 }
 
-fn remember(values: &mut Values, place: (Space, Bytes), value: Bytes) {
-    if values.len() >= VALUES_MAX {
-        values.clear();
+impl Values {
+    fn get(&self, space: Space, key: &[u8]) -> Option<&Bytes> {
+        self.spaces[space as usize].get(key)
     }
-    values.insert(place, value);
+
+    fn remember(&mut self, space: Space, key: Bytes, value: Bytes) {
+        if self.count >= VALUES_MAX {
+            *self = Self::default();
+        }
+        let is_new = self.spaces[space as usize].insert(key, value).is_none();
+        self.count += usize::from(is_new);
+    }
+
+    fn forget(&mut self, space: Space, key: &[u8]) {
+        self.count -= usize::from(self.spaces[space as usize].remove(key).is_some());
+    }
 }
 
 impl Kv for Hot {
@@ -55,15 +73,14 @@ impl Kv for Hot {
         if !is_worth_it(space, key) {
             return self.kv.get(space, key);
         }
-        let place = (space, Bytes::copy_from_slice(key));
         // Held over the read: a write in between must not be hidden by what was read before it.
         let mut values = self.values.lock();
-        if let Some(value) = values.get(&place) {
+        if let Some(value) = values.get(space, key) {
             return Ok(Some(value.clone()));
         }
         let value = self.kv.get(space, key)?;
         if let Some(value) = value.as_ref().filter(|value| value.len() <= VALUE_BYTES_MAX) {
-            remember(&mut values, place, value.clone());
+            values.remember(space, Bytes::copy_from_slice(key), value.clone());
         }
         Ok(value)
     }
@@ -79,17 +96,16 @@ impl Kv for Hot {
     fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut values = self.values.lock();
         for (space, key, value) in &batch.writes {
-            let place = (*space, key.clone());
             match value {
                 Some(value) if is_worth_it(*space, key) && value.len() <= VALUE_BYTES_MAX => {
-                    remember(&mut values, place, value.clone());
+                    values.remember(*space, key.clone(), value.clone());
                 }
-                _ => drop(values.remove(&place)),
+                _ => values.forget(*space, key),
             }
         }
         let written = self.kv.write(batch);
         if written.is_err() {
-            values.clear();
+            *values = Values::default();
         }
         written
     }
@@ -118,7 +134,7 @@ mod tests {
             let writes = vec![(Space::Queue, key(number), Some(key(number)))];
             hot.write(WriteBatch { writes }).unwrap();
         }
-        assert!(hot.values.lock().len() <= VALUES_MAX);
+        assert!(hot.values.lock().count <= VALUES_MAX);
         for number in [0, 1, VALUES_MAX as u32, VALUES_MAX as u32 + 9] {
             assert_eq!(hot.get(Space::Queue, &key(number)).unwrap(), Some(key(number)));
         }

@@ -5,6 +5,7 @@
 //!
 //! Not here: deleting old segments (no retention yet), snapshots (`raft/snapshot`).
 
+pub mod catalog_memory;
 pub mod commit_log;
 pub mod error;
 pub mod hot;

@@ -14,6 +14,23 @@ pub struct Envelope {
     #[prost(uint64, tag = "5")]
     pub disk: u64,
 }
+/// First message of a link; whom it names holds for all that follow.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hello {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    #[prost(enumeration = "Purpose", tag = "2")]
+    pub purpose: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Welcome {
+    /// As in the envelope.
+    #[prost(uint64, tag = "1")]
+    pub disk: u64,
+    /// Why the link is not taken; empty if it is.
+    #[prost(string, tag = "2")]
+    pub refusal: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {
     #[prost(uint64, tag = "1")]
@@ -34,6 +51,7 @@ pub struct Vote {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppendFrame {
+    /// Only on a heartbeat.
     #[prost(message, optional, tag = "1")]
     pub envelope: ::core::option::Option<Envelope>,
     #[prost(message, optional, tag = "2")]
@@ -59,7 +77,7 @@ pub struct AppendAck {
     /// Set on CONFLICT: the id at which the logs differ.
     #[prost(message, optional, tag = "4")]
     pub conflict: ::core::option::Option<LogId>,
-    /// As in the envelope.
+    /// As in the envelope. Only on a heartbeat.
     #[prost(uint64, tag = "5")]
     pub disk: u64,
 }
@@ -151,12 +169,10 @@ pub struct TransferAnswer {}
 /// A gathered batch of commands from a follower's front end to the leader.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForwardFrame {
-    #[prost(message, optional, tag = "1")]
-    pub envelope: ::core::option::Option<Envelope>,
-    #[prost(uint64, tag = "2")]
+    #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Encoded proposals, see raft/proposer.
-    #[prost(bytes = "bytes", repeated, tag = "3")]
+    #[prost(bytes = "bytes", repeated, tag = "2")]
     pub proposals: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -243,6 +259,37 @@ pub struct ReadIndexAnswer {
     /// To be applied before the read is answered.
     #[prost(uint64, tag = "1")]
     pub index: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Purpose {
+    Unspecified = 0,
+    /// AppendFrame there, AppendAck back, in order.
+    Append = 1,
+    /// ForwardFrame there, ForwardReply back, in any order.
+    Forward = 2,
+}
+impl Purpose {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PURPOSE_UNSPECIFIED",
+            Self::Append => "APPEND",
+            Self::Forward => "FORWARD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PURPOSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "APPEND" => Some(Self::Append),
+            "FORWARD" => Some(Self::Forward),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod peer_client {
@@ -335,31 +382,7 @@ pub mod peer_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        pub async fn append(
-            &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = super::AppendFrame>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::AppendAck>>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/raftmq.peer.v1.Peer/Append",
-            );
-            let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("raftmq.peer.v1.Peer", "Append"));
-            self.inner.streaming(req, path, codec).await
-        }
-        /// Entry-less appends on a connection of their own.
+        /// Entry-less appends, on a connection of their own.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::AppendFrame>,
@@ -444,30 +467,6 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("raftmq.peer.v1.Peer", "TransferLeader"));
             self.inner.unary(req, path, codec).await
         }
-        pub async fn forward(
-            &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = super::ForwardFrame>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::ForwardReply>>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/raftmq.peer.v1.Peer/Forward",
-            );
-            let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("raftmq.peer.v1.Peer", "Forward"));
-            self.inner.streaming(req, path, codec).await
-        }
         pub async fn status(
             &mut self,
             request: impl tonic::IntoRequest<super::StatusCall>,
@@ -529,17 +528,7 @@ pub mod peer_server {
     /// Generated trait containing gRPC methods that should be implemented for use with PeerServer.
     #[async_trait]
     pub trait Peer: std::marker::Send + std::marker::Sync + 'static {
-        /// Server streaming response type for the Append method.
-        type AppendStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::AppendAck, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        async fn append(
-            &self,
-            request: tonic::Request<tonic::Streaming<super::AppendFrame>>,
-        ) -> std::result::Result<tonic::Response<Self::AppendStream>, tonic::Status>;
-        /// Entry-less appends on a connection of their own.
+        /// Entry-less appends, on a connection of their own.
         async fn heartbeat(
             &self,
             request: tonic::Request<super::AppendFrame>,
@@ -556,16 +545,6 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::TransferCall>,
         ) -> std::result::Result<tonic::Response<super::TransferAnswer>, tonic::Status>;
-        /// Server streaming response type for the Forward method.
-        type ForwardStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::ForwardReply, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        async fn forward(
-            &self,
-            request: tonic::Request<tonic::Streaming<super::ForwardFrame>>,
-        ) -> std::result::Result<tonic::Response<Self::ForwardStream>, tonic::Status>;
         async fn status(
             &self,
             request: tonic::Request<super::StatusCall>,
@@ -652,50 +631,6 @@ pub mod peer_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
-                "/raftmq.peer.v1.Peer/Append" => {
-                    #[allow(non_camel_case_types)]
-                    struct AppendSvc<T: Peer>(pub Arc<T>);
-                    impl<T: Peer> tonic::server::StreamingService<super::AppendFrame>
-                    for AppendSvc<T> {
-                        type Response = super::AppendAck;
-                        type ResponseStream = T::AppendStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<tonic::Streaming<super::AppendFrame>>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Peer>::append(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = AppendSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.streaming(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
                 "/raftmq.peer.v1.Peer/Heartbeat" => {
                     #[allow(non_camel_case_types)]
                     struct HeartbeatSvc<T: Peer>(pub Arc<T>);
@@ -864,52 +799,6 @@ pub mod peer_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/raftmq.peer.v1.Peer/Forward" => {
-                    #[allow(non_camel_case_types)]
-                    struct ForwardSvc<T: Peer>(pub Arc<T>);
-                    impl<T: Peer> tonic::server::StreamingService<super::ForwardFrame>
-                    for ForwardSvc<T> {
-                        type Response = super::ForwardReply;
-                        type ResponseStream = T::ForwardStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<
-                                tonic::Streaming<super::ForwardFrame>,
-                            >,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Peer>::forward(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ForwardSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
