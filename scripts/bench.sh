@@ -54,6 +54,7 @@ bench send-64-128B send --in-flight 64 --size 128 --duration "$length"
 bench send-16KiB send --in-flight 16 --size 16KiB --duration "$length"
 bench send-batch-32 send --in-flight 16 --batch 32 --duration "$length"
 bench receive receive --count 200000
+bench receive-64 receive --count 200000 --consumers 64
 bench receive-singly receive --count 50000 --acks singly --consumers 16
 bench e2e-2000 e2e --rate 2000 --duration "$length"
 raftmq topic create queues-1 --queues 1 >/dev/null

@@ -1,5 +1,5 @@
 //! Wakes the polls of a group in a topic when something may have become deliverable to it, and the leader's
-//! timer when something falls due earlier than it knew.
+//! timer when something falls due earlier than it knew; hands on questions to producers.
 //!
 //! Hot path. Told by `raft/apply` after every entry; waited on by `broker/receive` and `broker/timer`.
 
@@ -8,26 +8,42 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::machine::Effects;
-use crate::model::{GroupId, Timestamp, TopicId};
+use crate::model::{GroupId, MessageRef, Timestamp, TopicId};
+
+/// Questions to producers that wait to be asked. What does not fit is asked next time.
+const QUESTIONS_MAX: usize = 16 * 1024;
+
+/// A half message whose producer is to be asked.
+type Question = (TopicId, MessageRef);
 
 /// See the module.
-#[derive(Default)]
 pub struct Arrivals {
     /// One bell per group and topic that was ever polled; as many as there are subscriptions at most.
     bells: Mutex<BTreeMap<(TopicId, GroupId), Arc<Notify>>>,
     /// Until when the timer sleeps.
     sleeps_until: AtomicU64,
     due: Notify,
+    questions: mpsc::Sender<Question>,
 }
 
 impl Arrivals {
+    /// With the questions to producers that applied entries ask.
+    pub fn new() -> (Self, mpsc::Receiver<Question>) {
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        (Self { bells: Mutex::default(), sleeps_until: AtomicU64::new(0), due: Notify::new(), questions }, asked)
+    }
+
     /// Tells what an applied entry did.
     pub fn tell(&self, effects: &Effects) {
         if effects.due_at.is_some_and(|due| due.0 < self.sleeps_until.load(Ordering::Acquire)) {
             self.due.notify_one();
+        }
+        for question in &effects.checks {
+            // A full queue, or a node that stops: the log asks again.
+            let _ = self.questions.try_send(*question);
         }
         if effects.grown.is_empty() && effects.returned.is_empty() {
             return;

@@ -38,6 +38,12 @@ pub enum Error {
     /// The lease behind a handle has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
+    /// A recalled message does not wait.
+    #[error("the message does not wait for its delivery time: it was delivered or recalled, or never sent")]
+    NotWaiting,
+    /// The transaction is not known.
+    #[error("no such transaction: it ended long ago, or never began")]
+    TransactionNotFound,
     /// Nothing was done; come back later.
     #[error("too much is waiting on this node; nothing was done, try again later")]
     Busy,
@@ -80,6 +86,8 @@ impl Error {
             Rejected::TypeMismatch(accepts) => Self::TypeMismatch { topic: topic.clone(), accepts, got },
             Rejected::Forbidden => Self::Forbidden(topic.clone()),
             Rejected::LeaseEnded => Self::LeaseEnded,
+            Rejected::NotWaiting => Self::NotWaiting,
+            Rejected::TransactionNotFound => Self::TransactionNotFound,
             Rejected::GroupNotFound | Rejected::GroupExists => Self::Invalid(rejected.to_string()),
         }
     }

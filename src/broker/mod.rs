@@ -8,6 +8,7 @@
 
 mod ack;
 mod arrivals;
+mod dead;
 mod error;
 mod handed;
 mod invisible;
@@ -15,12 +16,14 @@ mod members;
 mod node;
 mod overview;
 mod plan;
+mod recall;
 mod receive;
 mod send;
 mod sessions;
 mod timer;
 mod topics;
 mod traffic;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +44,10 @@ pub use receive::{Delivery, Receive, Received};
 pub use send::Sent;
 pub use sessions::{ClientInfo, SessionSettings, Sessions};
 pub use topics::{GroupView, TopicView};
+pub use transaction::Question;
 
 use crate::env::clock::Clock;
+use crate::machine::command::Checks;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{LogIndex, NodeId, Timestamp};
@@ -109,6 +114,8 @@ pub struct BrokerSettings {
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
+    /// `transactionTimeOut`, `transactionCheckInterval`, `transactionCheckMax`.
+    pub checks: Checks,
 }
 
 /// See the module.

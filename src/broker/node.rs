@@ -10,6 +10,7 @@ use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::lazy::LazyDisk;
+use crate::machine::command::Checks;
 use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
 use crate::store::catalog_memory::CatalogMemory;
@@ -51,7 +52,8 @@ impl Node {
         on_fatal: OnFatal,
     ) -> Result<Self, StartError> {
         let clock = Arc::new(RealClock::start());
-        let arrivals = Arc::new(Arrivals::default());
+        let (arrivals, questions) = Arrivals::new();
+        let arrivals = Arc::new(arrivals);
         let client_address = format!("{}:{}", config.advertised_host, config.grpc_port);
         let known_later: Arc<OnceLock<Arc<Broker>>> = Arc::default();
         let ground = {
@@ -85,10 +87,18 @@ impl Node {
             leader_wait: config.leader_wait,
             creates_groups: config.creates_groups,
             topic_queues: config.topic_queues,
+            checks: Checks {
+                after: config.transaction_timeout,
+                every: config.transaction_check_every,
+                most: config.transaction_checks_max,
+            },
         };
         let broker = Broker::new(place(config, client_address), settings, replica.clone(), clock, arrivals);
         assert!(known_later.set(broker.clone()).is_ok(), "set once, here");
-        let timers = tokio::spawn(broker.clone().run_timers());
+        let (timing, asking) = (broker.clone().run_timers(), broker.clone().ask_producers(questions));
+        let timers = tokio::spawn(async move {
+            tokio::join!(timing, asking);
+        });
         Ok(Self { broker, replica, timers })
     }
 

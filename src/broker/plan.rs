@@ -16,6 +16,7 @@ use crate::machine::Failure;
 use crate::machine::command::Candidate;
 use crate::machine::keys::LeaseKey;
 use crate::machine::lease::SPAN;
+use crate::machine::queue::Origin;
 use crate::machine::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
 use crate::model::{GroupId, MessageRef, QueueId, QueueOffset, TagFilter, Timestamp, TopicId};
@@ -50,6 +51,8 @@ pub(super) struct Planned {
     pub first: QueueOffset,
     /// Where the wanted messages lie, by bit.
     pub places: BTreeMap<u32, Place>,
+    /// Where those of them that are dead letters were before, by bit.
+    pub origins: BTreeMap<u32, Origin>,
 }
 
 /// The plans under way on this node.
@@ -133,6 +136,7 @@ impl Plans {
                 queue: at.queue,
                 first: lease.first,
                 places: window.places,
+                origins: window.origins,
             });
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -181,6 +185,7 @@ impl Plan<'_> {
             queue,
             first,
             places: window.places,
+            origins: window.origins,
         }))
     }
 
@@ -220,6 +225,7 @@ struct Window {
     length: u64,
     wanted: u64,
     places: BTreeMap<u32, Place>,
+    origins: BTreeMap<u32, Origin>,
 }
 
 impl Window {
@@ -230,7 +236,8 @@ impl Window {
         first: QueueOffset,
         to: QueueOffset,
     ) -> Result<Self, Failure> {
-        let mut window = Self { length: to.0 - first.0, wanted: 0, places: BTreeMap::new() };
+        let (places, origins) = (BTreeMap::new(), BTreeMap::new());
+        let mut window = Self { length: to.0 - first.0, wanted: 0, places, origins };
         for (run_first, run) in view.runs(wanted.topic, queue, first, to)? {
             for (offset, item) in (run_first.0..to.0).zip(&run.items) {
                 if offset < first.0 || !wanted.filter.may_match(item.tag_hash) {
@@ -240,6 +247,9 @@ impl Window {
                 window.wanted |= 1 << bit;
                 let message = MessageRef { index: run.index, slot: item.slot };
                 window.places.insert(bit, Place { message, stored_at: run.stored_at, bytes: item.bytes });
+                if let Some(origin) = &run.origin {
+                    window.origins.insert(bit, origin.clone());
+                }
             }
         }
         Ok(window)

@@ -65,8 +65,10 @@ pub struct Delivery {
     pub queue: QueueId,
     /// Its offset.
     pub offset: QueueOffset,
-    /// Deliveries so far including this one.
+    /// Deliveries so far including this one; those before it died count too.
     pub attempt: u32,
+    /// The topic in which it died, if it is a dead letter.
+    pub died_in: Option<TopicName>,
     /// When it was stored.
     pub stored_at: Timestamp,
     /// Where it was stored: `host:port`.
@@ -139,7 +141,7 @@ impl Broker {
             Some(ReceiptHandle { group, topic, queue, offset, lease: granted.lease })
         };
         let leases = OnItsWay::new(self, granted.iter().filter_map(lease).collect(), request.renew);
-        let mut reader = BodyReader { broker: self, last: None };
+        let mut reader = BodyReader::new(self);
         let mut deliveries = Vec::new();
         let mut unwanted = Vec::new();
         for granted in &granted {
@@ -156,12 +158,16 @@ impl Broker {
                     unwanted.push(handle);
                     continue;
                 }
+                let origin = planned.origins.get(&bit);
+                // Its first delivery as a dead letter is not another attempt.
+                let before = origin.map_or(0, |origin| origin.attempts.saturating_sub(1));
                 deliveries.push(Delivery {
                     message,
                     handle,
                     queue: planned.queue,
                     offset,
-                    attempt: granted.attempt,
+                    attempt: granted.attempt.saturating_add(before),
+                    died_in: origin.map(|origin| origin.name.clone()),
                     stored_at: place.stored_at,
                     store_host: self.place.store_host.clone(),
                 });
@@ -262,13 +268,17 @@ fn covers(planned: &Planned, messages: u64) -> bool {
 }
 
 /// Reads messages by reference; neighbours in one entry cost one look-up.
-struct BodyReader<'a> {
+pub(super) struct BodyReader<'a> {
     broker: &'a Broker,
     last: Option<(LogIndex, Batch)>,
 }
 
-impl BodyReader<'_> {
-    fn read(&mut self, place: MessageRef) -> Result<Message, Error> {
+impl<'a> BodyReader<'a> {
+    pub(super) fn new(broker: &'a Broker) -> Self {
+        Self { broker, last: None }
+    }
+
+    pub(super) fn read(&mut self, place: MessageRef) -> Result<Message, Error> {
         let damaged = |what: &dyn std::fmt::Display| {
             Error::Stopped(format!("message {} of entry {} cannot be read: {what}", place.slot, place.index))
         };

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::{Broker, Deadline, Error};
 use crate::env::plant::{self, Plant};
-use crate::machine::command::Send;
+use crate::machine::command::{Checks, Send, Visible};
+use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
-use crate::model::{Message, MessageType, QueueId, QueueOffset, TopicName, filter};
+use crate::model::{LogIndex, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName, filter};
 
 /// What became of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub enum Sent {
         /// Its offset.
         offset: QueueOffset,
     },
+    /// Durable on a majority; consumers see it at its delivery time, or when its transaction is committed.
+    Aside(MessageRef),
+}
+
+impl Sent {
+    fn of(index: LogIndex, stored: Stored) -> Self {
+        match stored {
+            Stored::Queue(queue, offset) => Self::Stored { queue, offset },
+            Stored::Aside(slot) => Self::Aside(MessageRef { index, slot }),
+        }
+    }
 }
 
 impl Broker {
@@ -29,6 +41,21 @@ impl Broker {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let next = || NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         (0..count).map(|_| Sent::Stored { queue: QueueId(0), offset: QueueOffset(next()) }).collect()
+    }
+
+    fn visible(&self, message_type: MessageType, messages: &[Message]) -> Visible {
+        match message_type {
+            MessageType::Delay => {
+                Visible::At(messages.iter().map(|message| message.delivery_at.unwrap_or(Timestamp(0))).collect())
+            }
+            MessageType::Transaction => {
+                // Clients put one message into a transaction; the most patient of several speaks for all.
+                let after = messages.iter().filter_map(|message| message.recovery_after).max();
+                let checks = self.settings.checks;
+                Visible::OnCommit(Checks { after: after.unwrap_or(checks.after), ..checks })
+            }
+            _ => Visible::AtOnce,
+        }
     }
 
     /// Stores messages of one topic and type, all or none, in order.
@@ -48,21 +75,22 @@ impl Broker {
             return Err(Error::TypeMismatch { topic, accepts: record.message_type, got: message_type });
         }
         let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
-        let command = Command::Send(Send { topic: id, message_type, tag_hashes });
+        let visible = self.visible(message_type, &messages);
+        let command = Command::Send(Send { topic: id, message_type, tag_hashes, visible });
         let count = messages.len();
         let proposal = Proposal {
             command: command.encode(),
             messages: messages.into_iter().map(|message| message.encode()).collect(),
         };
         let left = until.saturating_duration_since(Instant::now());
-        let (_, outcome) = self.replica.propose(proposal, left).await?;
+        let (index, outcome) = self.replica.propose(proposal, left).await?;
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);
                 if plant::is(Plant::OffsetAtProposal) {
                     return Ok(self.expected(places.len()));
                 }
-                Ok(places.into_iter().map(|(queue, offset)| Sent::Stored { queue, offset }).collect())
+                Ok(places.into_iter().map(|stored| Sent::of(index, stored)).collect())
             }
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),
             other => Err(Error::unexpected(&other)),

@@ -8,10 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::Question;
 
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
-use crate::model::{GroupName, Millis, Timestamp};
+use crate::model::{GroupName, Millis, Timestamp, TopicName};
+
+/// Questions a stream has not taken yet.
+const QUESTIONS_MAX: usize = 64;
 
 /// A client counts as living this long after its last request. Heartbeats come every 10 s, from the
 /// Rust client every 30 s.
@@ -35,6 +41,8 @@ pub struct ClientInfo {
 pub struct SessionSettings {
     /// Its group, if it consumes.
     pub group: Option<GroupName>,
+    /// The topics it publishes to.
+    pub topics: Vec<TopicName>,
     /// Its request timeout.
     pub request_timeout: Option<Millis>,
 }
@@ -44,6 +52,8 @@ struct Session {
     info: ClientInfo,
     settings: Option<SessionSettings>,
     seen_at: Timestamp,
+    /// Its newest stream, if it has one here.
+    questions: Option<mpsc::Sender<Question>>,
 }
 
 /// See the module.
@@ -79,7 +89,7 @@ impl Sessions {
                 !goes
             });
         }
-        sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at });
+        sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at, questions: None });
     }
 
     /// A known client said what it is.
@@ -87,6 +97,27 @@ impl Sessions {
         if let Some(session) = self.by_client.lock().get_mut(client_id) {
             session.settings = Some(settings);
         }
+    }
+
+    /// A known client opened a stream: questions to it go there from now on.
+    pub fn listen(&self, client_id: &str) -> mpsc::Receiver<Question> {
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        if let Some(session) = self.by_client.lock().get_mut(client_id) {
+            session.questions = Some(questions);
+        }
+        asked
+    }
+
+    /// Puts a question to some living producer of the topic; false if there is none on this node.
+    pub(super) fn ask(&self, topic: &TopicName, question: Question) -> bool {
+        let now = self.clock.wall();
+        let sessions = self.by_client.lock();
+        let mut streams = sessions.values().filter_map(|session| {
+            let publishes = session.settings.as_ref().is_some_and(|settings| settings.topics.contains(topic));
+            let lives = now.since(session.seen_at) < LIVING_FOR;
+            session.questions.as_ref().filter(|_| publishes && lives)
+        });
+        streams.any(|stream| stream.try_send(question.clone()).is_ok())
     }
 
     /// The client said goodbye.
@@ -154,6 +185,10 @@ mod tests {
     }
 
     fn settings() -> SessionSettings {
-        SessionSettings { group: Some(GroupName::parse("g").unwrap()), request_timeout: Some(Millis(3000)) }
+        SessionSettings {
+            group: Some(GroupName::parse("g").unwrap()),
+            topics: Vec::new(),
+            request_timeout: Some(Millis(3000)),
+        }
     }
 }

@@ -90,7 +90,28 @@ impl Broker {
             return Ok(found);
         }
         self.see_what_was_answered(until).await?;
+        if let Some(found) = self.replica.view().topic(name)? {
+            return Ok(found);
+        }
+        if let Some(group) = name.dead_letter_group()
+            && self.group(&group)?.is_some()
+        {
+            self.make_dead_letter_topic(name, until).await?;
+        }
         self.replica.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
+    }
+
+    /// The dead letters of a group can be read before there are any.
+    async fn make_dead_letter_topic(&self, name: &TopicName, until: Instant) -> Result<(), Error> {
+        let (message_type, queues, permission) = (MessageType::Normal, 1, PERMISSION_READ);
+        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), message_type, queues, permission });
+        match self.propose_repeatable(&command, until).await? {
+            (index, Outcome::TopicCreated(_) | Outcome::Rejected(Rejected::TopicExists)) => {
+                self.caught_up(index, until).await;
+                Ok(())
+            }
+            (_, other) => Err(Error::unexpected(&other)),
+        }
     }
 
     pub(super) async fn existing_group(&self, name: &GroupName, until: Instant) -> Result<GroupView, Error> {
@@ -108,9 +129,10 @@ impl Broker {
         message_type: MessageType,
         queues: Option<u32>,
     ) -> Result<TopicView, Error> {
-        if message_type != MessageType::Normal {
+        if !matches!(message_type, MessageType::Normal | MessageType::Delay | MessageType::Transaction) {
             let name = message_type.name();
-            return Err(Error::Invalid(format!("topics of type {name} are not served yet; use type NORMAL")));
+            let text = format!("topics of type {name} are not served yet; use NORMAL, DELAY or TRANSACTION");
+            return Err(Error::Invalid(text));
         }
         let queues = queues.unwrap_or(self.settings.topic_queues);
         if !(1..=TOPIC_QUEUES_MAX).contains(&queues) {

@@ -143,7 +143,10 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
 }
 
 fn routes(config: &BrokerConfig, broker: Arc<Broker>) -> Routes {
-    let messaging = Messaging::new(broker.clone(), EdgeSettings { body_bytes_max: config.body_bytes_max });
+    let messaging = Messaging::new(
+        broker.clone(),
+        EdgeSettings { body_bytes_max: config.body_bytes_max, delay_max: config.delay_max },
+    );
     let messaging = MessagingServiceServer::new(messaging)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::Values;
-use crate::model::NodeId;
 use crate::model::limits::NODE_NAME_BYTES_MAX;
+use crate::model::{Millis, NodeId};
 
 /// One member of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,14 @@ pub struct BrokerConfig {
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
+    /// `transactionTimeOut`.
+    pub transaction_timeout: Millis,
+    /// `transactionCheckInterval`.
+    pub transaction_check_every: Millis,
+    /// `transactionCheckMax`.
+    pub transaction_checks_max: u32,
+    /// `timerMaxDelaySec`.
+    pub delay_max: Millis,
     /// `maxMessageSize`.
     pub body_bytes_max: usize,
     /// `mappedFileSizeCommitLog`.
@@ -172,6 +180,10 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         syncs_before_ack: flush?,
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
         topic_queues: u32::try_from(values.number("defaultTopicQueueNums")).ok()?,
+        transaction_timeout: Millis(values.number("transactionTimeOut")),
+        transaction_check_every: Millis(values.number("transactionCheckInterval")),
+        transaction_checks_max: u32::try_from(values.number("transactionCheckMax")).ok()?,
+        delay_max: Millis::from_secs(values.number("timerMaxDelaySec")),
         body_bytes_max: size(values, "maxMessageSize"),
         segment_bytes: values.number("mappedFileSizeCommitLog"),
         heartbeat_ms,

@@ -28,6 +28,7 @@ fn refuse(error: Error) -> Status {
         Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
         Error::Forbidden(_) => Status::permission_denied(text),
         Error::TypeMismatch { .. } | Error::LeaseEnded | Error::Invalid(_) => Status::invalid_argument(text),
+        Error::NotWaiting | Error::TransactionNotFound => Status::not_found(text),
         Error::Busy => Status::resource_exhausted(text),
         Error::NoLeader => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),

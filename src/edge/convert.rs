@@ -8,12 +8,26 @@ use md5::{Digest, Md5};
 
 use super::validate::SHARDING_KEY;
 use crate::broker::Delivery;
-use crate::model::{BodyEncoding, MessageType, Timestamp};
+use crate::model::{BodyEncoding, Message, MessageType, Timestamp};
 use crate::proto::v2;
 
 /// A delivered message. `namespace` is what the client uses.
 pub(super) fn delivery(delivery: Delivery, topic: &v2::Resource) -> v2::Message {
-    let message = delivery.message;
+    let dead_letter_queue = delivery
+        .died_in
+        .map(|topic| v2::DeadLetterQueue { topic: topic.to_string(), message_id: delivery.message.message_id.clone() });
+    let mut wire = stored(delivery.message, topic, delivery.stored_at, delivery.store_host);
+    let system_properties = wire.system_properties.get_or_insert_default();
+    system_properties.receipt_handle = Some(delivery.handle.to_text());
+    system_properties.queue_id = i32::try_from(delivery.queue.0).unwrap_or(i32::MAX);
+    system_properties.queue_offset = Some(i64::try_from(delivery.offset.0).unwrap_or(i64::MAX));
+    system_properties.delivery_attempt = Some(i32::try_from(delivery.attempt).unwrap_or(i32::MAX));
+    system_properties.dead_letter_queue = dead_letter_queue;
+    wire
+}
+
+/// A stored message, without what belongs to a delivery.
+pub(super) fn stored(message: Message, topic: &v2::Resource, stored_at: Timestamp, store_host: String) -> v2::Message {
     // A key with a space comes back as several keys, as from RocketMQ, which joins them with spaces.
     let keys = message.keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty());
     let keys = keys.map(str::to_owned).collect();
@@ -33,14 +47,14 @@ pub(super) fn delivery(delivery: Delivery, topic: &v2::Resource) -> v2::Message 
         message_type: message_type(message.message_type).into(),
         born_timestamp: Some(timestamp(message.born_at)),
         born_host: message.born_host,
-        store_timestamp: Some(timestamp(delivery.stored_at)),
-        store_host: delivery.store_host,
+        store_timestamp: Some(timestamp(stored_at)),
+        store_host,
         delivery_timestamp: message.delivery_at.map(timestamp),
-        receipt_handle: Some(delivery.handle.to_text()),
-        queue_id: i32::try_from(delivery.queue.0).unwrap_or(i32::MAX),
-        queue_offset: Some(i64::try_from(delivery.offset.0).unwrap_or(i64::MAX)),
+        receipt_handle: None,
+        queue_id: 0,
+        queue_offset: None,
         invisible_duration: None,
-        delivery_attempt: Some(i32::try_from(delivery.attempt).unwrap_or(i32::MAX)),
+        delivery_attempt: None,
         message_group: message.message_group,
         trace_context: message.trace_context,
         orphaned_transaction_recovery_duration: None,

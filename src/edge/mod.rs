@@ -19,7 +19,10 @@ mod validate;
 pub fn check_send(request: bytes::Bytes) -> Result<usize, String> {
     use prost::Message as _;
     let request = crate::proto::v2::SendMessageRequest::decode(request).map_err(|error| error.to_string())?;
-    let rules =
-        validate::Rules { body_bytes_max: crate::model::limits::BODY_BYTES_MAX, now: crate::model::Timestamp(0) };
+    let rules = validate::Rules {
+        body_bytes_max: crate::model::limits::BODY_BYTES_MAX,
+        delay_max: crate::model::Millis(0),
+        now: crate::model::Timestamp(0),
+    };
     validate::send(request, rules, "peer").map(|checked| checked.messages.len()).map_err(|refused| refused.text)
 }

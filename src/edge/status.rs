@@ -50,6 +50,8 @@ impl From<Error> for Refused {
             Error::Forbidden(_) => Code::Forbidden,
             Error::TypeMismatch { .. } => Code::MessagePropertyConflictWithType,
             Error::LeaseEnded => Code::InvalidReceiptHandle,
+            Error::NotWaiting => Code::MessageNotFound,
+            Error::TransactionNotFound => Code::InvalidTransactionId,
             Error::Busy => Code::TooManyRequests,
             Error::NoLeader => Code::HaNotAvailable,
             // A timeout-class code: the client must not take it for "not stored" (D17).

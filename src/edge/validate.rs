@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::status::{Refused, bad_topic};
 use crate::model::limits::{
     CLIENT_PROPERTIES_BYTES_MAX, CLIENT_PROPERTY_COUNT_MAX, CLIENT_PROPERTY_KEY_BYTES_MAX,
-    CLIENT_PROPERTY_VALUE_BYTES_MAX, DELIVERY_AHEAD_MAX, MESSAGE_GROUP_BYTES_BOUND, PROPERTY_BYTES_MAX,
-    PROPERTY_COUNT_MAX, SEND_MESSAGES_MAX, SHORT_TEXT_BYTES_MAX, TRANSACTION_RECOVERY_MAX,
+    CLIENT_PROPERTY_VALUE_BYTES_MAX, MESSAGE_GROUP_BYTES_BOUND, PROPERTY_BYTES_MAX, PROPERTY_COUNT_MAX,
+    SEND_MESSAGES_MAX, SHORT_TEXT_BYTES_MAX, TRANSACTION_RECOVERY_MAX,
 };
 use crate::model::{BodyEncoding, Message, MessageType, Millis, Timestamp, TopicName};
 use crate::proto::v2;
@@ -81,6 +81,7 @@ const RESERVED: [&str; 51] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rules {
     pub body_bytes_max: usize,
+    pub delay_max: Millis,
     pub now: Timestamp,
 }
 
@@ -147,9 +148,10 @@ fn message(wire: v2::Message, rules: Rules, peer: &str) -> Result<Message, Refus
     }
     let delivery_at = system.delivery_timestamp.map(|at| timestamp(&at));
     if let Some(at) = delivery_at
-        && at > rules.now.plus(DELIVERY_AHEAD_MAX)
+        && at > rules.now.plus(rules.delay_max)
     {
-        let text = format!("the delivery timestamp {at} is more than {DELIVERY_AHEAD_MAX} ahead");
+        let limit = rules.delay_max;
+        let text = format!("the delivery timestamp {at} is more than {limit} ahead (timerMaxDelaySec)");
         return Err(Refused::new(Code::IllegalDeliveryTime, text));
     }
     let group = system.message_group.clone().filter(|group| !group.is_empty());
@@ -338,7 +340,7 @@ pub(super) fn millis(length: &prost_types::Duration) -> Millis {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules { body_bytes_max: 8, now: Timestamp(1_000_000) };
+    const RULES: Rules = Rules { body_bytes_max: 8, delay_max: Millis::from_secs(86_400), now: Timestamp(1_000_000) };
 
     fn sample() -> v2::Message {
         v2::Message {

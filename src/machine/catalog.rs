@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::command::{CreateGroup, CreateTopic, Subscribe};
 use super::outcome::{Outcome, Rejected};
 use super::queue::{self, QueueHead};
+use super::send::PERMISSION_READ;
 use super::stage::Stage;
 use super::{Failure, keys};
 use crate::model::codec::{Malformed, Reader, Writer};
@@ -163,6 +164,20 @@ pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<
     Ok(Outcome::GroupCreated(group))
 }
 
+/// The topic of a group's dead letters, made if it is missing; `None` if there is no such group.
+pub(super) fn dead_letter_topic(stage: &mut Stage<'_>, group: GroupId) -> Result<Option<TopicId>, Failure> {
+    let Some(record) = group_record(stage, group)? else { return Ok(None) };
+    let topic = TopicName::dead_letters_of(&record.name);
+    if let Some(topic) = topic_id(stage, &topic)? {
+        return Ok(Some(topic));
+    }
+    let (message_type, queues, permission) = (MessageType::Normal, 1, PERMISSION_READ);
+    match create_topic(stage, &CreateTopic { topic, message_type, queues, permission })? {
+        Outcome::TopicCreated(topic) => Ok(Some(topic)),
+        _ => Ok(None),
+    }
+}
+
 fn make_group(stage: &mut Stage<'_>, name: &GroupName, retries_max: u32) -> Result<GroupId, Failure> {
     let group = GroupId(next_id(stage, keys::GROUP_IDS)?);
     let record = GroupRecord { name: name.clone(), retries_max, created_at: stage.now() };
@@ -190,6 +205,11 @@ fn group_id(stage: &Stage<'_>, name: &GroupName) -> Result<Option<GroupId>, Fail
 pub(super) fn id(bytes: &[u8]) -> u32 {
     let id = u64::from_be_bytes(bytes.try_into().expect("ids are stored in eight bytes"));
     u32::try_from(id).expect("ids are made below 2^32")
+}
+
+/// The group, if it exists.
+pub(super) fn group_record(stage: &Stage<'_>, group: GroupId) -> Result<Option<GroupRecord>, Failure> {
+    Ok(stage.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?)
 }
 
 /// The topic, if it still exists.

@@ -5,7 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{
-    GroupId, GroupName, LeaseId, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle, TopicId, TopicName,
+    GroupId, GroupName, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset,
+    ReceiptHandle, Timestamp, TopicId, TopicName,
 };
 
 const VERSION: u8 = 1;
@@ -40,6 +41,15 @@ pub enum Command {
     GiveBack(GiveBack),
     /// Tells where a node serves clients.
     Announce(Announce),
+    /// Takes back a message that waits for its delivery time.
+    Recall(Recall),
+    /// Puts a leased message among the group's dead letters.
+    Bury {
+        /// Which message.
+        handle: ReceiptHandle,
+    },
+    /// Ends a transaction.
+    Decide(Decide),
 }
 
 /// See [`Command::CreateTopic`].
@@ -84,6 +94,52 @@ pub struct Send {
     pub message_type: MessageType,
     /// Hash of each message's tag, 0 for none. The batch holds as many messages for this command.
     pub tag_hashes: Vec<u64>,
+    /// When consumers may see them.
+    pub visible: Visible,
+}
+
+/// When messages enter their queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// Now.
+    AtOnce,
+    /// Each at its delivery time.
+    At(Vec<Timestamp>),
+    /// When their transactions are committed.
+    OnCommit(Checks),
+}
+
+/// When the producer of a half message is asked what became of its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checks {
+    /// For the first time, after it was stored.
+    pub after: Millis,
+    /// Then as often.
+    pub every: Millis,
+    /// So many times at most; then the transaction counts as rolled back.
+    pub most: u32,
+}
+
+/// See [`Command::Recall`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recall {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its delivery time.
+    pub at: Timestamp,
+    /// Which message.
+    pub message: MessageRef,
+}
+
+/// See [`Command::Decide`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decide {
+    /// Its topic.
+    pub topic: TopicId,
+    /// The half message.
+    pub message: MessageRef,
+    /// Whether consumers may see it.
+    pub commit: bool,
 }
 
 /// See [`Command::Grant`].
@@ -205,10 +261,23 @@ impl Command {
                 out.put_option(subscribe.create, |out, retries| out.put_u32(retries));
             }
             Self::Send(send) => {
-                out.put_u8(5);
+                out.put_u8(match send.visible {
+                    Visible::AtOnce => 5,
+                    Visible::At(_) => 13,
+                    Visible::OnCommit(_) => 16,
+                });
                 out.put_u32(send.topic.0);
                 out.put_u8(send.message_type as u8);
                 out.put_list(&send.tag_hashes, |out, hash| out.put_u64(*hash));
+                match &send.visible {
+                    Visible::AtOnce => {}
+                    Visible::At(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
+                    Visible::OnCommit(checks) => {
+                        out.put_u64(checks.after.0);
+                        out.put_u64(checks.every.0);
+                        out.put_u32(checks.most);
+                    }
+                }
             }
             Self::Grant(grant) => {
                 out.put_u8(6);
@@ -245,6 +314,22 @@ impl Command {
                 out.put_u64(announce.node.0);
                 out.put_text(&announce.address);
             }
+            Self::Recall(recall) => {
+                out.put_u8(14);
+                out.put_u32(recall.topic.0);
+                out.put_u64(recall.at.0);
+                put_message(&mut out, recall.message);
+            }
+            Self::Bury { handle } => {
+                out.put_u8(15);
+                put_handle(&mut out, handle);
+            }
+            Self::Decide(decide) => {
+                out.put_u8(17);
+                out.put_u32(decide.topic.0);
+                put_message(&mut out, decide.message);
+                out.put_u8(decide.commit.into());
+            }
         }
         out.freeze()
     }
@@ -272,11 +357,20 @@ impl Command {
                 topics: reader.list(|reader| Ok(TopicName::stored(&reader.text()?)))?,
                 create: reader.option(Reader::u32)?,
             }),
-            5 => Self::Send(Send {
-                topic: TopicId(reader.u32()?),
-                message_type: read_type(&mut reader)?,
-                tag_hashes: reader.list(Reader::u64)?,
-            }),
+            tag @ (5 | 13 | 16) => {
+                let (topic, message_type) = (TopicId(reader.u32()?), read_type(&mut reader)?);
+                let tag_hashes = reader.list(Reader::u64)?;
+                let visible = match tag {
+                    5 => Visible::AtOnce,
+                    13 => Visible::At(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
+                    _ => Visible::OnCommit(Checks {
+                        after: Millis(reader.u64()?),
+                        every: Millis(reader.u64()?),
+                        most: reader.u32()?,
+                    }),
+                };
+                Self::Send(Send { topic, message_type, tag_hashes, visible })
+            }
             6 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
                 topic: TopicId(reader.u32()?),
@@ -292,6 +386,17 @@ impl Command {
             10 => Self::Tick,
             11 => Self::GiveBack(GiveBack { leases: reader.list(read_handle)?, after: Millis(reader.u64()?) }),
             12 => Self::Announce(Announce { node: NodeId(reader.u64()?), address: reader.text()? }),
+            14 => Self::Recall(Recall {
+                topic: TopicId(reader.u32()?),
+                at: Timestamp(reader.u64()?),
+                message: read_message(&mut reader)?,
+            }),
+            15 => Self::Bury { handle: read_handle(&mut reader)? },
+            17 => Self::Decide(Decide {
+                topic: TopicId(reader.u32()?),
+                message: read_message(&mut reader)?,
+                commit: reader.bool()?,
+            }),
             tag => return Err(reader.unknown(tag.into())),
         })
     }
@@ -339,6 +444,15 @@ impl Candidate {
 fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
     let value = reader.u8()?;
     MessageType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
+}
+
+fn put_message(out: &mut BytesMut, message: MessageRef) {
+    out.put_u64(message.index.0);
+    out.put_u32(message.slot);
+}
+
+fn read_message(reader: &mut Reader) -> Result<MessageRef, Malformed> {
+    Ok(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })
 }
 
 fn put_handle(out: &mut BytesMut, handle: &ReceiptHandle) {

@@ -34,7 +34,7 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         renew_for: None,
         token: 0,
     };
-    lease::start(stage, LeaseKey { lease: id, ..at }, new);
+    lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
 }
 

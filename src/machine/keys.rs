@@ -13,14 +13,17 @@
 //! | Queue | `h` topic, queue | [`super::queue::QueueHead`] |
 //! | Queue | `r` topic, queue, first offset | [`super::queue::Run`] |
 //! | Queue | `x` topic | queue of the next message |
+//! | Queue | `p` topic, entry, slot | [`super::transaction::Half`] |
 //! | Cursor | topic, group, queue | first offset never leased |
 //! | Lease | `l` topic, group, queue, lease | [`super::lease::Lease`] |
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages to deliver again |
-//! | Due | time, kind, rest | nothing |
+//! | Due | time, kind, rest | nothing; of a message that waits for its time, [`super::aside::Waiting`] |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::model::{GroupId, GroupName, LeaseId, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::{
+    GroupId, GroupName, LeaseId, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+};
 
 /// Meta: the machine's time.
 pub const CLOCK: &[u8] = b"clock";
@@ -40,6 +43,10 @@ pub const MEMBERS: &[u8] = b"member";
 pub const DUE_LEASE: u8 = 1;
 /// Due: the leftovers of a deleted topic are to be removed.
 pub const DUE_SWEEP: u8 = 2;
+/// Due: a message enters its queue.
+pub const DUE_MESSAGE: u8 = 3;
+/// Due: the producer of a half message is asked, or the memory of a decided one ends.
+pub const DUE_HALF: u8 = 4;
 
 /// Where a lease is: its key after the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +122,18 @@ pub fn next_queue(topic: TopicId) -> Bytes {
     key(b'x', &[topic.0]).freeze()
 }
 
+/// Queue: the half message.
+pub fn half(topic: TopicId, message: MessageRef) -> Bytes {
+    let mut out = key(b'p', &[topic.0]);
+    put_message(&mut out, message);
+    out.freeze()
+}
+
+/// Queue: all half messages of a topic.
+pub fn halves(topic: TopicId) -> Bytes {
+    key(b'p', &[topic.0]).freeze()
+}
+
 /// Cursor: the group's position in the queue.
 pub fn cursor(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'c', &[topic.0, group.0, queue.0]).freeze()
@@ -147,13 +166,14 @@ pub fn all_returned(topic: TopicId, group: GroupId) -> Bytes {
 }
 
 /// Every prefix under which something of a topic lies, except its catalog entry.
-pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 7] {
+pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 8] {
     use crate::store::kv::Space;
     [
         (Space::Catalog, key(b's', &[topic.0]).freeze()),
         (Space::Queue, key(b'h', &[topic.0]).freeze()),
         (Space::Queue, key(b'r', &[topic.0]).freeze()),
         (Space::Queue, key(b'x', &[topic.0]).freeze()),
+        (Space::Queue, key(b'p', &[topic.0]).freeze()),
         (Space::Cursor, key(b'c', &[topic.0]).freeze()),
         (Space::Lease, key(b'l', &[topic.0]).freeze()),
         (Space::Lease, key(b'b', &[topic.0]).freeze()),
@@ -175,6 +195,28 @@ pub fn due_sweep(at: Timestamp, topic: TopicId) -> Bytes {
     let mut out = due(at, DUE_SWEEP);
     out.put_u32(topic.0);
     out.freeze()
+}
+
+/// Due: the message enters its queue at `at`.
+pub fn due_message(at: Timestamp, topic: TopicId, message: MessageRef) -> Bytes {
+    due_of_message(at, DUE_MESSAGE, topic, message)
+}
+
+/// Due: something is to be done about the half message at `at`.
+pub fn due_half(at: Timestamp, topic: TopicId, message: MessageRef) -> Bytes {
+    due_of_message(at, DUE_HALF, topic, message)
+}
+
+fn due_of_message(at: Timestamp, kind: u8, topic: TopicId, message: MessageRef) -> Bytes {
+    let mut out = due(at, kind);
+    out.put_u32(topic.0);
+    put_message(&mut out, message);
+    out.freeze()
+}
+
+fn put_message(out: &mut BytesMut, message: MessageRef) {
+    out.put_u64(message.index.0);
+    out.put_u32(message.slot);
 }
 
 fn due(at: Timestamp, kind: u8) -> BytesMut {

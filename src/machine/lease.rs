@@ -7,10 +7,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::Failure;
 use super::catalog::versioned;
 use super::keys::{self, LeaseKey};
 use super::stage::Stage;
+use super::{Failure, dead};
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{Millis, QueueOffset, ReceiptHandle, Timestamp};
 use crate::store::kv::Space;
@@ -105,12 +105,13 @@ pub(super) fn get(stage: &Stage<'_>, at: LeaseKey) -> Result<Option<Lease>, Fail
 }
 
 /// Stores a new lease and the time it ends; one that ends at once is returned at once.
-pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) {
+pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) -> Result<(), Failure> {
     if lease.until <= stage.now() {
         return give_back(stage, at, &mut lease);
     }
     stage.put(Space::Lease, keys::lease(at), lease.encode());
     stage.put_due(lease.until, keys::due_lease(lease.until, at));
+    Ok(())
 }
 
 /// Stores what a settlement or a move left of an open lease.
@@ -136,22 +137,27 @@ pub(super) fn set_until(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, 
     stage.put(Space::Lease, keys::lease(at), lease.encode());
 }
 
-/// Ends a lease whose time is over: what it still holds is to be delivered again.
+/// Ends a lease whose time is over: what it still holds is to be delivered again, or is dead.
 pub(super) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
     let Some(mut lease) = get(stage, at)? else { return Ok(()) };
     if lease.held == 0 {
         stage.delete(Space::Lease, keys::lease(at));
-    } else {
-        give_back(stage, at, &mut lease);
+        return Ok(());
     }
-    Ok(())
+    give_back(stage, at, &mut lease)
 }
 
-fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) {
+fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
+    if dead::is_used_up(stage, at, lease)? {
+        dead::bury(stage, at, lease, lease.held)?;
+        stage.delete(Space::Lease, keys::lease(at));
+        return Ok(());
+    }
     lease.returned = true;
     stage.put(Space::Lease, keys::lease(at), lease.encode());
     stage.put(Space::Lease, keys::returned(at), Bytes::new());
     stage.effects().returned.insert((at.topic, at.group));
+    Ok(())
 }
 
 /// Takes messages out of a returned lease.

@@ -11,9 +11,11 @@
 //! waking those who wait (`broker/arrivals`).
 
 pub mod ack;
+mod aside;
 pub mod batch;
 pub mod catalog;
 pub mod command;
+mod dead;
 pub mod invisible;
 pub mod keys;
 pub mod lease;
@@ -24,6 +26,7 @@ pub mod receive;
 pub mod send;
 pub mod stage;
 pub mod tick;
+pub mod transaction;
 pub mod view;
 
 use bytes::Bytes;
@@ -113,5 +116,8 @@ fn run(
         Command::Tick => tick::apply(stage),
         Command::GiveBack(give_back) => invisible::give_back(stage, give_back),
         Command::Announce(announce) => Ok(member::announce(stage, announce)),
+        Command::Recall(recall) => aside::recall(stage, recall),
+        Command::Bury { handle } => dead::apply(stage, handle),
+        Command::Decide(decide) => transaction::decide(stage, decide),
     }
 }

@@ -31,6 +31,12 @@ pub enum Rejected {
     /// The lease behind the handle has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
+    /// The message was delivered or recalled before, or never waited.
+    #[error("no such message waits for its delivery time")]
+    NotWaiting,
+    /// The transaction ended long ago, or never began.
+    #[error("no such transaction is open")]
+    TransactionNotFound,
 }
 
 /// The answer to one command.
@@ -45,7 +51,7 @@ pub enum Outcome {
     /// The group is there.
     GroupCreated(GroupId),
     /// Where each message was stored, in order.
-    Sent(Vec<(QueueId, QueueOffset)>),
+    Sent(Vec<Stored>),
     /// The leases made, in order of the candidates they came from.
     Granted(Vec<Granted>),
     /// Per handle: settled (now or before), or its lease had ended.
@@ -57,6 +63,15 @@ pub enum Outcome {
         /// Another tick should follow.
         more: bool,
     },
+}
+
+/// Where a message was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// In a queue.
+    Queue(QueueId, QueueOffset),
+    /// Aside, until its delivery time or the end of its transaction: its slot in the entry.
+    Aside(u32),
 }
 
 /// A lease made by a grant.
@@ -82,6 +97,8 @@ impl Rejected {
             Self::TypeMismatch(accepts) => (5, accepts as u8),
             Self::Forbidden => (6, 0),
             Self::LeaseEnded => (7, 0),
+            Self::NotWaiting => (8, 0),
+            Self::TransactionNotFound => (9, 0),
         }
     }
 
@@ -96,6 +113,8 @@ impl Rejected {
             5 => Self::TypeMismatch(MessageType::from_u8(detail).ok_or_else(|| reader.unknown(detail.into()))?),
             6 => Self::Forbidden,
             7 => Self::LeaseEnded,
+            8 => Self::NotWaiting,
+            9 => Self::TransactionNotFound,
             value => return Err(reader.unknown(value.into())),
         })
     }
@@ -122,9 +141,16 @@ impl Outcome {
             }
             Self::Sent(places) => {
                 out.put_u8(5);
-                out.put_list(places, |out, (queue, offset)| {
-                    out.put_u32(queue.0);
-                    out.put_u64(offset.0);
+                out.put_list(places, |out, place| match place {
+                    Stored::Queue(queue, offset) => {
+                        out.put_u8(1);
+                        out.put_u32(queue.0);
+                        out.put_u64(offset.0);
+                    }
+                    Stored::Aside(slot) => {
+                        out.put_u8(2);
+                        out.put_u32(*slot);
+                    }
                 });
             }
             Self::Granted(leases) => {
@@ -161,7 +187,11 @@ impl Outcome {
             2 => Self::Done,
             3 => Self::TopicCreated(TopicId(reader.u32()?)),
             4 => Self::GroupCreated(GroupId(reader.u32()?)),
-            5 => Self::Sent(reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?),
+            5 => Self::Sent(reader.list(|reader| match reader.u8()? {
+                1 => Ok(Stored::Queue(QueueId(reader.u32()?), QueueOffset(reader.u64()?))),
+                2 => Ok(Stored::Aside(reader.u32()?)),
+                tag => Err(reader.unknown(tag.into())),
+            })?),
             6 => Self::Granted(reader.list(|reader| {
                 Ok(Granted {
                     candidate: reader.u32()?,

@@ -9,11 +9,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::catalog::versioned;
 use super::stage::Stage;
 use super::{Failure, keys};
-use crate::model::codec::{Malformed, Writer};
-use crate::model::{LogIndex, QueueId, QueueOffset, Timestamp, TopicId};
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::{LogIndex, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
+const VERSION_WITH_ORIGIN: u8 = 2;
 
 /// Both ends of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +47,23 @@ pub struct Run {
     pub stored_at: Timestamp,
     /// The messages.
     pub items: Vec<RunItem>,
+    /// Where the one message was before, if it is a dead letter.
+    pub origin: Option<Origin>,
+}
+
+/// Where a dead letter was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its topic.
+    pub topic: TopicId,
+    /// The topic's name, which outlives the topic.
+    pub name: TopicName,
+    /// Its queue there.
+    pub queue: QueueId,
+    /// Its offset there.
+    pub offset: QueueOffset,
+    /// How often it was delivered.
+    pub attempts: u32,
 }
 
 impl QueueHead {
@@ -71,25 +89,56 @@ impl QueueHead {
 impl Run {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(21 + self.items.len() * 16);
-        out.put_u8(VERSION);
+        out.put_u8(if self.origin.is_none() { VERSION } else { VERSION_WITH_ORIGIN });
         out.put_u64(self.index.0);
         out.put_u64(self.stored_at.0);
-        out.put_list(&self.items, |out, item| {
-            out.put_u32(item.slot);
-            out.put_u32(item.bytes);
-            out.put_u64(item.tag_hash);
-        });
+        out.put_list(&self.items, |out, item| item.encode(out));
+        if let Some(origin) = &self.origin {
+            out.put_u32(origin.topic.0);
+            out.put_text(origin.name.as_str());
+            out.put_u32(origin.queue.0);
+            out.put_u64(origin.offset.0);
+            out.put_u32(origin.attempts);
+        }
         out.freeze()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "run")?;
+        let mut reader = Reader::new(bytes, "run");
+        let version = reader.u8()?;
+        if version != VERSION && version != VERSION_WITH_ORIGIN {
+            return Err(reader.unknown(version.into()));
+        }
         Ok(Self {
             index: LogIndex(reader.u64()?),
             stored_at: Timestamp(reader.u64()?),
-            items: reader
-                .list(|reader| Ok(RunItem { slot: reader.u32()?, bytes: reader.u32()?, tag_hash: reader.u64()? }))?,
+            items: reader.list(RunItem::decode)?,
+            origin: if version == VERSION { None } else { Some(Origin::decode(&mut reader)?) },
         })
+    }
+}
+
+impl Origin {
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self {
+            topic: TopicId(reader.u32()?),
+            name: TopicName::stored(&reader.text()?),
+            queue: QueueId(reader.u32()?),
+            offset: QueueOffset(reader.u64()?),
+            attempts: reader.u32()?,
+        })
+    }
+}
+
+impl RunItem {
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        out.put_u32(self.slot);
+        out.put_u32(self.bytes);
+        out.put_u64(self.tag_hash);
+    }
+
+    pub(super) fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self { slot: reader.u32()?, bytes: reader.u32()?, tag_hash: reader.u64()? })
     }
 }
 
@@ -105,4 +154,19 @@ pub(super) fn put_head(stage: &mut Stage<'_>, topic: TopicId, queue: QueueId, he
 
 pub(super) fn put_run(stage: &mut Stage<'_>, topic: TopicId, queue: QueueId, first: QueueOffset, run: &Run) {
     stage.put(Space::Queue, keys::run(topic, queue, first), run.encode());
+}
+
+/// The message at an offset, with the run it is in and where that begins.
+pub(super) fn find(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Option<(Run, RunItem)>, Failure> {
+    let (start, end) = (keys::run(topic, queue, QueueOffset(0)), keys::run(topic, queue, QueueOffset(offset.0 + 1)));
+    let Some((key, value)) = stage.last(Space::Queue, &start, &end)? else { return Ok(None) };
+    let first = Reader::new(key.slice(key.len() - 8..), "run key").u64()?;
+    let run = Run::decode(value)?;
+    let item = usize::try_from(offset.0 - first).ok().and_then(|position| run.items.get(position).copied());
+    Ok(item.map(|item| (run, item)))
 }

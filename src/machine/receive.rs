@@ -69,7 +69,7 @@ fn again(
         return Ok(None);
     }
     let attempt = old.attempt.saturating_add(1);
-    let lease = make(stage, grant, queue, old.first, messages, attempt);
+    let lease = make(stage, grant, queue, old.first, messages, attempt)?;
     Ok(Some((lease, messages, attempt)))
 }
 
@@ -110,7 +110,7 @@ fn fresh(
     if messages == 0 {
         return Ok(None);
     }
-    let lease = make(stage, grant, queue, first, messages, 1);
+    let lease = make(stage, grant, queue, first, messages, 1)?;
     Ok(Some((lease, messages, 1)))
 }
 
@@ -121,7 +121,7 @@ fn make(
     first: QueueOffset,
     messages: u64,
     attempt: u32,
-) -> LeaseId {
+) -> Result<LeaseId, Failure> {
     let id = stage.next_lease();
     let now = stage.now();
     let lease = Lease {
@@ -135,8 +135,8 @@ fn make(
         renew_for: grant.renew_for.clone(),
         token: grant.token,
     };
-    lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease);
-    id
+    lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease)?;
+    Ok(id)
 }
 
 /// The `count` lowest of `bits`.

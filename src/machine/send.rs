@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use super::batch::Batch;
 use super::catalog::TopicRecord;
-use super::command::Send;
-use super::outcome::{Outcome, Rejected};
-use super::queue::{self, QueueHead, Run, RunItem};
+use super::command::{Send, Visible};
+use super::outcome::{Outcome, Rejected, Stored};
+use super::queue::{self, Origin, QueueHead, Run, RunItem};
 use super::stage::Stage;
-use super::{Failure, catalog, keys};
-use crate::model::{QueueId, QueueOffset, TopicId};
+use super::{Failure, aside, catalog, keys, transaction};
+use crate::model::{LogIndex, MessageRef, QueueId, QueueOffset, TopicId};
 use crate::store::kv::Space;
 
 /// RocketMQ's permission bit for writing.
@@ -21,7 +21,8 @@ pub const PERMISSION_WRITE: u8 = 2;
 /// RocketMQ's permission bit for reading.
 pub const PERMISSION_READ: u8 = 4;
 
-/// The sends of one entry so far, not yet in the stage: what they add to a queue becomes one run.
+/// The messages of one entry that enter queues, not yet in the stage: what they add to a queue becomes as
+/// few runs as can be.
 #[derive(Default)]
 pub(super) struct Sends {
     topics: BTreeMap<TopicId, Topic>,
@@ -37,18 +38,42 @@ struct Topic {
 /// What a queue gains.
 struct Growth {
     head: QueueHead,
-    items: Vec<RunItem>,
+    next: QueueOffset,
+    runs: Vec<(QueueOffset, Run)>,
+}
+
+/// A message that enters a queue: where its bytes lie, and what a run keeps of it.
+pub(super) struct Entering {
+    /// The entry that holds its bytes.
+    pub index: LogIndex,
+    /// The rest.
+    pub item: RunItem,
+    /// Where it was before, if it is a dead letter.
+    pub origin: Option<Origin>,
 }
 
 impl Growth {
-    fn next(&self) -> QueueOffset {
-        QueueOffset(self.head.max.0 + self.items.len() as u64)
+    fn add(&mut self, entering: Entering, stage: &Stage<'_>) -> QueueOffset {
+        let Entering { index, item, origin } = entering;
+        let offset = self.next;
+        self.next = QueueOffset(offset.0 + 1);
+        match self.runs.last_mut().filter(|(_, run)| run.index == index && run.origin.is_none() && origin.is_none()) {
+            Some((_, run)) => run.items.push(item),
+            None => self.runs.push((offset, Run { index, stored_at: stage.now(), items: vec![item], origin })),
+        }
+        offset
     }
 }
 
 impl Sends {
-    /// Gives each message of a command its place.
-    pub fn add(&mut self, stage: &Stage<'_>, send: &Send, batch: &Batch, first_slot: u32) -> Result<Outcome, Failure> {
+    /// Stores the messages of a command.
+    pub fn add(
+        &mut self,
+        stage: &mut Stage<'_>,
+        send: &Send,
+        batch: &Batch,
+        first_slot: u32,
+    ) -> Result<Outcome, Failure> {
         let Some(topic) = self.topic(stage, send.topic)? else {
             return Ok(Outcome::Rejected(Rejected::TopicNotFound));
         };
@@ -58,20 +83,50 @@ impl Sends {
         if topic.record.message_type != send.message_type {
             return Ok(Outcome::Rejected(Rejected::TypeMismatch(topic.record.message_type)));
         }
+        let index = stage.at();
         let mut places = Vec::with_capacity(send.tag_hashes.len());
-        for (slot, tag_hash) in (first_slot..).zip(&send.tag_hashes) {
-            let queue = queue_of(topic.turn, topic.record.queues);
-            topic.turn += 1;
-            let growth = match topic.queues.entry(queue) {
-                std::collections::btree_map::Entry::Occupied(growth) => growth.into_mut(),
-                std::collections::btree_map::Entry::Vacant(free) => {
-                    free.insert(Growth { head: queue::head(stage, send.topic, queue)?, items: Vec::new() })
+        for (slot, (number, tag_hash)) in (first_slot..).zip(send.tag_hashes.iter().enumerate()) {
+            let item = RunItem { slot, bytes: batch.message_bytes(slot), tag_hash: *tag_hash };
+            let message = MessageRef { index, slot };
+            let place = match &send.visible {
+                Visible::At(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
+                    aside::wait(stage, send.topic, message, times[number], item);
+                    Stored::Aside(slot)
+                }
+                Visible::OnCommit(checks) => {
+                    transaction::begin(stage, send.topic, message, *checks, item);
+                    Stored::Aside(slot)
+                }
+                Visible::AtOnce | Visible::At(_) => {
+                    match self.enter(stage, send.topic, Entering { index, item, origin: None })? {
+                        Some((queue, offset)) => Stored::Queue(queue, offset),
+                        None => return Ok(Outcome::Rejected(Rejected::TopicNotFound)),
+                    }
                 }
             };
-            places.push((queue, growth.next()));
-            growth.items.push(RunItem { slot, bytes: batch.message_bytes(slot), tag_hash: *tag_hash });
+            places.push(place);
         }
         Ok(Outcome::Sent(places))
+    }
+
+    /// Gives a message its place; `None` if its topic is gone.
+    pub fn enter(
+        &mut self,
+        stage: &Stage<'_>,
+        topic: TopicId,
+        entering: Entering,
+    ) -> Result<Option<(QueueId, QueueOffset)>, Failure> {
+        let Some(entered) = self.topic(stage, topic)? else { return Ok(None) };
+        let queue = queue_of(entered.turn, entered.record.queues);
+        entered.turn += 1;
+        let growth = match entered.queues.entry(queue) {
+            std::collections::btree_map::Entry::Occupied(growth) => growth.into_mut(),
+            std::collections::btree_map::Entry::Vacant(free) => {
+                let head = queue::head(stage, topic, queue)?;
+                free.insert(Growth { head, next: head.max, runs: Vec::new() })
+            }
+        };
+        Ok(Some((queue, growth.add(entering, stage))))
     }
 
     fn topic(&mut self, stage: &Stage<'_>, id: TopicId) -> Result<Option<&mut Topic>, Failure> {
@@ -85,15 +140,16 @@ impl Sends {
 
     /// Puts the runs into the stage, where other commands see them.
     pub fn settle(&mut self, stage: &mut Stage<'_>) {
-        let (stored_at, index) = (stage.now(), stage.at());
+        let stored_at = stage.now();
         for (id, topic) in std::mem::take(&mut self.topics) {
             if topic.queues.is_empty() {
                 continue;
             }
             for (queue, growth) in topic.queues {
-                let (first, next) = (growth.head.max, growth.next());
-                let head = QueueHead { max: next, last_stored_at: Some(stored_at), ..growth.head };
-                queue::put_run(stage, id, queue, first, &Run { index, stored_at, items: growth.items });
+                let head = QueueHead { max: growth.next, last_stored_at: Some(stored_at), ..growth.head };
+                for (first, run) in &growth.runs {
+                    queue::put_run(stage, id, queue, *first, run);
+                }
                 queue::put_head(stage, id, queue, &head);
             }
             let turn = topic.turn % u64::from(topic.record.queues);

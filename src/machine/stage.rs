@@ -12,7 +12,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::keys;
-use crate::model::{GroupId, LeaseId, LogIndex, Timestamp, TopicId};
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
 
 /// What happened, for those who wait above the log. Not part of the state.
@@ -24,6 +24,8 @@ pub struct Effects {
     pub returned: BTreeSet<(TopicId, GroupId)>,
     /// Topics or groups came or went.
     pub catalog_changed: bool,
+    /// Half messages whose producers are to be asked now.
+    pub checks: Vec<(TopicId, MessageRef)>,
     /// The earliest time at which one of the new due things falls due.
     pub due_at: Option<Timestamp>,
 }
@@ -101,6 +103,26 @@ impl<'a> Stage<'a> {
         Ok(merged.into_iter().take(limit).collect())
     }
 
+    /// The last pair in `[from, to)` as the commands so far left it.
+    pub fn last(&self, space: Space, from: &[u8], to: &[u8]) -> kv::Result<Option<(Bytes, Bytes)>> {
+        let all = &self.writes[space as usize];
+        let written = all.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        let written = written.rev().find_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        let mut end = Bytes::copy_from_slice(to);
+        loop {
+            let Some(stored) = self.kv.last(space, from, &end)? else { return Ok(written) };
+            if written.as_ref().is_some_and(|written| written.0 >= stored.0) {
+                return Ok(written);
+            }
+            match all.get(&stored.0) {
+                // Deleted by this entry: look before it.
+                Some(None) => end = stored.0,
+                Some(Some(value)) => return Ok(Some((stored.0, value.clone()))),
+                None => return Ok(Some(stored)),
+            }
+        }
+    }
+
     /// Sets a value.
     pub fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
         self.writes[space as usize].insert(key, Some(value));
@@ -118,7 +140,12 @@ impl<'a> Stage<'a> {
 
     /// Notes a due thing; `key` is one of `keys::due_*` and starts with its time.
     pub(super) fn put_due(&mut self, at: Timestamp, key: Bytes) {
-        self.put(Space::Due, key, Bytes::new());
+        self.put_due_with(at, key, Bytes::new());
+    }
+
+    /// Notes a due thing that needs a value.
+    pub(super) fn put_due_with(&mut self, at: Timestamp, key: Bytes, value: Bytes) {
+        self.put(Space::Due, key, value);
         self.effects.due_at = Some(self.effects.due_at.map_or(at, |earliest| earliest.min(at)));
     }
 

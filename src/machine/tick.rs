@@ -1,4 +1,5 @@
-//! Due things: ended leases and leftovers of deleted topics. Proposed by `broker/timer`.
+//! Due things: ended leases, delivery times, questions about transactions and leftovers of deleted topics.
+//! Proposed by `broker/timer`.
 //!
 //! Bounded: one tick does at most [`DUE_MAX`] things and says whether more is due.
 
@@ -6,10 +7,11 @@ use bytes::Bytes;
 
 use super::keys::{self, LeaseKey};
 use super::outcome::Outcome;
+use super::send::Sends;
 use super::stage::Stage;
-use super::{Failure, lease};
-use crate::model::codec::Reader;
-use crate::model::{GroupId, LeaseId, QueueId, Timestamp, TopicId};
+use super::{Failure, aside, lease, transaction};
+use crate::model::codec::{Malformed, Reader};
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, Timestamp, TopicId};
 use crate::store::kv::Space;
 
 /// Most due things of one tick.
@@ -25,9 +27,19 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
         // Whatever is put from here on is due now or later, for time never goes backwards.
         stage.put_number(Space::Meta, Bytes::from_static(keys::DUE_FROM), stage.now().0);
     }
-    for (key, _) in due {
+    let mut sends = Sends::default();
+    for (key, value) in due {
         stage.delete(Space::Due, key.clone());
-        match Due::decode(key)? {
+        let due = Due::decode(key)?;
+        if let Due::Message { topic, message } = due {
+            aside::come(stage, &mut sends, topic, message, value)?;
+            continue;
+        }
+        // The others see queues as they are.
+        sends.settle(stage);
+        match due {
+            Due::Message { .. } => unreachable!("taken above"),
+            Due::Half { topic, message } => transaction::due(stage, topic, message)?,
             Due::Lease(at) => lease::end(stage, at)?,
             Due::Sweep { topic } => {
                 if sweep(stage, topic)? {
@@ -38,6 +50,7 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             }
         }
     }
+    sends.settle(stage);
     Ok(Outcome::Ticked { more })
 }
 
@@ -51,11 +64,25 @@ pub enum Due {
         /// Which topic.
         topic: TopicId,
     },
+    /// A message enters its queue.
+    Message {
+        /// Its topic.
+        topic: TopicId,
+        /// Which.
+        message: MessageRef,
+    },
+    /// Something is to be done about a half message.
+    Half {
+        /// Its topic.
+        topic: TopicId,
+        /// Which.
+        message: MessageRef,
+    },
 }
 
 impl Due {
     /// From a key of the due space.
-    pub fn decode(key: Bytes) -> Result<Self, crate::model::codec::Malformed> {
+    pub fn decode(key: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(key, "due key");
         reader.u64()?;
         match reader.u8()? {
@@ -66,9 +93,17 @@ impl Due {
                 lease: LeaseId(reader.u64()?),
             })),
             keys::DUE_SWEEP => Ok(Self::Sweep { topic: TopicId(reader.u32()?) }),
+            keys::DUE_MESSAGE => {
+                Ok(Self::Message { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? })
+            }
+            keys::DUE_HALF => Ok(Self::Half { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? }),
             kind => Err(reader.unknown(kind.into())),
         }
     }
+}
+
+fn read_message(reader: &mut Reader) -> Result<MessageRef, Malformed> {
+    Ok(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })
 }
 
 /// Removes some of what a deleted topic left; true if there may be more.

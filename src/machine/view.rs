@@ -11,8 +11,11 @@ use super::keys::{self, LeaseKey};
 use super::lease::Lease;
 use super::queue::{QueueHead, Run};
 use super::tick::Due;
+use super::transaction::Half;
 use crate::model::codec::Reader;
-use crate::model::{GroupId, GroupName, LeaseId, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::{
+    GroupId, GroupName, LeaseId, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+};
 use crate::store::kv::{Kv, Space};
 
 /// Rows fetched at a time where everything has to be read.
@@ -115,6 +118,11 @@ impl<'a> View<'a> {
     /// First offset of the queue that was never leased to the group.
     pub fn cursor(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<QueueOffset, Failure> {
         self.number(Space::Cursor, &keys::cursor(topic, group, queue)).map(QueueOffset)
+    }
+
+    /// A half message, or what is remembered of one.
+    pub fn half(&self, topic: TopicId, message: MessageRef) -> Result<Option<Half>, Failure> {
+        Ok(self.kv.get(Space::Queue, &keys::half(topic, message))?.map(Half::decode).transpose()?)
     }
 
     /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets.

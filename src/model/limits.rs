@@ -16,8 +16,6 @@ pub const PROPERTY_COUNT_MAX: usize = 128;
 pub const PROPERTY_BYTES_MAX: usize = 16 * 1024;
 /// Message group: its UTF-8 length must stay below this.
 pub const MESSAGE_GROUP_BYTES_BOUND: usize = 64;
-/// Furthest delivery time ahead.
-pub const DELIVERY_AHEAD_MAX: Millis = Millis::from_secs(24 * 3600);
 /// Longest orphaned transaction recovery duration.
 pub const TRANSACTION_RECOVERY_MAX: Millis = Millis::from_secs(3600);
 /// Longest name of a broker or a cluster.

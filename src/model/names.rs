@@ -21,6 +21,7 @@ const SYSTEM_TOPICS: [&str; 10] = [
     "TRANS_CHECK_MAX_TIME_TOPIC",
 ];
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
+const DEAD_LETTERS_PREFIX: &str = "%DLQ%";
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
 /// Why a text is not a name.
@@ -73,6 +74,16 @@ impl TopicName {
             return Err(NameError::Reserved { kind: "topic", name: text.to_owned() });
         }
         Ok(Self(text.into()))
+    }
+
+    /// Where the dead letters of a group go (RocketMQ's name of it).
+    pub fn dead_letters_of(group: &GroupName) -> Self {
+        Self(format!("{DEAD_LETTERS_PREFIX}{group}").into())
+    }
+
+    /// The group whose dead letters the topic of this name holds.
+    pub fn dead_letter_group(&self) -> Option<GroupName> {
+        Some(GroupName(self.0.strip_prefix(DEAD_LETTERS_PREFIX)?.into()))
     }
 
     /// A name that was checked before it was stored.

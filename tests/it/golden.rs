@@ -8,7 +8,9 @@
 //! `receive GROUP TOPIC MAX SECONDS [FILTER]` (plan and grant at once), `ack HANDLE…`,
 //! `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `gather TOPIC BODY… | BODY…`
 //! (several sends in one entry), `send-as TYPE TOPIC BODY`, `announce NODE ADDRESS`, `tick`,
-//! `show queues|positions|leases|due|keys|members`.
+//! `topic-of TYPE NAME QUEUES`, `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `bury HANDLE`,
+//! `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
+//! `show queues|positions|leases|due|keys|members|origins`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,11 +18,13 @@ use std::path::PathBuf;
 
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, GiveBack, Prolong, Send, Subscribe,
+    Ack, Announce, Candidate, Change, Checks, Command, CreateGroup, CreateTopic, Decide, GiveBack, Prolong, Recall,
+    Send, Subscribe, Visible,
 };
-use raftmq::machine::outcome::Outcome;
+use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::{
-    GroupId, LeaseId, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId,
+    GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
+    TagFilter, Timestamp, TopicId,
 };
 use raftmq::store::kv::{Kv, Space};
 
@@ -37,6 +41,8 @@ struct Script {
     machine: Machine,
     handles: BTreeMap<String, ReceiptHandle>,
     plans: BTreeMap<String, Plan>,
+    /// Messages that were put aside: their topics, their times, and where they lie.
+    aside: Vec<(TopicId, Timestamp, MessageRef)>,
 }
 
 impl Script {
@@ -63,9 +69,34 @@ impl Script {
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
+            ["topic-of", kind, name, queues] => {
+                let (message_type, queues) = (type_of(kind), queues.parse().unwrap());
+                let create = CreateTopic { topic: topic(name), message_type, queues, permission: 6 };
+                self.tell(&Command::CreateTopic(create), out);
+            }
+            ["send-at", name, time, ref bodies @ ..] => {
+                let at = Timestamp(seconds(time).0);
+                let visible = Visible::At(vec![at; bodies.len()]);
+                self.send_aside(name, MessageType::Delay, bodies, visible, at, out);
+            }
+            ["send-half", name, after, every, most, body] => {
+                let checks = Checks { after: seconds(after), every: seconds(every), most: most.parse().unwrap() };
+                let (visible, at) = (Visible::OnCommit(checks), Timestamp(0));
+                self.send_aside(name, MessageType::Transaction, &[body], visible, at, out);
+            }
+            ["recall", name] => {
+                let (topic, at, message) = self.aside(name);
+                self.tell(&Command::Recall(Recall { topic, at, message }), out);
+            }
+            [verb @ ("commit" | "rollback"), name] => {
+                let (topic, _, message) = self.aside(name);
+                self.tell(&Command::Decide(Decide { topic, message, commit: verb == "commit" }), out);
+            }
+            ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),
-            ["group", name] => {
-                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), retries_max: 16 }), out);
+            ["group", name, ref rest @ ..] => {
+                let retries_max = rest.first().map_or(16, |text| text.parse().unwrap());
+                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), retries_max }), out);
             }
             ["subscribe", name, of, ref rest @ ..] => {
                 let create = rest.is_empty().then_some(16);
@@ -92,9 +123,8 @@ impl Script {
                 }
             }
             ["send-as", kind, name, body] => {
-                let message_type = if kind == "FIFO" { MessageType::Fifo } else { MessageType::Normal };
-                let tag_hashes = vec![0];
-                let command = Command::Send(Send { topic: self.topic_id(name), message_type, tag_hashes });
+                let (message_type, tag_hashes, visible) = (type_of(kind), vec![0], Visible::AtOnce);
+                let command = Command::Send(Send { topic: self.topic_id(name), message_type, tag_hashes, visible });
                 let messages = vec![plain_message(body, None).encode()];
                 let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
                 self.print(&outcomes[0], out);
@@ -141,10 +171,48 @@ impl Script {
                 let leases = vec![self.handles[name]];
                 self.tell(&Command::Prolong(Prolong { leases, invisible_for: seconds(time) }), out);
             }
-            ["tick"] => self.tell(&Command::Tick, out),
+            ["tick"] => {
+                let tick = Proposal { command: Command::Tick.encode(), messages: Vec::new() };
+                let (outcomes, effects) = self.machine.apply_all(&[tick]);
+                self.print(&outcomes[0], out);
+                for asked in effects.checks {
+                    let number = self.aside.iter().position(|(topic, _, message)| (*topic, *message) == asked).unwrap();
+                    writeln!(out, "asks about m{}", number + 1).unwrap();
+                }
+            }
             ["show", what] => self.show(what, out),
             _ => panic!("no such command: {line}"),
         }
+    }
+
+    fn send_aside(
+        &mut self,
+        name: &str,
+        message_type: MessageType,
+        bodies: &[&str],
+        visible: Visible,
+        at: Timestamp,
+        out: &mut String,
+    ) {
+        let topic = self.topic_id(name);
+        let outcome = self.machine.send_aside(topic, message_type, bodies, visible);
+        if let Outcome::Sent(places) = &outcome {
+            for place in places {
+                if let Stored::Aside(slot) = place {
+                    let message = MessageRef { index: LogIndex(self.machine.index), slot: *slot };
+                    self.aside.push((topic, at, message));
+                    writeln!(out, "aside as m{}", self.aside.len()).unwrap();
+                }
+            }
+            if places.iter().any(|place| matches!(place, Stored::Aside(_))) {
+                return;
+            }
+        }
+        self.print(&outcome, out);
+    }
+
+    fn aside(&self, name: &str) -> (TopicId, Timestamp, MessageRef) {
+        self.aside[name.trim_start_matches('m').parse::<usize>().unwrap() - 1]
     }
 
     fn plan(&self, of: &str, from: &str, filter: &[&str]) -> Plan {
@@ -190,7 +258,11 @@ impl Script {
             Outcome::TopicCreated(id) => writeln!(out, "topic {id}").unwrap(),
             Outcome::GroupCreated(id) => writeln!(out, "group {id}").unwrap(),
             Outcome::Sent(places) => {
-                let text: Vec<_> = places.iter().map(|(queue, offset)| format!("{queue}/{offset}")).collect();
+                let text = |place: &Stored| match place {
+                    Stored::Queue(queue, offset) => format!("{queue}/{offset}"),
+                    Stored::Aside(slot) => format!("aside in slot {slot}"),
+                };
+                let text: Vec<_> = places.iter().map(text).collect();
                 writeln!(out, "queue/offset {}", text.join(" ")).unwrap();
             }
             Outcome::Acked(settled) => {
@@ -247,6 +319,18 @@ impl Script {
                     }
                 }
             }
+            "origins" => {
+                for (id, record) in &topics {
+                    let max = view.queue_head(*id, QueueId(0)).unwrap().max;
+                    for (first, run) in view.runs(*id, QueueId(0), QueueOffset(0), max).unwrap() {
+                        let Some(origin) = run.origin else { continue };
+                        let (name, queue, offset) = (origin.name, origin.queue, origin.offset);
+                        let (dead, attempts) = (&record.name, origin.attempts);
+                        writeln!(out, "{dead} offset {first}: {name} {queue}/{offset} after {attempts} attempts")
+                            .unwrap();
+                    }
+                }
+            }
             "members" => {
                 for (node, address) in view.members().unwrap() {
                     writeln!(out, "n{node} {address}").unwrap();
@@ -265,6 +349,10 @@ impl Script {
             _ => panic!("nothing to show called {what}"),
         }
     }
+}
+
+fn type_of(kind: &str) -> MessageType {
+    (1..=6).filter_map(MessageType::from_u8).find(|known| known.name() == kind).unwrap()
 }
 
 fn replay(text: &str) -> String {

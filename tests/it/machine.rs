@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftmq::machine::command::{Candidate, Command, Grant};
+use raftmq::machine::command::{Candidate, Command, Grant, Visible};
 use raftmq::machine::outcome::{Granted, Outcome};
 use raftmq::machine::view::View;
 use raftmq::machine::{self, Batch, Effects, Proposal, Stage};
@@ -76,7 +76,8 @@ pub fn plain_message(body: &str, tag: Option<&str>) -> Message {
 /// A send as `broker/send` makes it.
 pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
     let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
-    let command = Command::Send(machine::command::Send { topic, message_type: MessageType::Normal, tag_hashes });
+    let message_type = MessageType::Normal;
+    let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, visible: Visible::AtOnce });
     Proposal { command: command.encode(), messages: messages.iter().map(Message::encode).collect() }
 }
 
@@ -121,6 +122,20 @@ impl Machine {
 
     pub fn apply(&mut self, command: &Command) -> Outcome {
         self.apply_all(&[Proposal { command: command.encode(), messages: Vec::new() }]).0.pop().unwrap()
+    }
+
+    /// Sends untagged messages of a type, which consumers see later.
+    pub fn send_aside(
+        &mut self,
+        topic: TopicId,
+        message_type: MessageType,
+        bodies: &[&str],
+        visible: Visible,
+    ) -> Outcome {
+        let tag_hashes = vec![0; bodies.len()];
+        let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, visible });
+        let messages = bodies.iter().map(|body| plain_message(body, None).encode()).collect();
+        self.apply_all(&[Proposal { command: command.encode(), messages }]).0.pop().unwrap()
     }
 
     pub fn send(&mut self, topic: TopicId, messages: &[Message]) -> Outcome {

@@ -3,15 +3,16 @@
 //! The model knows only what a reader of the contract knows: per group and message a state, an attempt
 //! and an end. It is too simple to be wrong and too slow to be used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use raftmq::machine::command::{Ack, Change, Command, CreateTopic, Subscribe};
-use raftmq::machine::outcome::{Outcome, Rejected};
+use raftmq::machine::command::{Ack, Change, Checks, Command, CreateTopic, Decide, Recall, Subscribe, Visible};
+use raftmq::machine::outcome::{Outcome, Rejected, Stored};
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
-    GroupId, LeaseId, Message, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId,
+    GroupId, LeaseId, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle,
+    TagFilter, Timestamp, TopicId,
 };
 
 use crate::machine::{Machine, content, group, plain_message, send, topic};
@@ -19,6 +20,8 @@ use crate::machine::{Machine, content, group, plain_message, send, topic};
 const TOPIC: TopicId = TopicId(1);
 const QUEUES: u32 = 3;
 const GROUPS: u32 = 2;
+/// Deliveries after the first.
+const RETRIES: u32 = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -77,12 +80,23 @@ struct Model {
     queues: BTreeMap<QueueId, u64>,
     messages: BTreeMap<(GroupId, QueueId, QueueOffset), (State, u32)>,
     handles: Vec<ReceiptHandle>,
+    dead: BTreeSet<(GroupId, QueueId, QueueOffset)>,
 }
 
 impl Model {
+    /// The machine was told the time: what was tried for the last time and not settled is dead.
+    fn tick(&mut self, now: u64) {
+        for (key, (state, attempt)) in &self.messages {
+            if matches!(state, State::Leased { until, .. } if *until <= now && *attempt > RETRIES) {
+                self.dead.insert(*key);
+            }
+        }
+    }
+
     fn grant(&mut self, handle: ReceiptHandle, attempt: u32, until: u64, now: u64) {
         let key = (handle.group, handle.queue, handle.offset);
         assert!(handle.offset.0 < self.queues[&handle.queue], "a message that was never sent");
+        assert!(!self.dead.contains(&key), "P10: delivered after it died");
         let before = self.messages.insert(key, (State::Leased { handle, until }, attempt));
         match before {
             None => assert_eq!(attempt, 1, "the first delivery"),
@@ -116,7 +130,8 @@ fn machine() -> Machine {
     let create = CreateTopic { topic: topic("t"), message_type: MessageType::Normal, queues: QUEUES, permission: 6 };
     machine.apply(&Command::CreateTopic(create));
     for number in 1..=GROUPS {
-        let subscribe = Subscribe { group: group(&format!("g{number}")), topics: vec![topic("t")], create: Some(16) };
+        let subscribe =
+            Subscribe { group: group(&format!("g{number}")), topics: vec![topic("t")], create: Some(RETRIES) };
         assert_eq!(machine.apply(&Command::Subscribe(subscribe)), Outcome::GroupCreated(GroupId(number)));
     }
     machine
@@ -133,7 +148,8 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
             Step::Send(count) => {
                 let messages: Vec<_> = (0..*count).map(|number| plain_message(&number.to_string(), None)).collect();
                 let Outcome::Sent(places) = machine.send(TOPIC, &messages) else { panic!("a send is taken") };
-                for (queue, offset) in places {
+                for place in places {
+                    let Stored::Queue(queue, offset) = place else { panic!("a plain message waits for nothing") };
                     let next = model.queues.entry(queue).or_default();
                     assert_eq!(offset.0, *next, "P5: dense");
                     *next += 1;
@@ -181,6 +197,9 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                             .messages
                             .insert(key, (State::Leased { handle: new, until: now + seconds * 1000 }, attempt));
                         model.handles.push(new);
+                        if *seconds == 0 && attempt > RETRIES {
+                            model.dead.insert(key);
+                        }
                     }
                     outcome => {
                         assert_eq!(outcome, Outcome::Rejected(Rejected::LeaseEnded));
@@ -189,13 +208,33 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                 }
             }
             Step::Pass(seconds) => machine.now += seconds * 1000,
-            Step::Tick => drop(machine.apply(&Command::Tick)),
+            Step::Tick => {
+                machine.apply(&Command::Tick);
+                model.tick(now);
+            }
             Step::Flush => machine.flush(),
             Step::Crash if crashes => machine.crash(),
             Step::Crash => {}
         }
+        assert_eq!(dead_letters(&machine), model.dead.iter().copied().collect::<Vec<_>>(), "P10: each dead once");
     }
     machine
+}
+
+/// Where the dead letters of all groups were before.
+fn dead_letters(machine: &Machine) -> Vec<(GroupId, QueueId, QueueOffset)> {
+    let mut found = Vec::new();
+    for number in 1..=GROUPS {
+        let Some((dead, _)) = machine.view().topic(&topic(&format!("%DLQ%g{number}"))).unwrap() else { continue };
+        let max = machine.view().queue_head(dead, QueueId(0)).unwrap().max;
+        for (_, run) in machine.view().runs(dead, QueueId(0), QueueOffset(0), max).unwrap() {
+            let origin = run.origin.unwrap();
+            assert_eq!((origin.topic, origin.attempts), (TOPIC, RETRIES + 1), "P10: after all attempts");
+            found.push((GroupId(number), origin.queue, origin.offset));
+        }
+    }
+    found.sort_unstable();
+    found
 }
 
 fn take(
@@ -262,6 +301,9 @@ proptest! {
             Command::Ack(Ack { handles: vec![handle, handle] }),
             Command::Change(Change { handle, invisible_for: Millis(millis) }),
             Command::Tick,
+            Command::Bury { handle },
+            Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message: MessageRef { index: LogIndex(offset), slot: group } }),
+            Command::Decide(Decide { topic: TOPIC, message: MessageRef { index: LogIndex(offset), slot: group }, commit: lease % 2 == 0 }),
         ] {
             prop_assert_eq!(Command::decode(command.encode()).unwrap(), command);
         }
@@ -279,4 +321,164 @@ fn a_batch_of_many_sends_keeps_each_message_in_its_slot() {
     // One run for each queue and send; the second send's messages lie behind the first one's.
     let slots: Vec<_> = runs.iter().flat_map(|(_, run)| run.items.iter().map(|item| item.slot)).collect();
     assert_eq!(slots, [1, 4]);
+}
+
+/// What is put aside: by delay or in a transaction.
+#[derive(Debug, Clone)]
+enum Aside {
+    Delay { seconds: u64, count: usize },
+    Recall(usize),
+    Half { count: usize },
+    Decide { half: usize, commit: bool },
+    Pass(u64),
+    Tick,
+    Flush,
+    Crash,
+}
+
+fn aside_step() -> impl Strategy<Value = Aside> {
+    prop_oneof![
+        3 => (0u64..30, 1usize..4).prop_map(|(seconds, count)| Aside::Delay { seconds, count }),
+        1 => any::<usize>().prop_map(Aside::Recall),
+        2 => (1usize..3).prop_map(|count| Aside::Half { count }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(half, commit)| Aside::Decide { half, commit }),
+        3 => (1u64..15).prop_map(Aside::Pass),
+        3 => Just(Aside::Tick),
+        1 => Just(Aside::Flush),
+        1 => Just(Aside::Crash),
+    ]
+}
+
+const LATER: TopicId = TopicId(2);
+const DEALS: TopicId = TopicId(3);
+/// A half message is asked about once, ten seconds after it was stored, and rolled back ten seconds later.
+const CHECKS: Checks = Checks { after: Millis(10_000), every: Millis(10_000), most: 1 };
+
+/// A half message as the contract knows it.
+struct PlainHalf {
+    message: MessageRef,
+    stored_at: u64,
+    asked: bool,
+    decided: Option<bool>,
+}
+
+/// All messages in the queues of a topic.
+fn in_queues(machine: &Machine, topic: TopicId) -> Vec<MessageRef> {
+    let mut found = Vec::new();
+    for queue in (0..QUEUES).map(QueueId) {
+        let head = machine.view().queue_head(topic, queue).unwrap();
+        for (_, run) in machine.view().runs(topic, queue, head.min, head.max).unwrap() {
+            found.extend(run.items.iter().map(|item| MessageRef { index: run.index, slot: item.slot }));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
+    let mut machine = machine();
+    for (name, message_type) in [("later", MessageType::Delay), ("deals", MessageType::Transaction)] {
+        let create = CreateTopic { topic: topic(name), message_type, queues: QUEUES, permission: 6 };
+        machine.apply(&Command::CreateTopic(create));
+    }
+    let mut waiting: Vec<(u64, MessageRef)> = Vec::new();
+    let mut came: Vec<MessageRef> = Vec::new();
+    let mut halves: Vec<PlainHalf> = Vec::new();
+    for step in steps {
+        let now = machine.now;
+        match step {
+            Aside::Delay { seconds, count } => {
+                let at = now + seconds * 1000;
+                let visible = Visible::At(vec![Timestamp(at); *count]);
+                let outcome = machine.send_aside(LATER, MessageType::Delay, &vec!["d"; *count], visible);
+                let Outcome::Sent(places) = outcome else { panic!("a delay is taken") };
+                for (slot, place) in (0..).zip(places) {
+                    let message = MessageRef { index: LogIndex(machine.index), slot };
+                    match place {
+                        Stored::Aside(found) => {
+                            assert_eq!((found, at > now), (slot, true), "only what is to come waits");
+                            waiting.push((at, message));
+                        }
+                        Stored::Queue(..) => {
+                            assert!(at <= now, "P11: never before its time");
+                            came.push(message);
+                        }
+                    }
+                }
+            }
+            Aside::Recall(pick) => {
+                let Some((at, message)) = waiting.get(pick % waiting.len().max(1)).copied() else { continue };
+                let recall = Recall { topic: LATER, at: Timestamp(at), message };
+                assert_eq!(machine.apply(&Command::Recall(recall)), Outcome::Done);
+                let again = machine.apply(&Command::Recall(recall));
+                assert_eq!(again, Outcome::Rejected(Rejected::NotWaiting));
+                waiting.retain(|(_, other)| *other != message);
+            }
+            Aside::Half { count } => {
+                let visible = Visible::OnCommit(CHECKS);
+                machine.send_aside(DEALS, MessageType::Transaction, &vec!["h"; *count], visible);
+                for slot in 0..*count as u32 {
+                    let message = MessageRef { index: LogIndex(machine.index), slot };
+                    halves.push(PlainHalf { message, stored_at: now, asked: false, decided: None });
+                }
+            }
+            Aside::Decide { half, commit } => {
+                let count = halves.len().max(1);
+                let Some(half) = halves.get_mut(half % count) else { continue };
+                let decide = Decide { topic: DEALS, message: half.message, commit: *commit };
+                assert_eq!(machine.apply(&Command::Decide(decide)), Outcome::Done);
+                half.decided.get_or_insert(*commit);
+            }
+            Aside::Pass(seconds) => machine.now += seconds * 1000,
+            Aside::Tick => {
+                let tick = Proposal { command: Command::Tick.encode(), messages: Vec::new() };
+                let (_, effects) = machine.apply_all(&[tick]);
+                let is_due = |entry: &&(u64, MessageRef)| entry.0 <= now;
+                came.extend(waiting.iter().filter(is_due).map(|(_, message)| *message));
+                waiting.retain(|(at, _)| *at > now);
+                let mut asked = Vec::new();
+                for half in halves.iter_mut().filter(|half| half.decided.is_none()) {
+                    if half.asked {
+                        if half.stored_at + 10_000 <= now {
+                            half.decided = Some(false);
+                        }
+                    } else if half.stored_at + 10_000 <= now {
+                        half.asked = true;
+                        // The next is due ten seconds after this one was asked.
+                        half.stored_at = now;
+                        asked.push((DEALS, half.message));
+                    }
+                }
+                let mut found = effects.checks;
+                found.sort_unstable();
+                asked.sort_unstable();
+                assert_eq!(found, asked, "P12: asked about while it is undecided, and no more than that");
+            }
+            Aside::Flush => machine.flush(),
+            Aside::Crash if crashes => machine.crash(),
+            Aside::Crash => {}
+        }
+        came.sort_unstable();
+        assert_eq!(in_queues(&machine, LATER), came, "P11: once, at its time, unless it was recalled");
+        let committed = halves.iter().filter(|half| half.decided == Some(true));
+        let committed: Vec<_> = committed.map(|half| half.message).collect();
+        assert_eq!(in_queues(&machine, DEALS), committed, "P12: visible once, if it was committed first");
+    }
+    machine
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn p11_p12_what_is_put_aside_enters_its_queue_once_and_not_before(steps in prop::collection::vec(aside_step(), 1..60)) {
+        run_aside(&steps, false);
+    }
+
+    #[test]
+    fn p15_a_restarted_machine_has_put_the_same_aside(steps in prop::collection::vec(aside_step(), 1..60)) {
+        let (straight, restarted) = (run_aside(&steps, false), run_aside(&steps, true));
+        prop_assert_eq!(straight.view().digest().unwrap(), restarted.view().digest().unwrap());
+        prop_assert_eq!(content(&straight.kv), content(&restarted.kv));
+    }
 }

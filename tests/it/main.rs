@@ -8,6 +8,7 @@ mod cluster;
 mod drill;
 mod golden;
 mod harness;
+mod kinds;
 mod machine;
 mod machine_properties;
 mod messaging;

@@ -4,11 +4,14 @@
 //! the official clients isolate the endpoint and hide the reason.
 
 mod ack;
+mod dead;
 mod invisible;
+mod recall;
 mod receive;
 mod route;
 mod send;
 mod session;
+mod transaction;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::listener::Peer;
 use super::status::{Refused, status};
 use crate::broker::{Broker, ClientInfo, Deadline};
+use crate::model::Millis;
 use crate::model::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::proto::v2;
 use crate::proto::v2::Code;
@@ -31,6 +35,8 @@ use crate::proto::v2::messaging_service_server::MessagingService;
 pub struct EdgeSettings {
     /// `maxMessageSize`.
     pub body_bytes_max: usize,
+    /// `timerMaxDelaySec`.
+    pub delay_max: Millis,
 }
 
 /// See the module.
@@ -163,7 +169,7 @@ impl MessagingService for Messaging {
         &self,
         request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
     ) -> Answer<v2::ForwardMessageToDeadLetterQueueResponse> {
-        let status = Some(self.not_implemented(&request, "ForwardMessageToDeadLetterQueue"));
+        let status = Some(dead::forward(self, request).await);
         Ok(Response::new(v2::ForwardMessageToDeadLetterQueueResponse { status }))
     }
 
@@ -192,7 +198,7 @@ impl MessagingService for Messaging {
     }
 
     async fn end_transaction(&self, request: Request<v2::EndTransactionRequest>) -> Answer<v2::EndTransactionResponse> {
-        Ok(Response::new(v2::EndTransactionResponse { status: Some(self.not_implemented(&request, "EndTransaction")) }))
+        Ok(Response::new(v2::EndTransactionResponse { status: Some(transaction::end(self, request).await) }))
     }
 
     async fn telemetry(&self, request: Request<Streaming<v2::TelemetryCommand>>) -> Answer<Self::TelemetryStream> {
@@ -215,8 +221,7 @@ impl MessagingService for Messaging {
     }
 
     async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answer<v2::RecallMessageResponse> {
-        let status = Some(self.not_implemented(&request, "RecallMessage"));
-        Ok(Response::new(v2::RecallMessageResponse { status, message_id: String::new() }))
+        Ok(Response::new(recall::recall(self, request).await))
     }
 
     async fn sync_lite_subscription(

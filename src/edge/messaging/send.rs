@@ -2,10 +2,11 @@
 
 use tonic::Request;
 
-use super::Messaging;
+use super::{EdgeSettings, Messaging, recall, transaction};
 use crate::broker::Sent;
 use crate::edge::status::{Refused, ok};
 use crate::edge::validate::{self, Rules};
+use crate::model::{Message, MessageType, Timestamp};
 use crate::proto::v2;
 
 pub(super) async fn send(edge: &Messaging, request: Request<v2::SendMessageRequest>) -> v2::SendMessageResponse {
@@ -20,18 +21,28 @@ async fn try_send(
     request: Request<v2::SendMessageRequest>,
 ) -> Result<Vec<v2::SendResultEntry>, Refused> {
     let caller = edge.caller(&request)?;
-    let rules = Rules { body_bytes_max: edge.settings.body_bytes_max, now: edge.broker.now() };
+    let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
+    let rules = Rules { body_bytes_max, delay_max, now: edge.broker.now() };
     let checked = validate::send(request.into_inner(), rules, &caller.client.address)?;
-    let ids: Vec<String> = checked.messages.iter().map(|message| message.message_id.clone()).collect();
+    let told = |message: &Message| (message.message_id.clone(), message.delivery_at);
+    let told: Vec<_> = checked.messages.iter().map(told).collect();
+    let (topic, is_half) = (checked.topic.clone(), checked.message_type == MessageType::Transaction);
     let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
-    let entry = |(id, sent): (String, Sent)| match sent {
-        Sent::Stored { offset, .. } => v2::SendResultEntry {
-            status: Some(ok()),
-            transaction_id: id.clone(),
-            message_id: id,
-            offset: i64::try_from(offset.0).unwrap_or(i64::MAX),
-            recall_handle: String::new(),
-        },
+    let entry = |((message_id, delivery_at), sent): ((String, Option<Timestamp>), Sent)| {
+        let mut entry = v2::SendResultEntry { status: Some(ok()), ..Default::default() };
+        match (sent, delivery_at) {
+            (Sent::Stored { offset, .. }, _) => {
+                entry.offset = i64::try_from(offset.0).unwrap_or(i64::MAX);
+                entry.transaction_id.clone_from(&message_id);
+            }
+            (Sent::Aside(message), Some(at)) if !is_half => {
+                entry.recall_handle = recall::handle(&topic, at, message, &message_id);
+                entry.transaction_id.clone_from(&message_id);
+            }
+            (Sent::Aside(message), _) => entry.transaction_id = transaction::id(message),
+        }
+        entry.message_id = message_id;
+        entry
     };
-    Ok(ids.into_iter().zip(sent).map(entry).collect())
+    Ok(told.into_iter().zip(sent).map(entry).collect())
 }

@@ -5,7 +5,7 @@
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
-use super::{Caller, Items, Messaging, name, receive};
+use super::{Caller, Items, Messaging, name, receive, transaction};
 use crate::broker::{Error, SessionSettings};
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
 use crate::edge::validate::{client_properties, millis};
@@ -54,13 +54,22 @@ pub(super) fn telemetry(
             return Box::pin(futures_util::stream::once(std::future::ready(Ok(command))));
         }
     };
-    let state = Some((edge, caller, request.into_inner()));
+    let questions = edge.broker.sessions().listen(&caller.client.client_id);
+    let state = Some((edge, caller, request.into_inner(), questions));
     Box::pin(futures_util::stream::unfold(state, |state| async move {
-        let (edge, caller, mut commands) = state?;
+        let (edge, caller, mut commands, mut questions) = state?;
         loop {
-            // A stream that breaks, or ends with this node, is the client's to open again.
-            let stopping = edge.broker.stopping();
-            let command = stopping.run_until_cancelled(commands.next()).await??.ok()?;
+            let command = tokio::select! {
+                // A stream that breaks, or ends with this node, is the client's to open again.
+                () = edge.broker.stopping().cancelled() => return None,
+                Some(question) = questions.recv() => {
+                    let question = transaction::question(question, &edge.broker.place().store_host);
+                    let command = Some(Command::RecoverOrphanedTransactionCommand(question));
+                    let told = v2::TelemetryCommand { status: Some(ok()), command };
+                    return Some((Ok(told), Some((edge, caller, commands, questions))));
+                }
+                command = commands.next() => command?.ok()?,
+            };
             edge.broker.sessions().seen(caller.client.clone());
             // The other commands are answers to commands this server never sends.
             let Some(Command::Settings(settings)) = command.command else { continue };
@@ -68,7 +77,7 @@ pub(super) fn telemetry(
                 Ok(settings) => {
                     let command = Some(Command::Settings(settings));
                     let reply = v2::TelemetryCommand { status: Some(ok()), command };
-                    Some((Ok(reply), Some((edge, caller, commands))))
+                    Some((Ok(reply), Some((edge, caller, commands, questions))))
                 }
                 Err(refused) => Some((Err(as_grpc(&refused)), None)),
             };
@@ -85,13 +94,17 @@ fn as_grpc(refused: &Refused) -> Status {
 
 async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) -> Result<v2::Settings, Refused> {
     client_properties(&settings.client_properties)?;
-    let mut session = SessionSettings { group: None, request_timeout: settings.request_timeout.as_ref().map(millis) };
+    let mut session = SessionSettings {
+        group: None,
+        topics: Vec::new(),
+        request_timeout: settings.request_timeout.as_ref().map(millis),
+    };
     match &settings.pub_sub {
         None => return Err(Refused::new(v2::Code::BadRequest, "the settings say neither publishing nor subscription")),
         Some(PubSub::Publishing(publishing)) => {
             few("topics", publishing.topics.len())?;
             for topic in &publishing.topics {
-                TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?;
+                session.topics.push(TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?);
             }
         }
         Some(PubSub::Subscription(subscription)) => {

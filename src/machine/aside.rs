@@ -1,0 +1,49 @@
+//! Delayed messages below the log: stored, and in no queue before their time.
+//!
+//! What waits lies among the due things, by time, with all a run needs of it; a tick lets it enter its queue.
+//! The bytes stay in the entry they came with, so a delay costs one key. Before: `broker/send`.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::catalog::versioned;
+use super::command::Recall;
+use super::outcome::{Outcome, Rejected};
+use super::queue::RunItem;
+use super::send::{Entering, Sends};
+use super::stage::Stage;
+use super::{Failure, keys};
+use crate::model::{MessageRef, Timestamp, TopicId};
+use crate::store::kv::Space;
+
+const VERSION: u8 = 1;
+
+/// Puts a message aside until `at`, which is to come.
+pub(super) fn wait(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, at: Timestamp, item: RunItem) {
+    let mut value = BytesMut::with_capacity(17);
+    value.put_u8(VERSION);
+    item.encode(&mut value);
+    stage.put_due_with(at, keys::due_message(at, topic, message), value.freeze());
+}
+
+/// Takes a waiting message back: it enters no queue (contract §11).
+pub(super) fn recall(stage: &mut Stage<'_>, recall: &Recall) -> Result<Outcome, Failure> {
+    let key = keys::due_message(recall.at, recall.topic, recall.message);
+    if stage.get(Space::Due, &key)?.is_none() {
+        return Ok(Outcome::Rejected(Rejected::NotWaiting));
+    }
+    stage.delete(Space::Due, key);
+    Ok(Outcome::Done)
+}
+
+/// Lets a message enter its queue, if its topic is still there.
+pub(super) fn come(
+    stage: &mut Stage<'_>,
+    sends: &mut Sends,
+    topic: TopicId,
+    message: MessageRef,
+    value: Bytes,
+) -> Result<(), Failure> {
+    let item = RunItem::decode(&mut versioned(value, "waiting message")?)?;
+    sends.enter(stage, topic, Entering { index: message.index, item, origin: None })?;
+    Ok(())
+}
