@@ -46,14 +46,18 @@ fn client(language: &str, is_required: bool) {
         return tell(&format!("SKIPPED: the {language} client: its tools are missing\n"));
     }
     assert_eq!(code, Some(0), "set-up of the {language} client");
-    let cluster = Cluster::start();
+    // Half messages nobody ended are asked about soon.
+    let cluster = Cluster::start_with(&["transactionTimeOut=1000", "transactionCheckInterval=2000"]);
     let topic = format!("clients-{language}");
-    cluster.raftmq_ok(&["topic", "create", &topic]);
+    for (suffix, kind) in [("", "NORMAL"), ("-delay", "DELAY"), ("-transaction", "TRANSACTION"), ("-dead", "NORMAL")] {
+        cluster.raftmq_ok(&["topic", "create", &format!("{topic}{suffix}"), "--type", kind]);
+    }
+    cluster.raftmq_ok(&["group", "create", &format!("{language}-dead"), "--retries", "1"]);
     let args = ["--endpoints", &cluster.endpoints(), "--topic", &topic, "--group", language];
     let (code, text) = run(language, "run.sh", &args, RUN_TIMEOUT);
     tell(&text);
     assert_eq!(code, Some(0), "{language}: {text}\n{}", cluster.logs());
-    for case in ["producer", "simple", "push"] {
+    for case in ["producer", "simple", "push", "delay", "recall", "transaction", "dead-letter"] {
         assert!(text.contains(&format!("PASS {language} {case}")), "{language} {case} is missing: {text}");
     }
 }

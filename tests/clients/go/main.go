@@ -1,5 +1,5 @@
-// The official Go client against a cluster: producer, simple consumer, push consumer, over TLS, which is
-// its default.
+// The official Go client against a cluster: producer, simple consumer, push consumer, all kinds of message, over
+// TLS, which is its default.
 package main
 
 import (
@@ -174,6 +174,172 @@ func push(endpoints, topic, group string) error {
 	return nil
 }
 
+// Receives and acks the bodies wanted, each once and no others; the time each came.
+func receive(endpoints, topic, group string, wanted ...string) (map[string]time.Time, error) {
+	consumer, err := rmq.NewSimpleConsumer(config(endpoints, group),
+		rmq.WithSimpleAwaitDuration(5*time.Second),
+		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: rmq.SUB_ALL}))
+	if err != nil {
+		return nil, err
+	}
+	if err := consumer.Start(); err != nil {
+		return nil, err
+	}
+	defer consumer.GracefulStop()
+	came, until := map[string]time.Time{}, time.Now().Add(deadline)
+	for {
+		isAll := len(came) == len(wanted)
+		// An empty poll is an error of this client.
+		messages, _ := consumer.Receive(context.Background(), 16, 30*time.Second)
+		for _, message := range messages {
+			text, isWanted := string(message.GetBody()), false
+			for _, one := range wanted {
+				isWanted = isWanted || one == text
+			}
+			if _, isKnown := came[text]; isKnown || !isWanted {
+				return nil, fmt.Errorf("%q beside %v", text, came)
+			}
+			came[text] = time.Now()
+			if err := consumer.Ack(context.Background(), message); err != nil {
+				return nil, err
+			}
+		}
+		// One more poll: nothing else comes.
+		if isAll {
+			return came, nil
+		}
+		if time.Now().After(until) {
+			return nil, fmt.Errorf("%v of %v", came, wanted)
+		}
+	}
+}
+
+func delay(endpoints, topic, group string) error {
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	due := time.Now().Add(3 * time.Second)
+	send := func(text string, at time.Time) (*rmq.SendReceipt, error) {
+		message := &rmq.Message{Topic: topic, Body: []byte(text)}
+		message.SetDelayTimestamp(at)
+		receipts, err := producer.Send(context.Background(), message)
+		if err != nil {
+			return nil, err
+		}
+		return receipts[0], nil
+	}
+	if _, err := send("delayed", due); err != nil {
+		return err
+	}
+	receipt, err := send("recalled", due.Add(time.Second))
+	if err != nil {
+		return err
+	}
+	id, err := producer.Recall(context.Background(), topic, receipt.RecallHandle)
+	if err != nil || id != receipt.MessageID {
+		return fmt.Errorf("recall of %s: %s, %w", receipt.MessageID, id, err)
+	}
+	came, err := receive(endpoints, topic, group, "delayed")
+	if err != nil {
+		return err
+	}
+	// The protocol's times are cut to milliseconds.
+	if came["delayed"].Add(time.Millisecond).Before(due) {
+		return fmt.Errorf("early by %v", due.Sub(came["delayed"]))
+	}
+	fmt.Println("PASS go delay")
+	fmt.Println("PASS go recall")
+	return nil
+}
+
+func transaction(endpoints, topic, group string) error {
+	checker := &rmq.TransactionChecker{Check: func(message *rmq.MessageView) rmq.TransactionResolution {
+		if string(message.GetBody()) == "checked" {
+			return rmq.COMMIT
+		}
+		return rmq.ROLLBACK
+	}}
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic), rmq.WithTransactionChecker(checker))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	for _, text := range []string{"committed", "rolled back", "checked", "checked away"} {
+		transaction := producer.BeginTransaction()
+		message := &rmq.Message{Topic: topic, Body: []byte(text)}
+		if _, err := producer.SendWithTransaction(context.Background(), message, transaction); err != nil {
+			return err
+		}
+		switch text {
+		case "committed":
+			err = transaction.Commit()
+		case "rolled back":
+			err = transaction.RollBack()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := receive(endpoints, topic, group, "committed", "checked"); err != nil {
+		return err
+	}
+	fmt.Println("PASS go transaction")
+	return nil
+}
+
+func deadLetter(endpoints, topic, group string) error {
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	if _, err := producer.Send(context.Background(), &rmq.Message{Topic: topic, Body: []byte("unlucky")}); err != nil {
+		return err
+	}
+	var lock sync.Mutex
+	var attempts []int32
+	refuse := func(message *rmq.MessageView) rmq.ConsumerResult {
+		lock.Lock()
+		defer lock.Unlock()
+		attempts = append(attempts, message.GetDeliveryAttempt())
+		return rmq.FAILURE
+	}
+	consumer, err := rmq.NewPushConsumer(config(endpoints, group),
+		rmq.WithPushAwaitDuration(5*time.Second),
+		rmq.WithPushSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: rmq.SUB_ALL}),
+		rmq.WithPushMessageListener(&rmq.FuncMessageListener{Consume: refuse}),
+		rmq.WithPushConsumptionThreadCount(4),
+		rmq.WithPushMaxCacheMessageCount(1024))
+	if err != nil {
+		return err
+	}
+	if err := consumer.Start(); err != nil {
+		return err
+	}
+	defer consumer.GracefulStop()
+	if _, err := receive(endpoints, "%DLQ%"+group, group+"-reader", "unlucky"); err != nil {
+		return err
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	if len(attempts) != 2 || attempts[0] != 1 || attempts[1] != 2 {
+		return fmt.Errorf("attempts %v", attempts)
+	}
+	fmt.Println("PASS go dead-letter")
+	return nil
+}
+
 func main() {
 	endpoints := flag.String("endpoints", "", "")
 	topic := flag.String("topic", "", "")
@@ -188,6 +354,9 @@ func main() {
 		func() error { return produce(*endpoints, *topic) },
 		func() error { return simple(*endpoints, *topic, *group+"-simple") },
 		func() error { return push(*endpoints, *topic, *group+"-push") },
+		func() error { return delay(*endpoints, *topic+"-delay", *group) },
+		func() error { return transaction(*endpoints, *topic+"-transaction", *group) },
+		func() error { return deadLetter(*endpoints, *topic+"-dead", *group+"-dead") },
 	} {
 		if err := step(); err != nil {
 			fmt.Fprintln(os.Stderr, "FAIL go:", err)

@@ -1,5 +1,5 @@
-// The official Java client against a cluster: producer, simple consumer, push consumer, over TLS, which is
-// its default.
+// The official Java client against a cluster: producer, simple consumer, push consumer, all kinds of message, over
+// TLS, which is its default.
 
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -7,9 +7,12 @@ import java.time.Duration;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
+import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
@@ -19,8 +22,13 @@ import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.Message;
 import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.SendReceipt;
+import org.apache.rocketmq.client.apis.producer.Transaction;
+import org.apache.rocketmq.client.apis.producer.TransactionChecker;
+import org.apache.rocketmq.client.apis.producer.TransactionResolution;
 
 public class Check {
     private static final int COUNT = 50;
@@ -136,6 +144,98 @@ public class Check {
         System.out.println("PASS java push");
     }
 
+    private static String text(MessageView message) {
+        return StandardCharsets.UTF_8.decode(message.getBody()).toString();
+    }
+
+    private static Message textMessage(String topic, String text, Long at) {
+        var builder = PROVIDER.newMessageBuilder().setTopic(topic).setBody(text.getBytes(StandardCharsets.UTF_8));
+        return (at == null ? builder : builder.setDeliveryTimestamp(at)).build();
+    }
+
+    /** Receives and acks the bodies wanted, each once and no others; the time each came. */
+    private static Map<String, Long> receive(
+            ClientConfiguration configuration, String topic, String group, Set<String> wanted) throws Exception {
+        Map<String, Long> came = new HashMap<>();
+        try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder()
+                .setClientConfiguration(configuration)
+                .setConsumerGroup(group)
+                .setAwaitDuration(Duration.ofSeconds(5))
+                .setSubscriptionExpressions(Collections.singletonMap(topic, FilterExpression.SUB_ALL))
+                .build()) {
+            long until = System.currentTimeMillis() + DEADLINE_MS;
+            while (!came.keySet().equals(wanted)) {
+                require(System.currentTimeMillis() < until, came.keySet() + " of " + wanted);
+                for (MessageView message : consumer.receive(16, Duration.ofSeconds(30))) {
+                    String text = text(message);
+                    require(wanted.contains(text), text + " beside " + came.keySet());
+                    require(came.put(text, System.currentTimeMillis()) == null, text + " came twice");
+                    consumer.ack(message);
+                }
+            }
+            require(consumer.receive(16, Duration.ofSeconds(30)).isEmpty(), "nothing else comes");
+        }
+        return came;
+    }
+
+    private static void delay(ClientConfiguration configuration, String topic, String group) throws Exception {
+        long due = System.currentTimeMillis() + 3000;
+        try (Producer producer =
+                PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build()) {
+            producer.send(textMessage(topic, "delayed", due));
+            SendReceipt recalled = producer.send(textMessage(topic, "recalled", due + 1000));
+            var id = producer.recallMessage(topic, recalled.getRecallHandle()).getMessageId();
+            require(id.toString().equals(recalled.getMessageId().toString()), id);
+        }
+        long came = receive(configuration, topic, group, Set.of("delayed")).get("delayed");
+        require(came >= due, "early by " + (due - came) + " ms");
+        System.out.println("PASS java delay");
+        System.out.println("PASS java recall");
+    }
+
+    private static void transaction(ClientConfiguration configuration, String topic, String group) throws Exception {
+        TransactionChecker checker =
+                message -> text(message).equals("checked") ? TransactionResolution.COMMIT : TransactionResolution.ROLLBACK;
+        try (Producer producer = PROVIDER.newProducerBuilder()
+                .setClientConfiguration(configuration)
+                .setTopics(topic)
+                .setTransactionChecker(checker)
+                .build()) {
+            for (String text : new String[] {"committed", "rolled back", "checked", "checked away"}) {
+                Transaction transaction = producer.beginTransaction();
+                producer.send(textMessage(topic, text, null), transaction);
+                if (text.equals("committed")) {
+                    transaction.commit();
+                } else if (text.equals("rolled back")) {
+                    transaction.rollback();
+                }
+            }
+            receive(configuration, topic, group, Set.of("committed", "checked"));
+        }
+        System.out.println("PASS java transaction");
+    }
+
+    private static void deadLetter(ClientConfiguration configuration, String topic, String group) throws Exception {
+        try (Producer producer =
+                PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build()) {
+            producer.send(textMessage(topic, "unlucky", null));
+        }
+        Queue<Integer> attempts = new ConcurrentLinkedQueue<>();
+        try (PushConsumer consumer = PROVIDER.newPushConsumerBuilder()
+                .setClientConfiguration(configuration)
+                .setConsumerGroup(group)
+                .setSubscriptionExpressions(Collections.singletonMap(topic, FilterExpression.SUB_ALL))
+                .setMessageListener(message -> {
+                    attempts.add(message.getDeliveryAttempt());
+                    return ConsumeResult.FAILURE;
+                })
+                .build()) {
+            receive(configuration, "%DLQ%" + group, group + "-reader", Set.of("unlucky"));
+        }
+        require(List.copyOf(attempts).equals(List.of(1, 2)), attempts);
+        System.out.println("PASS java dead-letter");
+    }
+
     public static void main(String[] words) {
         Map<String, String> args = new HashMap<>();
         for (int at = 0; at + 1 < words.length; at += 2) {
@@ -146,6 +246,9 @@ public class Check {
             produce(configuration, args.get("--topic"));
             simple(configuration, args.get("--topic"), args.get("--group") + "-simple");
             push(configuration, args.get("--topic"), args.get("--group") + "-push");
+            delay(configuration, args.get("--topic") + "-delay", args.get("--group"));
+            transaction(configuration, args.get("--topic") + "-transaction", args.get("--group"));
+            deadLetter(configuration, args.get("--topic") + "-dead", args.get("--group") + "-dead");
             System.exit(0);
         } catch (Throwable failure) {
             failure.printStackTrace();

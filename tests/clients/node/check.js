@@ -1,4 +1,4 @@
-// The official Node client against a cluster: producer, simple consumer, push consumer.
+// The official Node client against a cluster: producer, simple consumer, push consumer, all kinds of message.
 
 const assert = require('node:assert');
 const { ConsumeResult, Producer, PushConsumer, SimpleConsumer } = require('rocketmq-client-nodejs');
@@ -111,6 +111,88 @@ async function push(endpoints, topic, group) {
   console.log('PASS node push');
 }
 
+// Receives and acks the bodies wanted, each once and no others; the time each came.
+async function receive(endpoints, topic, group, wanted) {
+  const consumer = new SimpleConsumer({
+    endpoints,
+    namespace: '',
+    consumerGroup: group,
+    subscriptions: new Map([[topic, '*']]),
+    awaitDuration: 5000,
+  });
+  await consumer.startup();
+  const came = new Map();
+  const until = Date.now() + DEADLINE_MS;
+  while (came.size < wanted.length) {
+    assert.ok(Date.now() < until, `${[...came.keys()]} of ${wanted}`);
+    for (const message of await consumer.receive(16, 30_000)) {
+      const text = message.body.toString('utf8');
+      assert.ok(wanted.includes(text) && !came.has(text), `${text} beside ${[...came.keys()]}`);
+      came.set(text, Date.now());
+      await consumer.ack(message);
+    }
+  }
+  assert.strictEqual((await consumer.receive(16, 30_000)).length, 0);
+  await consumer.shutdown();
+  return came;
+}
+
+async function delay(endpoints, topic, group) {
+  const producer = new Producer({ endpoints, namespace: '', topics: [topic] });
+  await producer.startup();
+  const due = Date.now() + 3000;
+  await producer.send({ topic, body: Buffer.from('delayed'), deliveryTimestamp: new Date(due) });
+  const recalled = await producer.send({ topic, body: Buffer.from('recalled'), deliveryTimestamp: new Date(due + 1000) });
+  const receipt = await producer.recallMessage(topic, recalled.recallHandle);
+  assert.strictEqual(receipt.messageId, recalled.messageId);
+  const came = await receive(endpoints, topic, group, ['delayed']);
+  assert.ok(came.get('delayed') >= due, `early by ${due - came.get('delayed')} ms`);
+  await producer.shutdown();
+  console.log('PASS node delay');
+  console.log('PASS node recall');
+}
+
+async function transaction(endpoints, topic, group) {
+  // The client does not export the names of the protocol's resolutions: 1 commits, 2 rolls back.
+  const checker = { check: async message => (message.body.toString('utf8') === 'checked' ? 1 : 2) };
+  const producer = new Producer({ endpoints, namespace: '', topic, checker });
+  await producer.startup();
+  for (const text of ['committed', 'rolled back', 'checked', 'checked away']) {
+    const transaction = producer.beginTransaction();
+    await producer.send({ topic, body: Buffer.from(text) }, transaction);
+    if (text === 'committed') await transaction.commit();
+    if (text === 'rolled back') await transaction.rollback();
+  }
+  await receive(endpoints, topic, group, ['committed', 'checked']);
+  await producer.shutdown();
+  console.log('PASS node transaction');
+}
+
+async function deadLetter(endpoints, topic, group) {
+  const producer = new Producer({ endpoints, namespace: '', topics: [topic] });
+  await producer.startup();
+  await producer.send({ topic, body: Buffer.from('unlucky') });
+  await producer.shutdown();
+  const attempts = [];
+  const consumer = new PushConsumer({
+    endpoints,
+    namespace: '',
+    consumerGroup: group,
+    subscriptions: new Map([[topic, '*']]),
+    messageListener: {
+      async consume(message) {
+        attempts.push(message.getDeliveryAttempt());
+        return ConsumeResult.FAILURE;
+      },
+    },
+  });
+  await consumer.startup();
+  await receive(endpoints, `%DLQ%${group}`, `${group}-reader`, ['unlucky']);
+  await consumer.shutdown();
+  assert.deepStrictEqual(attempts, [1, 2]);
+  console.log('PASS node dead-letter');
+}
+
 async function main() {
   // The published client cannot resolve a list of addresses (it joins them into one target), so it gets
   // the first; the route then tells it the other nodes.
@@ -118,6 +200,9 @@ async function main() {
   await produce(endpoints, args.topic);
   await simple(endpoints, args.topic, `${args.group}-simple`);
   await push(endpoints, args.topic, `${args.group}-push`);
+  await delay(endpoints, `${args.topic}-delay`, args.group);
+  await transaction(endpoints, `${args.topic}-transaction`, args.group);
+  await deadLetter(endpoints, `${args.topic}-dead`, `${args.group}-dead`);
 }
 
 main().then(

@@ -1,4 +1,4 @@
-"""The official Python client against a cluster: producer, simple consumer, push consumer."""
+"""The official Python client against a cluster: producer, simple consumer, push consumer, all kinds of message."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import threading
 import time
 
 from rocketmq import (ClientConfiguration, ConsumeResult, Credentials, FilterExpression, Message, MessageListener,
-                      Producer, PushConsumer, SimpleConsumer)
+                      Producer, PushConsumer, SimpleConsumer, TransactionChecker, TransactionResolution)
 
 COUNT = 50
 DEADLINE = 60
@@ -99,6 +99,89 @@ def push(conf, topic, group):
     print("PASS python push", flush=True)
 
 
+def receive(conf, topic, group, wanted):
+    """Receives and acks the bodies wanted, each once and no others; the time each came."""
+    consumer = SimpleConsumer(conf, group, {topic: FilterExpression()}, await_duration=5)
+    consumer.startup()
+    came, deadline = {}, time.time() + DEADLINE
+    while set(came) != set(wanted):
+        assert time.time() < deadline, f"{sorted(came)} of {sorted(wanted)}"
+        for message in consumer.receive(16, 30) or []:
+            text = message.body.decode()
+            assert text in wanted and text not in came, (text, came)
+            came[text] = time.time()
+            consumer.ack(message)
+    assert not consumer.receive(16, 30), "nothing else comes"
+    consumer.shutdown()
+    return came
+
+
+def text_message(topic, text):
+    message = Message()
+    message.topic, message.body = topic, text.encode()
+    return message
+
+
+def delay(conf, topic, group):
+    producer = Producer(conf, (topic,))
+    producer.startup()
+    due = int(time.time()) + 4
+    for text, at in (("delayed", due), ("recalled", due + 1)):
+        message = text_message(topic, text)
+        message.delivery_timestamp = at
+        receipt = producer.send(message)
+        if text == "recalled":
+            assert producer.recall_message(topic, receipt.recall_handle) == receipt.message_id
+    came = receive(conf, topic, group, ["delayed"])
+    assert came["delayed"] >= due, (came, due)
+    producer.shutdown()
+    print("PASS python delay", flush=True)
+    print("PASS python recall", flush=True)
+
+
+class Checker(TransactionChecker):
+    def check(self, message):
+        return TransactionResolution.COMMIT if message.body == b"checked" else TransactionResolution.ROLLBACK
+
+
+def transaction(conf, topic, group):
+    producer = Producer(conf, (topic,), checker=Checker())
+    producer.startup()
+    for text in ("committed", "rolled back", "checked", "checked away"):
+        transaction = producer.begin_transaction()
+        producer.send(text_message(topic, text), transaction)
+        if text == "committed":
+            transaction.commit()
+        elif text == "rolled back":
+            transaction.rollback()
+    receive(conf, topic, group, ["committed", "checked"])
+    producer.shutdown()
+    print("PASS python transaction", flush=True)
+
+
+class Refuser(MessageListener):
+    def __init__(self):
+        self.attempts = []
+
+    def consume(self, message):
+        self.attempts.append(message.delivery_attempt)
+        return ConsumeResult.FAILURE
+
+
+def dead_letter(conf, topic, group):
+    producer = Producer(conf, (topic,))
+    producer.startup()
+    producer.send(text_message(topic, "unlucky"))
+    producer.shutdown()
+    listener = Refuser()
+    consumer = PushConsumer(conf, group, listener, {topic: FilterExpression()})
+    consumer.startup()
+    receive(conf, f"%DLQ%{group}", group + "-reader", ["unlucky"])
+    consumer.shutdown()
+    assert listener.attempts == [1, 2], listener.attempts
+    print("PASS python dead-letter", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ("endpoints", "topic", "group"):
@@ -108,6 +191,9 @@ def main():
     produce(conf, args.topic)
     simple(conf, args.topic, args.group + "-simple")
     push(conf, args.topic, args.group + "-push")
+    delay(conf, args.topic + "-delay", args.group)
+    transaction(conf, args.topic + "-transaction", args.group)
+    dead_letter(conf, args.topic + "-dead", args.group + "-dead")
 
 
 try:
