@@ -12,17 +12,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::machine::Failure;
+use super::Error;
 use crate::machine::command::Candidate;
 use crate::machine::keys::LeaseKey;
-use crate::machine::lease::SPAN;
+use crate::machine::lease::{Lease, SPAN};
 use crate::machine::queue::Origin;
 use crate::machine::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
-use crate::model::{GroupId, MessageRef, QueueId, QueueOffset, TagFilter, Timestamp, TopicId};
+use crate::model::{Filter, GroupId, MessageRef, QueueId, QueueOffset, Timestamp, TopicId};
 
 /// Returned leases looked at by one plan.
 const RETURNED_MAX: usize = 64;
+/// Lines looked at by one plan.
+const READY_MAX: usize = 64;
 
 /// What a poll wants.
 #[derive(Clone, Copy)]
@@ -30,9 +32,16 @@ pub(super) struct Wanted<'a> {
     pub topic: TopicId,
     pub queues: u32,
     pub group: GroupId,
-    pub filter: &'a TagFilter,
+    /// Whether the group consumes each message group in order.
+    pub orderly: bool,
+    pub filter: &'a Filter,
+    /// Tells whether a message is wanted, if only the whole message does.
+    pub check: Option<&'a Check<'a>>,
     pub limit: u32,
 }
+
+/// Reads a message and asks the filter.
+pub(super) type Check<'a> = dyn Fn(MessageRef) -> Result<bool, Error> + Send + Sync + 'a;
 
 /// Where a message lies, and what it takes.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +80,8 @@ struct Reserved {
     /// Fresh messages below these offsets are planned, and by how many polls.
     fresh: BTreeMap<QueueId, (u64, u32)>,
     returned: BTreeSet<LeaseKey>,
+    /// Lines whose next messages are planned.
+    next: BTreeSet<(QueueId, u64)>,
     /// A poll found something that is held back for another: it must look again when that is decided.
     turned_away: bool,
 }
@@ -112,7 +123,7 @@ impl Room {
 
 impl Plans {
     /// Looks for up to `limit` messages.
-    pub(super) fn make<'a>(&self, view: View<'_>, wanted: Wanted<'_>, bell: &'a Notify) -> Result<Plan<'a>, Failure> {
+    pub(super) fn make<'a>(&self, view: View<'_>, wanted: Wanted<'_>, bell: &'a Notify) -> Result<Plan<'a>, Error> {
         let key = (wanted.topic, wanted.group);
         let reserved = self.lines.lock().entry(key).or_default().clone();
         let mut plan = Plan { reserved, bell, key, planned: Vec::new() };
@@ -139,6 +150,9 @@ impl Plans {
                 origins: window.origins,
             });
         }
+        if wanted.orderly {
+            plan.next_in_lines(view, wanted, &mut room)?;
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for step in 0..wanted.queues {
             if room.is_used_up() {
@@ -154,6 +168,36 @@ impl Plans {
 }
 
 impl Plan<'_> {
+    /// Messages that waited for those of their message group before them.
+    fn next_in_lines(&mut self, view: View<'_>, wanted: Wanted<'_>, room: &mut Room) -> Result<(), Error> {
+        for (queue, order, first) in view.ready(wanted.topic, wanted.group, READY_MAX)? {
+            if room.is_used_up() {
+                return Ok(());
+            }
+            {
+                let mut reserved = self.reserved.lock();
+                if !reserved.next.insert((queue, order)) {
+                    reserved.turned_away = true;
+                    continue;
+                }
+            }
+            let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
+            let window = Window::read(view, wanted, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
+            let members =
+                window.orders.iter().filter(|(_, of)| **of == order).fold(0, |bits, (bit, _)| bits | 1 << bit);
+            let take = room.take(window.wanted & members, &window.places);
+            let length = window.seen(take, window.wanted & members);
+            self.planned.push(Planned {
+                candidate: Candidate::Next { queue, order, first, length, wanted: take },
+                queue,
+                first,
+                places: window.places,
+                origins: window.origins,
+            });
+        }
+        Ok(())
+    }
+
     /// Messages of a queue the group never saw. The window is read under the line's lock: another poll of
     /// this group must begin where this one ends.
     fn fresh(
@@ -162,7 +206,7 @@ impl Plan<'_> {
         wanted: Wanted<'_>,
         queue: QueueId,
         room: &mut Room,
-    ) -> Result<Option<Planned>, Failure> {
+    ) -> Result<Option<Planned>, Error> {
         let head = view.queue_head(wanted.topic, queue)?;
         let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
         let mut reserved = self.reserved.lock();
@@ -175,11 +219,9 @@ impl Plan<'_> {
         let first = QueueOffset(from);
         let window = Window::read(view, wanted, queue, first, QueueOffset(head.max.0.min(from + SPAN)))?;
         let take = room.take(window.wanted, &window.places);
-        // The plan looked as far as the last message it takes, or through the whole window.
-        let length = if take == window.wanted { window.length } else { 64 - take.leading_zeros() as u64 };
+        let length = window.seen(take, window.wanted);
         let entry = reserved.fresh.entry(queue).or_insert((0, 0));
-        *entry = (from + length, entry.1 + 1);
-        let length = u8::try_from(length).expect("a window is at most 64 long");
+        *entry = (from + u64::from(length), entry.1 + 1);
         Ok(Some(Planned {
             candidate: Candidate::Fresh { queue, first, length, wanted: take },
             queue,
@@ -204,6 +246,9 @@ impl Drop for Plan<'_> {
                     let (topic, group) = self.key;
                     reserved.returned.remove(&LeaseKey { topic, group, queue, lease });
                 }
+                Candidate::Next { queue, order, .. } => {
+                    reserved.next.remove(&(queue, order));
+                }
                 Candidate::Fresh { queue, .. } => {
                     if let Some((_, holders)) = reserved.fresh.get_mut(&queue) {
                         *holders -= 1;
@@ -226,26 +271,44 @@ struct Window {
     wanted: u64,
     places: BTreeMap<u32, Place>,
     origins: BTreeMap<u32, Origin>,
+    /// The message groups of those that have one, by bit.
+    orders: BTreeMap<u32, u64>,
 }
 
 impl Window {
+    /// How far a plan that takes some of the wanted looked: to the last it takes, or through the whole window.
+    fn seen(&self, taken: u64, wanted: u64) -> u8 {
+        let length = if taken == wanted { self.length } else { 64 - u64::from(taken.leading_zeros()) };
+        u8::try_from(length).expect("a window is at most 64 long")
+    }
+
     fn read(
         view: View<'_>,
         wanted: Wanted<'_>,
         queue: QueueId,
         first: QueueOffset,
         to: QueueOffset,
-    ) -> Result<Self, Failure> {
-        let (places, origins) = (BTreeMap::new(), BTreeMap::new());
-        let mut window = Self { length: to.0 - first.0, wanted: 0, places, origins };
+    ) -> Result<Self, Error> {
+        let length = to.0.saturating_sub(first.0);
+        let (places, origins, orders) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut window = Self { length, wanted: 0, places, origins, orders };
         for (run_first, run) in view.runs(wanted.topic, queue, first, to)? {
-            for (offset, item) in (run_first.0..to.0).zip(&run.items) {
-                if offset < first.0 || !wanted.filter.may_match(item.tag_hash) {
+            for ((position, item), offset) in run.items.iter().enumerate().zip(run_first.0..to.0) {
+                if offset < first.0 {
                     continue;
                 }
                 let bit = u32::try_from(offset - first.0).expect("a window is at most 64 long");
-                window.wanted |= 1 << bit;
+                window.orders.extend(run.orders.get(position).map(|order| (bit, *order)));
+                if !wanted.filter.may_match(item.tag_hash) {
+                    continue;
+                }
                 let message = MessageRef { index: run.index, slot: item.slot };
+                if let Some(check) = wanted.check
+                    && !check(message)?
+                {
+                    continue;
+                }
+                window.wanted |= 1 << bit;
                 window.places.insert(bit, Place { message, stored_at: run.stored_at, bytes: item.bytes });
                 if let Some(origin) = &run.origin {
                     window.origins.insert(bit, origin.clone());
@@ -254,6 +317,18 @@ impl Window {
         }
         Ok(window)
     }
+}
+
+/// A lease that was granted before, as if it were planned now.
+pub(super) fn leased(view: View<'_>, wanted: Wanted<'_>, at: LeaseKey, lease: &Lease) -> Result<Planned, Error> {
+    let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
+    Ok(Planned {
+        candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: lease.held, skipped: 0 },
+        queue: at.queue,
+        first: lease.first,
+        places: window.places,
+        origins: window.origins,
+    })
 }
 
 /// One behind the last of `bits`.

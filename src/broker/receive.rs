@@ -10,10 +10,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::handed::{Asked, OnItsWay};
-use super::plan::{Plan, Planned, Wanted};
+use super::plan::{self, Check, Plan, Planned, Wanted};
 use super::{Broker, Deadline, Error, RETRY_AFTER};
 use crate::machine::command::{Ack, Candidate, Grant};
 use crate::machine::outcome::Granted;
@@ -21,8 +22,8 @@ use crate::machine::send::PERMISSION_READ;
 use crate::machine::{Batch, Command, Outcome, Rejected};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
-    GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicName,
+    Filter, GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset,
+    ReceiptHandle, Timestamp, TopicId, TopicName, filter,
 };
 
 /// How long a grant may take before its fate is looked up.
@@ -34,14 +35,14 @@ const GRANT_MARGIN: Duration = Duration::from_millis(150);
 const LOOKUP_MIN: Duration = Duration::from_millis(500);
 
 /// One poll.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Receive {
     /// For whom.
     pub group: GroupName,
     /// From where.
     pub topic: TopicName,
     /// What.
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// Most messages.
     pub batch: u32,
     /// Length of the lease.
@@ -52,6 +53,8 @@ pub struct Receive {
     pub wait: Millis,
     /// Who asks.
     pub client_id: String,
+    /// Names the poll, so that an orderly group's consumer that lost an answer gets it again.
+    pub attempt_id: Option<String>,
 }
 
 /// One message handed out.
@@ -93,11 +96,18 @@ impl Broker {
             return Err(Error::Forbidden(request.topic));
         }
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
-        let group = self.existing_group(&request.group, held_until).await?.id;
+        let group = self.existing_group(&request.group, held_until).await?;
+        let (group, orderly) = (group.id, group.orderly);
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX);
-        let wanted = Wanted { topic, queues: record.queues, group, filter: &request.filter, limit };
+        let reader = Mutex::new(BodyReader::new(self));
+        let check = |message| Ok(request.filter.matches(&reader.lock().read(message)?));
+        let check = request.filter.needs_message().then_some(&check as &Check<'_>);
+        let wanted = Wanted { topic, queues: record.queues, group, orderly, filter: &request.filter, check, limit };
         let bell = self.arrivals.bell(topic, group);
+        if orderly && let Some(received) = self.answered_before(&request, wanted, held_until).await? {
+            return Ok(Some(received));
+        }
         loop {
             let mut arrival = std::pin::pin!(bell.notified());
             arrival.as_mut().enable();
@@ -127,6 +137,34 @@ impl Broker {
         }
     }
 
+    /// What an orderly group's poll of the same attempt id was given: its answer was lost, and until it is settled
+    /// or its lease ends nothing else of those message groups is delivered (contract §18).
+    async fn answered_before(
+        self: &Arc<Self>,
+        request: &Receive,
+        wanted: Wanted<'_>,
+        until: Instant,
+    ) -> Result<Option<Received>, Error> {
+        let Some(token) = request.attempt_id.as_deref().map(filter::order) else { return Ok(None) };
+        // What was acked through another node a moment ago must not come again (P7).
+        if self.see_what_was_answered(until).await.is_err() {
+            return Ok(None);
+        }
+        let mut planned = Vec::new();
+        let mut granted = Vec::new();
+        for queue in (0..wanted.queues).map(QueueId) {
+            for (at, lease) in self.replica.view().leases(wanted.topic, wanted.group, queue)? {
+                if lease.token != token || lease.held == 0 || lease.returned {
+                    continue;
+                }
+                let candidate = u32::try_from(planned.len()).unwrap_or(u32::MAX);
+                planned.push(plan::leased(self.replica.view(), wanted, at, &lease)?);
+                granted.push(Granted { candidate, lease: at.lease, messages: lease.held, attempt: lease.attempt });
+            }
+        }
+        self.read(request, wanted, &planned, &granted, until).await
+    }
+
     async fn deliver(
         self: &Arc<Self>,
         request: &Receive,
@@ -135,8 +173,20 @@ impl Broker {
         until: Instant,
     ) -> Result<Option<Received>, Error> {
         let granted = self.grant(request, wanted, plan, until).await?;
+        self.read(request, wanted, &plan.planned, &granted, until).await
+    }
+
+    /// Reads what was granted.
+    async fn read(
+        self: &Arc<Self>,
+        request: &Receive,
+        wanted: Wanted<'_>,
+        plan: &[Planned],
+        granted: &[Granted],
+        until: Instant,
+    ) -> Result<Option<Received>, Error> {
         let lease = |granted: &Granted| {
-            let planned = plan.planned.get(granted.candidate as usize)?;
+            let planned = plan.get(granted.candidate as usize)?;
             let (group, topic, queue, offset) = (wanted.group, wanted.topic, planned.queue, planned.first);
             Some(ReceiptHandle { group, topic, queue, offset, lease: granted.lease })
         };
@@ -144,8 +194,8 @@ impl Broker {
         let mut reader = BodyReader::new(self);
         let mut deliveries = Vec::new();
         let mut unwanted = Vec::new();
-        for granted in &granted {
-            let (Some(planned), Some(lease)) = (plan.planned.get(granted.candidate as usize), lease(granted)) else {
+        for granted in granted {
+            let (Some(planned), Some(lease)) = (plan.get(granted.candidate as usize), lease(granted)) else {
                 continue;
             };
             for bit in (0..64).filter(|bit| granted.messages >> bit & 1 == 1) {
@@ -154,7 +204,7 @@ impl Broker {
                 let handle = ReceiptHandle { offset, ..lease };
                 let message = reader.read(place.message)?;
                 // Equal tag hashes are no proof of equal tags.
-                if !request.filter.matches(message.tag.as_deref()) {
+                if !request.filter.matches(&message) {
                     unwanted.push(handle);
                     continue;
                 }
@@ -188,7 +238,8 @@ impl Broker {
         until: Instant,
     ) -> Result<Vec<Granted>, Error> {
         // 0 marks leases that no grant made.
-        let token = crate::env::rng::random_u64().max(1);
+        let token = request.attempt_id.as_deref().filter(|_| wanted.orderly).map(filter::order);
+        let token = token.unwrap_or_else(|| crate::env::rng::random_u64().max(1));
         let command = Command::Grant(Grant {
             group: wanted.group,
             topic: wanted.topic,
@@ -262,7 +313,7 @@ impl Broker {
 /// Whether all of `messages` are among those a candidate wanted.
 fn covers(planned: &Planned, messages: u64) -> bool {
     let wanted = match planned.candidate {
-        Candidate::Returned { wanted, .. } | Candidate::Fresh { wanted, .. } => wanted,
+        Candidate::Returned { wanted, .. } | Candidate::Fresh { wanted, .. } | Candidate::Next { wanted, .. } => wanted,
     };
     messages != 0 && messages & !wanted == 0
 }

@@ -54,7 +54,13 @@ impl Broker {
                 let checks = self.settings.checks;
                 Visible::OnCommit(Checks { after: after.unwrap_or(checks.after), ..checks })
             }
-            _ => Visible::AtOnce,
+            MessageType::Fifo => Visible::InOrder(
+                messages
+                    .iter()
+                    .map(|message| filter::order(message.message_group.as_deref().unwrap_or_default()))
+                    .collect(),
+            ),
+            MessageType::Normal | MessageType::Lite | MessageType::Priority => Visible::AtOnce,
         }
     }
 

@@ -60,7 +60,13 @@ impl TopicView {
 
 impl GroupView {
     pub(super) fn of(id: GroupId, record: GroupRecord) -> Self {
-        Self { id, name: record.name, retries_max: record.retries_max, orderly: false, created_at: record.created_at }
+        Self {
+            id,
+            name: record.name,
+            retries_max: record.retries_max,
+            orderly: record.orderly,
+            created_at: record.created_at,
+        }
     }
 }
 
@@ -129,9 +135,12 @@ impl Broker {
         message_type: MessageType,
         queues: Option<u32>,
     ) -> Result<TopicView, Error> {
-        if !matches!(message_type, MessageType::Normal | MessageType::Delay | MessageType::Transaction) {
+        if !matches!(
+            message_type,
+            MessageType::Normal | MessageType::Fifo | MessageType::Delay | MessageType::Transaction
+        ) {
             let name = message_type.name();
-            let text = format!("topics of type {name} are not served yet; use NORMAL, DELAY or TRANSACTION");
+            let text = format!("topics of type {name} are not served yet; use NORMAL, FIFO, DELAY or TRANSACTION");
             return Err(Error::Invalid(text));
         }
         let queues = queues.unwrap_or(self.settings.topic_queues);
@@ -166,9 +175,14 @@ impl Broker {
     }
 
     /// Makes a consumer group.
-    pub async fn create_group(&self, name: GroupName, retries_max: Option<u32>) -> Result<GroupView, Error> {
+    pub async fn create_group(
+        &self,
+        name: GroupName,
+        retries_max: Option<u32>,
+        orderly: bool,
+    ) -> Result<GroupView, Error> {
         let retries_max = retries_max.unwrap_or(GROUP_RETRIES_DEFAULT);
-        let command = Command::CreateGroup(CreateGroup { group: name.clone(), retries_max });
+        let command = Command::CreateGroup(CreateGroup { group: name.clone(), retries_max, orderly });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::GroupCreated(_)) => {

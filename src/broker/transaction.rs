@@ -15,7 +15,7 @@ use crate::machine::command::Decide;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::{Message, MessageRef, Timestamp, TopicId, TopicName};
 
-/// A node whose turn comes later gives those before it this long.
+/// A node whose turn comes later gives those before it this long, at most.
 const TURN: Duration = Duration::from_secs(2);
 /// Questions under way on one node; others wait.
 const ASKING_MAX: usize = 1024;
@@ -58,16 +58,22 @@ impl Broker {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
             let broker = self.clone();
             self.tasks.spawn(async move {
-                let turn = broker.turn_of(message);
-                let waited = broker.stopping.clone().run_until_cancelled_owned(tokio::time::sleep(TURN * turn)).await;
-                if waited.is_some()
-                    && let Err(error) = broker.ask(topic, message)
-                {
+                let asking = async { broker.ask_in_turn(topic, message).await };
+                if let Some(Err(error)) = broker.stopping.run_until_cancelled(asking).await {
                     tracing::warn!(%error, "the producer of a half message was not asked this time");
                 }
                 drop(permit);
             });
         }
+    }
+
+    /// Every node has its turn before the log asks again.
+    async fn ask_in_turn(&self, topic: TopicId, message: MessageRef) -> Result<(), Error> {
+        let Some(half) = self.replica.view().half(topic, message)? else { return Ok(()) };
+        let every: Duration = half.checks.every.into();
+        let members = u32::try_from(self.place.members.len()).unwrap_or(u32::MAX);
+        tokio::time::sleep(self.turn_of(message) * TURN.min(every / members.saturating_add(1))).await;
+        self.ask(topic, message)
     }
 
     /// After how many others this node asks.

@@ -14,13 +14,20 @@ use super::topic::PositionRow;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Create a consumer group before its first use
-    #[command(after_long_help = "Examples:\n  raftmq group create billing\n  raftmq group create billing --retries 3")]
+    #[command(
+        after_long_help = "Examples:\n  raftmq group create billing\n  raftmq group create billing --retries 3\n  \
+                           raftmq group create steps --orderly"
+    )]
     Create {
         /// Name: letters, digits, '%', '|', '_' and '-'
         group: String,
         /// Deliveries after the first, as told to clients; the broker's default is 16
         #[arg(long, value_name = "N")]
         retries: Option<u32>,
+        /// One message of a message group at a time, in order; groups that come into being by themselves on a FIFO
+        /// topic are like that
+        #[arg(long)]
+        orderly: bool,
     },
     /// List consumer groups
     #[command(after_long_help = "Examples:\n  raftmq group list\n  raftmq group list -o json")]
@@ -59,14 +66,14 @@ struct MemberRow {
 /// Runs one of the commands.
 pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Create { group, retries } => create(context, &group, retries).await,
+        Command::Create { group, retries, orderly } => create(context, &group, retries, orderly).await,
         Command::List => list(context).await,
         Command::Describe { group } => describe(context, &group).await,
     }
 }
 
-async fn create(context: &Context, name: &str, retries: Option<u32>) -> Result<Exit, Failure> {
-    let group = match context.admin.create_group(name, retries).await {
+async fn create(context: &Context, name: &str, retries: Option<u32>, orderly: bool) -> Result<Exit, Failure> {
+    let group = match context.admin.create_group(name, retries, orderly).await {
         Ok(group) => row(group),
         Err(error) => return Err(Failure::of(&error, Subject::Group(name))),
     };

@@ -67,9 +67,10 @@ impl Admin {
         call!(self, delete_topic, DeleteTopicRequest { name: name.into() }).map(|_| ())
     }
 
-    /// Creates a consumer group; without `retries_max` RocketMQ's 16 retries.
-    pub async fn create_group(&self, name: &str, retries_max: Option<u32>) -> Result<Group, Error> {
-        let request = CreateGroupRequest { name: name.into(), retries_max };
+    /// Creates a consumer group; without `retries_max` RocketMQ's 16 retries; `orderly`: in order inside message
+    /// groups.
+    pub async fn create_group(&self, name: &str, retries_max: Option<u32>, orderly: bool) -> Result<Group, Error> {
+        let request = CreateGroupRequest { name: name.into(), retries_max, orderly };
         call!(self, create_group, request)?.group.ok_or(Error::Malformed("a created group that is not told"))
     }
 

@@ -146,7 +146,7 @@ impl Admin for AdminService {
     async fn create_group(&self, request: Request<wire::CreateGroupRequest>) -> Answer<wire::CreateGroupResponse> {
         let request = request.into_inner();
         let name = group_name(&request.name)?;
-        self.broker.create_group(name.clone(), request.retries_max).await.map_err(refuse)?;
+        self.broker.create_group(name.clone(), request.retries_max, request.orderly).await.map_err(refuse)?;
         let (summary, _) = self.broker.describe_group(&name).await.map_err(refuse)?;
         Ok(Response::new(wire::CreateGroupResponse { group: Some(group(summary)) }))
     }

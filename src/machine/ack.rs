@@ -27,8 +27,7 @@ fn settle(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<bool, Failure
     if lease.held & bit == 0 || !lease.is_open(stage.now()) {
         return Ok(false);
     }
-    lease.held &= !bit;
-    lease.acked |= bit;
-    lease::shrink(stage, at, &mut lease);
+    lease.settle(bit);
+    lease::shrink(stage, at, &mut lease)?;
     Ok(true)
 }

@@ -44,6 +44,6 @@ pub(super) fn come(
     value: Bytes,
 ) -> Result<(), Failure> {
     let item = RunItem::decode(&mut versioned(value, "waiting message")?)?;
-    sends.enter(stage, topic, Entering { index: message.index, item, origin: None })?;
+    sends.enter(stage, topic, Entering::plain(message.index, item))?;
     Ok(())
 }

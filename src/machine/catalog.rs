@@ -13,6 +13,7 @@ use crate::model::{GroupId, GroupName, MessageType, QueueId, Timestamp, TopicId,
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
+const VERSION_ORDERLY: u8 = 2;
 
 /// A topic as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct GroupRecord {
     pub name: GroupName,
     /// Deliveries after the first.
     pub retries_max: u32,
+    /// Whether it consumes each message group in order.
+    pub orderly: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -69,7 +72,7 @@ impl TopicRecord {
 impl GroupRecord {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        out.put_u8(VERSION);
+        out.put_u8(if self.orderly { VERSION_ORDERLY } else { VERSION });
         out.put_text(self.name.as_str());
         out.put_u32(self.retries_max);
         out.put_u64(self.created_at.0);
@@ -77,10 +80,15 @@ impl GroupRecord {
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "group record")?;
+        let mut reader = Reader::new(bytes, "group record");
+        let version = reader.u8()?;
+        if version != VERSION && version != VERSION_ORDERLY {
+            return Err(reader.unknown(version.into()));
+        }
         Ok(Self {
             name: GroupName::stored(&reader.text()?),
             retries_max: reader.u32()?,
+            orderly: version == VERSION_ORDERLY,
             created_at: Timestamp(reader.u64()?),
         })
     }
@@ -133,17 +141,24 @@ pub(super) fn create_group(stage: &mut Stage<'_>, create: &CreateGroup) -> Resul
     if stage.get(Space::Catalog, &keys::group_name(&create.group))?.is_some() {
         return Ok(Outcome::Rejected(Rejected::GroupExists));
     }
-    make_group(stage, &create.group, create.retries_max).map(Outcome::GroupCreated)
+    make_group(stage, &create.group, create.retries_max, create.orderly).map(Outcome::GroupCreated)
 }
 
-/// Makes the group if it is missing and may be made, and gives it a position in each topic where it
+/// Makes the group if it is missing and may be made (an orderly one, if one of the topics is FIFO), and gives it a position in each topic where it
 /// has none: the first message of a queue that never lost one, else the queue's end.
 ///
 /// * Source: contract §17 and §26: a late group on a young topic gets everything from offset 0.
 pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<Outcome, Failure> {
     let group = match (group_id(stage, &subscribe.group)?, subscribe.create) {
         (Some(group), _) => group,
-        (None, Some(retries_max)) => make_group(stage, &subscribe.group, retries_max)?,
+        (None, Some(retries_max)) => {
+            let mut orderly = false;
+            for name in &subscribe.topics {
+                let Some(topic) = topic_id(stage, name)? else { continue };
+                orderly |= topic_record(stage, topic)?.is_some_and(|topic| topic.message_type == MessageType::Fifo);
+            }
+            make_group(stage, &subscribe.group, retries_max, orderly)?
+        }
         (None, None) => return Ok(Outcome::Rejected(Rejected::GroupNotFound)),
     };
     for name in &subscribe.topics {
@@ -178,9 +193,9 @@ pub(super) fn dead_letter_topic(stage: &mut Stage<'_>, group: GroupId) -> Result
     }
 }
 
-fn make_group(stage: &mut Stage<'_>, name: &GroupName, retries_max: u32) -> Result<GroupId, Failure> {
+fn make_group(stage: &mut Stage<'_>, name: &GroupName, retries_max: u32, orderly: bool) -> Result<GroupId, Failure> {
     let group = GroupId(next_id(stage, keys::GROUP_IDS)?);
-    let record = GroupRecord { name: name.clone(), retries_max, created_at: stage.now() };
+    let record = GroupRecord { name: name.clone(), retries_max, orderly, created_at: stage.now() };
     stage.put_number(Space::Catalog, keys::group_name(name), group.0.into());
     stage.put(Space::Catalog, keys::group(group), record.encode());
     stage.effects().catalog_changed = true;

@@ -72,6 +72,8 @@ pub struct CreateGroup {
     pub group: GroupName,
     /// Deliveries after the first.
     pub retries_max: u32,
+    /// Whether it consumes each message group in order.
+    pub orderly: bool,
 }
 
 /// See [`Command::Subscribe`].
@@ -107,6 +109,8 @@ pub enum Visible {
     At(Vec<Timestamp>),
     /// When their transactions are committed.
     OnCommit(Checks),
+    /// Now, each behind those of its message group before: hashes of the message groups.
+    InOrder(Vec<u64>),
 }
 
 /// When the producer of a half message is asked what became of its transaction.
@@ -187,6 +191,19 @@ pub enum Candidate {
         /// To be leased; the others among `length` are settled without delivery.
         wanted: u64,
     },
+    /// Messages of one message group that waited for those before them to be settled.
+    Next {
+        /// Their queue.
+        queue: QueueId,
+        /// Hash of the message group.
+        order: u64,
+        /// The first of them, offset of bit 0.
+        first: QueueOffset,
+        /// How many offsets the plan looked at, at most 64.
+        length: u8,
+        /// To be leased; the others of the message group among `length` are settled without delivery.
+        wanted: u64,
+    },
 }
 
 /// See [`Command::Ack`].
@@ -250,7 +267,7 @@ impl Command {
                 out.put_text(topic.as_str());
             }
             Self::CreateGroup(create) => {
-                out.put_u8(3);
+                out.put_u8(if create.orderly { 19 } else { 3 });
                 out.put_text(create.group.as_str());
                 out.put_u32(create.retries_max);
             }
@@ -265,6 +282,7 @@ impl Command {
                     Visible::AtOnce => 5,
                     Visible::At(_) => 13,
                     Visible::OnCommit(_) => 16,
+                    Visible::InOrder(_) => 18,
                 });
                 out.put_u32(send.topic.0);
                 out.put_u8(send.message_type as u8);
@@ -272,6 +290,7 @@ impl Command {
                 match &send.visible {
                     Visible::AtOnce => {}
                     Visible::At(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
+                    Visible::InOrder(groups) => out.put_list(groups, |out, group| out.put_u64(*group)),
                     Visible::OnCommit(checks) => {
                         out.put_u64(checks.after.0);
                         out.put_u64(checks.every.0);
@@ -349,20 +368,23 @@ impl Command {
                 permission: reader.u8()?,
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
-            3 => {
-                Self::CreateGroup(CreateGroup { group: GroupName::stored(&reader.text()?), retries_max: reader.u32()? })
-            }
+            tag @ (3 | 19) => Self::CreateGroup(CreateGroup {
+                group: GroupName::stored(&reader.text()?),
+                retries_max: reader.u32()?,
+                orderly: tag == 19,
+            }),
             4 => Self::Subscribe(Subscribe {
                 group: GroupName::stored(&reader.text()?),
                 topics: reader.list(|reader| Ok(TopicName::stored(&reader.text()?)))?,
                 create: reader.option(Reader::u32)?,
             }),
-            tag @ (5 | 13 | 16) => {
+            tag @ (5 | 13 | 16 | 18) => {
                 let (topic, message_type) = (TopicId(reader.u32()?), read_type(&mut reader)?);
                 let tag_hashes = reader.list(Reader::u64)?;
                 let visible = match tag {
                     5 => Visible::AtOnce,
                     13 => Visible::At(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
+                    18 => Visible::InOrder(reader.list(Reader::u64)?),
                     _ => Visible::OnCommit(Checks {
                         after: Millis(reader.u64()?),
                         every: Millis(reader.u64()?),
@@ -419,6 +441,14 @@ impl Candidate {
                 out.put_u8(length);
                 out.put_u64(wanted);
             }
+            Self::Next { queue, order, first, length, wanted } => {
+                out.put_u8(3);
+                out.put_u32(queue.0);
+                out.put_u64(order);
+                out.put_u64(first.0);
+                out.put_u8(length);
+                out.put_u64(wanted);
+            }
         }
     }
 
@@ -432,6 +462,13 @@ impl Candidate {
             }),
             2 => Ok(Self::Fresh {
                 queue: QueueId(reader.u32()?),
+                first: QueueOffset(reader.u64()?),
+                length: reader.u8()?,
+                wanted: reader.u64()?,
+            }),
+            3 => Ok(Self::Next {
+                queue: QueueId(reader.u32()?),
+                order: reader.u64()?,
                 first: QueueOffset(reader.u64()?),
                 length: reader.u8()?,
                 wanted: reader.u64()?,

@@ -24,10 +24,13 @@ pub(super) fn apply(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<Out
     if lease.held & bit == 0 || !lease.is_open(stage.now()) {
         return ended;
     }
-    bury(stage, at, &lease, bit)?;
-    lease.held &= !bit;
-    lease.acked |= bit;
-    lease::shrink(stage, at, &mut lease);
+    // One that was settled before was consumed.
+    if lease.behind & bit == 0 {
+        bury(stage, at, &lease, bit)?;
+        lease.dead |= bit;
+    }
+    lease.settle(bit);
+    lease::shrink(stage, at, &mut lease)?;
     Ok(Outcome::Done)
 }
 
@@ -46,7 +49,7 @@ pub(super) fn bury(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, bits: u64
         let Some((run, item)) = queue::find(stage, at.topic, at.queue, offset)? else { continue };
         let origin =
             Origin { topic: at.topic, name: topic.name.clone(), queue: at.queue, offset, attempts: lease.attempt };
-        sends.enter(stage, dead, Entering { index: run.index, item, origin: Some(origin) })?;
+        sends.enter(stage, dead, Entering { origin: Some(origin), ..Entering::plain(run.index, item) })?;
     }
     sends.settle(stage);
     Ok(())

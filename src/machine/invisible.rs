@@ -6,11 +6,12 @@
 
 use super::Failure;
 use super::command::{Change, GiveBack, Prolong};
-use super::keys::LeaseKey;
+use super::keys::{self, LeaseKey};
 use super::lease::{self, Lease};
 use super::outcome::{Outcome, Rejected};
 use super::stage::Stage;
 use crate::model::limits::RENEW_TOTAL_MAX;
+use crate::store::kv::Space;
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
     let at = lease::key_of(&change.handle);
@@ -20,8 +21,11 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
     let Some(bit) = old.bit(offset).filter(|bit| old.held & bit != 0 && old.is_open(now)) else {
         return Ok(Outcome::Rejected(Rejected::LeaseEnded));
     };
+    if old.order.is_some() {
+        return change_in_order(stage, at, &mut old, change);
+    }
     old.held &= !bit;
-    lease::shrink(stage, at, &mut old);
+    lease::shrink(stage, at, &mut old)?;
     let id = stage.next_lease();
     let new = Lease {
         first: offset,
@@ -33,9 +37,34 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         returned: false,
         renew_for: None,
         token: 0,
+        order: None,
+        dead: 0,
+        behind: 0,
     };
     lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
+}
+
+/// The messages of a line come again together, when the last of them is to: a lease that holds others too is
+/// not shortened by one of them. Its handles stay.
+fn change_in_order(
+    stage: &mut Stage<'_>,
+    at: LeaseKey,
+    lease: &mut Lease,
+    change: &Change,
+) -> Result<Outcome, Failure> {
+    let until = stage.now().plus(change.invisible_for);
+    lease.renew_for = None;
+    if lease.held.count_ones() > 1 && until <= lease.until {
+        lease::set_until(stage, at, lease, lease.until);
+    } else if until <= stage.now() {
+        lease::set_until(stage, at, lease, until);
+        stage.delete(Space::Due, keys::due_lease(until, at));
+        lease::end(stage, at)?;
+    } else {
+        lease::set_until(stage, at, lease, until);
+    }
+    Ok(Outcome::Changed(at.lease))
 }
 
 /// Renews leases of clients that live, for three hours in all; shortens those of clients that left.

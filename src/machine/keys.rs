@@ -13,10 +13,13 @@
 //! | Queue | `h` topic, queue | [`super::queue::QueueHead`] |
 //! | Queue | `r` topic, queue, first offset | [`super::queue::Run`] |
 //! | Queue | `x` topic | queue of the next message |
+//! | Queue | `f` topic, queue, message group, offset | nothing: the message is of that message group |
 //! | Queue | `p` topic, entry, slot | [`super::transaction::Half`] |
 //! | Cursor | topic, group, queue | first offset never leased |
 //! | Lease | `l` topic, group, queue, lease | [`super::lease::Lease`] |
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages to deliver again |
+//! | Lease | `o` topic, group, queue, message group | [`super::order::Line`] |
+//! | Lease | `d` topic, group, queue, message group | first offset that can be delivered next |
 //! | Due | time, kind, rest | nothing; of a message that waits for its time, [`super::aside::Waiting`] |
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -122,6 +125,14 @@ pub fn next_queue(topic: TopicId) -> Bytes {
     key(b'x', &[topic.0]).freeze()
 }
 
+/// Queue: that the message at the offset is of the message group.
+pub fn ordered(topic: TopicId, queue: QueueId, order: u64, offset: QueueOffset) -> Bytes {
+    let mut out = key(b'f', &[topic.0, queue.0]);
+    out.put_u64(order);
+    out.put_u64(offset.0);
+    out.freeze()
+}
+
 /// Queue: the half message.
 pub fn half(topic: TopicId, message: MessageRef) -> Bytes {
     let mut out = key(b'p', &[topic.0]);
@@ -155,6 +166,40 @@ fn lease_key(tag: u8, at: LeaseKey) -> Bytes {
     out.freeze()
 }
 
+/// Where the line of a message group is, for one consumer group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LineKey {
+    /// Topic.
+    pub topic: TopicId,
+    /// Consumer group.
+    pub group: GroupId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Hash of the message group.
+    pub order: u64,
+}
+
+/// Lease: the line.
+pub fn line(at: LineKey) -> Bytes {
+    line_key(b'o', at)
+}
+
+/// Lease: that the line has messages to deliver next.
+pub fn ready(at: LineKey) -> Bytes {
+    line_key(b'd', at)
+}
+
+fn line_key(tag: u8, at: LineKey) -> Bytes {
+    let mut out = key(tag, &[at.topic.0, at.group.0, at.queue.0]);
+    out.put_u64(at.order);
+    out.freeze()
+}
+
+/// Lease: all lines of a group in a topic that have messages to deliver next.
+pub fn all_ready(topic: TopicId, group: GroupId) -> Bytes {
+    key(b'd', &[topic.0, group.0]).freeze()
+}
+
 /// Lease: all leases of a group in a queue.
 pub fn leases(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'l', &[topic.0, group.0, queue.0]).freeze()
@@ -166,7 +211,7 @@ pub fn all_returned(topic: TopicId, group: GroupId) -> Bytes {
 }
 
 /// Every prefix under which something of a topic lies, except its catalog entry.
-pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 8] {
+pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 11] {
     use crate::store::kv::Space;
     [
         (Space::Catalog, key(b's', &[topic.0]).freeze()),
@@ -174,9 +219,12 @@ pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 8] {
         (Space::Queue, key(b'r', &[topic.0]).freeze()),
         (Space::Queue, key(b'x', &[topic.0]).freeze()),
         (Space::Queue, key(b'p', &[topic.0]).freeze()),
+        (Space::Queue, key(b'f', &[topic.0]).freeze()),
         (Space::Cursor, key(b'c', &[topic.0]).freeze()),
         (Space::Lease, key(b'l', &[topic.0]).freeze()),
         (Space::Lease, key(b'b', &[topic.0]).freeze()),
+        (Space::Lease, key(b'o', &[topic.0]).freeze()),
+        (Space::Lease, key(b'd', &[topic.0]).freeze()),
     ]
 }
 

@@ -7,15 +7,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::catalog::versioned;
 use super::keys::{self, LeaseKey};
 use super::stage::Stage;
-use super::{Failure, dead};
+use super::{Failure, dead, order};
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{Millis, QueueOffset, ReceiptHandle, Timestamp};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
+const VERSION_IN_ORDER: u8 = 2;
 /// Offsets one lease can cover.
 pub const SPAN: u64 = 64;
 /// A lease with nothing left to settle is remembered until its end, but not shorter and not longer than
@@ -44,12 +44,18 @@ pub struct Lease {
     pub renew_for: Option<String>,
     /// The grant that made it; 0 for a change.
     pub token: u64,
+    /// Hash of the message group, if its messages are in order.
+    pub order: Option<u64>,
+    /// Of the settled ones, those that are dead.
+    pub dead: u64,
+    /// Of the held ones, those that were settled before and only come again behind a gap (contract §18).
+    pub behind: u64,
 }
 
 impl Lease {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(VERSION);
+        out.put_u8(if self.order.is_none() { VERSION } else { VERSION_IN_ORDER });
         out.put_u64(self.first.0);
         out.put_u64(self.held);
         out.put_u64(self.acked);
@@ -59,12 +65,21 @@ impl Lease {
         out.put_u8(self.returned.into());
         out.put_option(self.renew_for.as_deref(), |out, client| out.put_text(client));
         out.put_u64(self.token);
+        if let Some(order) = self.order {
+            out.put_u64(order);
+            out.put_u64(self.dead);
+            out.put_u64(self.behind);
+        }
         out.freeze()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "lease")?;
-        Ok(Self {
+        let mut reader = Reader::new(bytes, "lease");
+        let version = reader.u8()?;
+        if version != VERSION && version != VERSION_IN_ORDER {
+            return Err(reader.unknown(version.into()));
+        }
+        let mut lease = Self {
             first: QueueOffset(reader.u64()?),
             held: reader.u64()?,
             acked: reader.u64()?,
@@ -74,13 +89,40 @@ impl Lease {
             returned: reader.bool()?,
             renew_for: reader.option(Reader::text)?,
             token: reader.u64()?,
-        })
+            order: None,
+            dead: 0,
+            behind: 0,
+        };
+        if version == VERSION_IN_ORDER {
+            lease.order = Some(reader.u64()?);
+            lease.dead = reader.u64()?;
+            lease.behind = reader.u64()?;
+        }
+        Ok(lease)
     }
 
     /// The bit of an offset, if the lease covers it.
     pub fn bit(&self, offset: QueueOffset) -> Option<u64> {
         let distance = offset.0.checked_sub(self.first.0)?;
         (distance < SPAN).then(|| 1 << distance)
+    }
+
+    /// Settles held messages.
+    pub(super) fn settle(&mut self, bits: u64) {
+        self.held &= !bits;
+        self.acked |= bits;
+        if self.held & !self.behind == 0 {
+            // Nothing is left before what was settled once already.
+            self.acked |= self.held;
+            self.held = 0;
+        }
+    }
+
+    /// What is to be delivered again of `held` messages: those that were never settled, and behind the first of
+    /// them also those that were.
+    pub(super) fn due_again(&self, held: u64) -> u64 {
+        let unsettled = held & !self.behind;
+        if unsettled == 0 { 0 } else { unsettled | (held & !below(unsettled)) }
     }
 
     /// Whether deliveries through this lease can still be settled at `now`.
@@ -115,18 +157,21 @@ pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) -> Re
 }
 
 /// Stores what a settlement or a move left of an open lease.
-pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) {
-    if lease.held == 0 {
-        if lease.acked == 0 {
-            stage.delete(Space::Due, keys::due_lease(lease.until, at));
-            return stage.delete(Space::Lease, keys::lease(at));
-        }
-        let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
-        if lease.until != kept_until {
-            return set_until(stage, at, lease, kept_until);
-        }
+pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
+    if lease.held != 0 {
+        stage.put(Space::Lease, keys::lease(at), lease.encode());
+        return Ok(());
     }
-    stage.put(Space::Lease, keys::lease(at), lease.encode());
+    let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
+    if lease.acked == 0 {
+        stage.delete(Space::Due, keys::due_lease(lease.until, at));
+        stage.delete(Space::Lease, keys::lease(at));
+    } else if lease.until != kept_until {
+        set_until(stage, at, lease, kept_until);
+    } else {
+        stage.put(Space::Lease, keys::lease(at), lease.encode());
+    }
+    order::settled(stage, at, lease)
 }
 
 /// Moves the end of an open lease.
@@ -149,15 +194,25 @@ pub(super) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
 
 fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
     if dead::is_used_up(stage, at, lease)? {
-        dead::bury(stage, at, lease, lease.held)?;
+        dead::bury(stage, at, lease, lease.held & !lease.behind)?;
         stage.delete(Space::Lease, keys::lease(at));
-        return Ok(());
+        return order::settled(stage, at, lease);
+    }
+    if lease.order.is_some() {
+        lease.behind |= lease.acked & !lease.dead;
+        lease.held = lease.due_again(lease.held | lease.behind);
+        lease.acked &= !lease.held;
     }
     lease.returned = true;
     stage.put(Space::Lease, keys::lease(at), lease.encode());
     stage.put(Space::Lease, keys::returned(at), Bytes::new());
     stage.effects().returned.insert((at.topic, at.group));
     Ok(())
+}
+
+/// All bits below the lowest of these.
+fn below(bits: u64) -> u64 {
+    (bits & bits.wrapping_neg()).wrapping_sub(1)
 }
 
 /// Takes messages out of a returned lease.

@@ -20,6 +20,7 @@ pub mod invisible;
 pub mod keys;
 pub mod lease;
 mod member;
+pub mod order;
 pub mod outcome;
 pub mod queue;
 pub mod receive;

@@ -15,6 +15,7 @@ use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
 const VERSION_WITH_ORIGIN: u8 = 2;
+const VERSION_IN_ORDER: u8 = 3;
 
 /// Both ends of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +50,8 @@ pub struct Run {
     pub items: Vec<RunItem>,
     /// Where the one message was before, if it is a dead letter.
     pub origin: Option<Origin>,
+    /// Hash of the message group of each, if they are in order.
+    pub orders: Vec<u64>,
 }
 
 /// Where a dead letter was before.
@@ -89,7 +92,11 @@ impl QueueHead {
 impl Run {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(21 + self.items.len() * 16);
-        out.put_u8(if self.origin.is_none() { VERSION } else { VERSION_WITH_ORIGIN });
+        out.put_u8(match (&self.origin, self.orders.is_empty()) {
+            (None, true) => VERSION,
+            (Some(_), _) => VERSION_WITH_ORIGIN,
+            (None, false) => VERSION_IN_ORDER,
+        });
         out.put_u64(self.index.0);
         out.put_u64(self.stored_at.0);
         out.put_list(&self.items, |out, item| item.encode(out));
@@ -99,6 +106,8 @@ impl Run {
             out.put_u32(origin.queue.0);
             out.put_u64(origin.offset.0);
             out.put_u32(origin.attempts);
+        } else if !self.orders.is_empty() {
+            out.put_list(&self.orders, |out, order| out.put_u64(*order));
         }
         out.freeze()
     }
@@ -106,14 +115,15 @@ impl Run {
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes, "run");
         let version = reader.u8()?;
-        if version != VERSION && version != VERSION_WITH_ORIGIN {
+        if !(VERSION..=VERSION_IN_ORDER).contains(&version) {
             return Err(reader.unknown(version.into()));
         }
         Ok(Self {
             index: LogIndex(reader.u64()?),
             stored_at: Timestamp(reader.u64()?),
             items: reader.list(RunItem::decode)?,
-            origin: if version == VERSION { None } else { Some(Origin::decode(&mut reader)?) },
+            origin: if version == VERSION_WITH_ORIGIN { Some(Origin::decode(&mut reader)?) } else { None },
+            orders: if version == VERSION_IN_ORDER { reader.list(Reader::u64)? } else { Vec::new() },
         })
     }
 }
@@ -156,17 +166,51 @@ pub(super) fn put_run(stage: &mut Stage<'_>, topic: TopicId, queue: QueueId, fir
     stage.put(Space::Queue, keys::run(topic, queue, first), run.encode());
 }
 
-/// The message at an offset, with the run it is in and where that begins.
+/// The message groups of the offsets `[from, to)`, by hash; `None` for a message that has none.
+pub(super) fn orders(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    from: QueueOffset,
+    to: QueueOffset,
+) -> Result<Vec<Option<u64>>, Failure> {
+    let mut orders = Vec::new();
+    while from.0 + (orders.len() as u64) < to.0 {
+        let offset = QueueOffset(from.0 + orders.len() as u64);
+        let Some((first, run)) = run_of(stage, topic, queue, offset)? else {
+            orders.push(None);
+            continue;
+        };
+        // One look-up for all of a run.
+        for next in offset.0..to.0.min(first.0 + run.items.len() as u64).max(offset.0 + 1) {
+            let position = usize::try_from(next - first.0).expect("a run fits in memory");
+            orders.push(run.orders.get(position).copied());
+        }
+    }
+    Ok(orders)
+}
+
+/// The message at an offset, with the run it is in.
 pub(super) fn find(
     stage: &Stage<'_>,
     topic: TopicId,
     queue: QueueId,
     offset: QueueOffset,
 ) -> Result<Option<(Run, RunItem)>, Failure> {
+    let Some((first, run)) = run_of(stage, topic, queue, offset)? else { return Ok(None) };
+    let item = usize::try_from(offset.0 - first.0).ok().and_then(|position| run.items.get(position).copied());
+    Ok(item.map(|item| (run, item)))
+}
+
+/// The last run that begins at an offset or before.
+fn run_of(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Option<(QueueOffset, Run)>, Failure> {
     let (start, end) = (keys::run(topic, queue, QueueOffset(0)), keys::run(topic, queue, QueueOffset(offset.0 + 1)));
     let Some((key, value)) = stage.last(Space::Queue, &start, &end)? else { return Ok(None) };
     let first = Reader::new(key.slice(key.len() - 8..), "run key").u64()?;
-    let run = Run::decode(value)?;
-    let item = usize::try_from(offset.0 - first).ok().and_then(|position| run.items.get(position).copied());
-    Ok(item.map(|item| (run, item)))
+    Ok(Some((QueueOffset(first), Run::decode(value)?)))
 }

@@ -3,9 +3,12 @@
 //! Hot path. A candidate leased or settled since the plan was made is left out, so a stale plan
 //! shortens the answer and never leases one message twice at once (D11, P8).
 
+use std::collections::BTreeMap;
+
 use super::command::{Candidate, Grant};
-use super::keys::LeaseKey;
+use super::keys::{LeaseKey, LineKey};
 use super::lease::{self, Lease};
+use super::order::{self, Line};
 use super::outcome::{Granted, Outcome, Rejected};
 use super::send::PERMISSION_READ;
 use super::stage::Stage;
@@ -23,18 +26,24 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     if stage.get(Space::Catalog, &keys::subscription(grant.topic, grant.group))?.is_none() {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     }
+    let Some(group) = catalog::group_record(stage, grant.group)? else {
+        return Ok(Outcome::Rejected(Rejected::GroupNotFound));
+    };
     let mut granted = Vec::new();
     let mut room = grant.limit;
     for (candidate, planned) in (0u32..).zip(&grant.candidates) {
         let made = match *planned {
             Candidate::Returned { queue, lease, wanted, skipped } => {
-                again(stage, grant, queue, lease, wanted, skipped, room)?
+                again(stage, grant, queue, lease, wanted, skipped, room)?.into_iter().collect()
             }
             Candidate::Fresh { queue, first, length, wanted } => {
-                fresh(stage, grant, queue, first, length, wanted, room)?
+                fresh(stage, grant, Window { queue, first, length, wanted }, group.orderly, room)?
+            }
+            Candidate::Next { queue, order, first, length, wanted } => {
+                next(stage, grant, Window { queue, first, length, wanted }, order, room)?.into_iter().collect()
             }
         };
-        if let Some((lease, messages, attempt)) = made {
+        for Made { lease, messages, attempt } in made {
             room -= messages.count_ones();
             granted.push(Granted { candidate, lease, messages, attempt });
         }
@@ -42,7 +51,20 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     Ok(Outcome::Granted(granted))
 }
 
-type Made = Option<(LeaseId, u64, u32)>;
+/// A lease made, by the bits of its candidate.
+struct Made {
+    lease: LeaseId,
+    messages: u64,
+    attempt: u32,
+}
+
+/// What a plan looked at and wants of a queue.
+struct Window {
+    queue: QueueId,
+    first: QueueOffset,
+    length: u8,
+    wanted: u64,
+}
 
 /// Delivers messages of an ended lease again.
 fn again(
@@ -53,36 +75,47 @@ fn again(
     wanted: u64,
     skipped: u64,
     room: u32,
-) -> Result<Made, Failure> {
+) -> Result<Option<Made>, Failure> {
     let at = LeaseKey { topic: grant.topic, group: grant.group, queue, lease: ended };
     let Some(mut old) = lease::get(stage, at)? else { return Ok(None) };
-    if !old.returned {
+    if !old.returned || stage.get(Space::Lease, &keys::returned(at))?.is_none() {
         return Ok(None);
     }
-    let messages = lowest(old.held & wanted, room);
-    let leaving = messages | (old.held & skipped & !wanted);
-    if leaving == 0 {
+    let held = old.due_again(old.held & !(skipped & !wanted));
+    let messages = lowest(held & wanted, room);
+    let left = old.due_again(held & !messages);
+    if left == old.held {
         return Ok(None);
     }
+    let (attempt, order) = (old.attempt.saturating_add(1), old.order);
+    let leaving = old.held & !left;
     lease::take_returned(stage, at, &mut old, leaving);
     if messages == 0 {
+        if old.held == 0 {
+            order::settled(stage, at, &old)?;
+        }
         return Ok(None);
     }
-    let attempt = old.attempt.saturating_add(1);
-    let lease = make(stage, grant, queue, old.first, messages, attempt)?;
-    Ok(Some((lease, messages, attempt)))
+    let behind = old.behind & messages;
+    let made = make(stage, grant, Delivery { queue, first: old.first, messages, attempt, order, behind })?;
+    if let Some(line_at) = order.map(|order| order::line_of(at, order))
+        && let Some(mut line) = order::get(stage, line_at)?
+    {
+        line.current = Some(made.lease);
+        if old.held != 0 {
+            // The rest comes after these.
+            stage.delete(Space::Lease, keys::returned(at));
+            line.parked.insert(0, ended);
+        }
+        order::put(stage, line_at, &line);
+    }
+    Ok(Some(made))
 }
 
-/// Delivers messages the group never saw and moves its position behind them.
-fn fresh(
-    stage: &mut Stage<'_>,
-    grant: &Grant,
-    queue: QueueId,
-    first: QueueOffset,
-    length: u8,
-    wanted: u64,
-    room: u32,
-) -> Result<Made, Failure> {
+/// Delivers messages the group never saw and moves its position behind them. An orderly group gets a lease
+/// for each message group that is not at work already.
+fn fresh(stage: &mut Stage<'_>, grant: &Grant, window: Window, orderly: bool, room: u32) -> Result<Vec<Made>, Failure> {
+    let Window { queue, first, length, wanted } = window;
     let cursor_key = keys::cursor(grant.topic, grant.group, queue);
     let cursor = stage.number(Space::Cursor, &cursor_key)?;
     let head = queue::head(stage, grant.topic, queue)?;
@@ -90,38 +123,101 @@ fn fresh(
     let to = (first.0 + u64::from(length).min(lease::SPAN)).min(head.max.0);
     // A plan that starts behind the position would jump over messages nobody looked at.
     if first.0 > from {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let mut messages = 0u64;
+    let orders = if orderly {
+        queue::orders(stage, grant.topic, queue, QueueOffset(from), QueueOffset(to))?
+    } else {
+        Vec::new()
+    };
+    // By message group; all under one key for a group that wants no order.
+    let mut lines: BTreeMap<Option<u64>, u64> = BTreeMap::new();
+    let mut count = 0;
     let mut next = from;
     while next < to {
         let bit = 1u64 << (next - first.0);
         if wanted & bit != 0 {
-            if messages.count_ones() == room {
-                break;
+            let order =
+                orderly.then(|| orders.get((next - from) as usize).copied().flatten().unwrap_or(order::NO_GROUP));
+            if is_at_work(stage, grant, queue, order)? {
+                // The line finds it again; what has no message group is found by no line.
+                if order == Some(order::NO_GROUP) {
+                    break;
+                }
+            } else {
+                if count == room {
+                    break;
+                }
+                *lines.entry(order).or_default() |= bit;
+                count += 1;
             }
-            messages |= bit;
         }
         next += 1;
     }
     if next > cursor {
         stage.put_number(Space::Cursor, cursor_key, next);
     }
-    if messages == 0 {
-        return Ok(None);
+    let mut made = Vec::new();
+    for (order, messages) in lines {
+        let lease = make(stage, grant, Delivery { queue, first, messages, attempt: 1, order, behind: 0 })?;
+        if let Some(order) = order {
+            let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
+            // All of the message group before the position is in this lease, or was not wanted.
+            order::put(stage, at, &Line { current: Some(lease.lease), parked: Vec::new(), next: QueueOffset(next) });
+        }
+        made.push(lease);
     }
-    let lease = make(stage, grant, queue, first, messages, 1)?;
-    Ok(Some((lease, messages, 1)))
+    Ok(made)
 }
 
-fn make(
-    stage: &mut Stage<'_>,
-    grant: &Grant,
+fn is_at_work(stage: &Stage<'_>, grant: &Grant, queue: QueueId, order: Option<u64>) -> Result<bool, Failure> {
+    let Some(order) = order else { return Ok(false) };
+    Ok(order::get(stage, LineKey { topic: grant.topic, group: grant.group, queue, order })?.is_some())
+}
+
+/// Delivers what waited in a line for the messages before it.
+fn next(stage: &mut Stage<'_>, grant: &Grant, window: Window, order: u64, room: u32) -> Result<Option<Made>, Failure> {
+    let Window { queue, first, length, wanted } = window;
+    let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
+    let is_ready = stage.get(Space::Lease, &keys::ready(at))?.is_some();
+    let Some(mut line) = order::get(stage, at)?.filter(|line| is_ready && line.current.is_none() && line.next == first)
+    else {
+        return Ok(None);
+    };
+    let cursor = stage.number(Space::Cursor, &keys::cursor(at.topic, at.group, queue))?;
+    let to = QueueOffset(cursor.min(first.0 + u64::from(length).min(lease::SPAN)));
+    let members = order::members(stage, at.topic, queue, order, first, to)?;
+    let messages = lowest(members & wanted, room);
+    let left = members & wanted & !messages;
+    if members == 0 || (messages == 0 && left != 0) {
+        return Ok(None);
+    }
+    // What is not wanted before the first one left is passed over.
+    line.next = if left == 0 { to } else { QueueOffset(first.0 + u64::from(left.trailing_zeros())) };
+    stage.delete(Space::Lease, keys::ready(at));
+    if messages == 0 {
+        order::advance(stage, at, line)?;
+        return Ok(None);
+    }
+    let delivery = Delivery { queue, first, messages, attempt: 1, order: Some(order), behind: 0 };
+    let made = make(stage, grant, delivery)?;
+    line.current = Some(made.lease);
+    order::put(stage, at, &line);
+    Ok(Some(made))
+}
+
+/// What a new lease is to hold.
+struct Delivery {
     queue: QueueId,
     first: QueueOffset,
     messages: u64,
     attempt: u32,
-) -> Result<LeaseId, Failure> {
+    order: Option<u64>,
+    behind: u64,
+}
+
+fn make(stage: &mut Stage<'_>, grant: &Grant, delivery: Delivery) -> Result<Made, Failure> {
+    let Delivery { queue, first, messages, attempt, order, behind } = delivery;
     let id = stage.next_lease();
     let now = stage.now();
     let lease = Lease {
@@ -134,9 +230,12 @@ fn make(
         returned: false,
         renew_for: grant.renew_for.clone(),
         token: grant.token,
+        order,
+        dead: 0,
+        behind,
     };
     lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease)?;
-    Ok(id)
+    Ok(Made { lease: id, messages, attempt })
 }
 
 /// The `count` lowest of `bits`.

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::batch::Batch;
 use super::catalog::TopicRecord;
 use super::command::{Send, Visible};
@@ -50,16 +52,35 @@ pub(super) struct Entering {
     pub item: RunItem,
     /// Where it was before, if it is a dead letter.
     pub origin: Option<Origin>,
+    /// Hash of its message group, if it is in order: decides its queue.
+    pub order: Option<u64>,
+}
+
+impl Entering {
+    /// A message like any other.
+    pub fn plain(index: LogIndex, item: RunItem) -> Self {
+        Self { index, item, origin: None, order: None }
+    }
 }
 
 impl Growth {
     fn add(&mut self, entering: Entering, stage: &Stage<'_>) -> QueueOffset {
-        let Entering { index, item, origin } = entering;
+        let Entering { index, item, origin, order } = entering;
         let offset = self.next;
         self.next = QueueOffset(offset.0 + 1);
-        match self.runs.last_mut().filter(|(_, run)| run.index == index && run.origin.is_none() && origin.is_none()) {
-            Some((_, run)) => run.items.push(item),
-            None => self.runs.push((offset, Run { index, stored_at: stage.now(), items: vec![item], origin })),
+        let is_like = |run: &Run| {
+            let are_dead = run.origin.is_some() || origin.is_some();
+            run.index == index && !are_dead && run.orders.is_empty() == order.is_none()
+        };
+        match self.runs.last_mut().filter(|(_, run)| is_like(run)) {
+            Some((_, run)) => {
+                run.items.push(item);
+                run.orders.extend(order);
+            }
+            None => {
+                let (items, orders) = (vec![item], order.into_iter().collect());
+                self.runs.push((offset, Run { index, stored_at: stage.now(), items, origin, orders }));
+            }
         }
         offset
     }
@@ -97,8 +118,12 @@ impl Sends {
                     transaction::begin(stage, send.topic, message, *checks, item);
                     Stored::Aside(slot)
                 }
-                Visible::AtOnce | Visible::At(_) => {
-                    match self.enter(stage, send.topic, Entering { index, item, origin: None })? {
+                Visible::AtOnce | Visible::At(_) | Visible::InOrder(_) => {
+                    let order = match &send.visible {
+                        Visible::InOrder(groups) => groups.get(number).copied(),
+                        _ => None,
+                    };
+                    match self.enter(stage, send.topic, Entering { order, ..Entering::plain(index, item) })? {
                         Some((queue, offset)) => Stored::Queue(queue, offset),
                         None => return Ok(Outcome::Rejected(Rejected::TopicNotFound)),
                     }
@@ -117,8 +142,13 @@ impl Sends {
         entering: Entering,
     ) -> Result<Option<(QueueId, QueueOffset)>, Failure> {
         let Some(entered) = self.topic(stage, topic)? else { return Ok(None) };
-        let queue = queue_of(entered.turn, entered.record.queues);
-        entered.turn += 1;
+        let queue = match entering.order {
+            Some(order) => queue_of(order, entered.record.queues),
+            None => {
+                entered.turn += 1;
+                queue_of(entered.turn - 1, entered.record.queues)
+            }
+        };
         let growth = match entered.queues.entry(queue) {
             std::collections::btree_map::Entry::Occupied(growth) => growth.into_mut(),
             std::collections::btree_map::Entry::Vacant(free) => {
@@ -149,6 +179,9 @@ impl Sends {
                 let head = QueueHead { max: growth.next, last_stored_at: Some(stored_at), ..growth.head };
                 for (first, run) in &growth.runs {
                     queue::put_run(stage, id, queue, *first, run);
+                    for (offset, order) in (first.0..).zip(&run.orders) {
+                        stage.put(Space::Queue, keys::ordered(id, queue, *order, QueueOffset(offset)), Bytes::new());
+                    }
                 }
                 queue::put_head(stage, id, queue, &head);
             }

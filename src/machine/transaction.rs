@@ -101,7 +101,7 @@ fn end(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: Half, c
     put(stage, topic, message, &Half { due, decided: Some(commit), ..half });
     if commit {
         let mut sends = Sends::default();
-        sends.enter(stage, topic, Entering { index: message.index, item: half.item, origin: None })?;
+        sends.enter(stage, topic, Entering::plain(message.index, half.item))?;
         sends.settle(stage);
     }
     Ok(())

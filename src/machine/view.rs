@@ -165,6 +165,23 @@ impl<'a> View<'a> {
         Ok(leases)
     }
 
+    /// The first `limit` lines of an orderly group with messages to deliver next, with the first of those.
+    pub fn ready(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        limit: usize,
+    ) -> Result<Vec<(QueueId, u64, QueueOffset)>, Failure> {
+        let prefix = keys::all_ready(topic, group);
+        let mut lines = Vec::new();
+        for (key, value) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
+            let mut reader = Reader::new(key.slice(9..), "ready key");
+            let (queue, order) = (QueueId(reader.u32()?), reader.u64()?);
+            lines.push((queue, order, QueueOffset(Reader::new(value, "ready line").u64()?)));
+        }
+        Ok(lines)
+    }
+
     /// A lease.
     pub fn lease(&self, at: LeaseKey) -> Result<Option<Lease>, Failure> {
         Ok(self.kv.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)

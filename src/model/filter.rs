@@ -1,4 +1,47 @@
-//! The tag filter of a subscription. SQL92 filters are compiled above the log and are not here.
+//! The filter of a subscription: by tag, or by a condition over properties ([`super::sql`]).
+
+use std::sync::Arc;
+
+use super::message::Message;
+use super::sql::SqlFilter;
+
+/// Which messages a subscription wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Filter {
+    /// By tag.
+    Tags(TagFilter),
+    /// By a condition.
+    Sql(Arc<SqlFilter>),
+}
+
+impl Filter {
+    /// Whether a message whose tag has this hash can be wanted.
+    pub fn may_match(&self, tag_hash: u64) -> bool {
+        match self {
+            Self::Tags(tags) => tags.may_match(tag_hash),
+            Self::Sql(_) => true,
+        }
+    }
+
+    /// Whether only the whole message tells.
+    pub fn needs_message(&self) -> bool {
+        matches!(self, Self::Sql(_))
+    }
+
+    /// Whether the message is wanted.
+    pub fn matches(&self, message: &Message) -> bool {
+        match self {
+            Self::Tags(tags) => tags.matches(message.tag.as_deref()),
+            Self::Sql(condition) => condition.matches(&|name| match name {
+                "TAGS" => message.tag.as_deref(),
+                name => {
+                    let found = message.properties.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
+                    Some(message.properties[found].1.as_str())
+                }
+            }),
+        }
+    }
+}
 
 /// Which tags a subscription wants.
 ///
@@ -45,6 +88,11 @@ impl TagFilter {
 /// The hash the consume queue keeps of a tag; 0 for none. Stored, so it never changes.
 pub fn hash(tag: Option<&str>) -> u64 {
     tag.map_or(0, |tag| xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1))
+}
+
+/// The hash that stands for a message group in its queue's order; never 0. Stored, so it never changes.
+pub fn order(message_group: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(message_group.as_bytes()).max(1)
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ pub mod limits;
 pub mod message;
 pub mod names;
 pub mod receipt;
+pub mod sql;
 pub mod time;
 
-pub use filter::TagFilter;
+pub use filter::{Filter, TagFilter};
 pub use ids::{GroupId, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
 pub use message::{BodyEncoding, Message, MessageType};
 pub use names::{GroupName, NameError, TopicName};

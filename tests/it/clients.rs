@@ -49,15 +49,18 @@ fn client(language: &str, is_required: bool) {
     // Half messages nobody ended are asked about soon.
     let cluster = Cluster::start_with(&["transactionTimeOut=1000", "transactionCheckInterval=2000"]);
     let topic = format!("clients-{language}");
-    for (suffix, kind) in [("", "NORMAL"), ("-delay", "DELAY"), ("-transaction", "TRANSACTION"), ("-dead", "NORMAL")] {
+    let kinds =
+        [("", "NORMAL"), ("-delay", "DELAY"), ("-fifo", "FIFO"), ("-transaction", "TRANSACTION"), ("-dead", "NORMAL")];
+    for (suffix, kind) in kinds {
         cluster.raftmq_ok(&["topic", "create", &format!("{topic}{suffix}"), "--type", kind]);
     }
     cluster.raftmq_ok(&["group", "create", &format!("{language}-dead"), "--retries", "1"]);
+    cluster.raftmq_ok(&["group", "create", &format!("{language}-fifo"), "--orderly"]);
     let args = ["--endpoints", &cluster.endpoints(), "--topic", &topic, "--group", language];
     let (code, text) = run(language, "run.sh", &args, RUN_TIMEOUT);
     tell(&text);
     assert_eq!(code, Some(0), "{language}: {text}\n{}", cluster.logs());
-    for case in ["producer", "simple", "push", "delay", "recall", "transaction", "dead-letter"] {
+    for case in ["producer", "simple", "push", "delay", "recall", "fifo", "transaction", "dead-letter"] {
         assert!(text.contains(&format!("PASS {language} {case}")), "{language} {case} is missing: {text}");
     }
 }

@@ -9,6 +9,7 @@
 //! `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `gather TOPIC BODY… | BODY…`
 //! (several sends in one entry), `send-as TYPE TOPIC BODY`, `announce NODE ADDRESS`, `tick`,
 //! `topic-of TYPE NAME QUEUES`, `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `bury HANDLE`,
+//! `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `group NAME RETRIES orderly`,
 //! `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
 //! `show queues|positions|leases|due|keys|members|origins`.
 
@@ -24,7 +25,7 @@ use raftmq::machine::command::{
 use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId,
+    TagFilter, Timestamp, TopicId, filter,
 };
 use raftmq::store::kv::{Kv, Space};
 
@@ -96,7 +97,14 @@ impl Script {
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),
             ["group", name, ref rest @ ..] => {
                 let retries_max = rest.first().map_or(16, |text| text.parse().unwrap());
-                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), retries_max }), out);
+                let orderly = rest.get(1) == Some(&"orderly");
+                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), retries_max, orderly }), out);
+            }
+            // Each message as its message group and its number.
+            ["send-fifo", name, ref messages @ ..] => {
+                let groups = messages.iter().map(|text| filter::order(&text[..1])).collect();
+                let (visible, at) = (Visible::InOrder(groups), Timestamp(0));
+                self.send_aside(name, MessageType::Fifo, messages, visible, at, out);
             }
             ["subscribe", name, of, ref rest @ ..] => {
                 let create = rest.is_empty().then_some(16);

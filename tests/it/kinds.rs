@@ -286,3 +286,201 @@ fn p6_p10_a_message_is_dead_after_its_last_attempt_and_read_like_any_other() {
         assert_eq!((system(1).message_id.as_str(), system(1).delivery_attempt), ("given up", Some(1)));
     });
 }
+
+fn ordered(topic: &str, group: &str, number: u32) -> v2::Message {
+    let id = format!("{group}{number}");
+    let mut message = message(topic, &id, &id);
+    message.system_properties.as_mut().unwrap().message_group = Some(group.into());
+    message
+}
+
+fn ids(messages: &[v2::Message]) -> Vec<String> {
+    messages.iter().map(|message| delivered(message).0).collect()
+}
+
+#[test]
+fn p9_an_orderly_group_gets_each_message_group_in_order_as_the_contract_says() {
+    with_cluster(&[], &[("steps", "FIFO")], async |cluster| {
+        let [a, b, c] = [0, 1, 2].map(|node| wire(&cluster, node));
+        for number in 1..=6 {
+            send([&a, &b, &c][number as usize % 3], ordered("steps", "x", number)).await;
+        }
+        let code = async |message| a.send(vec![message], SOON).await.unwrap().status.unwrap().code();
+        assert_eq!(code(message("steps", "m", "no message group")).await, Code::MessagePropertyConflictWithType);
+
+        // Contract §18: of a batch whose first is not acked, exactly that batch comes again.
+        let (_, first) = a.receive("g", "steps", 3, WAIT).await.unwrap();
+        assert_eq!(ids(&first), ["x1", "x2", "x3"]);
+        let acks = first[1..].iter().map(|message| (delivered(message).0, delivered(message).1)).collect();
+        assert_eq!(b.ack("g", "steps", acks).await.unwrap().status.unwrap().code(), Code::Ok);
+        // A message group that is stuck stops only itself.
+        send(&b, ordered("steps", "y", 1)).await;
+        let (_, others) = c.receive("g", "steps", 16, WAIT).await.unwrap();
+        assert_eq!(ids(&others), ["y1"]);
+        let (id, handle, _) = delivered(&others[0]);
+        assert_eq!(a.ack("g", "steps", vec![(id, handle)]).await.unwrap().status.unwrap().code(), Code::Ok);
+        let (_, again) = c.receive("g", "steps", 3, LONG).await.unwrap();
+        assert_eq!(ids(&again), ["x1", "x2", "x3"]);
+        assert!(again.iter().all(|message| delivered(message).2 == 2));
+        assert_eq!(again[0].user_properties["__SHARDINGKEY"], "x", "contract §26");
+
+        // Settled, the rest wakes a waiting poll.
+        let waiting = b.receive("g", "steps", 16, LONG);
+        let acking = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let acks = again.iter().map(|message| (delivered(message).0, delivered(message).1)).collect();
+            assert_eq!(a.ack("g", "steps", acks).await.unwrap().status.unwrap().code(), Code::Ok);
+        };
+        let started = std::time::Instant::now();
+        let (waited, ()) = tokio::join!(waiting, acking);
+        assert_eq!(ids(&waited.unwrap().1), ["x4", "x5", "x6"]);
+        assert!(started.elapsed() < WAIT, "the ack woke it");
+
+        // Another group is its own.
+        let (_, messages) = c.receive("h", "steps", 3, WAIT).await.unwrap();
+        let own: Vec<_> = ids(&messages).into_iter().filter(|id| id.starts_with('x')).collect();
+        assert_eq!(own, ["x1", "x2", "x3"][..own.len()]);
+        assert!(own.len() >= 2, "{own:?}");
+    });
+}
+
+#[test]
+fn p9_a_lost_answer_is_repeated_for_the_same_attempt_id() {
+    with_cluster(&[], &[("steps", "FIFO")], async |cluster| {
+        let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        for number in 1..=4 {
+            send(&a, ordered("steps", "x", number)).await;
+        }
+        let poll = |attempt: &str| v2::ReceiveMessageRequest {
+            group: Some(resource("g")),
+            message_queue: Some(v2::MessageQueue { topic: Some(resource("steps")), ..Default::default() }),
+            batch_size: 2,
+            invisible_duration: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+            long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            attempt_id: Some(attempt.to_owned()),
+            ..Default::default()
+        };
+        let (_, first) = a.receive_with(poll("one"), WAIT + SOON).await.unwrap();
+        assert_eq!(ids(&first), ["x1", "x2"]);
+        let (_, again) = b.receive_with(poll("one"), WAIT + SOON).await.unwrap();
+        let told = |messages: &[v2::Message]| messages.iter().map(delivered).collect::<Vec<_>>();
+        assert_eq!(told(&again), told(&first), "the same handles, the same attempt");
+        let (status, _) = b.receive_with(poll("two"), WAIT + SOON).await.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound, "another attempt is another poll");
+        let acks = told(&first).into_iter().map(|(id, handle, _)| (id, handle)).collect();
+        assert_eq!(a.ack("g", "steps", acks).await.unwrap().status.unwrap().code(), Code::Ok);
+        let (_, next) = b.receive_with(poll("one"), WAIT + SOON).await.unwrap();
+        assert_eq!(ids(&next), ["x3", "x4"], "settled, the attempt gets what is next");
+    });
+}
+
+#[test]
+fn p9_order_holds_while_the_leader_dies_and_comes_back() {
+    with_cluster(&[], &[("steps", "FIFO")], async |mut cluster| {
+        let mut sent: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
+        let mut got: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
+        let mut acked = std::collections::BTreeSet::new();
+        for round in 0..3 {
+            let wires = [0, 1, 2].map(|node| wire(&cluster, node));
+            for step in 0..12u32 {
+                let group = ["a", "b", "c"][step as usize % 3];
+                let number = sent.entry(group.to_owned()).or_default();
+                *number += 1;
+                send(&wires[step as usize % 3], ordered("steps", group, *number)).await;
+            }
+            let leader = cluster.wait_for_leader();
+            cluster.kill(leader);
+            let living: Vec<_> = (0..3).filter(|node| *node != leader).map(|node| wire(&cluster, node)).collect();
+            for turn in 0.. {
+                if got == sent {
+                    break;
+                }
+                assert!(turn < 30, "round {round}: {got:?} of {sent:?}");
+                let Ok((_, messages)) = living[turn % 2].receive("g", "steps", 2, WAIT).await else { continue };
+                for message in messages {
+                    let (id, handle, _) = delivered(&message);
+                    assert!(!acked.contains(&id), "P7: {id} came after it was acked");
+                    let (group, number) = (id[..1].to_owned(), id[1..].parse::<u32>().unwrap());
+                    let last = got.entry(group).or_default();
+                    assert!(number == *last || number == *last + 1, "P9: {id} after {last}");
+                    *last = number;
+                    let ack = living[turn % 2].ack("g", "steps", vec![(id.clone(), handle)]).await;
+                    if ack.is_ok_and(|ack| ack.status.unwrap().code() == Code::Ok) {
+                        acked.insert(id);
+                    } else {
+                        *last -= 1;
+                    }
+                }
+            }
+            cluster.start_node(leader);
+            cluster.wait_for_leader();
+        }
+    });
+}
+
+fn numbered(number: u32) -> v2::Message {
+    let mut message = message("t", &format!("m{number}"), "body");
+    message.user_properties.insert("number".into(), number.to_string());
+    message
+}
+
+fn by_sql(group: &str, expression: &str, batch: i32) -> v2::ReceiveMessageRequest {
+    v2::ReceiveMessageRequest {
+        group: Some(resource(group)),
+        message_queue: Some(v2::MessageQueue { topic: Some(resource("t")), ..Default::default() }),
+        filter_expression: Some(v2::FilterExpression {
+            r#type: v2::FilterType::Sql.into(),
+            expression: expression.to_owned(),
+        }),
+        batch_size: batch,
+        invisible_duration: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn sql_filters_choose_by_properties_and_pass_over_the_rest() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        for from in (0..3000).step_by(100) {
+            let sent = a.send((from..from + 100).map(numbered).collect(), SOON).await.unwrap();
+            assert_eq!(sent.status.unwrap().code(), Code::Ok);
+        }
+        let condition = "number BETWEEN 2990 AND 2992 AND missing IS NULL";
+        let mut got = Vec::new();
+        while got.len() < 3 {
+            let (status, messages) = b.receive_with(by_sql("g", condition, 16), WAIT + SOON).await.unwrap();
+            assert_eq!(status.code(), Code::Ok, "{got:?}");
+            got.extend(ids(&messages));
+        }
+        got.sort();
+        assert_eq!(got, ["m2990", "m2991", "m2992"]);
+        // What was passed over is settled for this group, and for no other.
+        let (status, _) = b.receive_with(by_sql("g", "TRUE", 16), WAIT + SOON).await.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound);
+        let (_, messages) = a.receive_with(by_sql("h", "number < 2", 16), WAIT + SOON).await.unwrap();
+        assert!(!messages.is_empty());
+
+        let (status, _) = a.receive_with(by_sql("h", "number >", 16), WAIT + SOON).await.unwrap();
+        assert_eq!(status.code(), Code::IllegalFilterExpression);
+        assert!(status.message.contains("at character 8"), "{}", status.message);
+        let entry = v2::SubscriptionEntry {
+            topic: Some(resource("t")),
+            expression: by_sql("h", "number >", 16).filter_expression,
+        };
+        let subscription =
+            v2::Subscription { group: Some(resource("h")), subscriptions: vec![entry], ..Default::default() };
+        let settings = v2::Settings {
+            client_type: Some(v2::ClientType::SimpleConsumer.into()),
+            pub_sub: Some(v2::settings::PubSub::Subscription(subscription)),
+            ..Default::default()
+        };
+        let command = v2::TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
+        let commands = stream::once(std::future::ready(command)).chain(stream::pending());
+        let mut told = a.raw().telemetry(a.request(commands, LONG)).await.unwrap().into_inner();
+        let refused = told.message().await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().contains("ILLEGAL_FILTER_EXPRESSION"), "{refused}");
+    });
+}

@@ -81,6 +81,29 @@ pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
     Proposal { command: command.encode(), messages: messages.iter().map(Message::encode).collect() }
 }
 
+/// A plan cut down to what one poll asks for, as the broker's are.
+pub fn narrow(plan: &mut Vec<(QueueId, QueueOffset, Candidate)>, limit: u32) {
+    let mut room = limit;
+    let mut take = |wanted: &mut u64| {
+        let before = *wanted;
+        *wanted = (0..64).filter(|bit| before >> bit & 1 == 1).take(room as usize).fold(0, |bits, bit| bits | 1 << bit);
+        room -= wanted.count_ones();
+        (*wanted != before).then(|| 64 - wanted.leading_zeros() as u8)
+    };
+    plan.retain_mut(|(_, _, candidate)| match candidate {
+        Candidate::Returned { wanted, .. } => {
+            take(wanted);
+            *wanted != 0
+        }
+        Candidate::Fresh { wanted, length, .. } | Candidate::Next { wanted, length, .. } => {
+            if let Some(seen) = take(wanted) {
+                *length = seen;
+            }
+            *wanted != 0
+        }
+    });
+}
+
 impl Machine {
     pub fn view(&self) -> View<'_> {
         View::new(&*self.kv)
@@ -158,6 +181,16 @@ impl Machine {
             bits
         };
         let mut plan = Vec::new();
+        for (queue, order, first) in view.ready(topic, group, 64).unwrap() {
+            let candidate = Candidate::Next {
+                queue,
+                order,
+                first,
+                length: 64,
+                wanted: wanted(queue, first, QueueOffset(first.0 + 64)),
+            };
+            plan.push((queue, first, candidate));
+        }
         for (at, lease) in view.returned(topic, group, 64).unwrap() {
             let bits = wanted(at.queue, lease.first, QueueOffset(lease.first.0 + 64));
             let candidate =

@@ -2,6 +2,8 @@
 //!
 //! Hot path. The stream's headers go out at once; its items are status, messages, delivery timestamp.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, stream};
 use tonic::Request;
 
@@ -14,7 +16,8 @@ use crate::model::limits::{
     FILTER_BYTES_MAX, INVISIBLE_MAX, INVISIBLE_MIN, INVISIBLE_RENEWED, POLL_MARGIN, POLL_MAX, POLL_MIN,
     RECEIVE_BATCH_MAX,
 };
-use crate::model::{GroupName, Millis, TagFilter, TopicName};
+use crate::model::sql::SqlFilter;
+use crate::model::{Filter, GroupName, Millis, TagFilter, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::receive_message_response::Content;
@@ -74,23 +77,27 @@ async fn try_receive(
         renew: request.auto_renew,
         wait,
         client_id: caller.client.client_id,
+        attempt_id: request.attempt_id.filter(|id| !id.is_empty()),
     };
     Ok(edge.broker.receive(receive).await?)
 }
 
-pub(super) fn filter(expression: Option<&v2::FilterExpression>) -> Result<TagFilter, Refused> {
-    let Some(expression) = expression else { return Ok(TagFilter::All) };
+pub(super) fn filter(expression: Option<&v2::FilterExpression>) -> Result<Filter, Refused> {
+    let Some(expression) = expression else { return Ok(Filter::Tags(TagFilter::All)) };
     let bytes = expression.expression.len();
     if bytes > FILTER_BYTES_MAX {
         let text = format!("the filter expression of {bytes} bytes is longer than {FILTER_BYTES_MAX}");
         return Err(Refused::new(Code::IllegalFilterExpression, text));
     }
     match expression.r#type() {
-        v2::FilterType::Sql => {
-            let text = "SQL filters are not implemented; subscribe with a TAG expression such as 'a || b'";
-            Err(Refused::new(Code::NotImplemented, text))
-        }
-        v2::FilterType::Tag | v2::FilterType::Unspecified => Ok(TagFilter::parse(&expression.expression)),
+        v2::FilterType::Sql => match SqlFilter::parse(&expression.expression) {
+            Ok(condition) => Ok(Filter::Sql(Arc::new(condition))),
+            Err(error) => {
+                let text = format!("the SQL filter expression '{}': {error}", expression.expression);
+                Err(Refused::new(Code::IllegalFilterExpression, text))
+            }
+        },
+        v2::FilterType::Tag | v2::FilterType::Unspecified => Ok(Filter::Tags(TagFilter::parse(&expression.expression))),
     }
 }
 

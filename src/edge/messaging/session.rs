@@ -124,21 +124,22 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
             session.group = Some(group);
         }
     }
-    let retries = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
-    let retries = retries.map_or(GROUP_RETRIES_DEFAULT, |group| group.retries_max);
+    let group = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
+    let retries = group.as_ref().map_or(GROUP_RETRIES_DEFAULT, |group| group.retries_max);
+    let fifo = group.is_some_and(|group| group.orderly);
     edge.broker.sessions().settings(&caller.client.client_id, session);
-    merge(&mut settings, &caller.client.language, retries, edge.settings.body_bytes_max);
+    merge(&mut settings, &caller.client.language, retries, fifo, edge.settings.body_bytes_max);
     Ok(settings)
 }
 
 /// Contract §6.3: the client's settings with the server's decisions in them.
-fn merge(settings: &mut v2::Settings, language: &str, retries: u32, body_bytes_max: usize) {
+fn merge(settings: &mut v2::Settings, language: &str, retries: u32, fifo: bool, body_bytes_max: usize) {
     use v2::retry_policy::Strategy;
     let max_attempts;
     let strategy;
     match &mut settings.pub_sub {
         Some(PubSub::Subscription(subscription)) => {
-            subscription.fifo = Some(false);
+            subscription.fifo = Some(fifo);
             subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MAX).ok();
             subscription.long_polling_timeout = Some(seconds(i64::try_from(POLL_MAX.0 / 1000).unwrap_or(i64::MAX)));
             max_attempts = i32::try_from(retries).unwrap_or(i32::MAX).saturating_add(1);
@@ -188,7 +189,7 @@ mod tests {
 
     fn merged(pub_sub: PubSub, language: &str) -> v2::Settings {
         let mut settings = v2::Settings { pub_sub: Some(pub_sub), ..Default::default() };
-        merge(&mut settings, language, 16, 4_194_304);
+        merge(&mut settings, language, 16, false, 4_194_304);
         settings
     }
 

@@ -136,6 +136,9 @@ pub struct CreateGroupRequest {
     /// Absent asks for RocketMQ's 16.
     #[prost(uint32, optional, tag = "2")]
     pub retries_max: ::core::option::Option<u32>,
+    /// Consumes each message group in order.
+    #[prost(bool, tag = "3")]
+    pub orderly: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateGroupResponse {

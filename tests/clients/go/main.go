@@ -257,6 +257,68 @@ func delay(endpoints, topic, group string) error {
 	return nil
 }
 
+// Two message groups, sent in turn, consumed two at a time; one is left to come again.
+func fifo(endpoints, topic, group string) error {
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	for number := 1; number <= 8; number++ {
+		for _, name := range []string{"a", "b"} {
+			message := &rmq.Message{Topic: topic, Body: []byte(fmt.Sprintf("%s%d", name, number))}
+			message.SetMessageGroup(name)
+			if _, err := producer.Send(context.Background(), message); err != nil {
+				return err
+			}
+		}
+	}
+	consumer, err := rmq.NewSimpleConsumer(config(endpoints, group),
+		rmq.WithSimpleAwaitDuration(5*time.Second),
+		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: rmq.SUB_ALL}))
+	if err != nil {
+		return err
+	}
+	if err := consumer.Start(); err != nil {
+		return err
+	}
+	defer consumer.GracefulStop()
+	last, left, until := map[string]int{"a": 0, "b": 0}, "", time.Now().Add(deadline)
+	for last["a"] < 8 || last["b"] < 8 {
+		if time.Now().After(until) {
+			return fmt.Errorf("fifo: %v", last)
+		}
+		messages, _ := consumer.Receive(context.Background(), 2, 10*time.Second)
+		for _, message := range messages {
+			text := string(message.GetBody())
+			name := text[:1]
+			number, err := strconv.Atoi(text[1:])
+			if err != nil {
+				return err
+			}
+			if left == "" && number == 3 {
+				left = name
+			}
+			if name == left && last[name] == 2 && message.GetDeliveryAttempt() == 1 {
+				// Neither acked nor passed over: it comes again, and nothing of its message group before it.
+				continue
+			}
+			if number != last[name]+1 {
+				return fmt.Errorf("%s after %v", text, last)
+			}
+			last[name] = number
+			if err := consumer.Ack(context.Background(), message); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Println("PASS go fifo")
+	return nil
+}
+
 func transaction(endpoints, topic, group string) error {
 	checker := &rmq.TransactionChecker{Check: func(message *rmq.MessageView) rmq.TransactionResolution {
 		if string(message.GetBody()) == "checked" {
@@ -355,6 +417,7 @@ func main() {
 		func() error { return simple(*endpoints, *topic, *group+"-simple") },
 		func() error { return push(*endpoints, *topic, *group+"-push") },
 		func() error { return delay(*endpoints, *topic+"-delay", *group) },
+		func() error { return fifo(*endpoints, *topic+"-fifo", *group+"-fifo") },
 		func() error { return transaction(*endpoints, *topic+"-transaction", *group) },
 		func() error { return deadLetter(*endpoints, *topic+"-dead", *group+"-dead") },
 	} {

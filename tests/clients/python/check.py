@@ -139,6 +139,35 @@ def delay(conf, topic, group):
     print("PASS python recall", flush=True)
 
 
+def fifo(conf, topic, group):
+    """Two message groups, sent in turn, consumed two at a time; one is left to come again."""
+    producer = Producer(conf, (topic,))
+    producer.startup()
+    for number in range(1, 9):
+        for name in ("a", "b"):
+            message = text_message(topic, f"{name}{number}")
+            message.message_group = name
+            producer.send(message)
+    producer.shutdown()
+    consumer = SimpleConsumer(conf, group, {topic: FilterExpression()}, await_duration=5)
+    consumer.startup()
+    last, left, deadline = {"a": 0, "b": 0}, None, time.time() + DEADLINE
+    while last != {"a": 8, "b": 8}:
+        assert time.time() < deadline, last
+        for message in consumer.receive(2, 10) or []:
+            name, number = message.body.decode()[0], int(message.body.decode()[1:])
+            if left is None and number == 3:
+                left = name
+            if name == left and last[name] == 2 and message.delivery_attempt == 1:
+                # Neither acked nor passed over: it comes again, and nothing of its message group before it.
+                continue
+            assert number == last[name] + 1, (name, number, last)
+            last[name] = number
+            consumer.ack(message)
+    consumer.shutdown()
+    print("PASS python fifo", flush=True)
+
+
 class Checker(TransactionChecker):
     def check(self, message):
         return TransactionResolution.COMMIT if message.body == b"checked" else TransactionResolution.ROLLBACK
@@ -192,6 +221,7 @@ def main():
     simple(conf, args.topic, args.group + "-simple")
     push(conf, args.topic, args.group + "-push")
     delay(conf, args.topic + "-delay", args.group)
+    fifo(conf, args.topic + "-fifo", args.group + "-fifo")
     transaction(conf, args.topic + "-transaction", args.group)
     dead_letter(conf, args.topic + "-dead", args.group + "-dead")
 

@@ -1,0 +1,536 @@
+//! The SQL92 filter of a subscription: a condition over a message's user properties.
+//!
+//! * Source: contract §13.5 and §26, and RocketMQ's grammar: `AND`, `OR`, `NOT`, `=`, `<>`, `<`, `<=`, `>`, `>=`,
+//!   `[NOT] BETWEEN … AND …`, `[NOT] IN (…)`, `IS [NOT] NULL`, `[NOT] CONTAINS|STARTSWITH|ENDSWITH`, texts in single quotes,
+//!   numbers, `TRUE`, `FALSE`. `TAGS` is the message's tag.
+//! * A property that is missing is NULL, and what compares NULL is NULL: only TRUE matches.
+//! * Properties are texts; beside a number or a truth value they are read as one, and are NULL if they are none.
+//!
+//! Bounded: [`DEPTH_MAX`] and [`NODES_MAX`]; the caller bounds the text.
+
+use std::iter::Peekable;
+use std::str::CharIndices;
+
+/// Deepest nesting.
+const DEPTH_MAX: usize = 64;
+/// Most operators and values.
+const NODES_MAX: usize = 1024;
+
+/// Why a text is no condition; says where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at character {at}")]
+pub struct SqlError {
+    what: String,
+    at: usize,
+}
+
+/// A compiled condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqlFilter(Node);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    Value(Value),
+    Property(String),
+    Not(Box<Node>),
+    And(Box<Node>, Box<Node>),
+    Or(Box<Node>, Box<Node>),
+    Compare(Box<Node>, Relation, Box<Node>),
+    IsNull(Box<Node>),
+    Between(Box<Node>, Box<Node>, Box<Node>),
+    In(Box<Node>, Vec<String>),
+    Text(Box<Node>, TextTest, String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    Bool(bool),
+    Number(f64),
+    Text(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextTest {
+    Contains,
+    StartsWith,
+    EndsWith,
+}
+
+impl SqlFilter {
+    /// Compiles a condition.
+    pub fn parse(text: &str) -> Result<Self, SqlError> {
+        let tokens = tokens(text)?;
+        let mut parser = Parser { tokens, next: 0, depth: 0, nodes: 0, end: text.len() };
+        let node = parser.or()?;
+        match parser.peek() {
+            None => Ok(Self(node)),
+            Some(token) => Err(parser.error(format!("{token:?} is not expected"))),
+        }
+    }
+
+    /// Whether the condition is TRUE for a message with these properties.
+    pub fn matches<'a>(&'a self, property: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+        truth(&self.0, property) == Some(true)
+    }
+}
+
+type Lookup<'p, 'a> = &'p dyn Fn(&str) -> Option<&'a str>;
+
+/// A value while it is evaluated.
+#[derive(Clone, Copy)]
+enum Found<'v> {
+    Bool(bool),
+    Number(f64),
+    Text(&'v str),
+}
+
+fn value<'v>(node: &'v Node, property: Lookup<'_, 'v>) -> Option<Found<'v>> {
+    Some(match node {
+        Node::Value(Value::Bool(value)) => Found::Bool(*value),
+        Node::Value(Value::Number(value)) => Found::Number(*value),
+        Node::Value(Value::Text(value)) => Found::Text(value),
+        Node::Property(name) => Found::Text(property(name)?),
+        other => Found::Bool(truth(other, property)?),
+    })
+}
+
+fn truth<'v>(node: &'v Node, property: Lookup<'_, 'v>) -> Option<bool> {
+    match node {
+        Node::Not(inner) => truth(inner, property).map(|value| !value),
+        Node::And(left, right) => match (truth(left, property), truth(right, property)) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        },
+        Node::Or(left, right) => match (truth(left, property), truth(right, property)) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        },
+        Node::Compare(left, relation, right) => compare(value(left, property)?, *relation, value(right, property)?),
+        Node::IsNull(inner) => Some(value(inner, property).is_none()),
+        Node::Between(inner, low, high) => {
+            let (inner, low, high) = (value(inner, property)?, value(low, property)?, value(high, property)?);
+            let above = compare(inner, Relation::GreaterOrEqual, low)?;
+            Some(above && compare(inner, Relation::LessOrEqual, high)?)
+        }
+        Node::In(inner, texts) => match value(inner, property)? {
+            Found::Text(text) => Some(texts.iter().any(|one| one == text)),
+            Found::Bool(_) | Found::Number(_) => None,
+        },
+        Node::Text(inner, test, part) => match value(inner, property)? {
+            Found::Text(text) => Some(match test {
+                TextTest::Contains => text.contains(part.as_str()),
+                TextTest::StartsWith => text.starts_with(part.as_str()),
+                TextTest::EndsWith => text.ends_with(part.as_str()),
+            }),
+            Found::Bool(_) | Found::Number(_) => None,
+        },
+        Node::Value(_) | Node::Property(_) => as_bool(value(node, property)?),
+    }
+}
+
+fn as_bool(found: Found<'_>) -> Option<bool> {
+    match found {
+        Found::Bool(value) => Some(value),
+        Found::Text(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Found::Text(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        Found::Text(_) | Found::Number(_) => None,
+    }
+}
+
+fn as_number(found: Found<'_>) -> Option<f64> {
+    match found {
+        Found::Number(value) => Some(value),
+        Found::Text(text) => text.trim().parse().ok(),
+        Found::Bool(_) => None,
+    }
+}
+
+fn compare(left: Found<'_>, relation: Relation, right: Found<'_>) -> Option<bool> {
+    let ordering = match (left, right) {
+        (Found::Bool(_), _) | (_, Found::Bool(_)) => as_bool(left)?.partial_cmp(&as_bool(right)?)?,
+        (Found::Number(_), _) | (_, Found::Number(_)) => as_number(left)?.partial_cmp(&as_number(right)?)?,
+        // Two texts are equal or not; which is larger is for numbers.
+        (Found::Text(left), Found::Text(right)) => match relation {
+            Relation::Equal | Relation::NotEqual => left.cmp(right),
+            _ => as_number(Found::Text(left))?.partial_cmp(&as_number(Found::Text(right))?)?,
+        },
+    };
+    Some(match relation {
+        Relation::Equal => ordering.is_eq(),
+        Relation::NotEqual => ordering.is_ne(),
+        Relation::Less => ordering.is_lt(),
+        Relation::LessOrEqual => ordering.is_le(),
+        Relation::Greater => ordering.is_gt(),
+        Relation::GreaterOrEqual => ordering.is_ge(),
+    })
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    Word(String),
+    Text(String),
+    Number(f64),
+    Sign(&'static str),
+}
+
+fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SqlError> {
+    let mut tokens = Vec::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, first)) = chars.next() {
+        let token = match first {
+            _ if first.is_whitespace() => continue,
+            '\'' => Token::Text(quoted(&mut chars, at)?),
+            '(' => Token::Sign("("),
+            ')' => Token::Sign(")"),
+            ',' => Token::Sign(","),
+            '=' => Token::Sign("="),
+            '<' if next_is(&mut chars, '>') => Token::Sign("<>"),
+            '<' if next_is(&mut chars, '=') => Token::Sign("<="),
+            '<' => Token::Sign("<"),
+            '>' if next_is(&mut chars, '=') => Token::Sign(">="),
+            '>' => Token::Sign(">"),
+            '-' => Token::Sign("-"),
+            '+' => Token::Sign("+"),
+            _ if first.is_ascii_digit() || first == '.' => Token::Number(number(text, &mut chars, at)?),
+            _ if first.is_alphabetic() || first == '_' || first == '$' => {
+                let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.');
+                let mut end = at + first.len_utf8();
+                while let Some((_, c)) = chars.next_if(|(_, c)| is_part(*c)) {
+                    end += c.len_utf8();
+                }
+                Token::Word(text[at..end].to_owned())
+            }
+            _ => return Err(SqlError { what: format!("{first:?} means nothing"), at }),
+        };
+        tokens.push((at, token));
+    }
+    Ok(tokens)
+}
+
+fn next_is(chars: &mut Peekable<CharIndices<'_>>, wanted: char) -> bool {
+    chars.next_if(|(_, c)| *c == wanted).is_some()
+}
+
+/// A text whose opening quote has been read; a quote inside is written twice.
+fn quoted(chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, SqlError> {
+    let mut text = String::new();
+    while let Some((_, c)) = chars.next() {
+        if c != '\'' {
+            text.push(c);
+        } else if next_is(chars, '\'') {
+            text.push('\'');
+        } else {
+            return Ok(text);
+        }
+    }
+    Err(SqlError { what: "a text that does not end".to_owned(), at })
+}
+
+fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<f64, SqlError> {
+    let mut end = at + 1;
+    let mut last = ' ';
+    while let Some((_, c)) = chars.next_if(|(_, c)| {
+        c.is_ascii_alphanumeric() || *c == '.' || (matches!(c, '+' | '-') && matches!(last, 'e' | 'E'))
+    }) {
+        last = c;
+        end += 1;
+    }
+    // Java's suffix of a long.
+    let digits = text[at..end].trim_end_matches(['l', 'L']);
+    digits.parse().map_err(|_| SqlError { what: format!("'{}' is not a number", &text[at..end]), at })
+}
+
+struct Parser {
+    tokens: Vec<(usize, Token)>,
+    next: usize,
+    depth: usize,
+    nodes: usize,
+    end: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.next).map(|(_, token)| token)
+    }
+
+    fn error(&self, what: impl Into<String>) -> SqlError {
+        SqlError { what: what.into(), at: self.tokens.get(self.next).map_or(self.end, |(at, _)| *at) }
+    }
+
+    fn sign(&mut self, wanted: &str) -> bool {
+        let is_it = matches!(self.peek(), Some(Token::Sign(sign)) if *sign == wanted);
+        self.next += usize::from(is_it);
+        is_it
+    }
+
+    fn word(&mut self, wanted: &str) -> bool {
+        let is_it = matches!(self.peek(), Some(Token::Word(word)) if word.eq_ignore_ascii_case(wanted));
+        self.next += usize::from(is_it);
+        is_it
+    }
+
+    fn expect(&mut self, sign: &str) -> Result<(), SqlError> {
+        if self.sign(sign) { Ok(()) } else { Err(self.error(format!("'{sign}' is missing"))) }
+    }
+
+    fn node(&mut self, node: Node) -> Result<Node, SqlError> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(self.error(format!("more than {NODES_MAX} operators and values")));
+        }
+        Ok(node)
+    }
+
+    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, SqlError>) -> Result<T, SqlError> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(self.error(format!("nested deeper than {DEPTH_MAX}")));
+        }
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
+    }
+
+    fn or(&mut self) -> Result<Node, SqlError> {
+        let mut left = self.and()?;
+        while self.word("or") {
+            let right = self.and()?;
+            left = self.node(Node::Or(Box::new(left), Box::new(right)))?;
+        }
+        Ok(left)
+    }
+
+    fn and(&mut self) -> Result<Node, SqlError> {
+        let mut left = self.not()?;
+        while self.word("and") {
+            let right = self.not()?;
+            left = self.node(Node::And(Box::new(left), Box::new(right)))?;
+        }
+        Ok(left)
+    }
+
+    fn not(&mut self) -> Result<Node, SqlError> {
+        if self.word("not") {
+            let inner = self.deeper(Self::not)?;
+            return self.node(Node::Not(Box::new(inner)));
+        }
+        self.predicate()
+    }
+
+    fn predicate(&mut self) -> Result<Node, SqlError> {
+        let left = self.operand()?;
+        if self.word("is") {
+            let is_not = self.word("not");
+            if !self.word("null") {
+                return Err(self.error("NULL is missing"));
+            }
+            return self.negated(is_not, Node::IsNull(Box::new(left)));
+        }
+        let is_not = self.word("not");
+        if self.word("between") {
+            let low = self.number_or_property()?;
+            if !self.word("and") {
+                return Err(self.error("the AND of a BETWEEN is missing"));
+            }
+            let high = self.number_or_property()?;
+            return self.negated(is_not, Node::Between(Box::new(left), Box::new(low), Box::new(high)));
+        }
+        if self.word("in") {
+            self.expect("(")?;
+            let mut texts = vec![self.text()?];
+            while self.sign(",") {
+                texts.push(self.text()?);
+            }
+            self.expect(")")?;
+            self.nodes += texts.len();
+            return self.negated(is_not, Node::In(Box::new(left), texts));
+        }
+        for (word, test) in
+            [("contains", TextTest::Contains), ("startswith", TextTest::StartsWith), ("endswith", TextTest::EndsWith)]
+        {
+            if self.word(word) {
+                let part = self.text()?;
+                return self.negated(is_not, Node::Text(Box::new(left), test, part));
+            }
+        }
+        if is_not {
+            return Err(self.error("BETWEEN, IN, CONTAINS, STARTSWITH or ENDSWITH is missing after NOT"));
+        }
+        for (sign, relation) in [
+            ("=", Relation::Equal),
+            ("<>", Relation::NotEqual),
+            ("<=", Relation::LessOrEqual),
+            (">=", Relation::GreaterOrEqual),
+            ("<", Relation::Less),
+            (">", Relation::Greater),
+        ] {
+            if self.sign(sign) {
+                let is_equality = matches!(relation, Relation::Equal | Relation::NotEqual);
+                let right = if is_equality { self.operand()? } else { self.number_or_property()? };
+                return self.node(Node::Compare(Box::new(left), relation, Box::new(right)));
+            }
+        }
+        Ok(left)
+    }
+
+    fn negated(&mut self, is_not: bool, node: Node) -> Result<Node, SqlError> {
+        let node = self.node(node)?;
+        if is_not { self.node(Node::Not(Box::new(node))) } else { Ok(node) }
+    }
+
+    fn number_or_property(&mut self) -> Result<Node, SqlError> {
+        match self.operand()? {
+            Node::Value(Value::Text(text)) => {
+                Err(self.error(format!("'{text}' is a text; only numbers are larger or smaller")))
+            }
+            operand => Ok(operand),
+        }
+    }
+
+    fn text(&mut self) -> Result<String, SqlError> {
+        match self.peek() {
+            Some(Token::Text(text)) => {
+                let text = text.clone();
+                self.next += 1;
+                Ok(text)
+            }
+            _ => Err(self.error("a text in single quotes is missing")),
+        }
+    }
+
+    fn operand(&mut self) -> Result<Node, SqlError> {
+        if self.sign("(") {
+            let inner = self.deeper(Self::or)?;
+            self.expect(")")?;
+            return Ok(inner);
+        }
+        let factor = if self.sign("-") { Some(-1.0) } else { self.sign("+").then_some(1.0) };
+        let node = match (self.peek(), factor) {
+            (Some(Token::Number(value)), factor) => Node::Value(Value::Number(value * factor.unwrap_or(1.0))),
+            (Some(Token::Text(text)), None) => Node::Value(Value::Text(text.clone())),
+            (Some(Token::Word(word)), None) if word.eq_ignore_ascii_case("true") => Node::Value(Value::Bool(true)),
+            (Some(Token::Word(word)), None) if word.eq_ignore_ascii_case("false") => Node::Value(Value::Bool(false)),
+            (Some(Token::Word(word)), None) if !is_reserved(word) => Node::Property(word.clone()),
+            _ => return Err(self.error("a property, a number or a text is missing")),
+        };
+        self.next += 1;
+        self.node(node)
+    }
+}
+
+fn is_reserved(word: &str) -> bool {
+    ["and", "or", "not", "is", "null", "between", "in", "contains", "startswith", "endswith"]
+        .iter()
+        .any(|reserved| word.eq_ignore_ascii_case(reserved))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(text: &str) -> bool {
+        let property = |name: &str| match name {
+            "a" => Some("5"),
+            "b" => Some("hello"),
+            "yes" => Some("true"),
+            "quote" => Some("it's"),
+            "TAGS" => Some("TagA"),
+            _ => None,
+        };
+        SqlFilter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).matches(&property)
+    }
+
+    #[test]
+    fn conditions_match_as_rocketmq_has_them() {
+        for text in [
+            "a = 5",
+            "a=5.0 AND b = 'hello'",
+            "a > 4 and a >= 5 and a < 6 and a <= 5 and a <> 6",
+            "a BETWEEN 1 AND 5",
+            "a NOT BETWEEN 6 AND 9",
+            "b IN ('x', 'hello')",
+            "b not in ('x')",
+            "missing IS NULL",
+            "a IS NOT NULL",
+            "NOT (a = 6)",
+            "a = 6 OR b = 'hello'",
+            "a = 6 OR a = 7 OR (b = 'hello' AND NOT a = 1)",
+            "yes = TRUE",
+            "yes",
+            "TRUE",
+            "b CONTAINS 'ell'",
+            "b STARTSWITH 'he' AND b ENDSWITH 'lo' AND b NOT CONTAINS 'x'",
+            "quote = 'it''s'",
+            "a > -1 AND a > +1 AND a < 1e3 AND a = 5L",
+            "TAGS is not null and TAGS in ('TagA', 'TagB')",
+            "missing = 'x' OR a = 5",
+        ] {
+            assert!(matches(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_no_number_is_null_and_null_never_matches() {
+        for text in [
+            "missing = 'x'",
+            "missing <> 'x'",
+            "NOT (missing = 'x')",
+            "missing > 1",
+            "missing BETWEEN 1 AND 2",
+            "missing NOT IN ('x')",
+            "b > 1",
+            "b = 5",
+            "NOT b = 5",
+            "missing = 'x' AND a = 5",
+            "b",
+            "a",
+            "FALSE",
+            "B = 'hello'",
+        ] {
+            assert!(!matches(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_condition_says_where() {
+        for (text, what) in [
+            ("", "a property, a number or a text is missing at character 0"),
+            ("a = ", "a property, a number or a text is missing at character 4"),
+            ("a = 'x", "a text that does not end at character 4"),
+            ("a > 'x'", "only numbers are larger or smaller"),
+            ("a IN (1)", "a text in single quotes is missing at character 6"),
+            ("a BETWEEN 1", "the AND of a BETWEEN is missing"),
+            ("(a = 1", "')' is missing at character 6"),
+            ("a = 1 b", "is not expected at character 6"),
+            ("a ; b", "';' means nothing at character 2"),
+            ("a = 1x2", "'1x2' is not a number"),
+            ("and = 1", "a property, a number or a text is missing"),
+        ] {
+            let error = SqlFilter::parse(text).unwrap_err().to_string();
+            assert!(error.contains(what), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn depth_and_length_are_bounded() {
+        let deep = format!("{}a = 1{}", "(".repeat(DEPTH_MAX + 1), ")".repeat(DEPTH_MAX + 1));
+        assert!(SqlFilter::parse(&deep).unwrap_err().to_string().contains("nested deeper than 64"));
+        let nots = format!("{}a", "NOT ".repeat(DEPTH_MAX + 1));
+        assert!(SqlFilter::parse(&nots).is_err());
+        let long = vec!["a"; NODES_MAX].join(" OR ");
+        assert!(SqlFilter::parse(&long).unwrap_err().to_string().contains("more than 1024"));
+        assert!(SqlFilter::parse(&vec!["a"; 500].join(" OR ")).is_ok());
+    }
+}
