@@ -2,7 +2,7 @@
 //! leader), or nobody knows whether it happened.
 
 use crate::machine::{Failure, Rejected};
-use crate::model::{GroupName, MessageType, TopicName};
+use crate::model::{GroupName, MessageType, QueueOffset, TopicName};
 use crate::raft::Failed;
 
 /// See the module. `edge/status` gives each its code.
@@ -38,6 +38,16 @@ pub enum Error {
     /// The lease behind a handle has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
+    /// A pull outside of what the queue has.
+    #[error("offset {offset} is outside of what the queue has: {min} to {max}")]
+    IllegalOffset {
+        /// As asked for.
+        offset: QueueOffset,
+        /// The first that can be read.
+        min: QueueOffset,
+        /// That of the next message.
+        max: QueueOffset,
+    },
     /// A recalled message does not wait.
     #[error("the message does not wait for its delivery time: it was delivered or recalled, or never sent")]
     NotWaiting,

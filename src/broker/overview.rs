@@ -218,7 +218,7 @@ struct Settled {
     lag: u64,
 }
 
-/// A message is settled when it was leased once and no lease holds it any more.
+/// A message is settled when the position is behind it, no lease holds it, and it waits in no line.
 fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
     let cursor = view.cursor(topic, group, queue)?.0;
@@ -227,10 +227,12 @@ fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId)
         leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.count_ones())).sum()
     };
     let first_held = leases.iter().filter_map(|(_, lease)| lease.offsets(lease.held).next()).min();
+    let (waiting, first_waiting) = view.waiting_in_lines(topic, group, queue)?;
+    let first = first_held.into_iter().chain(first_waiting).min();
     Ok(Settled {
         max: head.max.0,
-        below: first_held.map_or(cursor, |offset| offset.0.min(cursor)),
+        below: first.map_or(cursor, |offset| offset.0.min(cursor)),
         in_flight: held(|lease| !lease.returned),
-        lag: head.max.0.saturating_sub(cursor) + held(|_| true),
+        lag: head.max.0.saturating_sub(cursor) + held(|_| true) + waiting,
     })
 }

@@ -1,9 +1,10 @@
-//! `raftmq group`: create, list, describe.
+//! `raftmq group`: create, list, describe, reset-offset.
 
 use serde::Serialize;
 
 use crate::model::Timestamp;
-use crate::proto::admin::{DescribeGroupResponse, Group, Member};
+use crate::proto::admin::reset_offset_request::To;
+use crate::proto::admin::{DescribeGroupResponse, Group, Member, MovedPosition};
 
 use super::exit::Exit;
 use super::failure::{Failure, Subject};
@@ -32,12 +33,61 @@ pub enum Command {
     /// List consumer groups
     #[command(after_long_help = "Examples:\n  raftmq group list\n  raftmq group list -o json")]
     List,
+    /// Move a group in a topic; what it has at work there is forgotten, and its handles do nothing any more
+    #[command(
+        name = "reset-offset",
+        after_long_help = "Examples:\n  raftmq group reset-offset billing orders --to earliest --dry-run\n  \
+                           raftmq group reset-offset billing orders --to-time 1764028800000"
+    )]
+    ResetOffset {
+        /// The group
+        group: String,
+        /// The topic
+        topic: String,
+        #[command(flatten)]
+        to: Target,
+        /// Only show what it would do
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show one group's positions and members
     #[command(after_long_help = "Examples:\n  raftmq group describe billing\n  raftmq group describe billing -o json")]
     Describe {
         /// Its name
         group: String,
     },
+}
+
+/// Where a group is moved to.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// The first message that can be read, or the next one to be stored
+    #[arg(long, value_name = "END")]
+    to: Option<End>,
+    /// The first message stored then or later, in milliseconds since 1970
+    #[arg(long, value_name = "MS")]
+    to_time: Option<u64>,
+    /// This offset in every queue, or the nearest a queue has
+    #[arg(long, value_name = "OFFSET")]
+    to_offset: Option<u64>,
+}
+
+/// An end of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum End {
+    /// The first message that can be read
+    Earliest,
+    /// The next message to be stored
+    Latest,
+}
+
+/// A moved position as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+struct MovedRow {
+    queue: u32,
+    from: u64,
+    to: u64,
 }
 
 /// A group as it is printed. Keys of the JSON.
@@ -68,6 +118,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Create { group, retries, orderly } => create(context, &group, retries, orderly).await,
         Command::List => list(context).await,
+        Command::ResetOffset { group, topic, to, dry_run } => reset(context, &group, &topic, &to, dry_run).await,
         Command::Describe { group } => describe(context, &group).await,
     }
 }
@@ -83,6 +134,29 @@ async fn create(context: &Context, name: &str, retries: Option<u32>, orderly: bo
         Format::Jsonl => render::line(&group)?,
     };
     render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn reset(context: &Context, group: &str, topic: &str, target: &Target, dry_run: bool) -> Result<Exit, Failure> {
+    let to = match (target.to, target.to_time, target.to_offset) {
+        (Some(End::Earliest), ..) => To::Earliest(true),
+        (Some(End::Latest), ..) => To::Latest(true),
+        (None, Some(at), _) => To::TimestampMs(at),
+        (None, None, offset) => To::Offset(offset.unwrap_or_default()),
+    };
+    let moved = match context.admin.reset_offset(group, topic, to, dry_run).await {
+        Ok(moved) => moved,
+        Err(error) => return Err(context.failure(&error, Subject::Group(group)).await),
+    };
+    let row = |moved: MovedPosition| MovedRow { queue: moved.queue, from: moved.from, to: moved.to };
+    Listing {
+        schema: "raftmq.group.moved.v1",
+        key: "positions",
+        columns: &[Column::Number("QUEUE"), Column::Number("FROM"), Column::Number("TO")],
+        rows: moved.into_iter().map(row).collect(),
+        cells: |row: &MovedRow| vec![row.queue.to_string(), grouped(row.from), grouped(row.to)],
+    }
+    .print(context.global.output)?;
     Ok(Exit::Ok)
 }
 

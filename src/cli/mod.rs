@@ -42,7 +42,7 @@ Use
   drill       Hurt a cluster and check that nothing was lost
 Manage
   topic       list, create, describe, delete
-  group       list, create, describe
+  group       list, create, describe, reset-offset
   cluster     status
   config      check, show
 Options

@@ -9,7 +9,7 @@ use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::admin::{
     ClusterStatusRequest, ClusterStatusResponse, CreateGroupRequest, CreateTopicRequest, DeleteTopicRequest,
     DescribeGroupRequest, DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse, Group, ListGroupsRequest,
-    ListTopicsRequest, Topic,
+    ListTopicsRequest, MovedPosition, ResetOffsetRequest, Topic, reset_offset_request,
 };
 
 use super::connection::Connection;
@@ -72,6 +72,18 @@ impl Admin {
     pub async fn create_group(&self, name: &str, retries_max: Option<u32>, orderly: bool) -> Result<Group, Error> {
         let request = CreateGroupRequest { name: name.into(), retries_max, orderly };
         call!(self, create_group, request)?.group.ok_or(Error::Malformed("a created group that is not told"))
+    }
+
+    /// Moves a group in a topic; with `dry_run` only tells what that would do.
+    pub async fn reset_offset(
+        &self,
+        group: &str,
+        topic: &str,
+        to: reset_offset_request::To,
+        dry_run: bool,
+    ) -> Result<Vec<MovedPosition>, Error> {
+        let request = ResetOffsetRequest { group: group.into(), topic: topic.into(), to: Some(to), dry_run };
+        Ok(call!(self, reset_offset, request)?.positions)
     }
 
     /// All consumer groups, by name.

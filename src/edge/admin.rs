@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::broker::{Broker, Error, GroupSummary, NodeSummary, Position, ReplicaStatus, TopicSummary};
-use crate::model::{GroupName, MessageType, NameError, NodeId, TopicName};
+use crate::broker::{Broker, Error, GroupSummary, Moved, NodeSummary, Position, ReplicaStatus, TopicSummary, Where};
+use crate::model::{GroupName, MessageType, NameError, NodeId, QueueOffset, Timestamp, TopicName};
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
 
@@ -27,7 +27,9 @@ fn refuse(error: Error) -> Status {
         Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
         Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
         Error::Forbidden(_) => Status::permission_denied(text),
-        Error::TypeMismatch { .. } | Error::LeaseEnded | Error::Invalid(_) => Status::invalid_argument(text),
+        Error::TypeMismatch { .. } | Error::LeaseEnded | Error::IllegalOffset { .. } | Error::Invalid(_) => {
+            Status::invalid_argument(text)
+        }
         Error::NotWaiting | Error::TransactionNotFound => Status::not_found(text),
         Error::Busy => Status::resource_exhausted(text),
         Error::NoLeader => Status::unavailable(text),
@@ -149,6 +151,22 @@ impl Admin for AdminService {
         self.broker.create_group(name.clone(), request.retries_max, request.orderly).await.map_err(refuse)?;
         let (summary, _) = self.broker.describe_group(&name).await.map_err(refuse)?;
         Ok(Response::new(wire::CreateGroupResponse { group: Some(group(summary)) }))
+    }
+
+    async fn reset_offset(&self, request: Request<wire::ResetOffsetRequest>) -> Answer<wire::ResetOffsetResponse> {
+        use wire::reset_offset_request::To;
+        let request = request.into_inner();
+        let (group, topic) = (group_name(&request.group)?, topic_name(&request.topic)?);
+        let wanted = match request.to {
+            Some(To::Earliest(_)) => Where::Beginning,
+            Some(To::Latest(_)) => Where::End,
+            Some(To::TimestampMs(at)) => Where::At(Timestamp(at)),
+            Some(To::Offset(offset)) => Where::Exactly(QueueOffset(offset)),
+            None => return Err(Status::invalid_argument("the request does not say where to")),
+        };
+        let moved = self.broker.reset_group(group, topic, wanted, request.dry_run).await.map_err(refuse)?;
+        let position = |moved: Moved| wire::MovedPosition { queue: moved.queue.0, from: moved.from.0, to: moved.to.0 };
+        Ok(Response::new(wire::ResetOffsetResponse { positions: moved.into_iter().map(position).collect() }))
     }
 
     async fn list_groups(&self, _request: Request<wire::ListGroupsRequest>) -> Answer<wire::ListGroupsResponse> {

@@ -51,6 +51,7 @@ impl From<Error> for Refused {
             Error::TypeMismatch { .. } => Code::MessagePropertyConflictWithType,
             Error::LeaseEnded => Code::InvalidReceiptHandle,
             Error::NotWaiting => Code::MessageNotFound,
+            Error::IllegalOffset { .. } => Code::IllegalOffset,
             Error::TransactionNotFound => Code::InvalidTransactionId,
             Error::Busy => Code::TooManyRequests,
             Error::NoLeader => Code::HaNotAvailable,

@@ -50,6 +50,8 @@ pub enum Command {
     },
     /// Ends a transaction.
     Decide(Decide),
+    /// Moves a group in a topic.
+    SetPositions(SetPositions),
 }
 
 /// See [`Command::CreateTopic`].
@@ -249,6 +251,19 @@ pub struct Announce {
     pub address: String,
 }
 
+/// See [`Command::SetPositions`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetPositions {
+    /// Which topic.
+    pub topic: TopicId,
+    /// Which group; it has a position there.
+    pub group: GroupId,
+    /// The new positions.
+    pub positions: Vec<(QueueId, QueueOffset)>,
+    /// Whether what the group has at work there is forgotten.
+    pub forget: bool,
+}
+
 impl Command {
     /// The bytes for the log.
     pub fn encode(&self) -> Bytes {
@@ -349,6 +364,16 @@ impl Command {
                 put_message(&mut out, decide.message);
                 out.put_u8(decide.commit.into());
             }
+            Self::SetPositions(set) => {
+                out.put_u8(20);
+                out.put_u32(set.topic.0);
+                out.put_u32(set.group.0);
+                out.put_list(&set.positions, |out, (queue, offset)| {
+                    out.put_u32(queue.0);
+                    out.put_u64(offset.0);
+                });
+                out.put_u8(set.forget.into());
+            }
         }
         out.freeze()
     }
@@ -418,6 +443,12 @@ impl Command {
                 topic: TopicId(reader.u32()?),
                 message: read_message(&mut reader)?,
                 commit: reader.bool()?,
+            }),
+            20 => Self::SetPositions(SetPositions {
+                topic: TopicId(reader.u32()?),
+                group: GroupId(reader.u32()?),
+                positions: reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?,
+                forget: reader.bool()?,
             }),
             tag => return Err(reader.unknown(tag.into())),
         })

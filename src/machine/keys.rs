@@ -189,6 +189,11 @@ pub fn ready(at: LineKey) -> Bytes {
     line_key(b'd', at)
 }
 
+/// Lease: all lines of a group in a queue.
+pub fn lines(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
+    key(b'o', &[topic.0, group.0, queue.0]).freeze()
+}
+
 fn line_key(tag: u8, at: LineKey) -> Bytes {
     let mut out = key(tag, &[at.topic.0, at.group.0, at.queue.0]);
     out.put_u64(at.order);
@@ -198,6 +203,11 @@ fn line_key(tag: u8, at: LineKey) -> Bytes {
 /// Lease: all lines of a group in a topic that have messages to deliver next.
 pub fn all_ready(topic: TopicId, group: GroupId) -> Bytes {
     key(b'd', &[topic.0, group.0]).freeze()
+}
+
+/// Lease: everything a group has at work in a topic.
+pub fn all_at_work(topic: TopicId, group: GroupId) -> [Bytes; 4] {
+    [b'l', b'b', b'o', b'd'].map(|tag| key(tag, &[topic.0, group.0]).freeze())
 }
 
 /// Lease: all leases of a group in a queue.

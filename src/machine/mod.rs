@@ -22,6 +22,7 @@ pub mod lease;
 mod member;
 pub mod order;
 pub mod outcome;
+mod position;
 pub mod queue;
 pub mod receive;
 pub mod send;
@@ -120,5 +121,6 @@ fn run(
         Command::Recall(recall) => aside::recall(stage, recall),
         Command::Bury { handle } => dead::apply(stage, handle),
         Command::Decide(decide) => transaction::decide(stage, decide),
+        Command::SetPositions(set) => position::set(stage, set),
     }
 }

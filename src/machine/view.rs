@@ -9,6 +9,7 @@ use super::Failure;
 use super::catalog::{self, GroupRecord, TopicRecord};
 use super::keys::{self, LeaseKey};
 use super::lease::Lease;
+use super::order::Line;
 use super::queue::{QueueHead, Run};
 use super::tick::Due;
 use super::transaction::Half;
@@ -180,6 +181,41 @@ impl<'a> View<'a> {
             lines.push((queue, order, QueueOffset(Reader::new(value, "ready line").u64()?)));
         }
         Ok(lines)
+    }
+
+    /// Messages of a queue that an orderly group's position has passed and that wait for those before them: how
+    /// many, and the first.
+    pub fn waiting_in_lines(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+    ) -> Result<(u64, Option<QueueOffset>), Failure> {
+        let cursor = self.cursor(topic, group, queue)?;
+        let mut lines = Vec::new();
+        self.each(Space::Lease, &keys::lines(topic, group, queue), |key, value| {
+            lines.push((Reader::new(key.slice(13..), "line key").u64()?, Line::decode(value)?.next));
+            Ok(())
+        })?;
+        let (mut count, mut first) = (0, None);
+        for (order, next) in lines {
+            let mut from = keys::ordered(topic, queue, order, next);
+            let end = keys::ordered(topic, queue, order, cursor.max(next));
+            loop {
+                let page = self.kv.scan(Space::Queue, &from, &end, PAGE)?;
+                if let Some((key, _)) = page.first()
+                    && first.is_none_or(|first| run_offset(key) < first)
+                {
+                    first = Some(run_offset(key));
+                }
+                count += page.len() as u64;
+                match page.last() {
+                    Some((key, _)) if page.len() == PAGE => from = [key.as_ref(), &[0]].concat().into(),
+                    _ => break,
+                }
+            }
+        }
+        Ok((count, first))
     }
 
     /// A lease.

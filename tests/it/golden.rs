@@ -10,7 +10,7 @@
 //! (several sends in one entry), `send-as TYPE TOPIC BODY`, `announce NODE ADDRESS`, `tick`,
 //! `topic-of TYPE NAME QUEUES`, `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `bury HANDLE`,
 //! `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `group NAME RETRIES orderly`,
-//! `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
+//! `reset GROUP TOPIC OFFSET` (of queue 0), `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
 //! `show queues|positions|leases|due|keys|members|origins`.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
     Ack, Announce, Candidate, Change, Checks, Command, CreateGroup, CreateTopic, Decide, GiveBack, Prolong, Recall,
-    Send, Subscribe, Visible,
+    Send, SetPositions, Subscribe, Visible,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::{
@@ -92,6 +92,11 @@ impl Script {
             [verb @ ("commit" | "rollback"), name] => {
                 let (topic, _, message) = self.aside(name);
                 self.tell(&Command::Decide(Decide { topic, message, commit: verb == "commit" }), out);
+            }
+            ["reset", of, from, offset] => {
+                let (topic, group) = (self.topic_id(from), self.group_id(of));
+                let positions = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
+                self.tell(&Command::SetPositions(SetPositions { topic, group, positions, forget: true }), out);
             }
             ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),

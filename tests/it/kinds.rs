@@ -484,3 +484,105 @@ fn sql_filters_choose_by_properties_and_pass_over_the_rest() {
         assert!(refused.message().contains("ILLEGAL_FILTER_EXPRESSION"), "{refused}");
     });
 }
+
+fn queue(topic: &str, id: i32) -> Option<v2::MessageQueue> {
+    Some(v2::MessageQueue { topic: Some(resource(topic)), id, ..Default::default() })
+}
+
+/// The code, the bodies and the next offset of one pull.
+async fn pull(
+    wire: &Wire,
+    id: i32,
+    offset: i64,
+    wait: i64,
+    condition: Option<&str>,
+) -> (Code, Vec<String>, Option<i64>) {
+    use v2::pull_message_response::Content;
+    let request = v2::PullMessageRequest {
+        group: Some(resource("pullers")),
+        message_queue: queue("t", id),
+        offset,
+        batch_size: 4,
+        filter_expression: condition
+            .map(|text| v2::FilterExpression { r#type: v2::FilterType::Sql.into(), expression: text.to_owned() }),
+        long_polling_timeout: Some(prost_types::Duration { seconds: wait, nanos: 0 }),
+    };
+    let mut items = wire.raw().pull_message(wire.request(request, LONG)).await.unwrap().into_inner();
+    let (mut code, mut bodies, mut next) = (Code::Unspecified, Vec::new(), None);
+    while let Some(item) = items.message().await.unwrap() {
+        match item.content.unwrap() {
+            Content::Status(status) => code = status.code(),
+            Content::Message(message) => bodies.push(message.system_properties.unwrap().message_id),
+            Content::NextOffset(offset) => next = Some(offset),
+        }
+    }
+    (code, bodies, next)
+}
+
+#[test]
+fn pulls_and_positions_are_as_the_contract_says() {
+    with_cluster(&[], &[], async |cluster| {
+        cluster.raftmq_ok(&["topic", "create", "t", "--queues", "1"]);
+        let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        let names = |numbers: std::ops::Range<u32>| numbers.map(|number| format!("m{number}")).collect::<Vec<_>>();
+        let before = now_ms();
+        for number in 0..6 {
+            assert_eq!(a.send(vec![numbered(number)], SOON).await.unwrap().status.unwrap().code(), Code::Ok);
+            if number == 2 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        assert_eq!(pull(&b, 0, 0, 0, None).await, (Code::Ok, names(0..4), Some(4)));
+        assert_eq!(pull(&b, 0, 4, 0, None).await, (Code::Ok, names(4..6), Some(6)));
+        assert_eq!(pull(&b, 0, 6, 0, None).await, (Code::MessageNotFound, vec![], Some(6)));
+        assert_eq!(pull(&b, 0, 0, 0, Some("number >= 5")).await, (Code::Ok, names(5..6), Some(6)));
+        assert_eq!(pull(&b, 0, 7, 0, None).await, (Code::IllegalOffset, vec![], None));
+        assert_eq!(pull(&b, 0, -1, 0, None).await.0, Code::IllegalOffset);
+        assert_eq!(pull(&b, 1, 0, 0, None).await.0, Code::BadRequest, "there is no such queue");
+        let waiting = pull(&b, 0, 6, 10, None);
+        let sending = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            send(&a, numbered(6)).await;
+        };
+        assert_eq!(tokio::join!(waiting, sending).0, (Code::Ok, names(6..7), Some(7)), "an arrival ends the wait");
+
+        let query = async |wire: &Wire, policy: v2::QueryOffsetPolicy, at: Option<u64>| {
+            let timestamp = at.map(|at| prost_types::Timestamp {
+                seconds: (at / 1000) as i64,
+                nanos: (at % 1000) as i32 * 1_000_000,
+            });
+            let request =
+                v2::QueryOffsetRequest { message_queue: queue("t", 0), query_offset_policy: policy.into(), timestamp };
+            let answer = wire.raw().query_offset(wire.request(request, SOON)).await.unwrap().into_inner();
+            (answer.status.unwrap().code(), answer.offset)
+        };
+        use v2::QueryOffsetPolicy::{Beginning, End, Timestamp};
+        assert_eq!(query(&b, Beginning, None).await, (Code::Ok, 0));
+        assert_eq!(query(&a, End, None).await, (Code::Ok, 7));
+        assert_eq!(query(&a, Timestamp, None).await.0, Code::BadRequest);
+        assert_eq!(query(&a, Timestamp, Some(before - 1000)).await, (Code::Ok, 0));
+        assert_eq!(query(&a, Timestamp, Some(now_ms() + 60_000)).await, (Code::Ok, 7));
+
+        let position = async |wire: &Wire| {
+            let request = v2::GetOffsetRequest { group: Some(resource("pullers")), message_queue: queue("t", 0) };
+            let answer = wire.raw().get_offset(wire.request(request, SOON)).await.unwrap().into_inner();
+            (answer.status.unwrap().code(), answer.offset)
+        };
+        assert_eq!(position(&a).await.0, Code::OffsetNotFound);
+        let request =
+            v2::UpdateOffsetRequest { group: Some(resource("pullers")), message_queue: queue("t", 0), offset: 5 };
+        let answer = a.raw().update_offset(a.request(request, SOON)).await.unwrap().into_inner();
+        assert_eq!(answer.status.unwrap().code(), Code::Ok);
+        assert_eq!(position(&b).await, (Code::Ok, 5));
+
+        // The same position is where receives go on, and an operator may move it.
+        let (_, messages) = b.receive("pullers", "t", 16, WAIT).await.unwrap();
+        assert_eq!(ids(&messages), names(5..7));
+        let dry = cluster.raftmq_ok(&["group", "reset-offset", "pullers", "t", "--to", "earliest", "--dry-run"]);
+        assert!(dry.contains("QUEUE") && dry.contains('7'), "{dry}");
+        assert_eq!(position(&a).await, (Code::Ok, 7), "a dry run changes nothing");
+        cluster.raftmq_ok(&["group", "reset-offset", "pullers", "t", "--to-offset", "2"]);
+        let (_, messages) = a.receive("pullers", "t", 16, WAIT).await.unwrap();
+        assert_eq!(ids(&messages), names(2..7));
+    });
+}

@@ -6,6 +6,7 @@
 mod ack;
 mod dead;
 mod invisible;
+mod pull;
 mod recall;
 mod receive;
 mod route;
@@ -126,10 +127,6 @@ impl Messaging {
     }
 }
 
-fn one<T: Send + 'static>(item: T) -> Response<Items<T>> {
-    Response::new(Box::pin(futures_util::stream::once(std::future::ready(Ok(item)))))
-}
-
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -174,27 +171,19 @@ impl MessagingService for Messaging {
     }
 
     async fn pull_message(&self, request: Request<v2::PullMessageRequest>) -> Answer<Self::PullMessageStream> {
-        use v2::pull_message_response::Content;
-        let content = Some(Content::Status(self.not_implemented(&request, "PullMessage")));
-        Ok(one(v2::PullMessageResponse { content }))
+        Ok(Response::new(pull::pull(self.clone(), request)))
     }
 
     async fn update_offset(&self, request: Request<v2::UpdateOffsetRequest>) -> Answer<v2::UpdateOffsetResponse> {
-        Ok(Response::new(v2::UpdateOffsetResponse { status: Some(self.not_implemented(&request, "UpdateOffset")) }))
+        Ok(Response::new(v2::UpdateOffsetResponse { status: Some(pull::update(self, request).await) }))
     }
 
     async fn get_offset(&self, request: Request<v2::GetOffsetRequest>) -> Answer<v2::GetOffsetResponse> {
-        Ok(Response::new(v2::GetOffsetResponse {
-            status: Some(self.not_implemented(&request, "GetOffset")),
-            offset: 0,
-        }))
+        Ok(Response::new(pull::get(self, request).await))
     }
 
     async fn query_offset(&self, request: Request<v2::QueryOffsetRequest>) -> Answer<v2::QueryOffsetResponse> {
-        Ok(Response::new(v2::QueryOffsetResponse {
-            status: Some(self.not_implemented(&request, "QueryOffset")),
-            offset: 0,
-        }))
+        Ok(Response::new(pull::query(self, request).await))
     }
 
     async fn end_transaction(&self, request: Request<v2::EndTransactionRequest>) -> Answer<v2::EndTransactionResponse> {

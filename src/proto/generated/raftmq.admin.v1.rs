@@ -211,6 +211,53 @@ pub struct ClusterStatusResponse {
     #[prost(string, optional, tag = "2")]
     pub leader: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// Moves a group in a topic, and forgets what it has at work there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetOffsetRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    /// Only tells what it would do.
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+    /// Exactly one.
+    #[prost(oneof = "reset_offset_request::To", tags = "3, 4, 5, 6")]
+    pub to: ::core::option::Option<reset_offset_request::To>,
+}
+/// Nested message and enum types in `ResetOffsetRequest`.
+pub mod reset_offset_request {
+    /// Exactly one.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum To {
+        /// The first message that can be read.
+        #[prost(bool, tag = "3")]
+        Earliest(bool),
+        /// The next message to be stored.
+        #[prost(bool, tag = "4")]
+        Latest(bool),
+        /// The first message stored then or later, in milliseconds since 1970.
+        #[prost(uint64, tag = "5")]
+        TimestampMs(u64),
+        /// This offset in every queue, or the nearest a queue has.
+        #[prost(uint64, tag = "6")]
+        Offset(u64),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResetOffsetResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub positions: ::prost::alloc::vec::Vec<MovedPosition>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedPosition {
+    #[prost(uint32, tag = "1")]
+    pub queue: u32,
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+}
 /// Generated client implementations.
 pub mod admin_client {
     #![allow(
@@ -470,6 +517,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "DescribeGroup"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn reset_offset(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetOffsetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetOffsetResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ResetOffset",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ResetOffset"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn cluster_status(
             &mut self,
             request: impl tonic::IntoRequest<super::ClusterStatusRequest>,
@@ -556,6 +627,13 @@ pub mod admin_server {
             request: tonic::Request<super::DescribeGroupRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DescribeGroupResponse>,
+            tonic::Status,
+        >;
+        async fn reset_offset(
+            &self,
+            request: tonic::Request<super::ResetOffsetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetOffsetResponse>,
             tonic::Status,
         >;
         async fn cluster_status(
@@ -932,6 +1010,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DescribeGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ResetOffset" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetOffsetSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ResetOffsetRequest>
+                    for ResetOffsetSvc<T> {
+                        type Response = super::ResetOffsetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetOffsetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::reset_offset(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetOffsetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,289 @@
+//! Reading a queue at an offset, and positions: what consumers that pull need, and resets by operators. Before:
+//! `edge/messaging/pull`; after: `machine/position`.
+//!
+//! A pull leases nothing: it reads this node's applied state, and what has been answered anywhere is in it.
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::receive::BodyReader;
+use super::{Broker, Deadline, Error};
+use crate::machine::command::SetPositions;
+use crate::machine::lease::SPAN;
+use crate::machine::send::PERMISSION_READ;
+use crate::machine::view::View;
+use crate::machine::{Command, Outcome, Rejected};
+use crate::model::limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX};
+use crate::model::{
+    Filter, GroupId, GroupName, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp, TopicId,
+    TopicName,
+};
+
+/// Stands for all that pull, where a bell is kept for a group.
+const PULLING: GroupId = GroupId(u32::MAX);
+
+/// One pull.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pull {
+    /// From which topic.
+    pub topic: TopicName,
+    /// From which queue.
+    pub queue: QueueId,
+    /// From which offset on.
+    pub offset: QueueOffset,
+    /// What.
+    pub filter: Filter,
+    /// Most messages.
+    pub batch: u32,
+    /// How long to wait for the first.
+    pub wait: Millis,
+}
+
+/// One message read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PulledMessage {
+    /// The message.
+    pub message: Message,
+    /// Its offset.
+    pub offset: QueueOffset,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+}
+
+/// What a pull read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pulled {
+    /// The messages, in order.
+    pub messages: Vec<PulledMessage>,
+    /// Where to read on.
+    pub next: QueueOffset,
+}
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// The first that can be read.
+    Beginning,
+    /// That of the next message.
+    End,
+    /// The first stored then or later; the end, if there is none.
+    At(Timestamp),
+    /// This one, or the nearest that the queue has.
+    Exactly(QueueOffset),
+}
+
+/// A position before and after a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Its queue.
+    pub queue: QueueId,
+    /// Before.
+    pub from: QueueOffset,
+    /// After.
+    pub to: QueueOffset,
+}
+
+impl Broker {
+    /// Reads messages of a queue; waits for the first.
+    ///
+    /// * Errors: [`Error::IllegalOffset`] outside of what the queue has.
+    pub async fn pull(&self, request: Pull, deadline: Deadline) -> Result<Pulled, Error> {
+        let until = Instant::now() + request.wait.into();
+        let lookup = self.held_until(deadline);
+        let topic = self.readable(&request.topic, request.queue, lookup).await?;
+        let head = self.replica.view().queue_head(topic, request.queue)?;
+        if request.offset < head.min || request.offset > head.max {
+            // What another node answered a moment ago may not be here yet.
+            self.see_what_was_answered(lookup).await?;
+            let head = self.replica.view().queue_head(topic, request.queue)?;
+            if request.offset < head.min || request.offset > head.max {
+                return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
+            }
+        }
+        let bell = self.arrivals.bell(topic, PULLING);
+        let mut next = request.offset;
+        loop {
+            let mut arrival = std::pin::pin!(bell.notified());
+            arrival.as_mut().enable();
+            let pulled = self.read_on(topic, &request, next)?;
+            let has_moved = pulled.next > next;
+            next = pulled.next;
+            if !pulled.messages.is_empty() || Instant::now() >= until {
+                return Ok(pulled);
+            }
+            if has_moved {
+                // What was passed over may be much; others have their turn.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                () = arrival => {}
+                () = tokio::time::sleep_until(until) => {}
+                () = self.stopping.cancelled() => return Ok(pulled),
+            }
+        }
+    }
+
+    /// Up to 64 offsets on from `from`.
+    fn read_on(&self, topic: TopicId, request: &Pull, from: QueueOffset) -> Result<Pulled, Error> {
+        let view = self.replica.view();
+        let max = view.queue_head(topic, request.queue)?.max;
+        let to = QueueOffset(max.0.min(from.0 + SPAN));
+        let reader = Mutex::new(BodyReader::new(self));
+        let mut pulled = Pulled { messages: Vec::new(), next: from };
+        let mut bytes = 0;
+        let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX) as usize;
+        for (first, run) in view.runs(topic, request.queue, from, to)? {
+            for (offset, item) in (first.0..to.0).zip(&run.items) {
+                if offset < from.0 {
+                    continue;
+                }
+                if pulled.messages.len() == limit || bytes >= RECEIVE_BYTES_MAX {
+                    return Ok(pulled);
+                }
+                pulled.next = QueueOffset(offset + 1);
+                if !request.filter.may_match(item.tag_hash) {
+                    continue;
+                }
+                let message = reader.lock().read(MessageRef { index: run.index, slot: item.slot })?;
+                if request.filter.matches(&message) {
+                    bytes += u64::from(item.bytes);
+                    let (offset, stored_at) = (QueueOffset(offset), run.stored_at);
+                    pulled.messages.push(PulledMessage { message, offset, stored_at });
+                }
+            }
+        }
+        Ok(pulled)
+    }
+
+    async fn readable(&self, topic: &TopicName, queue: QueueId, until: Instant) -> Result<TopicId, Error> {
+        let (id, record) = self.existing_topic(topic, until).await?;
+        if record.permission & PERMISSION_READ == 0 {
+            return Err(Error::Forbidden(topic.clone()));
+        }
+        if queue.0 >= record.queues {
+            let queues = record.queues;
+            return Err(Error::Invalid(format!(
+                "topic '{topic}' has {queues} queues, counted from 0: no queue {queue}"
+            )));
+        }
+        Ok(id)
+    }
+
+    /// An offset of a queue.
+    pub async fn query_offset(
+        &self,
+        topic: TopicName,
+        queue: QueueId,
+        wanted: Where,
+        deadline: Deadline,
+    ) -> Result<QueueOffset, Error> {
+        let until = self.held_until(deadline);
+        let topic = self.readable(&topic, queue, until).await?;
+        self.see_what_was_answered(until).await?;
+        find(self.replica.view(), topic, queue, wanted)
+    }
+
+    /// The group's position in a queue; `None` if it has none.
+    pub async fn position(
+        &self,
+        group: GroupName,
+        topic: TopicName,
+        queue: QueueId,
+        deadline: Deadline,
+    ) -> Result<Option<QueueOffset>, Error> {
+        let until = self.held_until(deadline);
+        let topic = self.readable(&topic, queue, until).await?;
+        self.see_what_was_answered(until).await?;
+        let view = self.replica.view();
+        let Some((group, _)) = view.group(&group)? else { return Ok(None) };
+        if !view.is_subscribed(topic, group)? {
+            return Ok(None);
+        }
+        Ok(Some(view.cursor(topic, group, queue)?))
+    }
+
+    /// Stores the group's position in a queue as given.
+    pub async fn set_position(
+        &self,
+        group: GroupName,
+        topic: TopicName,
+        queue: QueueId,
+        offset: QueueOffset,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let until = self.held_until(deadline);
+        let topic_id = self.readable(&topic, queue, until).await?;
+        self.subscribe_until(group.clone(), std::slice::from_ref(&topic), until).await?;
+        let group_id = self.existing_group(&group, until).await?.id;
+        let positions = vec![(queue, offset)];
+        self.set_positions(&topic, SetPositions { topic: topic_id, group: group_id, positions, forget: false }, until)
+            .await
+    }
+
+    /// Moves a group in a topic, and forgets what it has at work there; `dry` only tells what it would do.
+    pub async fn reset_group(
+        &self,
+        group: GroupName,
+        topic: TopicName,
+        wanted: Where,
+        dry: bool,
+    ) -> Result<Vec<Moved>, Error> {
+        let until = self.held_until(Deadline::NONE);
+        let (topic_id, record) = self.existing_topic(&topic, until).await?;
+        let group_id = self.existing_group(&group, until).await?.id;
+        self.see_what_was_answered(until).await?;
+        let view = self.replica.view();
+        if !view.is_subscribed(topic_id, group_id)? {
+            return Err(Error::Invalid(format!("consumer group '{group}' has no position in topic '{topic}'")));
+        }
+        let mut moved = Vec::new();
+        for queue in (0..record.queues).map(QueueId) {
+            let from = view.cursor(topic_id, group_id, queue)?;
+            moved.push(Moved { queue, from, to: find(view, topic_id, queue, wanted)? });
+        }
+        if !dry {
+            let positions = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
+            let command = SetPositions { topic: topic_id, group: group_id, positions, forget: true };
+            self.set_positions(&topic, command, until).await?;
+        }
+        Ok(moved)
+    }
+
+    async fn set_positions(&self, topic: &TopicName, set: SetPositions, until: Instant) -> Result<(), Error> {
+        match self.propose_repeatable(&Command::SetPositions(set), until).await? {
+            (index, Outcome::Done) => {
+                self.caught_up(index, until).await;
+                Ok(())
+            }
+            (_, Outcome::Rejected(Rejected::GroupNotFound)) => {
+                Err(Error::Invalid(format!("the consumer group has no position in topic '{topic}'")))
+            }
+            (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, topic, MessageType::Normal)),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+}
+
+fn find(view: View<'_>, topic: TopicId, queue: QueueId, wanted: Where) -> Result<QueueOffset, Error> {
+    let head = view.queue_head(topic, queue)?;
+    let at = match wanted {
+        Where::Beginning => return Ok(head.min),
+        Where::End => return Ok(head.max),
+        Where::Exactly(offset) => return Ok(offset.clamp(head.min, head.max)),
+        Where::At(at) => at,
+    };
+    // Messages are stored in the order of the machine's time, which never goes backwards.
+    let (mut low, mut high) = (head.min, head.max);
+    while low < high {
+        let middle = QueueOffset(low.0 + (high.0 - low.0) / 2);
+        let runs = view.runs(topic, queue, middle, QueueOffset(middle.0 + 1))?;
+        let Some((first, run)) = runs.first() else { break };
+        if run.stored_at >= at {
+            high = QueueOffset(first.0.max(low.0));
+        } else {
+            low = QueueOffset(first.0 + run.items.len() as u64);
+        }
+    }
+    Ok(low.min(head.max))
+}
