@@ -54,6 +54,9 @@ pub enum Error {
     /// The transaction is not known.
     #[error("no such transaction: it ended long ago, or never began")]
     TransactionNotFound,
+    /// The transaction was decided the other way before.
+    #[error("the transaction was decided otherwise before, by its producer or after too many checks; that is final")]
+    DecidedOtherwise,
     /// Nothing was done; come back later.
     #[error("too much is waiting on this node; nothing was done, try again later")]
     Busy,
@@ -98,6 +101,7 @@ impl Error {
             Rejected::LeaseEnded => Self::LeaseEnded,
             Rejected::NotWaiting => Self::NotWaiting,
             Rejected::TransactionNotFound => Self::TransactionNotFound,
+            Rejected::DecidedOtherwise => Self::DecidedOtherwise,
             Rejected::GroupNotFound | Rejected::GroupExists => Self::Invalid(rejected.to_string()),
         }
     }

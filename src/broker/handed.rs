@@ -16,12 +16,19 @@ use super::{Broker, Deadline, Error};
 use crate::machine::Command;
 use crate::machine::command::GiveBack;
 use crate::model::limits::LEFT_BEHIND;
-use crate::model::{GroupId, QueueId, ReceiptHandle, TopicId};
+use crate::model::{GroupId, Millis, QueueId, ReceiptHandle, TopicId};
 
 /// Leases that outlive this are renewed for the first time; most are settled long before.
 const FIRST_RENEWAL_AFTER: Duration = Duration::from_secs(5);
 /// Leases remembered for their first renewal; beyond it the oldest are not renewed.
 const REMEMBERED_MAX: usize = 200_000;
+
+/// A poll with an attempt id may be repeated, and then hears the same: its leases are kept for this long.
+const REPEATED_WITHIN: Millis = Millis::from_secs(10);
+
+fn kept_for(is_repeatable: bool) -> Millis {
+    if is_repeatable { REPEATED_WITHIN } else { LEFT_BEHIND }
+}
 
 /// Leases whose answer has left, until their first renewal.
 #[derive(Default)]
@@ -61,11 +68,13 @@ pub struct OnItsWay {
     /// One handle of each.
     leases: Vec<ReceiptHandle>,
     is_renewed: bool,
+    /// How long what did not leave is kept for the poll to be repeated.
+    kept_for: Millis,
 }
 
 impl OnItsWay {
-    pub(super) fn new(broker: &Arc<Broker>, leases: Vec<ReceiptHandle>, is_renewed: bool) -> Self {
-        Self { broker: broker.clone(), leases, is_renewed }
+    pub(super) fn new(broker: &Arc<Broker>, leases: Vec<ReceiptHandle>, is_renewed: bool, is_repeatable: bool) -> Self {
+        Self { broker: broker.clone(), leases, is_renewed, kept_for: kept_for(is_repeatable) }
     }
 
     /// The whole answer was handed to the connection.
@@ -83,8 +92,8 @@ impl Drop for OnItsWay {
         if leases.is_empty() {
             return;
         }
-        let broker = self.broker.clone();
-        self.broker.in_background(async move { broker.give_back(leases).await });
+        let (broker, kept_for) = (self.broker.clone(), self.kept_for);
+        self.broker.in_background(async move { broker.give_back(leases, kept_for).await });
     }
 }
 
@@ -96,6 +105,7 @@ pub(super) struct Asked {
     queues: BTreeSet<QueueId>,
     /// Names the grant; 0 once its outcome is known.
     token: u64,
+    kept_for: Millis,
 }
 
 impl Asked {
@@ -105,8 +115,9 @@ impl Asked {
         group: GroupId,
         queues: BTreeSet<QueueId>,
         token: u64,
+        is_repeatable: bool,
     ) -> Self {
-        Self { broker: broker.clone(), topic, group, queues, token }
+        Self { broker: broker.clone(), topic, group, queues, token, kept_for: kept_for(is_repeatable) }
     }
 
     /// The outcome is known to the poll.
@@ -121,8 +132,8 @@ impl Drop for Asked {
             return;
         }
         let (broker, topic, group, token) = (self.broker.clone(), self.topic, self.group, self.token);
-        let queues = std::mem::take(&mut self.queues);
-        self.broker.in_background(async move { broker.give_back_granted(topic, group, queues, token).await });
+        let (queues, kept_for) = (std::mem::take(&mut self.queues), self.kept_for);
+        self.broker.in_background(async move { broker.give_back_granted(topic, group, queues, token, kept_for).await });
     }
 }
 
@@ -145,8 +156,8 @@ impl Broker {
         let _ = tokio::time::timeout(within, self.tasks.wait()).await;
     }
 
-    async fn give_back(&self, leases: Vec<ReceiptHandle>) -> Result<(), Error> {
-        let command = Command::GiveBack(GiveBack { leases, after: LEFT_BEHIND });
+    async fn give_back(&self, leases: Vec<ReceiptHandle>, after: Millis) -> Result<(), Error> {
+        let command = Command::GiveBack(GiveBack { leases, after });
         self.propose_repeatable(&command, self.held_until(Deadline::NONE)).await.map(|_| ())
     }
 
@@ -156,6 +167,7 @@ impl Broker {
         group: GroupId,
         queues: BTreeSet<QueueId>,
         token: u64,
+        after: Millis,
     ) -> Result<(), Error> {
         let until = self.held_until(Deadline::NONE);
         // Behind an entry that was proposed later, the grant is either in the state or never will be.
@@ -169,6 +181,6 @@ impl Broker {
             let of_grant = view.leases(topic, group, queue)?.into_iter().filter(|(_, lease)| lease.token == token);
             leases.extend(of_grant.map(|(at, lease)| handle(at, &lease)));
         }
-        if leases.is_empty() { Ok(()) } else { self.give_back(leases).await }
+        if leases.is_empty() { Ok(()) } else { self.give_back(leases, after).await }
     }
 }

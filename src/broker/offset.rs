@@ -203,7 +203,7 @@ impl Broker {
         Ok(Some(view.cursor(topic, group, queue)?))
     }
 
-    /// Stores the group's position in a queue as given.
+    /// Stores the group's position in a queue, within what the queue has.
     pub async fn set_position(
         &self,
         group: GroupName,
@@ -251,7 +251,8 @@ impl Broker {
     }
 
     async fn set_positions(&self, topic: &TopicName, set: SetPositions, until: Instant) -> Result<(), Error> {
-        match self.propose_repeatable(&Command::SetPositions(set), until).await? {
+        // Not tried again when its fate is unknown: a second try could undo what came between.
+        match self.propose(&Command::SetPositions(set), until).await? {
             (index, Outcome::Done) => {
                 self.caught_up(index, until).await;
                 Ok(())

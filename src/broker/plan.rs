@@ -5,6 +5,7 @@
 //! decided, so that they do not race each other for the same messages; races with other nodes are
 //! decided by `machine/receive`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,8 +15,9 @@ use tokio::sync::Notify;
 
 use super::Error;
 use crate::machine::command::Candidate;
-use crate::machine::keys::LeaseKey;
+use crate::machine::keys::{LeaseKey, LineKey};
 use crate::machine::lease::{Lease, SPAN};
+use crate::machine::order::NO_GROUP;
 use crate::machine::queue::Origin;
 use crate::machine::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
@@ -25,6 +27,8 @@ use crate::model::{Filter, GroupId, MessageRef, QueueId, QueueOffset, Timestamp,
 const RETURNED_MAX: usize = 64;
 /// Lines looked at by one plan.
 const READY_MAX: usize = 64;
+/// Windows of up to 64 messages that one plan reads whole.
+const WINDOWS_READ_MAX: usize = 4;
 
 /// What a poll wants.
 #[derive(Clone, Copy)]
@@ -129,7 +133,7 @@ impl Plans {
         let mut plan = Plan { reserved, bell, key, planned: Vec::new() };
         let mut room = Room { messages: wanted.limit, bytes: RECEIVE_BYTES_MAX };
         for (at, lease) in view.returned(wanted.topic, wanted.group, RETURNED_MAX)? {
-            if room.is_used_up() {
+            if room.is_used_up() || plan.has_read_enough(wanted) {
                 return Ok(plan);
             }
             let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
@@ -155,7 +159,7 @@ impl Plans {
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for step in 0..wanted.queues {
-            if room.is_used_up() {
+            if room.is_used_up() || plan.has_read_enough(wanted) {
                 break;
             }
             let queue = QueueId(turn.wrapping_add(step) % wanted.queues);
@@ -168,12 +172,19 @@ impl Plans {
 }
 
 impl Plan<'_> {
+    /// Whether a plan whose filter reads whole messages has looked at enough of them: others have their turn.
+    fn has_read_enough(&self, wanted: Wanted<'_>) -> bool {
+        wanted.check.is_some() && self.planned.len() >= WINDOWS_READ_MAX
+    }
+
     /// Messages that waited for those of their message group before them.
     fn next_in_lines(&mut self, view: View<'_>, wanted: Wanted<'_>, room: &mut Room) -> Result<(), Error> {
         for (queue, order, first) in view.ready(wanted.topic, wanted.group, READY_MAX)? {
-            if room.is_used_up() {
+            if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
             }
+            let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
+            let window = Window::read(view, wanted, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
             {
                 let mut reserved = self.reserved.lock();
                 if !reserved.next.insert((queue, order)) {
@@ -181,8 +192,6 @@ impl Plan<'_> {
                     continue;
                 }
             }
-            let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
-            let window = Window::read(view, wanted, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
             let members =
                 window.orders.iter().filter(|(_, of)| **of == order).fold(0, |bits, (bit, _)| bits | 1 << bit);
             let take = room.take(window.wanted & members, &window.places);
@@ -217,9 +226,16 @@ impl Plan<'_> {
             return Ok(None);
         }
         let first = QueueOffset(from);
-        let window = Window::read(view, wanted, queue, first, QueueOffset(head.max.0.min(from + SPAN)))?;
-        let take = room.take(window.wanted, &window.places);
-        let length = window.seen(take, window.wanted);
+        let mut window = Window::read(view, wanted, queue, first, QueueOffset(head.max.0.min(from + SPAN)))?;
+        let at_work = if wanted.orderly { window.at_work(view, wanted, queue)? } else { 0 };
+        if window.length == 0 {
+            return Ok(None);
+        }
+        let free = window.wanted & !at_work;
+        let take = room.take(free, &window.places);
+        let length = window.seen(take, free);
+        // Those at work are wanted too: the machine leaves them to their lines.
+        let take = take | (at_work & (u64::MAX >> (64 - u32::from(length))));
         let entry = reserved.fresh.entry(queue).or_insert((0, 0));
         *entry = (from + u64::from(length), entry.1 + 1);
         Ok(Some(Planned {
@@ -276,6 +292,33 @@ struct Window {
 }
 
 impl Window {
+    /// The messages whose message groups are at work already. One that has no message group and is at work ends the
+    /// window: no position passes over it.
+    fn at_work(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId) -> Result<u64, Error> {
+        let mut lines = BTreeMap::new();
+        let mut bits = 0;
+        for bit in 0..u32::try_from(self.length).unwrap_or(64) {
+            if self.wanted >> bit & 1 == 0 {
+                continue;
+            }
+            let order = self.orders.get(&bit).copied().unwrap_or(NO_GROUP);
+            let is_at_work = match lines.entry(order) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(free) => {
+                    let at = LineKey { topic: wanted.topic, group: wanted.group, queue, order };
+                    *free.insert(view.line(at)?.is_some())
+                }
+            };
+            if is_at_work && order == NO_GROUP {
+                self.length = bit.into();
+                self.wanted &= (1 << bit) - 1;
+                break;
+            }
+            bits |= u64::from(is_at_work) << bit;
+        }
+        Ok(bits)
+    }
+
     /// How far a plan that takes some of the wanted looked: to the last it takes, or through the whole window.
     fn seen(&self, taken: u64, wanted: u64) -> u8 {
         let length = if taken == wanted { self.length } else { 64 - u64::from(taken.leading_zeros()) };

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::handed::{Asked, OnItsWay};
 use super::plan::{self, Check, Plan, Planned, Wanted};
 use super::{Broker, Deadline, Error, RETRY_AFTER};
-use crate::machine::command::{Ack, Candidate, Grant};
+use crate::machine::command::{Ack, Candidate, Grant, Repeat};
 use crate::machine::outcome::Granted;
 use crate::machine::send::PERMISSION_READ;
 use crate::machine::{Batch, Command, Outcome, Rejected};
@@ -97,7 +97,7 @@ impl Broker {
         }
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
         let group = self.existing_group(&request.group, held_until).await?;
-        let (group, orderly) = (group.id, group.orderly);
+        let (group, orderly) = (group.id, group.orderly || record.message_type == MessageType::Fifo);
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX);
         let reader = Mutex::new(BodyReader::new(self));
@@ -105,8 +105,13 @@ impl Broker {
         let check = request.filter.needs_message().then_some(&check as &Check<'_>);
         let wanted = Wanted { topic, queues: record.queues, group, orderly, filter: &request.filter, check, limit };
         let bell = self.arrivals.bell(topic, group);
-        if orderly && let Some(received) = self.answered_before(&request, wanted, held_until).await? {
-            return Ok(Some(received));
+        if orderly && request.attempt_id.is_some() {
+            match self.answered_before(&request, wanted, held_until).await {
+                Ok(Some(received)) => return Ok(Some(received)),
+                // Without an answer in time it is a poll like any other.
+                Ok(None) | Err(Error::NoLeader | Error::Busy | Error::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
         }
         loop {
             let mut arrival = std::pin::pin!(bell.notified());
@@ -145,23 +150,39 @@ impl Broker {
         wanted: Wanted<'_>,
         until: Instant,
     ) -> Result<Option<Received>, Error> {
-        let Some(token) = request.attempt_id.as_deref().map(filter::order) else { return Ok(None) };
+        let Some(attempt_of) = request.attempt_id.as_deref().map(filter::order) else { return Ok(None) };
         // What was acked through another node a moment ago must not come again (P7).
         if self.see_what_was_answered(until).await.is_err() {
             return Ok(None);
         }
-        let mut planned = Vec::new();
-        let mut granted = Vec::new();
+        let view = self.replica.view();
+        let (mut leases, mut planned) = (Vec::new(), Vec::new());
         for queue in (0..wanted.queues).map(QueueId) {
-            for (at, lease) in self.replica.view().leases(wanted.topic, wanted.group, queue)? {
-                if lease.token != token || lease.held == 0 || lease.returned {
-                    continue;
+            for (at, lease) in view.leases(wanted.topic, wanted.group, queue)? {
+                if lease.attempt_of == attempt_of && lease.held != 0 && !lease.returned {
+                    leases.push((queue, at.lease));
+                    planned.push(plan::leased(view, wanted, at, &lease)?);
                 }
-                let candidate = u32::try_from(planned.len()).unwrap_or(u32::MAX);
-                planned.push(plan::leased(self.replica.view(), wanted, at, &lease)?);
-                granted.push(Granted { candidate, lease: at.lease, messages: lease.held, attempt: lease.attempt });
             }
         }
+        if leases.is_empty() {
+            return Ok(None);
+        }
+        let token = crate::env::rng::random_u64().max(1);
+        let command = Command::Repeat(Repeat {
+            group: wanted.group,
+            topic: wanted.topic,
+            attempt_of,
+            invisible_for: request.invisible,
+            renew_for: request.renew.then(|| request.client_id.clone()),
+            token,
+            leases,
+        });
+        let queues = planned.iter().map(|planned| planned.queue).collect();
+        let asked = Asked::new(self, wanted.topic, wanted.group, queues, token, true);
+        let (_, outcome) = self.propose(&command, until).await?;
+        asked.answered();
+        let Outcome::Granted(granted) = outcome else { return Err(Error::unexpected(&outcome)) };
         self.read(request, wanted, &planned, &granted, until).await
     }
 
@@ -190,7 +211,8 @@ impl Broker {
             let (group, topic, queue, offset) = (wanted.group, wanted.topic, planned.queue, planned.first);
             Some(ReceiptHandle { group, topic, queue, offset, lease: granted.lease })
         };
-        let leases = OnItsWay::new(self, granted.iter().filter_map(lease).collect(), request.renew);
+        let is_repeatable = wanted.orderly && request.attempt_id.is_some();
+        let leases = OnItsWay::new(self, granted.iter().filter_map(lease).collect(), request.renew, is_repeatable);
         let mut reader = BodyReader::new(self);
         let mut deliveries = Vec::new();
         let mut unwanted = Vec::new();
@@ -238,8 +260,8 @@ impl Broker {
         until: Instant,
     ) -> Result<Vec<Granted>, Error> {
         // 0 marks leases that no grant made.
-        let token = request.attempt_id.as_deref().filter(|_| wanted.orderly).map(filter::order);
-        let token = token.unwrap_or_else(|| crate::env::rng::random_u64().max(1));
+        let token = crate::env::rng::random_u64().max(1);
+        let attempt_of = request.attempt_id.as_deref().filter(|_| wanted.orderly).map_or(0, filter::order);
         let command = Command::Grant(Grant {
             group: wanted.group,
             topic: wanted.topic,
@@ -247,10 +269,12 @@ impl Broker {
             invisible_for: request.invisible,
             renew_for: request.renew.then(|| request.client_id.clone()),
             token,
+            attempt_of,
             candidates: plan.candidates(),
         });
         let queues = plan.planned.iter().map(|planned| planned.queue).collect();
-        let asked = Asked::new(self, wanted.topic, wanted.group, queues, token);
+        let asked =
+            Asked::new(self, wanted.topic, wanted.group, queues, token, wanted.orderly && request.attempt_id.is_some());
         let until = until.min(Instant::now() + GRANT_WAIT);
         match self.propose(&command, until).await {
             Ok((index, outcome)) => {
@@ -330,6 +354,11 @@ impl<'a> BodyReader<'a> {
     }
 
     pub(super) fn read(&mut self, place: MessageRef) -> Result<Message, Error> {
+        Ok(self.read_with_stamp(place)?.0)
+    }
+
+    /// The message and the time of its entry.
+    pub(super) fn read_with_stamp(&mut self, place: MessageRef) -> Result<(Message, Timestamp), Error> {
         let damaged = |what: &dyn std::fmt::Display| {
             Error::Stopped(format!("message {} of entry {} cannot be read: {what}", place.slot, place.index))
         };
@@ -337,8 +366,8 @@ impl<'a> BodyReader<'a> {
             let batch = self.broker.replica.read_batch(place.index).map_err(|error| damaged(&error))?;
             self.last = Some((place.index, batch.ok_or_else(|| damaged(&"the entry is missing"))?));
         }
-        let batch = self.last.as_ref().map(|(_, batch)| batch);
-        let bytes = batch.and_then(|batch| batch.message(place.slot)).ok_or_else(|| damaged(&"no such slot"))?;
-        Message::decode(bytes).map_err(|error| damaged(&error))
+        let batch = self.last.as_ref().map(|(_, batch)| batch).ok_or_else(|| damaged(&"the entry is missing"))?;
+        let bytes = batch.message(place.slot).ok_or_else(|| damaged(&"no such slot"))?;
+        Ok((Message::decode(bytes).map_err(|error| damaged(&error))?, batch.stamp()))
     }
 }

@@ -108,16 +108,20 @@ impl Sessions {
         asked
     }
 
-    /// Puts a question to some living producer of the topic; false if there is none on this node.
-    pub(super) fn ask(&self, topic: &TopicName, question: Question) -> bool {
+    /// Puts a question to a living producer of the topic, to another one at every `turn`; false if there is none on
+    /// this node.
+    pub(super) fn ask(&self, topic: &TopicName, question: &Question, turn: u64) -> bool {
         let now = self.clock.wall();
         let sessions = self.by_client.lock();
-        let mut streams = sessions.values().filter_map(|session| {
+        let streams = sessions.values().filter_map(|session| {
             let publishes = session.settings.as_ref().is_some_and(|settings| settings.topics.contains(topic));
             let lives = now.since(session.seen_at) < LIVING_FOR;
             session.questions.as_ref().filter(|_| publishes && lives)
         });
-        streams.any(|stream| stream.try_send(question.clone()).is_ok())
+        let streams: Vec<_> = streams.collect();
+        let first = usize::try_from(turn % streams.len().max(1) as u64).unwrap_or(0);
+        let (before, from) = streams.split_at(first);
+        from.iter().chain(before).any(|stream| stream.try_send(question.clone()).is_ok())
     }
 
     /// The client said goodbye.

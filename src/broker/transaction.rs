@@ -47,6 +47,7 @@ impl Broker {
         match self.propose_repeatable(&Command::Decide(Decide { topic, message, commit }), until).await? {
             (_, Outcome::Done) => Ok(()),
             (_, Outcome::Rejected(Rejected::TransactionNotFound)) => Err(Error::TransactionNotFound),
+            (_, Outcome::Rejected(Rejected::DecidedOtherwise)) => Err(Error::DecidedOtherwise),
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
@@ -91,10 +92,9 @@ impl Broker {
         if half.decided.is_some() {
             return Ok(());
         }
-        let message = BodyReader::new(self).read(at)?;
-        let stored_at = Timestamp(half.due.0.saturating_sub(half.checks.every.0));
+        let (message, stored_at) = BodyReader::new(self).read_with_stamp(at)?;
         let question = Question { topic: record.name.clone(), message, at, stored_at };
-        if !self.sessions.ask(&record.name, question) {
+        if !self.sessions.ask(&record.name, &question, u64::from(half.asked) + u64::from(at.slot)) {
             tracing::debug!(topic = %record.name, entry = at.index.0, "no producer to ask is connected here");
         }
         Ok(())

@@ -25,8 +25,7 @@ pub enum Command {
         /// Deliveries after the first, as told to clients; the broker's default is 16
         #[arg(long, value_name = "N")]
         retries: Option<u32>,
-        /// One message of a message group at a time, in order; groups that come into being by themselves on a FIFO
-        /// topic are like that
+        /// In order also from topics that are not FIFO, queue by queue
         #[arg(long)]
         orderly: bool,
     },

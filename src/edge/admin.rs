@@ -30,7 +30,7 @@ fn refuse(error: Error) -> Status {
         Error::TypeMismatch { .. } | Error::LeaseEnded | Error::IllegalOffset { .. } | Error::Invalid(_) => {
             Status::invalid_argument(text)
         }
-        Error::NotWaiting | Error::TransactionNotFound => Status::not_found(text),
+        Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
         Error::Busy => Status::resource_exhausted(text),
         Error::NoLeader => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),

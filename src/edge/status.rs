@@ -52,7 +52,7 @@ impl From<Error> for Refused {
             Error::LeaseEnded => Code::InvalidReceiptHandle,
             Error::NotWaiting => Code::MessageNotFound,
             Error::IllegalOffset { .. } => Code::IllegalOffset,
-            Error::TransactionNotFound => Code::InvalidTransactionId,
+            Error::TransactionNotFound | Error::DecidedOtherwise => Code::InvalidTransactionId,
             Error::Busy => Code::TooManyRequests,
             Error::NoLeader => Code::HaNotAvailable,
             // A timeout-class code: the client must not take it for "not stored" (D17).

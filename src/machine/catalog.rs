@@ -37,7 +37,7 @@ pub struct GroupRecord {
     pub name: GroupName,
     /// Deliveries after the first.
     pub retries_max: u32,
-    /// Whether it consumes each message group in order.
+    /// Whether it consumes in order; from FIFO topics every group does.
     pub orderly: bool,
     /// When it was made.
     pub created_at: Timestamp,
@@ -144,21 +144,14 @@ pub(super) fn create_group(stage: &mut Stage<'_>, create: &CreateGroup) -> Resul
     make_group(stage, &create.group, create.retries_max, create.orderly).map(Outcome::GroupCreated)
 }
 
-/// Makes the group if it is missing and may be made (an orderly one, if one of the topics is FIFO), and gives it a position in each topic where it
+/// Makes the group if it is missing and may be made, and gives it a position in each topic where it
 /// has none: the first message of a queue that never lost one, else the queue's end.
 ///
 /// * Source: contract §17 and §26: a late group on a young topic gets everything from offset 0.
 pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<Outcome, Failure> {
     let group = match (group_id(stage, &subscribe.group)?, subscribe.create) {
         (Some(group), _) => group,
-        (None, Some(retries_max)) => {
-            let mut orderly = false;
-            for name in &subscribe.topics {
-                let Some(topic) = topic_id(stage, name)? else { continue };
-                orderly |= topic_record(stage, topic)?.is_some_and(|topic| topic.message_type == MessageType::Fifo);
-            }
-            make_group(stage, &subscribe.group, retries_max, orderly)?
-        }
+        (None, Some(retries_max)) => make_group(stage, &subscribe.group, retries_max, false)?,
         (None, None) => return Ok(Outcome::Rejected(Rejected::GroupNotFound)),
     };
     for name in &subscribe.topics {

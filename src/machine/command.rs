@@ -52,6 +52,8 @@ pub enum Command {
     Decide(Decide),
     /// Moves a group in a topic.
     SetPositions(SetPositions),
+    /// Gives a poll that is repeated what it was given before.
+    Repeat(Repeat),
 }
 
 /// See [`Command::CreateTopic`].
@@ -163,6 +165,8 @@ pub struct Grant {
     pub renew_for: Option<String>,
     /// Names this grant, so that its leases can be found when the answer was lost with a leader.
     pub token: u64,
+    /// Hash of the poll's attempt id; 0 for none. Kept where messages are in order.
+    pub attempt_of: u64,
     /// What the plan found, in order of preference; more than `limit` messages, so that a plan that
     /// lost a race still gets some.
     pub candidates: Vec<Candidate>,
@@ -251,6 +255,25 @@ pub struct Announce {
     pub address: String,
 }
 
+/// See [`Command::Repeat`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// To whom.
+    pub group: GroupId,
+    /// From which topic.
+    pub topic: TopicId,
+    /// Hash of the poll's attempt id.
+    pub attempt_of: u64,
+    /// Length of the new leases.
+    pub invisible_for: Millis,
+    /// As in a grant.
+    pub renew_for: Option<String>,
+    /// As in a grant.
+    pub token: u64,
+    /// The leases that the poll was given, as far as the caller knows.
+    pub leases: Vec<(QueueId, LeaseId)>,
+}
+
 /// See [`Command::SetPositions`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetPositions {
@@ -260,7 +283,7 @@ pub struct SetPositions {
     pub group: GroupId,
     /// The new positions.
     pub positions: Vec<(QueueId, QueueOffset)>,
-    /// Whether what the group has at work there is forgotten.
+    /// Whether what the group has at work there is forgotten also where it does not move back.
     pub forget: bool,
 }
 
@@ -314,7 +337,7 @@ impl Command {
                 }
             }
             Self::Grant(grant) => {
-                out.put_u8(6);
+                out.put_u8(if grant.attempt_of == 0 { 6 } else { 21 });
                 out.put_u32(grant.group.0);
                 out.put_u32(grant.topic.0);
                 out.put_u32(grant.limit);
@@ -322,6 +345,9 @@ impl Command {
                 out.put_option(grant.renew_for.as_deref(), |out, client| out.put_text(client));
                 out.put_u64(grant.token);
                 out.put_list(&grant.candidates, |out, candidate| candidate.encode(out));
+                if grant.attempt_of != 0 {
+                    out.put_u64(grant.attempt_of);
+                }
             }
             Self::Ack(ack) => {
                 out.put_u8(7);
@@ -374,6 +400,19 @@ impl Command {
                 });
                 out.put_u8(set.forget.into());
             }
+            Self::Repeat(repeat) => {
+                out.put_u8(22);
+                out.put_u32(repeat.group.0);
+                out.put_u32(repeat.topic.0);
+                out.put_u64(repeat.attempt_of);
+                out.put_u64(repeat.invisible_for.0);
+                out.put_option(repeat.renew_for.as_deref(), |out, client| out.put_text(client));
+                out.put_u64(repeat.token);
+                out.put_list(&repeat.leases, |out, (queue, lease)| {
+                    out.put_u32(queue.0);
+                    out.put_u64(lease.0);
+                });
+            }
         }
         out.freeze()
     }
@@ -418,7 +457,7 @@ impl Command {
                 };
                 Self::Send(Send { topic, message_type, tag_hashes, visible })
             }
-            6 => Self::Grant(Grant {
+            tag @ (6 | 21) => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
                 topic: TopicId(reader.u32()?),
                 limit: reader.u32()?,
@@ -426,6 +465,7 @@ impl Command {
                 renew_for: reader.option(Reader::text)?,
                 token: reader.u64()?,
                 candidates: reader.list(Candidate::decode)?,
+                attempt_of: if tag == 6 { 0 } else { reader.u64()? },
             }),
             7 => Self::Ack(Ack { handles: reader.list(read_handle)? }),
             8 => Self::Change(Change { handle: read_handle(&mut reader)?, invisible_for: Millis(reader.u64()?) }),
@@ -449,6 +489,15 @@ impl Command {
                 group: GroupId(reader.u32()?),
                 positions: reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?,
                 forget: reader.bool()?,
+            }),
+            22 => Self::Repeat(Repeat {
+                group: GroupId(reader.u32()?),
+                topic: TopicId(reader.u32()?),
+                attempt_of: reader.u64()?,
+                invisible_for: Millis(reader.u64()?),
+                renew_for: reader.option(Reader::text)?,
+                token: reader.u64()?,
+                leases: reader.list(|reader| Ok((QueueId(reader.u32()?), LeaseId(reader.u64()?))))?,
             }),
             tag => return Err(reader.unknown(tag.into())),
         })

@@ -40,6 +40,7 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         order: None,
         dead: 0,
         behind: 0,
+        attempt_of: 0,
     };
     lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
@@ -54,15 +55,17 @@ fn change_in_order(
     change: &Change,
 ) -> Result<Outcome, Failure> {
     let until = stage.now().plus(change.invisible_for);
-    lease.renew_for = None;
-    if lease.held.count_ones() > 1 && until <= lease.until {
-        lease::set_until(stage, at, lease, lease.until);
-    } else if until <= stage.now() {
-        lease::set_until(stage, at, lease, until);
+    let holds_others = lease.held.count_ones() > 1;
+    if holds_others && until <= lease.until {
+        return Ok(Outcome::Changed(at.lease));
+    }
+    if !holds_others {
+        lease.renew_for = None;
+    }
+    lease::set_until(stage, at, lease, until);
+    if until <= stage.now() {
         stage.delete(Space::Due, keys::due_lease(until, at));
         lease::end(stage, at)?;
-    } else {
-        lease::set_until(stage, at, lease, until);
     }
     Ok(Outcome::Changed(at.lease))
 }

@@ -205,9 +205,9 @@ pub fn all_ready(topic: TopicId, group: GroupId) -> Bytes {
     key(b'd', &[topic.0, group.0]).freeze()
 }
 
-/// Lease: everything a group has at work in a topic.
-pub fn all_at_work(topic: TopicId, group: GroupId) -> [Bytes; 4] {
-    [b'l', b'b', b'o', b'd'].map(|tag| key(tag, &[topic.0, group.0]).freeze())
+/// Lease: everything a group has at work in a queue.
+pub fn all_at_work(topic: TopicId, group: GroupId, queue: QueueId) -> [Bytes; 4] {
+    [b'l', b'b', b'o', b'd'].map(|tag| key(tag, &[topic.0, group.0, queue.0]).freeze())
 }
 
 /// Lease: all leases of a group in a queue.

@@ -48,6 +48,8 @@ pub struct Lease {
     pub order: Option<u64>,
     /// Of the settled ones, those that are dead.
     pub dead: u64,
+    /// Hash of the attempt id of the poll it was granted to, if its messages are in order; 0 for none.
+    pub attempt_of: u64,
     /// Of the held ones, those that were settled before and only come again behind a gap (contract §18).
     pub behind: u64,
 }
@@ -69,6 +71,7 @@ impl Lease {
             out.put_u64(order);
             out.put_u64(self.dead);
             out.put_u64(self.behind);
+            out.put_u64(self.attempt_of);
         }
         out.freeze()
     }
@@ -92,11 +95,13 @@ impl Lease {
             order: None,
             dead: 0,
             behind: 0,
+            attempt_of: 0,
         };
         if version == VERSION_IN_ORDER {
             lease.order = Some(reader.u64()?);
             lease.dead = reader.u64()?;
             lease.behind = reader.u64()?;
+            lease.attempt_of = reader.u64()?;
         }
         Ok(lease)
     }

@@ -122,5 +122,6 @@ fn run(
         Command::Bury { handle } => dead::apply(stage, handle),
         Command::Decide(decide) => transaction::decide(stage, decide),
         Command::SetPositions(set) => position::set(stage, set),
+        Command::Repeat(repeat) => receive::repeat(stage, repeat),
     }
 }

@@ -37,6 +37,9 @@ pub enum Rejected {
     /// The transaction ended long ago, or never began.
     #[error("no such transaction is open")]
     TransactionNotFound,
+    /// The transaction was decided the other way; the first decision is final.
+    #[error("the transaction was decided otherwise before")]
+    DecidedOtherwise,
 }
 
 /// The answer to one command.
@@ -99,6 +102,7 @@ impl Rejected {
             Self::LeaseEnded => (7, 0),
             Self::NotWaiting => (8, 0),
             Self::TransactionNotFound => (9, 0),
+            Self::DecidedOtherwise => (10, 0),
         }
     }
 
@@ -115,6 +119,7 @@ impl Rejected {
             7 => Self::LeaseEnded,
             8 => Self::NotWaiting,
             9 => Self::TransactionNotFound,
+            10 => Self::DecidedOtherwise,
             value => return Err(reader.unknown(value.into())),
         })
     }

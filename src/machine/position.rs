@@ -1,18 +1,17 @@
 //! Positions set from outside: by consumers that pull, and by operators. Before: `broker/offset`.
 
-use bytes::Bytes;
-
 use super::command::SetPositions;
 use super::outcome::{Outcome, Rejected};
 use super::stage::Stage;
-use super::{Failure, catalog, keys};
+use super::{Failure, catalog, keys, queue};
+use crate::model::QueueId;
 use crate::store::kv::Space;
 
 /// Leases of a group in a topic looked up at once.
 const PAGE: usize = 1024;
 
-/// Stores positions as given. A reset also ends what the group has at work: its leases are forgotten, and their
-/// handles do nothing any more.
+/// Moves positions, within what the queues have. What the group has at work in a queue that it moves back in, or
+/// that is reset, is forgotten: the handles do nothing any more.
 pub(super) fn set(stage: &mut Stage<'_>, set: &SetPositions) -> Result<Outcome, Failure> {
     let Some(topic) = catalog::topic_record(stage, set.topic)? else {
         return Ok(Outcome::Rejected(Rejected::TopicNotFound));
@@ -20,27 +19,33 @@ pub(super) fn set(stage: &mut Stage<'_>, set: &SetPositions) -> Result<Outcome, 
     if stage.get(Space::Catalog, &keys::subscription(set.topic, set.group))?.is_none() {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     }
-    if set.forget {
-        for prefix in keys::all_at_work(set.topic, set.group) {
-            let end = keys::after_prefix(&prefix);
-            loop {
-                let page = stage.scan(Space::Lease, &prefix, &end, PAGE)?;
-                let is_last = page.len() < PAGE;
-                for (key, _) in page {
-                    stage.delete(Space::Lease, key);
-                }
-                if is_last {
-                    break;
-                }
-            }
+    for (queue, offset) in set.positions.iter().filter(|(queue, _)| queue.0 < topic.queues) {
+        let head = queue::head(stage, set.topic, *queue)?;
+        let to = (*offset).clamp(head.min, head.max);
+        let key = keys::cursor(set.topic, set.group, *queue);
+        if set.forget || to.0 < stage.number(Space::Cursor, &key)? {
+            forget(stage, set, *queue)?;
         }
-    }
-    for (queue, offset) in &set.positions {
-        if queue.0 < topic.queues {
-            let key = keys::cursor(set.topic, set.group, *queue);
-            stage.put(Space::Cursor, key, Bytes::copy_from_slice(&offset.0.to_be_bytes()));
-        }
+        stage.put_number(Space::Cursor, key, to.0);
     }
     stage.effects().returned.insert((set.topic, set.group));
     Ok(Outcome::Done)
+}
+
+fn forget(stage: &mut Stage<'_>, set: &SetPositions, queue: QueueId) -> Result<(), Failure> {
+    for prefix in keys::all_at_work(set.topic, set.group, queue) {
+        let (mut from, end) = (prefix.clone(), keys::after_prefix(&prefix));
+        loop {
+            let page = stage.scan(Space::Lease, &from, &end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            for (key, _) in page {
+                from = [key.as_ref(), &[0]].concat().into();
+                stage.delete(Space::Lease, key);
+            }
+            if is_last {
+                break;
+            }
+        }
+    }
+    Ok(())
 }

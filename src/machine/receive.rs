@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{Candidate, Grant};
+use super::command::{Candidate, Grant, Repeat};
 use super::keys::{LeaseKey, LineKey};
 use super::lease::{self, Lease};
 use super::order::{self, Line};
@@ -13,7 +13,7 @@ use super::outcome::{Granted, Outcome, Rejected};
 use super::send::PERMISSION_READ;
 use super::stage::Stage;
 use super::{Failure, catalog, keys, queue};
-use crate::model::{LeaseId, QueueId, QueueOffset};
+use crate::model::{LeaseId, MessageType, QueueId, QueueOffset};
 use crate::store::kv::Space;
 
 pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Failure> {
@@ -29,6 +29,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     let Some(group) = catalog::group_record(stage, grant.group)? else {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     };
+    let orderly = group.orderly || topic.message_type == MessageType::Fifo;
     let mut granted = Vec::new();
     let mut room = grant.limit;
     for (candidate, planned) in (0u32..).zip(&grant.candidates) {
@@ -37,7 +38,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
                 again(stage, grant, queue, lease, wanted, skipped, room)?.into_iter().collect()
             }
             Candidate::Fresh { queue, first, length, wanted } => {
-                fresh(stage, grant, Window { queue, first, length, wanted }, group.orderly, room)?
+                fresh(stage, grant, Window { queue, first, length, wanted }, orderly, room)?
             }
             Candidate::Next { queue, order, first, length, wanted } => {
                 next(stage, grant, Window { queue, first, length, wanted }, order, room)?.into_iter().collect()
@@ -47,6 +48,38 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
             room -= messages.count_ones();
             granted.push(Granted { candidate, lease, messages, attempt });
         }
+    }
+    Ok(Outcome::Granted(granted))
+}
+
+/// Leases anew what a poll was given whose answer was lost: the same messages, the same attempt, the full time,
+/// and new handles, so that what the lost poll leaves behind ends nothing (contract §18).
+pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, Failure> {
+    let mut granted = Vec::new();
+    for (candidate, (queue, lease)) in (0u32..).zip(&repeat.leases) {
+        let at = LeaseKey { topic: repeat.topic, group: repeat.group, queue: *queue, lease: *lease };
+        let Some(old) = lease::get(stage, at)? else { continue };
+        let Some(order) = old.order.filter(|_| old.attempt_of == repeat.attempt_of) else { continue };
+        let line_at = order::line_of(at, order);
+        let Some(mut line) = order::get(stage, line_at)?.filter(|line| line.current == Some(*lease)) else { continue };
+        if old.held == 0 || !old.is_open(stage.now()) {
+            continue;
+        }
+        stage.delete(Space::Due, keys::due_lease(old.until, at));
+        stage.delete(Space::Lease, keys::lease(at));
+        let id = stage.next_lease();
+        let (messages, attempt, now) = (old.held, old.attempt, stage.now());
+        let new = Lease {
+            granted_at: now,
+            until: now.plus(repeat.invisible_for),
+            renew_for: repeat.renew_for.clone(),
+            token: repeat.token,
+            ..old
+        };
+        line.current = Some(id);
+        order::put(stage, line_at, &line);
+        lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
+        granted.push(Granted { candidate, lease: id, messages, attempt });
     }
     Ok(Outcome::Granted(granted))
 }
@@ -233,6 +266,7 @@ fn make(stage: &mut Stage<'_>, grant: &Grant, delivery: Delivery) -> Result<Made
         order,
         dead: 0,
         behind,
+        attempt_of: if order.is_some() { grant.attempt_of } else { 0 },
     };
     lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease)?;
     Ok(Made { lease: id, messages, attempt })

@@ -2,7 +2,7 @@
 //! Before: `broker/transaction`.
 //!
 //! The first decision is final, whoever makes it, and is remembered for a while, so that a repeated one hears
-//! the same (contract §10, §26). A half message nobody decides about is asked after, a bounded number of
+//! the same, and a contradicting one that it came too late (contract §10, §26). A half message nobody decides about is asked after, a bounded number of
 //! times, and then counts as rolled back.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -89,9 +89,14 @@ pub(super) fn decide(stage: &mut Stage<'_>, decide: &Decide) -> Result<Outcome, 
     let Some(half) = get(stage, topic, message)? else {
         return Ok(Outcome::Rejected(Rejected::TransactionNotFound));
     };
-    if half.decided.is_none() {
-        stage.delete(Space::Due, keys::due_half(half.due, topic, message));
-        end(stage, topic, message, half, commit)?;
+    match half.decided {
+        Some(before) if before == commit => {}
+        // Whoever hears OK must get what was asked for.
+        Some(_) => return Ok(Outcome::Rejected(Rejected::DecidedOtherwise)),
+        None => {
+            stage.delete(Space::Due, keys::due_half(half.due, topic, message));
+            end(stage, topic, message, half, commit)?;
+        }
     }
     Ok(Outcome::Done)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use super::catalog::{self, GroupRecord, TopicRecord};
-use super::keys::{self, LeaseKey};
+use super::keys::{self, LeaseKey, LineKey};
 use super::lease::Lease;
 use super::order::Line;
 use super::queue::{QueueHead, Run};
@@ -181,6 +181,11 @@ impl<'a> View<'a> {
             lines.push((queue, order, QueueOffset(Reader::new(value, "ready line").u64()?)));
         }
         Ok(lines)
+    }
+
+    /// The line of a message group.
+    pub fn line(&self, at: LineKey) -> Result<Option<Line>, Failure> {
+        Ok(self.kv.get(Space::Lease, &keys::line(at))?.map(Line::decode).transpose()?)
     }
 
     /// Messages of a queue that an orderly group's position has passed and that wait for those before them: how

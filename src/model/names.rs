@@ -22,6 +22,8 @@ const SYSTEM_TOPICS: [&str; 10] = [
 ];
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const DEAD_LETTERS_PREFIX: &str = "%DLQ%";
+/// Every group has dead letters, also one of the longest name.
+const DEAD_LETTERS_BYTES_MAX: usize = DEAD_LETTERS_PREFIX.len() + GROUP_NAME_BYTES_MAX;
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
 /// Why a text is not a name.
@@ -69,7 +71,8 @@ pub struct GroupName(Arc<str>);
 impl TopicName {
     /// Accepts what a client may use as a topic.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        check("topic", text, TOPIC_NAME_BYTES_MAX)?;
+        let longest = if text.starts_with(DEAD_LETTERS_PREFIX) { DEAD_LETTERS_BYTES_MAX } else { TOPIC_NAME_BYTES_MAX };
+        check("topic", text, longest)?;
         if SYSTEM_TOPICS.contains(&text) || text.starts_with(SYSTEM_TOPIC_PREFIX) {
             return Err(NameError::Reserved { kind: "topic", name: text.to_owned() });
         }

@@ -414,7 +414,16 @@ where
         }
     });
     let reading = tokio::spawn(async move {
-        while let Ok(Some(ack)) = reader.next::<wire::AppendAck>().await {
+        loop {
+            let ack = match reader.next::<wire::AppendAck>().await {
+                Ok(Some(ack)) => ack,
+                // The follower has answered everything there was.
+                Ok(None) => return,
+                Err(error) => {
+                    let _ = told.send(Err(broken(&error.into())));
+                    return;
+                }
+            };
             let result = peer_wire::ack(ack).map_err(unusable);
             let is_success = matches!(result, Ok(Ok(_)));
             let is_news = !has_agreed.swap(has_agreed.load(Ordering::Relaxed) || is_success, Ordering::Relaxed);
@@ -422,8 +431,6 @@ where
                 return;
             }
         }
-        // However it ended, it did not end well.
-        let _ = told.send(Err(RPCError::Network(NetworkError::new(&io::Error::other("the link ended")))));
     });
     let tasks = [AbortOnDropHandle::new(sending), AbortOnDropHandle::new(reading)];
     Box::pin(stream::unfold(

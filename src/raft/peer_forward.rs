@@ -103,6 +103,11 @@ impl Forwarder {
             fate = tokio::time::timeout(ANSWER_TIMEOUT, answered) => fate,
             () = deposed => {
                 take(&link.pending, id);
+                // Should that peer lead again, it is dialled anew.
+                let mut links = self.links.lock();
+                if links.get(&leader.0).is_some_and(|kept| Arc::ptr_eq(kept, &link)) {
+                    links.remove(&leader.0);
+                }
                 return Forwarded::Ambiguous;
             }
         };

@@ -36,6 +36,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer whose host is gone is noticed after about three of these.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBES: u32 = 2;
+/// A link that the other host has taken nothing from for this long is broken.
+const UNANSWERED_MAX_MS: u32 = 3000;
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +146,8 @@ fn halves(stream: TcpStream) -> io::Result<(FrameReader, FrameWriter)> {
     sockopt::set_tcp_keepidle(&stream, PROBE_EVERY)?;
     sockopt::set_tcp_keepintvl(&stream, PROBE_EVERY)?;
     sockopt::set_tcp_keepcnt(&stream, PROBES)?;
+    // The system does not probe while something is under way.
+    sockopt::set_tcp_user_timeout(&stream, UNANSWERED_MAX_MS)?;
     let (from, to) = stream.into_split();
     let (read, write) = (BytesMut::new(), BytesMut::new());
     Ok((FrameReader { from, buffer: read }, FrameWriter { to, buffer: write }))

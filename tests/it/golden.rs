@@ -10,7 +10,7 @@
 //! (several sends in one entry), `send-as TYPE TOPIC BODY`, `announce NODE ADDRESS`, `tick`,
 //! `topic-of TYPE NAME QUEUES`, `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `bury HANDLE`,
 //! `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `group NAME RETRIES orderly`,
-//! `reset GROUP TOPIC OFFSET` (of queue 0), `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
+//! `reset GROUP TOPIC OFFSET` (of queue 0), `repeat HANDLE`, `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
 //! `show queues|positions|leases|due|keys|members|origins`.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
     Ack, Announce, Candidate, Change, Checks, Command, CreateGroup, CreateTopic, Decide, GiveBack, Prolong, Recall,
-    Send, SetPositions, Subscribe, Visible,
+    Repeat, Send, SetPositions, Subscribe, Visible,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::{
@@ -97,6 +97,29 @@ impl Script {
                 let (topic, group) = (self.topic_id(from), self.group_id(of));
                 let positions = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
                 self.tell(&Command::SetPositions(SetPositions { topic, group, positions, forget: true }), out);
+            }
+            // The lease of a handle given anew to a poll that is repeated; all of it under one new name.
+            ["repeat", name] => {
+                let handle = self.handles[name];
+                let lease = self.machine.view().lease(raftmq::machine::lease::key_of(&handle)).unwrap();
+                let repeat = Repeat {
+                    group: handle.group,
+                    topic: handle.topic,
+                    attempt_of: lease.map_or(0, |lease| lease.attempt_of),
+                    invisible_for: Millis(10_000),
+                    renew_for: None,
+                    token: 7,
+                    leases: vec![(handle.queue, handle.lease)],
+                };
+                match self.machine.apply(&Command::Repeat(repeat)) {
+                    Outcome::Granted(granted) if granted.is_empty() => out.push_str("nothing\n"),
+                    Outcome::Granted(granted) => {
+                        let (count, attempt) = (granted[0].messages.count_ones(), granted[0].attempt);
+                        write!(out, "{count} messages attempt {attempt} ").unwrap();
+                        self.name(ReceiptHandle { lease: granted[0].lease, ..handle }, out);
+                    }
+                    other => self.print(&other, out),
+                }
             }
             ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),

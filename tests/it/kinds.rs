@@ -194,10 +194,10 @@ fn p12_half_messages_are_seen_once_they_are_committed_and_never_otherwise() {
             [a, b, c].into_iter().enumerate().filter(|(node, _)| *node != leader).map(|(_, wire)| wire).collect();
         assert_eq!(end(&living[0], "deals", &kept, Commit).await, Code::Ok);
         assert_eq!(end(&living[1], "deals", &dropped, Rollback).await, Code::Ok);
-        // The first decision is final, and repeating is fine.
+        // The first decision is final: repeating it is fine, another one comes too late.
         assert_eq!(end(&living[1], "deals", &kept, Commit).await, Code::Ok);
-        assert_eq!(end(&living[1], "deals", &kept, Rollback).await, Code::Ok);
-        assert_eq!(end(&living[0], "deals", &dropped, Commit).await, Code::Ok);
+        assert_eq!(end(&living[1], "deals", &kept, Rollback).await, Code::InvalidTransactionId);
+        assert_eq!(end(&living[0], "deals", &dropped, Commit).await, Code::InvalidTransactionId);
         for unknown in ["", "nonsense", "FFFFFFFFFFFF000000000000"] {
             assert_eq!(end(&living[0], "deals", unknown, Commit).await, Code::InvalidTransactionId, "{unknown}");
         }
@@ -231,7 +231,8 @@ fn p12_a_producer_on_any_node_is_asked_about_what_it_left_open() {
         // Nobody answers: after the last question it counts as rolled back.
         let silent = send(&a, half("deals", "silent")).await.transaction_id;
         tokio::time::sleep(Duration::from_secs(6)).await;
-        assert_eq!(end(&c, "deals", &silent, v2::TransactionResolution::Commit).await, Code::Ok, "decided before");
+        let late = end(&c, "deals", &silent, v2::TransactionResolution::Commit).await;
+        assert_eq!(late, Code::InvalidTransactionId, "it was rolled back");
         let (status, _) = c.receive("g", "deals", 16, WAIT).await.unwrap();
         assert_eq!(status.code(), Code::MessageNotFound);
     });
@@ -364,10 +365,14 @@ fn p9_a_lost_answer_is_repeated_for_the_same_attempt_id() {
         assert_eq!(ids(&first), ["x1", "x2"]);
         let (_, again) = b.receive_with(poll("one"), WAIT + SOON).await.unwrap();
         let told = |messages: &[v2::Message]| messages.iter().map(delivered).collect::<Vec<_>>();
-        assert_eq!(told(&again), told(&first), "the same handles, the same attempt");
+        assert_eq!(ids(&again), ["x1", "x2"]);
+        assert!(again.iter().all(|message| delivered(message).2 == 1), "the same attempt");
+        let stale = told(&first).into_iter().map(|(id, handle, _)| (id, handle)).collect();
+        let refused = a.ack("g", "steps", stale).await.unwrap();
+        assert_eq!(refused.status.unwrap().code(), Code::InvalidReceiptHandle, "the lost answer's handles are void");
         let (status, _) = b.receive_with(poll("two"), WAIT + SOON).await.unwrap();
         assert_eq!(status.code(), Code::MessageNotFound, "another attempt is another poll");
-        let acks = told(&first).into_iter().map(|(id, handle, _)| (id, handle)).collect();
+        let acks = told(&again).into_iter().map(|(id, handle, _)| (id, handle)).collect();
         assert_eq!(a.ack("g", "steps", acks).await.unwrap().status.unwrap().code(), Code::Ok);
         let (_, next) = b.receive_with(poll("one"), WAIT + SOON).await.unwrap();
         assert_eq!(ids(&next), ["x3", "x4"], "settled, the attempt gets what is next");

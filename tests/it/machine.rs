@@ -220,7 +220,8 @@ impl Machine {
         candidates: Vec<Candidate>,
     ) -> Result<Vec<Granted>, Outcome> {
         let invisible_for = Millis(invisible_ms);
-        let grant = Grant { group, topic, limit, invisible_for, renew_for, token: self.index + 1, candidates };
+        let grant =
+            Grant { group, topic, limit, invisible_for, renew_for, token: self.index + 1, attempt_of: 0, candidates };
         match self.apply(&Command::Grant(grant)) {
             Outcome::Granted(granted) => Ok(granted),
             other => Err(other),

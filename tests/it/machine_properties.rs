@@ -426,8 +426,9 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                 let count = halves.len().max(1);
                 let Some(half) = halves.get_mut(half % count) else { continue };
                 let decide = Decide { topic: DEALS, message: half.message, commit: *commit };
-                assert_eq!(machine.apply(&Command::Decide(decide)), Outcome::Done);
-                half.decided.get_or_insert(*commit);
+                let is_first = *half.decided.get_or_insert(*commit) == *commit;
+                let expected = if is_first { Outcome::Done } else { Outcome::Rejected(Rejected::DecidedOtherwise) };
+                assert_eq!(machine.apply(&Command::Decide(decide)), expected, "P12: the first decision is final");
             }
             Aside::Pass(seconds) => machine.now += seconds * 1000,
             Aside::Tick => {

@@ -373,11 +373,8 @@ fn polls_of_one_group_share_what_came_back() {
 fn verbs_that_are_not_served_say_so_and_bad_requests_are_told_why() {
     with_cluster(async |cluster| {
         let wire = wire(cluster, 2);
-        let offset = wire.request(v2::QueryOffsetRequest::default(), SOON);
-        let code = wire.raw().query_offset(offset).await.unwrap().into_inner().status.unwrap().code();
-        assert_eq!(code, Code::NotImplemented);
-        let end = wire.request(v2::EndTransactionRequest::default(), SOON);
-        let code = wire.raw().end_transaction(end).await.unwrap().into_inner().status.unwrap().code();
+        let lite = wire.request(v2::SyncLiteSubscriptionRequest::default(), SOON);
+        let code = wire.raw().sync_lite_subscription(lite).await.unwrap().into_inner().status.unwrap().code();
         assert_eq!(code, Code::NotImplemented);
         let nobody = Wire::connect(&cluster.address(2), "");
         let offset = nobody.request(v2::QueryOffsetRequest::default(), SOON);

@@ -10,7 +10,7 @@ use crate::broker::{Error, SessionSettings};
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
 use crate::edge::validate::{client_properties, millis};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX, SETTINGS_ENTRIES_MAX};
-use crate::model::{GroupName, TopicName};
+use crate::model::{GroupName, MessageType, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
 use crate::proto::v2::telemetry_command::Command;
@@ -126,7 +126,15 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
     }
     let group = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
     let retries = group.as_ref().map_or(GROUP_RETRIES_DEFAULT, |group| group.retries_max);
-    let fifo = group.is_some_and(|group| group.orderly);
+    let mut fifo = group.is_some_and(|group| group.orderly);
+    if let Some(PubSub::Subscription(subscription)) = &settings.pub_sub {
+        for entry in &subscription.subscriptions {
+            let Ok(topic) = TopicName::parse(name(entry.topic.as_ref())) else { continue };
+            // Also one that was made a moment ago; one that is not there has no order yet.
+            let topic = edge.broker.find_topic(&topic, caller.deadline()).await;
+            fifo |= topic.is_ok_and(|topic| topic.message_type == MessageType::Fifo);
+        }
+    }
     edge.broker.sessions().settings(&caller.client.client_id, session);
     merge(&mut settings, &caller.client.language, retries, fifo, edge.settings.body_bytes_max);
     Ok(settings)
