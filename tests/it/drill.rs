@@ -16,7 +16,13 @@ fn drill(arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let log = |node: usize| {
+        let text = std::fs::read_to_string(folder.join(format!("n{node}.log"))).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        format!("--- n{node}\n{}\n", lines[lines.len().saturating_sub(25)..].join("\n"))
+    };
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {said}\n{}", (0..3).map(log).collect::<String>()));
     for name in ["history.jsonl", "report.json", "timeline.svg", "n0.log"] {
         assert!(folder.join(name).exists(), "{name} is missing: {said}");
     }
