@@ -6,12 +6,11 @@
 
 use super::Failure;
 use super::command::{Change, GiveBack, Prolong};
-use super::keys::{self, LeaseKey};
+use super::keys::LeaseKey;
 use super::lease::{self, Lease};
 use super::outcome::{Outcome, Rejected};
 use super::stage::Stage;
 use crate::model::limits::RENEW_TOTAL_MAX;
-use crate::store::kv::Space;
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
     let at = lease::key_of(&change.handle);
@@ -22,7 +21,7 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         return Ok(Outcome::Rejected(Rejected::LeaseEnded));
     };
     if old.order.is_some() {
-        return change_in_order(stage, at, &mut old, change);
+        return change_in_order(stage, at, &mut old, bit, change);
     }
     old.held &= !bit;
     lease::shrink(stage, at, &mut old)?;
@@ -41,32 +40,30 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         dead: 0,
         behind: 0,
         attempt_of: 0,
+        given_up: 0,
+        again_at: now,
     };
     lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
 }
 
-/// The messages of a line come again together, when the last of them is to: a lease that holds others too is
-/// not shortened by one of them. Its handles stay.
+/// The messages of a line come again together, once nobody is at work on any of them, at the latest time asked for
+/// one of them. The handles stay.
 fn change_in_order(
     stage: &mut Stage<'_>,
     at: LeaseKey,
     lease: &mut Lease,
+    bit: u64,
     change: &Change,
 ) -> Result<Outcome, Failure> {
-    let until = stage.now().plus(change.invisible_for);
-    let holds_others = lease.held.count_ones() > 1;
-    if holds_others && until <= lease.until {
-        return Ok(Outcome::Changed(at.lease));
+    let again_at = stage.now().plus(change.invisible_for);
+    let is_only_one = lease.given_up & lease.held & !bit == 0;
+    lease.again_at = if is_only_one { again_at } else { again_at.max(lease.again_at) };
+    lease.given_up |= bit;
+    if lease.until < again_at {
+        lease::set_until(stage, at, lease, again_at);
     }
-    if !holds_others {
-        lease.renew_for = None;
-    }
-    lease::set_until(stage, at, lease, until);
-    if until <= stage.now() {
-        stage.delete(Space::Due, keys::due_lease(until, at));
-        lease::end(stage, at)?;
-    }
+    lease::shrink(stage, at, lease)?;
     Ok(Outcome::Changed(at.lease))
 }
 

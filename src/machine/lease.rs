@@ -50,6 +50,10 @@ pub struct Lease {
     pub dead: u64,
     /// Hash of the attempt id of the poll it was granted to, if its messages are in order; 0 for none.
     pub attempt_of: u64,
+    /// Of the held ones, those that their consumer wants to have again later, if its messages are in order.
+    pub given_up: u64,
+    /// When those are to come again.
+    pub again_at: Timestamp,
     /// Of the held ones, those that were settled before and only come again behind a gap (contract §18).
     pub behind: u64,
 }
@@ -72,6 +76,8 @@ impl Lease {
             out.put_u64(self.dead);
             out.put_u64(self.behind);
             out.put_u64(self.attempt_of);
+            out.put_u64(self.given_up);
+            out.put_u64(self.again_at.0);
         }
         out.freeze()
     }
@@ -96,12 +102,16 @@ impl Lease {
             dead: 0,
             behind: 0,
             attempt_of: 0,
+            given_up: 0,
+            again_at: Timestamp(0),
         };
         if version == VERSION_IN_ORDER {
             lease.order = Some(reader.u64()?);
             lease.dead = reader.u64()?;
             lease.behind = reader.u64()?;
             lease.attempt_of = reader.u64()?;
+            lease.given_up = reader.u64()?;
+            lease.again_at = Timestamp(reader.u64()?);
         }
         Ok(lease)
     }
@@ -163,9 +173,12 @@ pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) -> Re
 
 /// Stores what a settlement or a move left of an open lease.
 pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
-    if lease.held != 0 {
+    if lease.held & !lease.behind & !lease.given_up != 0 {
         stage.put(Space::Lease, keys::lease(at), lease.encode());
         return Ok(());
+    }
+    if lease.held != 0 {
+        return come_again(stage, at, lease);
     }
     let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
     if lease.acked == 0 {
@@ -177,6 +190,18 @@ pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> 
         stage.put(Space::Lease, keys::lease(at), lease.encode());
     }
     order::settled(stage, at, lease)
+}
+
+/// Nobody is at work on what an ordered lease holds any more: it ends when that is to come again.
+fn come_again(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
+    let until = lease.again_at;
+    lease.renew_for = None;
+    set_until(stage, at, lease, until);
+    if until <= stage.now() {
+        stage.delete(Space::Due, keys::due_lease(until, at));
+        end(stage, at)?;
+    }
+    Ok(())
 }
 
 /// Moves the end of an open lease.

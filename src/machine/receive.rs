@@ -74,6 +74,7 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
             until: now.plus(repeat.invisible_for),
             renew_for: repeat.renew_for.clone(),
             token: repeat.token,
+            given_up: 0,
             ..old
         };
         line.current = Some(id);
@@ -267,6 +268,8 @@ fn make(stage: &mut Stage<'_>, grant: &Grant, delivery: Delivery) -> Result<Made
         dead: 0,
         behind,
         attempt_of: if order.is_some() { grant.attempt_of } else { 0 },
+        given_up: 0,
+        again_at: now,
     };
     lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease)?;
     Ok(Made { lease: id, messages, attempt })
