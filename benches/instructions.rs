@@ -11,7 +11,9 @@ use bytes::{Bytes, BytesMut};
 use machine::{Machine, group, plain_message, topic};
 use prost::Message as _;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
-use raftmq::model::{GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId};
+use raftmq::model::{
+    GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId, TopicType,
+};
 use raftmq::proto::v2;
 use raftmq::store::record::{self, Record, RecordKind};
 
@@ -43,7 +45,12 @@ fn record(index: u64, bytes: usize) -> Record {
 /// A machine with a topic of eight queues and a group.
 fn started() -> Machine {
     let mut machine = Machine::default();
-    let create = CreateTopic { topic: topic("orders"), message_type: MessageType::Normal, queues: 8, permission: 6 };
+    let create = CreateTopic {
+        topic: topic("orders"),
+        topic_type: TopicType::Only(MessageType::Normal),
+        queues: 8,
+        permission: 6,
+    };
     machine.apply(&Command::CreateTopic(create));
     machine.apply(&Command::Subscribe(Subscribe {
         group: group("g"),

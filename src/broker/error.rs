@@ -2,7 +2,7 @@
 //! leader), or nobody knows whether it happened.
 
 use crate::machine::{Failure, Rejected};
-use crate::model::{GroupName, MessageType, QueueOffset, TopicName};
+use crate::model::{GroupName, MessageType, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
 
 /// See the module. `edge/status` gives each its code.
@@ -31,7 +31,7 @@ pub enum Error {
         /// The topic.
         topic: TopicName,
         /// What it takes.
-        accepts: MessageType,
+        accepts: TopicType,
         /// What was sent.
         got: MessageType,
     },
@@ -102,7 +102,9 @@ impl Error {
             Rejected::NotWaiting => Self::NotWaiting,
             Rejected::TransactionNotFound => Self::TransactionNotFound,
             Rejected::DecidedOtherwise => Self::DecidedOtherwise,
-            Rejected::GroupNotFound | Rejected::GroupExists => Self::Invalid(rejected.to_string()),
+            Rejected::GroupNotFound | Rejected::GroupExists | Rejected::TypeIsFixed | Rejected::QueuesAreFixed => {
+                Self::Invalid(rejected.to_string())
+            }
         }
     }
 

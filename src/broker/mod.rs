@@ -12,6 +12,7 @@ mod dead;
 mod error;
 mod handed;
 mod invisible;
+mod look;
 mod members;
 mod node;
 mod offset;
@@ -23,6 +24,7 @@ mod send;
 mod sessions;
 mod timer;
 mod topics;
+mod trace;
 mod traffic;
 mod transaction;
 
@@ -39,17 +41,20 @@ pub use ack::Acked;
 pub use arrivals::Arrivals;
 pub use error::Error;
 pub use handed::OnItsWay;
+pub use look::{Cursor, Found, Stored, Wanted as LookedFor};
 pub use node::{Node, StartError};
 pub use offset::{Moved, Pull, Pulled, Where};
-pub use overview::{GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
+pub use overview::{GroupDescription, GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
 pub use receive::{Delivery, Receive, Received};
 pub use send::Sent;
-pub use sessions::{ClientInfo, SessionSettings, Sessions};
+pub use sessions::{ClientInfo, GroupMember, SessionSettings, Sessions, Subscription};
 pub use topics::{GroupView, TopicView};
+pub use trace::{Event, GroupTrace, Trace, What};
 pub use transaction::Question;
 
 use crate::env::clock::Clock;
 use crate::machine::command::Checks;
+pub use crate::machine::command::{ConsumeFrom, GroupSettings, UpdateGroup, UpdateTopic};
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{LogIndex, NodeId, Timestamp};
@@ -112,6 +117,8 @@ pub struct MemberAddress {
 pub struct BrokerSettings {
     /// `leaderWaitMs`: how long a request waits for a leader.
     pub leader_wait: Duration,
+    /// `autoCreateTopicEnable`.
+    pub creates_topics: bool,
     /// `autoCreateSubscriptionGroup`.
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.

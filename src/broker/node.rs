@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
@@ -58,6 +59,7 @@ impl Node {
         let known_later: Arc<OnceLock<Arc<Broker>>> = Arc::default();
         let ground = {
             let (told, facts_of, fallback) = (arrivals.clone(), known_later.clone(), client_address.clone());
+            let asked_of = known_later.clone();
             let (disk, log, kv) = open(config, on_fatal.clone())?;
             Ground {
                 disk,
@@ -69,6 +71,10 @@ impl Node {
                 facts: Arc::new(move || match facts_of.get() {
                     Some(broker) => broker.own_facts(),
                     None => OwnFacts { client_address: fallback.clone(), ..OwnFacts::default() },
+                }),
+                on_question: Arc::new(move |question| match asked_of.get() {
+                    Some(broker) => broker.sessions().answer(question),
+                    None => Bytes::new(),
                 }),
                 on_fatal,
             }
@@ -85,6 +91,7 @@ impl Node {
         })?;
         let settings = BrokerSettings {
             leader_wait: config.leader_wait,
+            creates_topics: config.creates_topics,
             creates_groups: config.creates_groups,
             topic_queues: config.topic_queues,
             checks: Checks {

@@ -266,7 +266,7 @@ impl Broker {
     }
 }
 
-fn find(view: View<'_>, topic: TopicId, queue: QueueId, wanted: Where) -> Result<QueueOffset, Error> {
+pub(super) fn find(view: View<'_>, topic: TopicId, queue: QueueId, wanted: Where) -> Result<QueueOffset, Error> {
     let head = view.queue_head(topic, queue)?;
     let at = match wanted {
         Where::Beginning => return Ok(head.min),

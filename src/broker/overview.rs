@@ -3,11 +3,14 @@
 //! Read from this node's applied state after it caught up with the leader; nothing here is fast or
 //! needs to be.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::future::join_all;
 
-use super::{Broker, Deadline, Error, GroupView, TopicView};
+use super::sessions::{GroupMember, read_answer};
+use super::{Broker, Deadline, Error, GroupView, Subscription, TopicView};
 use crate::machine::view::View;
-use crate::model::{GroupId, GroupName, NodeId, QueueId, Timestamp, TopicId, TopicName};
+use crate::model::{GroupId, GroupName, NodeId, QueueId, QueueOffset, TagFilter, Timestamp, TopicId, TopicName};
 use crate::raft::{OwnFacts, ReplicaStatus};
 
 /// A topic with its counts.
@@ -66,8 +69,27 @@ pub struct GroupSummary {
     pub in_flight: u64,
     /// Not yet settled.
     pub lag: u64,
-    /// Its consumers seen by this node.
+    /// Its consumers seen by the nodes that answer.
     pub members: u32,
+    /// Of the lag, what was delivered before and waits for its next time.
+    pub returning: u64,
+    /// Dead letters not redriven.
+    pub dead: u64,
+    /// When the oldest message that is not settled was stored.
+    pub oldest_unsettled_at: Option<Timestamp>,
+}
+
+/// A group with everything that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Counts.
+    pub summary: GroupSummary,
+    /// Its positions.
+    pub positions: Vec<Position>,
+    /// Its consumers, each with the node that saw it last.
+    pub members: Vec<(NodeId, GroupMember)>,
+    /// Where its consumers want different messages of a topic.
+    pub inconsistencies: Vec<String>,
 }
 
 /// One node of the group.
@@ -117,33 +139,77 @@ impl Broker {
         self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
         let mut groups = Vec::new();
         for (id, record) in self.replica.view().groups()? {
-            groups.push(self.group_summary(GroupView::of(id, record))?.0);
+            let members = self.group_members(&record.name).await;
+            groups.push(self.group_summary(GroupView::of(id, record), members.len())?.0);
         }
         groups.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         Ok(groups)
     }
 
-    /// One group with its positions.
-    pub async fn describe_group(&self, name: &GroupName) -> Result<(GroupSummary, Vec<Position>), Error> {
+    /// One group with its positions and consumers.
+    pub async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, Error> {
         self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
-        self.group_summary(self.existing_group(name, self.held_until(Deadline::NONE)).await?)
+        let group = self.existing_group(name, self.held_until(Deadline::NONE)).await?;
+        let members = self.group_members(name).await;
+        let (summary, positions) = self.group_summary(group, members.len())?;
+        let inconsistencies = inconsistencies(&members);
+        Ok(GroupDescription { summary, positions, members, inconsistencies })
     }
 
-    fn group_summary(&self, group: GroupView) -> Result<(GroupSummary, Vec<Position>), Error> {
+    /// The consumers of a group, as the nodes that answer see them; one that talks to several nodes is told of once.
+    async fn group_members(&self, group: &GroupName) -> Vec<(NodeId, GroupMember)> {
+        let asked = self.place.members.iter().map(async |node| {
+            if node.id == self.place.self_id {
+                return (node.id, self.sessions.members(group));
+            }
+            let answer = self.replica.ask(node.id, group.as_str().to_owned().into()).await;
+            (node.id, answer.and_then(|answer| read_answer(answer).ok()).unwrap_or_default())
+        });
+        let mut by_client: BTreeMap<String, (NodeId, GroupMember)> = BTreeMap::new();
+        for (node, members) in join_all(asked).await {
+            for member in members {
+                let known = by_client.get(&member.client.client_id);
+                if known.is_none_or(|(_, known)| known.seen_at < member.seen_at) {
+                    by_client.insert(member.client.client_id.clone(), (node, member));
+                }
+            }
+        }
+        by_client.into_values().collect()
+    }
+
+    fn group_summary(&self, group: GroupView, members: usize) -> Result<(GroupSummary, Vec<Position>), Error> {
         let view = self.replica.view();
         let mut positions = Vec::new();
         let mut topics = 0;
+        let (mut returning, mut oldest) = (0, None::<Timestamp>);
         for (id, record) in view.topics()? {
-            if view.is_subscribed(id, group.id)? {
-                topics += 1;
-                positions.extend(positions_of(view, (group.id, &group.name), &TopicView::of(id, record))?);
+            if !view.is_subscribed(id, group.id)? {
+                continue;
             }
+            topics += 1;
+            let topic = TopicView::of(id, record);
+            for queue in (0..topic.queues).map(QueueId) {
+                let settled = settled_below(view, id, group.id, queue)?;
+                returning += settled.returning;
+                let first = view.runs(id, queue, QueueOffset(settled.below), QueueOffset(settled.below + 1))?;
+                if let Some((_, run)) = first.first().filter(|_| settled.below < settled.max) {
+                    oldest = Some(oldest.map_or(run.stored_at, |oldest| oldest.min(run.stored_at)));
+                }
+            }
+            positions.extend(positions_of(view, (group.id, &group.name), &topic)?);
         }
+        let dead = match view.topic(&TopicName::dead_letters_of(&group.name))? {
+            Some((dead, _)) => view.queue_head(dead, QueueId(0))?.max.0.saturating_sub(view.redriven_count(dead)?),
+            None => 0,
+        };
         let summary = GroupSummary {
             topics,
             in_flight: positions.iter().map(|position| position.in_flight).sum(),
             lag: positions.iter().map(|position| position.lag).sum(),
-            members: u32::try_from(self.sessions.members(&group.name).len()).unwrap_or(u32::MAX),
+            members: u32::try_from(members).unwrap_or(u32::MAX),
+            returning,
+            dead,
+            oldest_unsettled_at: oldest,
             view: group,
         };
         Ok((summary, positions))
@@ -215,6 +281,7 @@ struct Settled {
     max: u64,
     below: u64,
     in_flight: u64,
+    returning: u64,
     lag: u64,
 }
 
@@ -233,6 +300,73 @@ fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId)
         max: head.max.0,
         below: first.map_or(cursor, |offset| offset.0.min(cursor)),
         in_flight: held(|lease| !lease.returned),
+        returning: held(|lease| lease.returned),
         lag: head.max.0.saturating_sub(cursor) + held(|_| true) + waiting,
     })
+}
+
+/// Consumers of one group that want different messages of a topic: each message goes to one of them, and if that one
+/// does not want it, it is passed over for all.
+fn inconsistencies(members: &[(NodeId, GroupMember)]) -> Vec<String> {
+    let topics: BTreeSet<&TopicName> =
+        members.iter().flat_map(|(_, member)| &member.subscriptions).map(|subscription| &subscription.topic).collect();
+    let mut found = Vec::new();
+    for topic in topics {
+        let mut wanted: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        // A simple consumer may name its topics only when it receives.
+        for (_, member) in members.iter().filter(|(_, member)| !member.subscriptions.is_empty()) {
+            let of = member.subscriptions.iter().find(|subscription| subscription.topic == *topic);
+            wanted.entry(of.map_or("nothing".to_owned(), wants)).or_default().push(&member.client.client_id);
+        }
+        if wanted.len() > 1 {
+            let sides: Vec<String> =
+                wanted.iter().map(|(what, clients)| format!("{what} ({})", clients.join(", "))).collect();
+            found.push(format!("topic '{topic}': {}", sides.join(" against ")));
+        }
+    }
+    found
+}
+
+/// An expression without what makes no difference.
+fn wants(subscription: &Subscription) -> String {
+    if subscription.is_sql {
+        return format!("SQL92 {}", subscription.expression.trim());
+    }
+    match TagFilter::parse(&subscription.expression) {
+        TagFilter::All => "everything".to_owned(),
+        TagFilter::AnyOf(tags) => {
+            let tags: BTreeSet<&str> = tags.iter().map(|(_, tag)| tag.as_str()).collect();
+            format!("tags {}", tags.into_iter().collect::<Vec<_>>().join(" || "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::ClientInfo;
+
+    fn member(id: &str, wanted: &[(&str, bool, &str)]) -> (NodeId, GroupMember) {
+        let subscription = |(topic, is_sql, expression): &(&str, bool, &str)| Subscription {
+            topic: TopicName::parse(topic).unwrap(),
+            is_sql: *is_sql,
+            expression: (*expression).to_owned(),
+        };
+        let client = ClientInfo { client_id: id.to_owned(), ..ClientInfo::default() };
+        let subscriptions = wanted.iter().map(subscription).collect();
+        (NodeId(0), GroupMember { client, seen_at: Timestamp(0), subscriptions })
+    }
+
+    #[test]
+    fn consumers_of_one_group_that_want_different_things_are_told_of() {
+        let alike =
+            [member("a", &[("t", false, "x || y")]), member("b", &[("t", false, "y||x")]), member("simple", &[])];
+        assert_eq!(inconsistencies(&alike), Vec::<String>::new());
+        let odd = [
+            member("a", &[("t", false, "*"), ("u", false, "*")]),
+            member("b", &[("t", true, "p > 1"), ("u", false, "")]),
+            member("c", &[("u", false, "*")]),
+        ];
+        assert_eq!(inconsistencies(&odd), ["topic 't': SQL92 p > 1 (b) against everything (a) against nothing (c)"]);
+    }
 }

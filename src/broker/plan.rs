@@ -1,6 +1,7 @@
 //! Plans of receives: which messages could be leased to a group now, from the applied view (D11).
 //!
-//! Hot path. Returned messages first, then each queue from the group's position, queues taking turns.
+//! Hot path. Returned messages first, then each queue from the group's position, queues taking turns; by priority,
+//! the highest queue first.
 //! What one poll of this node has planned is held back from its other polls until the grant is
 //! decided, so that they do not race each other for the same messages; races with other nodes are
 //! decided by `machine/receive`.
@@ -38,6 +39,8 @@ pub(super) struct Wanted<'a> {
     pub group: GroupId,
     /// Whether the group consumes each message group in order.
     pub orderly: bool,
+    /// Whether what lies in a higher queue comes first.
+    pub by_priority: bool,
     pub filter: &'a Filter,
     /// Tells whether a message is wanted, if only the whole message does.
     pub check: Option<&'a Check<'a>>,
@@ -132,28 +135,18 @@ impl Plans {
         let reserved = self.lines.lock().entry(key).or_default().clone();
         let mut plan = Plan { reserved, bell, key, planned: Vec::new() };
         let mut room = Room { messages: wanted.limit, bytes: RECEIVE_BYTES_MAX };
-        for (at, lease) in view.returned(wanted.topic, wanted.group, RETURNED_MAX)? {
-            if room.is_used_up() || plan.has_read_enough(wanted) {
-                return Ok(plan);
-            }
-            let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
-            {
-                let mut reserved = plan.reserved.lock();
-                if !reserved.returned.insert(at) {
-                    reserved.turned_away = true;
-                    continue;
+        if wanted.by_priority {
+            for queue in (0..wanted.queues).rev().map(QueueId) {
+                let returned = view.returned_in(wanted.topic, wanted.group, queue, RETURNED_MAX)?;
+                plan.again(view, wanted, returned, &mut room)?;
+                if room.is_used_up() || plan.has_read_enough(wanted) {
+                    break;
                 }
+                plan.fresh_of(view, wanted, queue, &mut room)?;
             }
-            let take = room.take(window.wanted & lease.held, &window.places);
-            let skipped = lease.held & !window.wanted;
-            plan.planned.push(Planned {
-                candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
-                queue: at.queue,
-                first: lease.first,
-                places: window.places,
-                origins: window.origins,
-            });
+            return Ok(plan);
         }
+        plan.again(view, wanted, view.returned(wanted.topic, wanted.group, RETURNED_MAX)?, &mut room)?;
         if wanted.orderly {
             plan.next_in_lines(view, wanted, &mut room)?;
         }
@@ -163,9 +156,7 @@ impl Plans {
                 break;
             }
             let queue = QueueId(turn.wrapping_add(step) % wanted.queues);
-            if let Some(planned) = plan.fresh(view, wanted, queue, &mut room)? {
-                plan.planned.push(planned);
-            }
+            plan.fresh_of(view, wanted, queue, &mut room)?;
         }
         Ok(plan)
     }
@@ -175,6 +166,46 @@ impl Plan<'_> {
     /// Whether a plan whose filter reads whole messages has looked at enough of them: others have their turn.
     fn has_read_enough(&self, wanted: Wanted<'_>) -> bool {
         wanted.check.is_some() && self.planned.len() >= WINDOWS_READ_MAX
+    }
+
+    /// Messages of ended leases.
+    fn again(
+        &mut self,
+        view: View<'_>,
+        wanted: Wanted<'_>,
+        returned: Vec<(LeaseKey, Lease)>,
+        room: &mut Room,
+    ) -> Result<(), Error> {
+        for (at, lease) in returned {
+            if room.is_used_up() || self.has_read_enough(wanted) {
+                return Ok(());
+            }
+            let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
+            {
+                let mut reserved = self.reserved.lock();
+                if !reserved.returned.insert(at) {
+                    reserved.turned_away = true;
+                    continue;
+                }
+            }
+            let take = room.take(window.wanted & lease.held, &window.places);
+            let skipped = lease.held & !window.wanted;
+            self.planned.push(Planned {
+                candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
+                queue: at.queue,
+                first: lease.first,
+                places: window.places,
+                origins: window.origins,
+            });
+        }
+        Ok(())
+    }
+
+    /// Messages of a queue the group never saw, if there are any.
+    fn fresh_of(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId, room: &mut Room) -> Result<(), Error> {
+        let planned = self.fresh(view, wanted, queue, room)?;
+        self.planned.extend(planned);
+        Ok(())
     }
 
     /// Messages that waited for those of their message group before them.

@@ -16,8 +16,8 @@ impl Broker {
     ) -> Result<(), Error> {
         let until = self.held_until(deadline);
         let (id, record) = self.existing_topic(&topic, until).await?;
-        if record.message_type != MessageType::Delay {
-            return Err(Error::TypeMismatch { topic, accepts: record.message_type, got: MessageType::Delay });
+        if !record.topic_type.accepts(MessageType::Delay) {
+            return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: MessageType::Delay });
         }
         // Not tried again when its fate is unknown: a second try would not tell a recalled message from one
         // that was delivered.

@@ -97,13 +97,15 @@ impl Broker {
         }
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
         let group = self.existing_group(&request.group, held_until).await?;
-        let (group, orderly) = (group.id, group.orderly || record.message_type == MessageType::Fifo);
+        let (group, orderly) = (group.id, group.orderly || record.topic_type.is_fifo());
+        let by_priority = record.topic_type.is_priority();
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX);
         let reader = Mutex::new(BodyReader::new(self));
         let check = |message| Ok(request.filter.matches(&reader.lock().read(message)?));
         let check = request.filter.needs_message().then_some(&check as &Check<'_>);
-        let wanted = Wanted { topic, queues: record.queues, group, orderly, filter: &request.filter, check, limit };
+        let (queues, filter) = (record.queues, &request.filter);
+        let wanted = Wanted { topic, queues, group, orderly, by_priority, filter, check, limit };
         let bell = self.arrivals.bell(topic, group);
         if orderly && request.attempt_id.is_some() {
             match self.answered_before(&request, wanted, held_until).await {
@@ -174,7 +176,8 @@ impl Broker {
             topic: wanted.topic,
             attempt_of,
             invisible_for: request.invisible,
-            renew_for: request.renew.then(|| request.client_id.clone()),
+            client: request.client_id.clone(),
+            renew: request.renew,
             token,
             leases,
         });
@@ -267,7 +270,8 @@ impl Broker {
             topic: wanted.topic,
             limit: wanted.limit,
             invisible_for: request.invisible,
-            renew_for: request.renew.then(|| request.client_id.clone()),
+            client: request.client_id.clone(),
+            renew: request.renew,
             token,
             attempt_of,
             candidates: plan.candidates(),

@@ -31,6 +31,7 @@ impl Sent {
         match stored {
             Stored::Queue(queue, offset) => Self::Stored { queue, offset },
             Stored::Aside(slot) => Self::Aside(MessageRef { index, slot }),
+            Stored::AsideBefore(message) => Self::Aside(message),
         }
     }
 }
@@ -60,7 +61,10 @@ impl Broker {
                     .map(|message| filter::order(message.message_group.as_deref().unwrap_or_default()))
                     .collect(),
             ),
-            MessageType::Normal | MessageType::Lite | MessageType::Priority => Visible::AtOnce,
+            MessageType::Priority => {
+                Visible::Urgent(messages.iter().map(|message| message.priority.unwrap_or(0)).collect())
+            }
+            MessageType::Normal | MessageType::Lite => Visible::AtOnce,
         }
     }
 
@@ -76,9 +80,9 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Vec<Sent>, Error> {
         let until = self.held_until(deadline);
-        let (id, record) = self.existing_topic(&topic, until).await?;
-        if record.message_type != message_type {
-            return Err(Error::TypeMismatch { topic, accepts: record.message_type, got: message_type });
+        let (id, record) = self.topic_to_send_to(&topic, until).await?;
+        if !record.topic_type.accepts(message_type) {
+            return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: message_type });
         }
         let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
         let visible = self.visible(message_type, &messages);

@@ -7,15 +7,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::Question;
-
 use crate::env::clock::Clock;
+use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
 use crate::model::{GroupName, Millis, Timestamp, TopicName};
 
+/// Most consumers of a group that one node tells of.
+const MEMBERS_TOLD_MAX: usize = 1024;
 /// Questions a stream has not taken yet.
 const QUESTIONS_MAX: usize = 64;
 
@@ -43,8 +46,32 @@ pub struct SessionSettings {
     pub group: Option<GroupName>,
     /// The topics it publishes to.
     pub topics: Vec<TopicName>,
+    /// What it consumes.
+    pub subscriptions: Vec<Subscription>,
     /// Its request timeout.
     pub request_timeout: Option<Millis>,
+}
+
+/// What a consumer wants of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The topic.
+    pub topic: TopicName,
+    /// Whether the expression is SQL92, not a tag expression.
+    pub is_sql: bool,
+    /// The expression as it was sent.
+    pub expression: String,
+}
+
+/// A consumer of a group, as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Who.
+    pub client: ClientInfo,
+    /// When it was last seen there.
+    pub seen_at: Timestamp,
+    /// What it wants.
+    pub subscriptions: Vec<Subscription>,
 }
 
 #[derive(Debug, Clone)]
@@ -145,12 +172,62 @@ impl Sessions {
         self.by_client.lock().retain(|_, session| now.since(session.seen_at) < SESSION_SILENT_MAX);
     }
 
-    /// The consumers of a group on this node, with the time each was last seen.
-    pub fn members(&self, group: &GroupName) -> Vec<(ClientInfo, Timestamp)> {
+    /// The consumers of a group on this node.
+    pub fn members(&self, group: &GroupName) -> Vec<GroupMember> {
         let sessions = self.by_client.lock();
-        let is_member =
-            |session: &&Session| session.settings.as_ref().and_then(|settings| settings.group.as_ref()) == Some(group);
-        sessions.values().filter(is_member).map(|session| (session.info.clone(), session.seen_at)).collect()
+        let members = sessions.values().filter_map(|session| {
+            let settings = session.settings.as_ref().filter(|settings| settings.group.as_ref() == Some(group))?;
+            let subscriptions = settings.subscriptions.clone();
+            Some(GroupMember { client: session.info.clone(), seen_at: session.seen_at, subscriptions })
+        });
+        members.take(MEMBERS_TOLD_MAX).collect()
+    }
+
+    /// Answers another node: it names a group, and is told its consumers here.
+    pub(super) fn answer(&self, question: Bytes) -> Bytes {
+        let group = std::str::from_utf8(&question).ok().and_then(|name| GroupName::parse(name).ok());
+        let mut out = BytesMut::new();
+        out.put_list(&group.map(|group| self.members(&group)).unwrap_or_default(), |out, member| member.encode(out));
+        out.freeze()
+    }
+}
+
+/// What another node answered.
+pub(super) fn read_answer(answer: Bytes) -> Result<Vec<GroupMember>, Malformed> {
+    Reader::new(answer, "members of a group").list(GroupMember::decode)
+}
+
+impl GroupMember {
+    fn encode(&self, out: &mut BytesMut) {
+        let ClientInfo { client_id, language, version, address } = &self.client;
+        for text in [client_id, language, version, address] {
+            out.put_text(text);
+        }
+        out.put_u64(self.seen_at.0);
+        out.put_list(&self.subscriptions, |out, subscription| {
+            out.put_text(subscription.topic.as_str());
+            out.put_u8(subscription.is_sql.into());
+            out.put_text(&subscription.expression);
+        });
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self {
+            client: ClientInfo {
+                client_id: reader.text()?,
+                language: reader.text()?,
+                version: reader.text()?,
+                address: reader.text()?,
+            },
+            seen_at: Timestamp(reader.u64()?),
+            subscriptions: reader.list(|reader| {
+                Ok(Subscription {
+                    topic: TopicName::stored(&reader.text()?),
+                    is_sql: reader.bool()?,
+                    expression: reader.text()?,
+                })
+            })?,
+        })
     }
 }
 
@@ -183,6 +260,8 @@ mod tests {
         sessions.settings("c", settings());
         let group = GroupName::parse("g").unwrap();
         assert_eq!(sessions.members(&group).len(), 1);
+        assert_eq!(read_answer(sessions.answer("g".into())), Ok(sessions.members(&group)));
+        assert_eq!(read_answer(sessions.answer("other".into())), Ok(Vec::new()));
         assert_eq!(sessions.request_timeout("c"), Some(Millis(3000)));
         sessions.ended("c");
         assert!(sessions.members(&group).is_empty());
@@ -192,6 +271,11 @@ mod tests {
         SessionSettings {
             group: Some(GroupName::parse("g").unwrap()),
             topics: Vec::new(),
+            subscriptions: vec![Subscription {
+                topic: TopicName::parse("t").unwrap(),
+                is_sql: true,
+                expression: "a > 1".into(),
+            }],
             request_timeout: Some(Millis(3000)),
         }
     }

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::{Broker, Deadline, Error};
 use crate::machine::catalog::{GroupRecord, TopicRecord};
-use crate::machine::command::{CreateGroup, CreateTopic, Subscribe};
+use crate::machine::command::{CreateGroup, CreateTopic, GroupSettings, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::send::{PERMISSION_READ, PERMISSION_WRITE};
 use crate::machine::{Command, Outcome, Rejected};
-use crate::model::limits::{GROUP_RETRIES_DEFAULT, TOPIC_QUEUES_MAX};
-use crate::model::{GroupId, GroupName, MessageType, Timestamp, TopicId, TopicName};
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
+use crate::model::{GroupId, GroupName, MessageType, Timestamp, TopicId, TopicName, TopicType};
 
 /// A topic as requests see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct TopicView {
     pub id: TopicId,
     /// Name.
     pub name: TopicName,
-    /// The only type it takes.
-    pub message_type: MessageType,
+    /// What it takes.
+    pub topic_type: TopicType,
     /// Number of queues.
     pub queues: u32,
     /// 2 write, 4 read.
@@ -37,8 +37,8 @@ pub struct GroupView {
     pub id: GroupId,
     /// Name.
     pub name: GroupName,
-    /// Deliveries after the first.
-    pub retries_max: u32,
+    /// What can be changed.
+    pub settings: GroupSettings,
     /// FIFO order inside each message group.
     pub orderly: bool,
     /// When it was made.
@@ -50,7 +50,7 @@ impl TopicView {
         Self {
             id,
             name: record.name,
-            message_type: record.message_type,
+            topic_type: record.topic_type,
             queues: record.queues,
             permission: record.permission,
             created_at: record.created_at,
@@ -63,7 +63,7 @@ impl GroupView {
         Self {
             id,
             name: record.name,
-            retries_max: record.retries_max,
+            settings: record.settings,
             orderly: record.orderly,
             created_at: record.created_at,
         }
@@ -80,6 +80,26 @@ impl Broker {
     pub async fn find_topic(&self, name: &TopicName, deadline: Deadline) -> Result<TopicView, Error> {
         let (id, record) = self.existing_topic(name, self.held_until(deadline)).await?;
         Ok(TopicView::of(id, record))
+    }
+
+    /// As [`Self::find_topic`]; with `autoCreateTopicEnable` a missing one is made.
+    pub async fn find_or_make_topic(&self, name: &TopicName, deadline: Deadline) -> Result<TopicView, Error> {
+        let (id, record) = self.topic_to_send_to(name, self.held_until(deadline)).await?;
+        Ok(TopicView::of(id, record))
+    }
+
+    pub(super) async fn topic_to_send_to(
+        &self,
+        name: &TopicName,
+        until: Instant,
+    ) -> Result<(TopicId, TopicRecord), Error> {
+        match self.existing_topic(name, until).await {
+            Err(Error::TopicNotFound(_)) if self.settings.creates_topics && name.dead_letter_group().is_none() => {
+                self.make_topic(name, self.settings.topic_queues, PERMISSION_READ | PERMISSION_WRITE, until).await?;
+                self.existing_topic(name, until).await
+            }
+            found => found,
+        }
     }
 
     /// The group, if this node's applied state has it.
@@ -102,15 +122,16 @@ impl Broker {
         if let Some(group) = name.dead_letter_group()
             && self.group(&group)?.is_some()
         {
-            self.make_dead_letter_topic(name, until).await?;
+            // The dead letters of a group can be read before there are any.
+            self.make_topic(name, 1, PERMISSION_READ, until).await?;
         }
         self.replica.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
     }
 
-    /// The dead letters of a group can be read before there are any.
-    async fn make_dead_letter_topic(&self, name: &TopicName, until: Instant) -> Result<(), Error> {
-        let (message_type, queues, permission) = (MessageType::Normal, 1, PERMISSION_READ);
-        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), message_type, queues, permission });
+    /// Makes a topic of plain messages that nobody made on purpose, unless another request was faster.
+    async fn make_topic(&self, name: &TopicName, queues: u32, permission: u8, until: Instant) -> Result<(), Error> {
+        let topic_type = TopicType::Only(MessageType::Normal);
+        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
         match self.propose_repeatable(&command, until).await? {
             (index, Outcome::TopicCreated(_) | Outcome::Rejected(Rejected::TopicExists)) => {
                 self.caught_up(index, until).await;
@@ -132,30 +153,37 @@ impl Broker {
     pub async fn create_topic(
         &self,
         name: TopicName,
-        message_type: MessageType,
+        topic_type: TopicType,
         queues: Option<u32>,
     ) -> Result<TopicView, Error> {
-        if !matches!(
-            message_type,
-            MessageType::Normal | MessageType::Fifo | MessageType::Delay | MessageType::Transaction
-        ) {
-            let name = message_type.name();
-            let text = format!("topics of type {name} are not served yet; use NORMAL, FIFO, DELAY or TRANSACTION");
-            return Err(Error::Invalid(text));
-        }
         let queues = queues.unwrap_or(self.settings.topic_queues);
-        if !(1..=TOPIC_QUEUES_MAX).contains(&queues) {
-            return Err(Error::Invalid(format!("{queues} queues are not between 1 and {TOPIC_QUEUES_MAX}")));
-        }
+        check_queues(queues)?;
         let permission = PERMISSION_READ | PERMISSION_WRITE;
-        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), message_type, queues, permission });
+        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::TopicCreated(_)) => {
                 self.caught_up(index, until).await;
                 self.find_topic(&name, Deadline::NONE).await
             }
-            (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, message_type)),
+            (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Changes what is given.
+    pub async fn update_topic(&self, update: UpdateTopic) -> Result<TopicView, Error> {
+        if let Some(queues) = update.queues {
+            check_queues(queues)?;
+        }
+        let name = update.topic.clone();
+        let until = self.held_until(Deadline::NONE);
+        match self.propose_repeatable(&Command::UpdateTopic(update), until).await? {
+            (index, Outcome::Done) => {
+                self.caught_up(index, until).await;
+                self.find_topic(&name, Deadline::NONE).await
+            }
+            (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
@@ -178,11 +206,11 @@ impl Broker {
     pub async fn create_group(
         &self,
         name: GroupName,
-        retries_max: Option<u32>,
+        settings: GroupSettings,
         orderly: bool,
     ) -> Result<GroupView, Error> {
-        let retries_max = retries_max.unwrap_or(GROUP_RETRIES_DEFAULT);
-        let command = Command::CreateGroup(CreateGroup { group: name.clone(), retries_max, orderly });
+        check_retries(settings.retries_max)?;
+        let command = Command::CreateGroup(CreateGroup { group: name.clone(), orderly, settings });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::GroupCreated(_)) => {
@@ -190,6 +218,35 @@ impl Broker {
                 self.existing_group(&name, until).await
             }
             (_, Outcome::Rejected(Rejected::GroupExists)) => Err(Error::GroupExists(name)),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Changes what is given.
+    pub async fn update_group(&self, update: UpdateGroup) -> Result<GroupView, Error> {
+        check_retries(update.retries_max.unwrap_or(0))?;
+        let name = update.group.clone();
+        let until = self.held_until(Deadline::NONE);
+        match self.propose_repeatable(&Command::UpdateGroup(update), until).await? {
+            (index, Outcome::Done) => {
+                self.caught_up(index, until).await;
+                self.existing_group(&name, until).await
+            }
+            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name)),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Ends a group, its positions and everything it has at work; its dead letters stay.
+    pub async fn delete_group(&self, name: GroupName) -> Result<(), Error> {
+        let command = Command::DeleteGroup { group: name.clone() };
+        let until = self.held_until(Deadline::NONE);
+        match self.propose(&command, until).await? {
+            (index, Outcome::Done) => {
+                self.caught_up(index, until).await;
+                Ok(())
+            }
+            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name)),
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
@@ -236,4 +293,18 @@ impl Broker {
         let nothing_to_do = group.is_some() && missing.is_empty();
         Ok((!nothing_to_do).then(|| missing.into_iter().collect()))
     }
+}
+
+fn check_queues(queues: u32) -> Result<(), Error> {
+    if (1..=TOPIC_QUEUES_MAX).contains(&queues) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{queues} queues are not between 1 and {TOPIC_QUEUES_MAX}")))
+}
+
+fn check_retries(retries: u32) -> Result<(), Error> {
+    if retries <= GROUP_RETRIES_MAX {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{retries} retries are more than {GROUP_RETRIES_MAX}")))
 }

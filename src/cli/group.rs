@@ -1,15 +1,17 @@
-//! `raftmq group`: create, list, describe, reset-offset.
+//! `raftmq group`: create, update, list, describe, delete, reset-offset, dlq.
 
 use serde::Serialize;
 
-use crate::model::Timestamp;
+use crate::model::{Backoff, Timestamp};
 use crate::proto::admin::reset_offset_request::To;
-use crate::proto::admin::{DescribeGroupResponse, Group, Member, MovedPosition};
+use crate::proto::admin::{
+    CreateGroupRequest, DescribeGroupResponse, Group, Member, MovedPosition, UpdateGroupRequest,
+};
 
 use super::exit::Exit;
 use super::failure::{Failure, Subject};
 use super::options::{Context, Format};
-use super::render::{self, Column, Listing, grouped, rough};
+use super::render::{self, Column, Listing, grouped, known, rough};
 use super::topic::PositionRow;
 
 #[derive(Debug, clap::Subcommand)]
@@ -17,7 +19,7 @@ pub enum Command {
     /// Create a consumer group before its first use
     #[command(
         after_long_help = "Examples:\n  raftmq group create billing\n  raftmq group create billing --retries 3\n  \
-                           raftmq group create steps --orderly"
+                           raftmq group create steps --orderly --backoff 1s,5s,30s"
     )]
     Create {
         /// Name: letters, digits, '%', '|', '_' and '-'
@@ -28,7 +30,36 @@ pub enum Command {
         /// In order also from topics that are not FIFO, queue by queue
         #[arg(long)]
         orderly: bool,
+        /// What push consumers wait between deliveries: default, 1s,5s,30s or exponential:5s,2h,2
+        #[arg(long, value_name = "WAITS", value_parser = backoff)]
+        backoff: Option<String>,
+        /// Where it starts in a topic: default, first, last, or milliseconds since 1970
+        #[arg(long, value_name = "WHERE")]
+        consume_from: Option<String>,
     },
+    /// Change a consumer group
+    #[command(after_long_help = "Examples:\n  raftmq group update billing --retries 3\n  \
+                           raftmq group update billing --backoff exponential:5s,2h,2")]
+    Update {
+        /// Its name
+        group: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Delete a consumer group and its positions; its dead letters stay
+    #[command(
+        after_long_help = "Examples:\n  raftmq group delete billing --yes\n  raftmq group delete billing --yes -o json"
+    )]
+    Delete {
+        /// Its name
+        group: String,
+        /// Required: nothing is asked
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+    /// Look at dead letters and deliver them again
+    #[command(subcommand)]
+    Dlq(super::dlq::Command),
     /// List consumer groups
     #[command(after_long_help = "Examples:\n  raftmq group list\n  raftmq group list -o json")]
     List,
@@ -55,6 +86,25 @@ pub enum Command {
         /// Its name
         group: String,
     },
+}
+
+/// What changes.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Change {
+    /// Deliveries after the first
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// What push consumers wait between deliveries: default, 1s,5s,30s or exponential:5s,2h,2
+    #[arg(long, value_name = "WAITS", value_parser = backoff)]
+    backoff: Option<String>,
+    /// Where it starts in a topic it has not consumed yet: default, first, last, or milliseconds since 1970
+    #[arg(long, value_name = "WHERE")]
+    consume_from: Option<String>,
+}
+
+fn backoff(text: &str) -> Result<String, String> {
+    Backoff::parse(text).map(|backoff| backoff.to_text())
 }
 
 /// Where a group is moved to.
@@ -100,6 +150,11 @@ struct GroupRow {
     lag: u64,
     retries_max: u32,
     created_at_ms: u64,
+    backoff: String,
+    consume_from: String,
+    returning: u64,
+    dead: u64,
+    oldest_unsettled_at_ms: Option<u64>,
 }
 
 /// A member as it is printed. Keys of the JSON.
@@ -110,27 +165,76 @@ struct MemberRow {
     version: String,
     address: String,
     last_seen_at_ms: u64,
+    node: String,
+    subscriptions: Vec<String>,
 }
 
 /// Runs one of the commands.
 pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Create { group, retries, orderly } => create(context, &group, retries, orderly).await,
+        Command::Create { group, retries, orderly, backoff, consume_from } => {
+            let request = CreateGroupRequest {
+                name: group,
+                retries_max: retries,
+                orderly,
+                backoff: backoff.unwrap_or_default(),
+                consume_from: consume_from.unwrap_or_default(),
+            };
+            create(context, request).await
+        }
+        Command::Update { group, change } => {
+            let request = UpdateGroupRequest {
+                name: group,
+                retries_max: change.retries,
+                backoff: change.backoff.unwrap_or_default(),
+                consume_from: change.consume_from.unwrap_or_default(),
+            };
+            update(context, request).await
+        }
+        Command::Delete { group, yes: _ } => delete(context, &group).await,
+        Command::Dlq(command) => super::dlq::run(context, command).await,
         Command::List => list(context).await,
         Command::ResetOffset { group, topic, to, dry_run } => reset(context, &group, &topic, &to, dry_run).await,
         Command::Describe { group } => describe(context, &group).await,
     }
 }
 
-async fn create(context: &Context, name: &str, retries: Option<u32>, orderly: bool) -> Result<Exit, Failure> {
-    let group = match context.admin.create_group(name, retries, orderly).await {
-        Ok(group) => row(group),
-        Err(error) => return Err(Failure::of(&error, Subject::Group(name))),
-    };
+async fn create(context: &Context, request: CreateGroupRequest) -> Result<Exit, Failure> {
+    let name = request.name.clone();
+    match context.admin.create_group(request).await {
+        Ok(group) => print_one(context, "created", row(group)),
+        Err(error) => Err(Failure::of(&error, Subject::Group(&name))),
+    }
+}
+
+async fn update(context: &Context, request: UpdateGroupRequest) -> Result<Exit, Failure> {
+    let name = request.name.clone();
+    match context.admin.update_group(request).await {
+        Ok(group) => print_one(context, "changed", row(group)),
+        Err(error) => Err(context.failure(&error, Subject::Group(&name)).await),
+    }
+}
+
+fn print_one(context: &Context, what: &str, group: GroupRow) -> Result<Exit, Failure> {
     let text = match context.global.output {
-        Format::Table => format!("created group {}  retries {}\n", group.group, group.retries_max),
-        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.group.created.v1", "group": group }))?,
+        Format::Table => format!("{what} group {}  retries {}\n", group.group, group.retries_max),
+        Format::Json => {
+            render::document(&serde_json::json!({ "schema": format!("raftmq.group.{what}.v1"), "group": group }))?
+        }
         Format::Jsonl => render::line(&group)?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn delete(context: &Context, name: &str) -> Result<Exit, Failure> {
+    if let Err(error) = context.admin.delete_group(name).await {
+        return Err(context.failure(&error, Subject::Group(name)).await);
+    }
+    let text = match context.global.output {
+        Format::Table => format!("deleted group {name}\n"),
+        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.group.deleted.v1", "group": name }))?,
+        Format::Jsonl => render::line(&serde_json::json!({ "group": name }))?,
     };
     render::print(&text)?;
     Ok(Exit::Ok)
@@ -198,17 +302,18 @@ async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
         Ok(response) => response,
         Err(error) => return Err(context.failure(&error, Subject::Group(name)).await),
     };
-    let DescribeGroupResponse { group, positions, members } = response;
+    let DescribeGroupResponse { group, positions, members, inconsistencies } = response;
     let group = row(group.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the group"))?);
     let positions: Vec<PositionRow> = positions.into_iter().map(PositionRow::from).collect();
     let members: Vec<MemberRow> = members.into_iter().map(member).collect();
     let text = match context.global.output {
-        Format::Table => describe_text(&group, &positions, &members, crate::env::clock::wall()),
+        Format::Table => describe_text(&group, &positions, &members, &inconsistencies, crate::env::clock::wall()),
         Format::Json => render::document(&serde_json::json!({
             "schema": "raftmq.group.v1",
             "group": group,
             "positions": positions,
             "members": members,
+            "inconsistencies": inconsistencies,
         }))?,
         Format::Jsonl => positions.iter().map(render::line).collect::<Result<String, _>>()?,
     };
@@ -216,15 +321,33 @@ async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn describe_text(group: &GroupRow, positions: &[PositionRow], members: &[MemberRow], now: Timestamp) -> String {
+fn describe_text(
+    group: &GroupRow,
+    positions: &[PositionRow],
+    members: &[MemberRow],
+    inconsistencies: &[String],
+    now: Timestamp,
+) -> String {
+    let oldest = group.oldest_unsettled_at_ms.map(|at| rough(now.since(Timestamp(at))));
     let mut text = format!(
-        "{}  type {}  members {}  retries {}  created {} ago\n",
+        "{}  type {}  members {}  retries {}  backoff {}  from {}  created {} ago\n\
+         lag {}  in flight {}  returning {}  dead {}  oldest unsettled {}\n",
         group.group,
         group.r#type,
         group.members,
         group.retries_max,
-        rough(now.since(Timestamp(group.created_at_ms)))
+        group.backoff,
+        group.consume_from,
+        rough(now.since(Timestamp(group.created_at_ms))),
+        grouped(group.lag),
+        grouped(group.in_flight),
+        grouped(group.returning),
+        grouped(group.dead),
+        known(oldest),
     );
+    for inconsistency in inconsistencies {
+        text.push_str(&format!("WARNING members want different messages of {inconsistency}\n"));
+    }
     let columns = [
         Column::Text("TOPIC"),
         Column::Number("QUEUE"),
@@ -251,6 +374,8 @@ fn describe_text(group: &GroupRow, positions: &[PositionRow], members: &[MemberR
             Column::Text("VERSION"),
             Column::Text("ADDR"),
             Column::Text("SEEN"),
+            Column::Text("NODE"),
+            Column::Text("WANTS"),
         ];
         let cells = |row: &MemberRow| {
             let seen = rough(now.since(Timestamp(row.last_seen_at_ms)));
@@ -260,6 +385,8 @@ fn describe_text(group: &GroupRow, positions: &[PositionRow], members: &[MemberR
                 row.version.clone(),
                 row.address.clone(),
                 format!("{seen} ago"),
+                row.node.clone(),
+                if row.subscriptions.is_empty() { "-".to_owned() } else { row.subscriptions.join("; ") },
             ]
         };
         text.push_str(&render::table(&columns, members.iter().map(cells)));
@@ -277,6 +404,11 @@ fn row(group: Group) -> GroupRow {
         lag: group.lag,
         retries_max: group.retries_max,
         created_at_ms: group.created_at_ms,
+        backoff: group.backoff,
+        consume_from: group.consume_from,
+        returning: group.returning,
+        dead: group.dead,
+        oldest_unsettled_at_ms: group.oldest_unsettled_at_ms,
     }
 }
 
@@ -287,6 +419,12 @@ fn member(member: Member) -> MemberRow {
         version: member.version,
         address: member.address,
         last_seen_at_ms: member.last_seen_at_ms,
+        node: member.node,
+        subscriptions: member
+            .subscriptions
+            .into_iter()
+            .map(|wanted| format!("{} {} {}", wanted.topic, wanted.r#type, wanted.expression).trim_end().to_owned())
+            .collect(),
     }
 }
 
@@ -296,7 +434,17 @@ mod tests {
 
     #[test]
     fn a_description_has_positions_and_members() {
-        let group = row(Group { name: "g".into(), retries_max: 16, members: 1, ..Default::default() });
+        let group = row(Group {
+            name: "g".into(),
+            retries_max: 16,
+            members: 1,
+            backoff: "default".into(),
+            consume_from: "default".into(),
+            lag: 104,
+            dead: 2,
+            oldest_unsettled_at_ms: Some(30_000),
+            ..Default::default()
+        });
         let position = PositionRow {
             group: "g".into(),
             topic: "orders".into(),
@@ -312,15 +460,19 @@ mod tests {
             version: "5.2.1".into(),
             address: "10.0.0.7".into(),
             last_seen_at_ms: 58_000,
+            node: "n1".into(),
+            subscriptions: vec!["orders TAG *".into()],
         };
         assert_eq!(
-            describe_text(&group, &[position], &[one], Timestamp(60_000)),
-            "g  type normal  members 1  retries 16  created 1m ago\n\
+            describe_text(&group, &[position], &[one], &["topic 'x': a against b".into()], Timestamp(60_000)),
+            "g  type normal  members 1  retries 16  backoff default  from default  created 1m ago\n\
+             lag 104  in flight 0  returning 0  dead 2  oldest unsettled 30s\n\
+             WARNING members want different messages of topic 'x': a against b\n\
              TOPIC   QUEUE   MAX  COMMITTED  INFLIGHT  LAG\n\
              orders      0  1204       1100         4  104\n\
-             MEMBER  LANGUAGE  VERSION  ADDR      SEEN\n\
-             h@1     JAVA      5.2.1    10.0.0.7  2s ago\n"
+             MEMBER  LANGUAGE  VERSION  ADDR      SEEN    NODE  WANTS\n\
+             h@1     JAVA      5.2.1    10.0.0.7  2s ago  n1    orders TAG *\n"
         );
-        assert!(describe_text(&group, &[], &[], Timestamp(0)).contains("no positions"));
+        assert!(describe_text(&group, &[], &[], &[], Timestamp(0)).contains("no positions"));
     }
 }

@@ -10,10 +10,12 @@ mod broker;
 mod cluster;
 mod config;
 mod consume;
+mod dlq;
 mod drill;
 mod exit;
 mod failure;
 mod group;
+mod message;
 mod options;
 mod produce;
 mod render;
@@ -41,8 +43,9 @@ Use
   bench       Measure: send, receive, e2e, null, raw, compare, picture
   drill       Hurt a cluster and check that nothing was lost
 Manage
-  topic       list, create, describe, delete
-  group       list, create, describe, reset-offset
+  topic       list, create, update, describe, delete
+  group       list, create, update, describe, delete, reset-offset, dlq
+  message     get, find, trace, delayed, recall, move
   cluster     status
   config      check, show
 Options
@@ -85,6 +88,9 @@ enum Command {
     /// Manage consumer groups
     #[command(subcommand)]
     Group(group::Command),
+    /// Look at stored messages, and at those that wait for their delivery time
+    #[command(subcommand)]
+    Message(message::Command),
     /// Look at the nodes of the cluster
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -124,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Consume(args) => with_cluster(global, async |context| consume::run(context, args).await),
         Command::Topic(command) => with_cluster(global, async |context| topic::run(context, command).await),
         Command::Group(command) => with_cluster(global, async |context| group::run(context, command).await),
+        Command::Message(command) => with_cluster(global, async |context| message::run(context, command).await),
         Command::Cluster(command) => with_cluster(global, async |context| cluster::run(context, command).await),
         Command::ClusterList => {
             with_cluster(global, async |context| cluster::run(context, cluster::Command::Status).await)

@@ -1,11 +1,11 @@
-//! `raftmq topic`: create, list, describe, delete.
+//! `raftmq topic`: create, update, list, describe, delete.
 
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::model::{MessageType, Millis, Timestamp, limits};
-use crate::proto::admin::{DescribeTopicResponse, GroupPosition, Topic};
+use crate::model::{Millis, Timestamp, TopicType, limits};
+use crate::proto::admin::{DescribeTopicResponse, GroupPosition, Topic, UpdateTopicRequest};
 
 use super::exit::Exit;
 use super::failure::{Failure, Subject};
@@ -22,7 +22,7 @@ pub enum Command {
         /// Name: letters, digits, '%', '|', '_' and '-'
         topic: String,
         /// Kind of messages it takes
-        #[arg(long = "type", value_name = "TYPE", value_parser = message_type, conflicts_with = "attributes")]
+        #[arg(long = "type", value_name = "TYPE", value_parser = topic_type, conflicts_with = "attributes")]
         message_type: Option<&'static str>,
         /// mqadmin's form of the type: +message.type=NORMAL
         #[arg(short, long, value_name = "+KEY=VALUE", allow_hyphen_values = true, value_parser = attributes)]
@@ -30,6 +30,16 @@ pub enum Command {
         /// Number of queues; the broker's default is 8
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TOPIC_QUEUES_MAX)))]
         queues: Option<u32>,
+    },
+    /// Change a topic: add queues, change its permission, or its type between NORMAL, DELAY, TRANSACTION and MIXED
+    #[command(
+        after_long_help = "Examples:\n  raftmq topic update demo --queues 16\n  raftmq topic update demo --permission R"
+    )]
+    Update {
+        /// Its name
+        topic: String,
+        #[command(flatten)]
+        change: Change,
     },
     /// List topics
     #[command(after_long_help = "Examples:\n  raftmq topic list\n  raftmq topic list -o jsonl")]
@@ -49,6 +59,21 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// What changes.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Change {
+    /// Kind of messages it takes from now on
+    #[arg(long = "type", value_name = "TYPE", value_parser = topic_type)]
+    topic_type: Option<&'static str>,
+    /// Number of queues; they are only added, and not to FIFO topics
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TOPIC_QUEUES_MAX)))]
+    queues: Option<u32>,
+    /// R, W or RW; mqadmin's 4, 2 and 6 are understood
+    #[arg(long, value_name = "PERM", value_parser = permission_bits)]
+    permission: Option<u32>,
 }
 
 /// A topic as it is printed. Keys of the JSON.
@@ -113,6 +138,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
             let message_type = message_type.or(attributes).unwrap_or("NORMAL");
             create(context, &topic, message_type, queues.unwrap_or(0)).await
         }
+        Command::Update { topic, change } => update(context, &topic, &change).await,
         Command::List => list(context).await,
         Command::Describe { topic } => describe(context, &topic).await,
         Command::Delete { topic, yes } => delete(context, &topic, yes).await,
@@ -131,6 +157,29 @@ async fn create(context: &Context, name: &str, message_type: &str, queues: u32) 
             topic.topic, topic.r#type, topic.queues, topic.permission
         ),
         Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.created.v1", "topic": topic }))?,
+        Format::Jsonl => render::line(&topic)?,
+    };
+    render::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn update(context: &Context, name: &str, change: &Change) -> Result<Exit, Failure> {
+    let request = UpdateTopicRequest {
+        name: name.to_owned(),
+        r#type: change.topic_type.unwrap_or_default().to_owned(),
+        queues: change.queues.unwrap_or_default(),
+        permission: change.permission.unwrap_or_default(),
+    };
+    let topic = match context.admin.update_topic(request).await {
+        Ok(topic) => row(topic),
+        Err(error) => return Err(context.failure(&error, Subject::Topic(name)).await),
+    };
+    let text = match context.global.output {
+        Format::Table => format!(
+            "changed topic {}  type {}  queues {}  perm {}\n",
+            topic.topic, topic.r#type, topic.queues, topic.permission
+        ),
+        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.changed.v1", "topic": topic }))?,
         Format::Jsonl => render::line(&topic)?,
     };
     render::print(&text)?;
@@ -308,19 +357,23 @@ fn permission(bits: u32) -> &'static str {
     }
 }
 
-fn message_type(text: &str) -> Result<&'static str, String> {
-    let kinds =
-        [MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction, MessageType::Priority];
-    kinds
-        .into_iter()
-        .map(MessageType::name)
-        .find(|name| name.eq_ignore_ascii_case(text))
-        .ok_or_else(|| format!("'{text}' is none of {}", kinds.map(MessageType::name).join(", ")))
+fn topic_type(text: &str) -> Result<&'static str, String> {
+    let names = || TopicType::SERVED.map(TopicType::name).join(", ");
+    TopicType::parse(text).map(TopicType::name).ok_or_else(|| format!("'{text}' is none of {}", names()))
+}
+
+fn permission_bits(text: &str) -> Result<u32, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "R" | "4" => Ok(4),
+        "W" | "2" => Ok(2),
+        "RW" | "6" => Ok(6),
+        _ => Err(format!("'{text}' is none of R, W and RW")),
+    }
 }
 
 fn attributes(text: &str) -> Result<&'static str, String> {
     let value = text.strip_prefix("+message.type=");
-    message_type(value.ok_or_else(|| format!("'{text}' is not +message.type=TYPE"))?)
+    topic_type(value.ok_or_else(|| format!("'{text}' is not +message.type=TYPE"))?)
 }
 
 #[cfg(test)]
@@ -329,15 +382,18 @@ mod tests {
 
     #[test]
     fn types_are_read_in_both_forms() {
-        assert_eq!(message_type("fifo"), Ok("FIFO"));
+        assert_eq!(topic_type("fifo"), Ok("FIFO"));
         assert_eq!(attributes("+message.type=NORMAL"), Ok("NORMAL"));
-        assert!(message_type("odd").is_err());
+        assert_eq!(topic_type("mixed"), Ok("MIXED"));
+        assert!(topic_type("odd").is_err());
         assert!(attributes("message.type=NORMAL").is_err());
         assert!(attributes("+delete.policy=x").is_err());
     }
 
     #[test]
     fn permission_bits_read_as_letters() {
+        assert_eq!(["rw", "4", "W"].map(permission_bits), [Ok(6), Ok(4), Ok(2)]);
+        assert!(permission_bits("7").is_err());
         assert_eq!([6, 4, 2, 0, 7].map(permission), ["RW", "R", "W", "-", "RW"]);
     }
 

@@ -7,10 +7,15 @@ use tonic::transport::Channel;
 use crate::model::limits;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::admin::{
-    ClusterStatusRequest, ClusterStatusResponse, CreateGroupRequest, CreateTopicRequest, DeleteTopicRequest,
-    DescribeGroupRequest, DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse, Group, ListGroupsRequest,
-    ListTopicsRequest, MovedPosition, ResetOffsetRequest, Topic, reset_offset_request,
+    ClusterStatusRequest, ClusterStatusResponse, CreateGroupRequest, CreateTopicRequest, DeleteGroupRequest,
+    DeleteTopicRequest, DescribeGroupRequest, DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse,
+    FindMessagesRequest, FindMessagesResponse, GetMessageRequest, Group, ListDeadLettersRequest,
+    ListDeadLettersResponse, ListDelayedRequest, ListGroupsRequest, ListTopicsRequest, MoveDelayedRequest,
+    MovedPosition, RedriveRequest, ResetOffsetRequest, StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse,
+    UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
 };
+use crate::proto::v2;
+use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
 use super::connection::Connection;
 use super::error::Error;
@@ -24,9 +29,12 @@ pub struct Admin {
 }
 
 macro_rules! call {
-    ($self:ident, $method:ident, $request:expr) => {{
+    ($self:ident, $method:ident, $request:expr) => {
+        call!($self, $method, $request, $self.connection.timeout())
+    };
+    ($self:ident, $method:ident, $request:expr, $timeout:expr) => {{
         let request = $request;
-        let timeout = $self.connection.timeout();
+        let timeout = $timeout;
         $self
             .connection
             .call(timeout, |channel| {
@@ -67,10 +75,88 @@ impl Admin {
         call!(self, delete_topic, DeleteTopicRequest { name: name.into() }).map(|_| ())
     }
 
-    /// Creates a consumer group; without `retries_max` RocketMQ's 16 retries; `orderly`: in order inside message
-    /// groups.
-    pub async fn create_group(&self, name: &str, retries_max: Option<u32>, orderly: bool) -> Result<Group, Error> {
-        let request = CreateGroupRequest { name: name.into(), retries_max, orderly };
+    /// Changes a topic.
+    pub async fn update_topic(&self, request: UpdateTopicRequest) -> Result<Topic, Error> {
+        call!(self, update_topic, request)?.topic.ok_or(Error::Malformed("a changed topic that is not told"))
+    }
+
+    /// Changes a consumer group.
+    pub async fn update_group(&self, request: UpdateGroupRequest) -> Result<Group, Error> {
+        call!(self, update_group, request)?.group.ok_or(Error::Malformed("a changed group that is not told"))
+    }
+
+    /// Deletes a consumer group with its positions.
+    pub async fn delete_group(&self, name: &str) -> Result<(), Error> {
+        call!(self, delete_group, DeleteGroupRequest { name: name.into() }).map(|_| ())
+    }
+
+    /// The message at a place.
+    pub async fn get_message(&self, topic: &str, queue: u32, offset: u64) -> Result<StoredMessage, Error> {
+        let request = GetMessageRequest { topic: topic.into(), queue, offset };
+        call!(self, get_message, request)?.message.ok_or(Error::Malformed("a message that is not told"))
+    }
+
+    /// Looks through a topic for a while; go on from the cursor of the answer.
+    pub async fn find_messages(&self, request: FindMessagesRequest) -> Result<FindMessagesResponse, Error> {
+        call!(self, find_messages, request)
+    }
+
+    /// What became of a message; looks through the log for so many seconds.
+    pub async fn trace_message(
+        &self,
+        topic: &str,
+        queue: u32,
+        offset: u64,
+        seconds: u32,
+    ) -> Result<TraceMessageResponse, Error> {
+        let timeout = self.connection.timeout() + std::time::Duration::from_secs(seconds.into());
+        call!(self, trace_message, TraceMessageRequest { topic: topic.into(), queue, offset, seconds }, timeout)
+    }
+
+    /// Messages that wait for their delivery times, earliest first.
+    pub async fn list_delayed(&self, topic: &str, from_ms: u64, limit: u32) -> Result<Vec<StoredMessage>, Error> {
+        Ok(call!(self, list_delayed, ListDelayedRequest { topic: topic.into(), from_ms, limit })?.messages)
+    }
+
+    /// Gives a waiting message another delivery time; its new handle.
+    pub async fn move_delayed(&self, topic: &str, recall_handle: &str, to_ms: u64) -> Result<String, Error> {
+        let request = MoveDelayedRequest { topic: topic.into(), recall_handle: recall_handle.into(), to_ms };
+        Ok(call!(self, move_delayed, request)?.recall_handle)
+    }
+
+    /// Takes a waiting message back, as its producer would; its id.
+    pub async fn recall(&self, topic: &str, recall_handle: &str) -> Result<String, Error> {
+        let topic = Some(v2::Resource { resource_namespace: String::new(), name: topic.into() });
+        let request = v2::RecallMessageRequest { topic, recall_handle: recall_handle.into() };
+        let timeout = self.connection.timeout();
+        let call = |channel| {
+            let request = self.connection.request(request.clone(), timeout);
+            async move { MessagingServiceClient::new(channel).recall_message(request).await }
+        };
+        let answer = self.connection.call(timeout, call).await?.into_inner();
+        match answer.status {
+            Some(status) if status.code() == v2::Code::Ok => Ok(answer.message_id),
+            status => Err(Error::refusal(status)),
+        }
+    }
+
+    /// Dead letters of a group from an offset on.
+    pub async fn list_dead_letters(
+        &self,
+        group: &str,
+        from_offset: u64,
+        limit: u32,
+    ) -> Result<ListDeadLettersResponse, Error> {
+        call!(self, list_dead_letters, ListDeadLettersRequest { group: group.into(), from_offset, limit })
+    }
+
+    /// Delivers dead letters to their group again; per offset whether it is on its way.
+    pub async fn redrive(&self, group: &str, offsets: Vec<u64>) -> Result<Vec<bool>, Error> {
+        Ok(call!(self, redrive, RedriveRequest { group: group.into(), offsets })?.redriven)
+    }
+
+    /// Creates a consumer group.
+    pub async fn create_group(&self, request: CreateGroupRequest) -> Result<Group, Error> {
         call!(self, create_group, request)?.group.ok_or(Error::Malformed("a created group that is not told"))
     }
 

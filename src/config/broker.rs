@@ -73,6 +73,8 @@ pub struct BrokerConfig {
     pub store: PathBuf,
     /// `flushDiskType` is `SYNC_FLUSH`.
     pub syncs_before_ack: bool,
+    /// `autoCreateTopicEnable`.
+    pub creates_topics: bool,
     /// `autoCreateSubscriptionGroup`.
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
@@ -178,6 +180,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         grpc_port,
         store: values.text("storePathRootDir").into(),
         syncs_before_ack: flush?,
+        creates_topics: values.bool("autoCreateTopicEnable"),
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
         topic_queues: u32::try_from(values.number("defaultTopicQueueNums")).ok()?,
         transaction_timeout: Millis(values.number("transactionTimeOut")),

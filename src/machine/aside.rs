@@ -6,7 +6,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::catalog::versioned;
-use super::command::Recall;
+use super::command::{Recall, Reschedule};
 use super::outcome::{Outcome, Rejected};
 use super::queue::RunItem;
 use super::send::{Entering, Sends};
@@ -32,6 +32,16 @@ pub(super) fn recall(stage: &mut Stage<'_>, recall: &Recall) -> Result<Outcome, 
         return Ok(Outcome::Rejected(Rejected::NotWaiting));
     }
     stage.delete(Space::Due, key);
+    Ok(Outcome::Done)
+}
+
+/// Gives a waiting message another delivery time; one that has come is let in by the next tick.
+pub(super) fn reschedule(stage: &mut Stage<'_>, change: &Reschedule) -> Result<Outcome, Failure> {
+    let key = keys::due_message(change.at, change.topic, change.message);
+    let Some(value) = stage.get(Space::Due, &key)? else { return Ok(Outcome::Rejected(Rejected::NotWaiting)) };
+    stage.delete(Space::Due, key);
+    let to = change.to.max(stage.now());
+    stage.put_due_with(to, keys::due_message(to, change.topic, change.message), value);
     Ok(Outcome::Done)
 }
 

@@ -1,27 +1,28 @@
-//! Topics and consumer groups: making, deleting, and giving a group its position in a topic.
+//! Topics and consumer groups: making, changing, deleting, and giving a group its position in a topic.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::command::{CreateGroup, CreateTopic, Subscribe};
+use super::command::{ConsumeFrom, CreateGroup, CreateTopic, GroupSettings, Subscribe, UpdateGroup, UpdateTopic};
 use super::outcome::{Outcome, Rejected};
 use super::queue::{self, QueueHead};
 use super::send::PERMISSION_READ;
 use super::stage::Stage;
 use super::{Failure, keys};
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{GroupId, GroupName, MessageType, QueueId, Timestamp, TopicId, TopicName};
+use crate::model::{
+    Backoff, GroupId, GroupName, MessageType, QueueId, QueueOffset, Timestamp, TopicId, TopicName, TopicType,
+};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
-const VERSION_ORDERLY: u8 = 2;
 
 /// A topic as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRecord {
     /// Name.
     pub name: TopicName,
-    /// The only type it accepts.
-    pub message_type: MessageType,
+    /// What it takes.
+    pub topic_type: TopicType,
     /// Number of queues.
     pub queues: u32,
     /// 2 write, 4 read.
@@ -35,8 +36,8 @@ pub struct TopicRecord {
 pub struct GroupRecord {
     /// Name.
     pub name: GroupName,
-    /// Deliveries after the first.
-    pub retries_max: u32,
+    /// What can be changed.
+    pub settings: GroupSettings,
     /// Whether it consumes in order; from FIFO topics every group does.
     pub orderly: bool,
     /// When it was made.
@@ -48,7 +49,7 @@ impl TopicRecord {
         let mut out = BytesMut::new();
         out.put_u8(VERSION);
         out.put_text(self.name.as_str());
-        out.put_u8(self.message_type as u8);
+        out.put_u8(self.topic_type.to_u8());
         out.put_u32(self.queues);
         out.put_u8(self.permission);
         out.put_u64(self.created_at.0);
@@ -58,10 +59,10 @@ impl TopicRecord {
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let mut reader = versioned(bytes, "topic record")?;
         let name = TopicName::stored(&reader.text()?);
-        let message_type = reader.u8()?;
+        let topic_type = reader.u8()?;
         Ok(Self {
             name,
-            message_type: MessageType::from_u8(message_type).ok_or_else(|| reader.unknown(message_type.into()))?,
+            topic_type: TopicType::from_u8(topic_type).ok_or_else(|| reader.unknown(topic_type.into()))?,
             queues: reader.u32()?,
             permission: reader.u8()?,
             created_at: Timestamp(reader.u64()?),
@@ -72,24 +73,27 @@ impl TopicRecord {
 impl GroupRecord {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        out.put_u8(if self.orderly { VERSION_ORDERLY } else { VERSION });
+        out.put_u8(VERSION);
         out.put_text(self.name.as_str());
-        out.put_u32(self.retries_max);
+        out.put_u8(self.orderly.into());
         out.put_u64(self.created_at.0);
+        out.put_u32(self.settings.retries_max);
+        self.settings.backoff.encode(&mut out);
+        self.settings.consume_from.encode(&mut out);
         out.freeze()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes, "group record");
-        let version = reader.u8()?;
-        if version != VERSION && version != VERSION_ORDERLY {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = versioned(bytes, "group record")?;
         Ok(Self {
             name: GroupName::stored(&reader.text()?),
-            retries_max: reader.u32()?,
-            orderly: version == VERSION_ORDERLY,
+            orderly: reader.bool()?,
             created_at: Timestamp(reader.u64()?),
+            settings: GroupSettings {
+                retries_max: reader.u32()?,
+                backoff: Backoff::decode(&mut reader)?,
+                consume_from: ConsumeFrom::decode(&mut reader)?,
+            },
         })
     }
 }
@@ -110,7 +114,7 @@ pub(super) fn create_topic(stage: &mut Stage<'_>, create: &CreateTopic) -> Resul
     let topic = TopicId(next_id(stage, keys::TOPIC_IDS)?);
     let record = TopicRecord {
         name: create.topic.clone(),
-        message_type: create.message_type,
+        topic_type: create.topic_type,
         queues: create.queues,
         permission: create.permission,
         created_at: stage.now(),
@@ -122,6 +126,34 @@ pub(super) fn create_topic(stage: &mut Stage<'_>, create: &CreateTopic) -> Resul
     }
     stage.effects().catalog_changed = true;
     Ok(Outcome::TopicCreated(topic))
+}
+
+/// Changes what is given. A change that would break order or lose what waits is refused.
+pub(super) fn update_topic(stage: &mut Stage<'_>, update: &UpdateTopic) -> Result<Outcome, Failure> {
+    let refused = |rejected| Ok(Outcome::Rejected(rejected));
+    let Some(topic) = topic_id(stage, &update.topic)? else { return refused(Rejected::TopicNotFound) };
+    let Some(mut record) = topic_record(stage, topic)? else { return refused(Rejected::TopicNotFound) };
+    if let Some(new) = update.topic_type.filter(|new| *new != record.topic_type) {
+        // Lines of message groups, and queues by priority, belong to the type.
+        if [record.topic_type, new].iter().any(|of| of.is_fifo() || of.is_priority()) {
+            return refused(Rejected::TypeIsFixed);
+        }
+        record.topic_type = new;
+    }
+    let before = record.queues;
+    if let Some(queues) = update.queues.filter(|queues| *queues != before) {
+        if queues < before || record.topic_type.is_fifo() {
+            return refused(Rejected::QueuesAreFixed);
+        }
+        record.queues = queues;
+    }
+    record.permission = update.permission.unwrap_or(record.permission);
+    stage.put(Space::Catalog, keys::topic(topic), record.encode());
+    for queue in before..record.queues {
+        queue::put_head(stage, topic, QueueId(queue), &QueueHead::default());
+    }
+    stage.effects().catalog_changed = true;
+    Ok(Outcome::Done)
 }
 
 /// The name is free at once; what was stored under the topic is swept in bounded steps by `tick`.
@@ -141,19 +173,56 @@ pub(super) fn create_group(stage: &mut Stage<'_>, create: &CreateGroup) -> Resul
     if stage.get(Space::Catalog, &keys::group_name(&create.group))?.is_some() {
         return Ok(Outcome::Rejected(Rejected::GroupExists));
     }
-    make_group(stage, &create.group, create.retries_max, create.orderly).map(Outcome::GroupCreated)
+    make_group(stage, &create.group, create.settings.clone(), create.orderly).map(Outcome::GroupCreated)
+}
+
+/// Changes what is given.
+pub(super) fn update_group(stage: &mut Stage<'_>, update: &UpdateGroup) -> Result<Outcome, Failure> {
+    let refused = Ok(Outcome::Rejected(Rejected::GroupNotFound));
+    let Some(group) = group_id(stage, &update.group)? else { return refused };
+    let Some(mut record) = group_record(stage, group)? else { return refused };
+    let settings = &mut record.settings;
+    settings.retries_max = update.retries_max.unwrap_or(settings.retries_max);
+    settings.consume_from = update.consume_from.unwrap_or(settings.consume_from);
+    if let Some(backoff) = &update.backoff {
+        settings.backoff.clone_from(backoff);
+    }
+    stage.put(Space::Catalog, keys::group(group), record.encode());
+    stage.effects().catalog_changed = true;
+    Ok(Outcome::Done)
+}
+
+/// The name is free at once; positions and leases are swept in bounded steps by `tick`. Its dead letters stay.
+pub(super) fn delete_group(stage: &mut Stage<'_>, name: &GroupName) -> Result<Outcome, Failure> {
+    let Some(group) = group_id(stage, name)? else { return Ok(Outcome::Rejected(Rejected::GroupNotFound)) };
+    stage.delete(Space::Catalog, keys::group_name(name));
+    stage.delete(Space::Catalog, keys::group(group));
+    let now = stage.now();
+    let all = keys::all_topics();
+    for (key, _) in stage.scan(Space::Catalog, &all, &keys::after_prefix(&all), usize::MAX)? {
+        let topic = TopicId(Reader::new(key.slice(1..), "topic key").u32()?);
+        let subscription = keys::subscription(topic, group);
+        if stage.get(Space::Catalog, &subscription)?.is_some() {
+            stage.delete(Space::Catalog, subscription);
+            stage.put_due(now, keys::due_sweep_group(now, topic, group));
+        }
+    }
+    stage.effects().catalog_changed = true;
+    Ok(Outcome::Done)
 }
 
 /// Makes the group if it is missing and may be made, and gives it a position in each topic where it
-/// has none: the first message of a queue that never lost one, else the queue's end.
+/// has none: where the group is to start, by itself at the first message of a queue that never lost one, else
+/// at the queue's end.
 ///
 /// * Source: contract §17 and §26: a late group on a young topic gets everything from offset 0.
 pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<Outcome, Failure> {
     let group = match (group_id(stage, &subscribe.group)?, subscribe.create) {
         (Some(group), _) => group,
-        (None, Some(retries_max)) => make_group(stage, &subscribe.group, retries_max, false)?,
+        (None, Some(retries_max)) => make_group(stage, &subscribe.group, GroupSettings::standard(retries_max), false)?,
         (None, None) => return Ok(Outcome::Rejected(Rejected::GroupNotFound)),
     };
+    let consume_from = group_record(stage, group)?.map_or(ConsumeFrom::Standard, |group| group.settings.consume_from);
     for name in &subscribe.topics {
         let Some(topic) = topic_id(stage, name)? else { continue };
         let Some(record) = topic_record(stage, topic)? else { continue };
@@ -164,12 +233,27 @@ pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<
         stage.put(Space::Catalog, key, Bytes::new());
         for queue in (0..record.queues).map(QueueId) {
             let head = queue::head(stage, topic, queue)?;
-            let from = if head.min.0 == 0 { 0 } else { head.max.0 };
-            stage.put_number(Space::Cursor, keys::cursor(topic, group, queue), from);
+            let from = start(stage, topic, queue, &head, consume_from)?;
+            stage.put_number(Space::Cursor, keys::cursor(topic, group, queue), from.0);
         }
         stage.effects().catalog_changed = true;
     }
     Ok(Outcome::GroupCreated(group))
+}
+
+fn start(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    head: &QueueHead,
+    from: ConsumeFrom,
+) -> Result<QueueOffset, Failure> {
+    match from {
+        ConsumeFrom::Standard if head.min.0 != 0 => Ok(head.max),
+        ConsumeFrom::Standard | ConsumeFrom::First => Ok(head.min),
+        ConsumeFrom::Last => Ok(head.max),
+        ConsumeFrom::At(at) => queue::first_stored_at(stage, topic, queue, head, at),
+    }
 }
 
 /// The topic of a group's dead letters, made if it is missing; `None` if there is no such group.
@@ -179,16 +263,21 @@ pub(super) fn dead_letter_topic(stage: &mut Stage<'_>, group: GroupId) -> Result
     if let Some(topic) = topic_id(stage, &topic)? {
         return Ok(Some(topic));
     }
-    let (message_type, queues, permission) = (MessageType::Normal, 1, PERMISSION_READ);
-    match create_topic(stage, &CreateTopic { topic, message_type, queues, permission })? {
+    let (topic_type, queues, permission) = (TopicType::Only(MessageType::Normal), 1, PERMISSION_READ);
+    match create_topic(stage, &CreateTopic { topic, topic_type, queues, permission })? {
         Outcome::TopicCreated(topic) => Ok(Some(topic)),
         _ => Ok(None),
     }
 }
 
-fn make_group(stage: &mut Stage<'_>, name: &GroupName, retries_max: u32, orderly: bool) -> Result<GroupId, Failure> {
+fn make_group(
+    stage: &mut Stage<'_>,
+    name: &GroupName,
+    settings: GroupSettings,
+    orderly: bool,
+) -> Result<GroupId, Failure> {
     let group = GroupId(next_id(stage, keys::GROUP_IDS)?);
-    let record = GroupRecord { name: name.clone(), retries_max, orderly, created_at: stage.now() };
+    let record = GroupRecord { name: name.clone(), settings, orderly, created_at: stage.now() };
     stage.put_number(Space::Catalog, keys::group_name(name), group.0.into());
     stage.put(Space::Catalog, keys::group(group), record.encode());
     stage.effects().catalog_changed = true;

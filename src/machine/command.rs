@@ -5,8 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{
-    GroupId, GroupName, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset,
-    ReceiptHandle, Timestamp, TopicId, TopicName,
+    Backoff, GroupId, GroupName, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset,
+    ReceiptHandle, Timestamp, TopicId, TopicName, TopicType,
 };
 
 const VERSION: u8 = 1;
@@ -21,8 +21,17 @@ pub enum Command {
         /// Which.
         topic: TopicName,
     },
+    /// Changes a topic.
+    UpdateTopic(UpdateTopic),
     /// Makes a consumer group.
     CreateGroup(CreateGroup),
+    /// Changes a consumer group.
+    UpdateGroup(UpdateGroup),
+    /// Ends a consumer group, with its positions and everything it has at work.
+    DeleteGroup {
+        /// Which.
+        group: GroupName,
+    },
     /// Gives a group a position in topics, making the group if allowed.
     Subscribe(Subscribe),
     /// Stores messages; they follow in the batch.
@@ -43,6 +52,10 @@ pub enum Command {
     Announce(Announce),
     /// Takes back a message that waits for its delivery time.
     Recall(Recall),
+    /// Gives a message that waits for its delivery time another one.
+    Reschedule(Reschedule),
+    /// Delivers dead letters to their group again, from where they died.
+    Redrive(Redrive),
     /// Puts a leased message among the group's dead letters.
     Bury {
         /// Which message.
@@ -61,8 +74,8 @@ pub enum Command {
 pub struct CreateTopic {
     /// Name, unused so far.
     pub topic: TopicName,
-    /// The only type of message it accepts.
-    pub message_type: MessageType,
+    /// What it takes.
+    pub topic_type: TopicType,
     /// Number of queues, at least 1.
     pub queues: u32,
     /// 2 write, 4 read.
@@ -74,10 +87,90 @@ pub struct CreateTopic {
 pub struct CreateGroup {
     /// Name, unused so far.
     pub group: GroupName,
-    /// Deliveries after the first.
-    pub retries_max: u32,
     /// Whether it consumes each message group in order.
     pub orderly: bool,
+    /// What can be changed later.
+    pub settings: GroupSettings,
+}
+
+/// What an operator decides about a consumer group, and may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// Deliveries after the first.
+    pub retries_max: u32,
+    /// What push consumers are told to wait between deliveries.
+    pub backoff: Backoff,
+    /// Where it starts in a topic.
+    pub consume_from: ConsumeFrom,
+}
+
+impl GroupSettings {
+    /// Those of a group that nobody made on purpose.
+    pub fn standard(retries_max: u32) -> Self {
+        Self { retries_max, backoff: Backoff::Standard, consume_from: ConsumeFrom::Standard }
+    }
+}
+
+/// Where a group starts in a topic at first contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConsumeFrom {
+    /// At the first message of a queue that never lost one, else at its end (contract §17).
+    #[default]
+    Standard,
+    /// At the first message there is.
+    First,
+    /// At the next message to come.
+    Last,
+    /// At the first message stored then or later.
+    At(Timestamp),
+}
+
+/// See [`Command::UpdateTopic`]: what is given changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateTopic {
+    /// Which.
+    pub topic: TopicName,
+    /// What it takes from now on.
+    pub topic_type: Option<TopicType>,
+    /// Its number of queues.
+    pub queues: Option<u32>,
+    /// 2 write, 4 read.
+    pub permission: Option<u8>,
+}
+
+/// See [`Command::UpdateGroup`]: what is given changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateGroup {
+    /// Which.
+    pub group: GroupName,
+    /// See [`GroupSettings`].
+    pub retries_max: Option<u32>,
+    /// See [`GroupSettings`].
+    pub backoff: Option<Backoff>,
+    /// See [`GroupSettings`].
+    pub consume_from: Option<ConsumeFrom>,
+}
+
+/// See [`Command::Reschedule`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reschedule {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its delivery time so far.
+    pub at: Timestamp,
+    /// Which message.
+    pub message: MessageRef,
+    /// Its new delivery time.
+    pub to: Timestamp,
+}
+
+/// See [`Command::Redrive`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redrive {
+    /// Whose dead letters.
+    pub group: GroupId,
+    /// Offsets in the topic of dead letters.
+    pub offsets: Vec<QueueOffset>,
 }
 
 /// See [`Command::Subscribe`].
@@ -115,6 +208,8 @@ pub enum Visible {
     OnCommit(Checks),
     /// Now, each behind those of its message group before: hashes of the message groups.
     InOrder(Vec<u64>),
+    /// Now, in the queue of its priority.
+    Urgent(Vec<u32>),
 }
 
 /// When the producer of a half message is asked what became of its transaction.
@@ -161,8 +256,10 @@ pub struct Grant {
     pub limit: u32,
     /// Length of the lease.
     pub invisible_for: Millis,
-    /// The client whose life prolongs the lease, if it asked for that.
-    pub renew_for: Option<String>,
+    /// Who asked.
+    pub client: String,
+    /// Whether that client's life prolongs the lease.
+    pub renew: bool,
     /// Names this grant, so that its leases can be found when the answer was lost with a leader.
     pub token: u64,
     /// Hash of the poll's attempt id; 0 for none. Kept where messages are in order.
@@ -267,7 +364,9 @@ pub struct Repeat {
     /// Length of the new leases.
     pub invisible_for: Millis,
     /// As in a grant.
-    pub renew_for: Option<String>,
+    pub client: String,
+    /// As in a grant.
+    pub renew: bool,
     /// As in a grant.
     pub token: u64,
     /// The leases that the poll was given, as far as the caller knows.
@@ -296,7 +395,7 @@ impl Command {
             Self::CreateTopic(create) => {
                 out.put_u8(1);
                 out.put_text(create.topic.as_str());
-                out.put_u8(create.message_type as u8);
+                out.put_u8(create.topic_type.to_u8());
                 out.put_u32(create.queues);
                 out.put_u8(create.permission);
             }
@@ -305,9 +404,30 @@ impl Command {
                 out.put_text(topic.as_str());
             }
             Self::CreateGroup(create) => {
-                out.put_u8(if create.orderly { 19 } else { 3 });
+                out.put_u8(24);
                 out.put_text(create.group.as_str());
-                out.put_u32(create.retries_max);
+                out.put_u8(create.orderly.into());
+                out.put_u32(create.settings.retries_max);
+                create.settings.backoff.encode(&mut out);
+                create.settings.consume_from.encode(&mut out);
+            }
+            Self::UpdateTopic(update) => {
+                out.put_u8(23);
+                out.put_text(update.topic.as_str());
+                out.put_option(update.topic_type, |out, topic_type| out.put_u8(topic_type.to_u8()));
+                out.put_option(update.queues, |out, queues| out.put_u32(queues));
+                out.put_option(update.permission, |out, permission| out.put_u8(permission));
+            }
+            Self::UpdateGroup(update) => {
+                out.put_u8(25);
+                out.put_text(update.group.as_str());
+                out.put_option(update.retries_max, |out, retries| out.put_u32(retries));
+                out.put_option(update.backoff.as_ref(), |out, backoff| backoff.encode(out));
+                out.put_option(update.consume_from, |out, from| from.encode(out));
+            }
+            Self::DeleteGroup { group } => {
+                out.put_u8(26);
+                out.put_text(group.as_str());
             }
             Self::Subscribe(subscribe) => {
                 out.put_u8(4);
@@ -321,6 +441,7 @@ impl Command {
                     Visible::At(_) => 13,
                     Visible::OnCommit(_) => 16,
                     Visible::InOrder(_) => 18,
+                    Visible::Urgent(_) => 27,
                 });
                 out.put_u32(send.topic.0);
                 out.put_u8(send.message_type as u8);
@@ -329,6 +450,7 @@ impl Command {
                     Visible::AtOnce => {}
                     Visible::At(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
                     Visible::InOrder(groups) => out.put_list(groups, |out, group| out.put_u64(*group)),
+                    Visible::Urgent(priorities) => out.put_list(priorities, |out, priority| out.put_u32(*priority)),
                     Visible::OnCommit(checks) => {
                         out.put_u64(checks.after.0);
                         out.put_u64(checks.every.0);
@@ -337,17 +459,16 @@ impl Command {
                 }
             }
             Self::Grant(grant) => {
-                out.put_u8(if grant.attempt_of == 0 { 6 } else { 21 });
+                out.put_u8(30);
                 out.put_u32(grant.group.0);
                 out.put_u32(grant.topic.0);
                 out.put_u32(grant.limit);
                 out.put_u64(grant.invisible_for.0);
-                out.put_option(grant.renew_for.as_deref(), |out, client| out.put_text(client));
+                out.put_text(&grant.client);
+                out.put_u8(grant.renew.into());
                 out.put_u64(grant.token);
+                out.put_u64(grant.attempt_of);
                 out.put_list(&grant.candidates, |out, candidate| candidate.encode(out));
-                if grant.attempt_of != 0 {
-                    out.put_u64(grant.attempt_of);
-                }
             }
             Self::Ack(ack) => {
                 out.put_u8(7);
@@ -380,6 +501,18 @@ impl Command {
                 out.put_u64(recall.at.0);
                 put_message(&mut out, recall.message);
             }
+            Self::Reschedule(change) => {
+                out.put_u8(28);
+                out.put_u32(change.topic.0);
+                out.put_u64(change.at.0);
+                put_message(&mut out, change.message);
+                out.put_u64(change.to.0);
+            }
+            Self::Redrive(redrive) => {
+                out.put_u8(29);
+                out.put_u32(redrive.group.0);
+                out.put_list(&redrive.offsets, |out, offset| out.put_u64(offset.0));
+            }
             Self::Bury { handle } => {
                 out.put_u8(15);
                 put_handle(&mut out, handle);
@@ -401,12 +534,13 @@ impl Command {
                 out.put_u8(set.forget.into());
             }
             Self::Repeat(repeat) => {
-                out.put_u8(22);
+                out.put_u8(31);
                 out.put_u32(repeat.group.0);
                 out.put_u32(repeat.topic.0);
                 out.put_u64(repeat.attempt_of);
                 out.put_u64(repeat.invisible_for.0);
-                out.put_option(repeat.renew_for.as_deref(), |out, client| out.put_text(client));
+                out.put_text(&repeat.client);
+                out.put_u8(repeat.renew.into());
                 out.put_u64(repeat.token);
                 out.put_list(&repeat.leases, |out, (queue, lease)| {
                     out.put_u32(queue.0);
@@ -427,28 +561,46 @@ impl Command {
         Ok(match reader.u8()? {
             1 => Self::CreateTopic(CreateTopic {
                 topic: TopicName::stored(&reader.text()?),
-                message_type: read_type(&mut reader)?,
+                topic_type: read_topic_type(&mut reader)?,
                 queues: reader.u32()?,
                 permission: reader.u8()?,
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
-            tag @ (3 | 19) => Self::CreateGroup(CreateGroup {
-                group: GroupName::stored(&reader.text()?),
-                retries_max: reader.u32()?,
-                orderly: tag == 19,
+            23 => Self::UpdateTopic(UpdateTopic {
+                topic: TopicName::stored(&reader.text()?),
+                topic_type: reader.option(read_topic_type)?,
+                queues: reader.option(Reader::u32)?,
+                permission: reader.option(Reader::u8)?,
             }),
+            24 => Self::CreateGroup(CreateGroup {
+                group: GroupName::stored(&reader.text()?),
+                orderly: reader.bool()?,
+                settings: GroupSettings {
+                    retries_max: reader.u32()?,
+                    backoff: Backoff::decode(&mut reader)?,
+                    consume_from: ConsumeFrom::decode(&mut reader)?,
+                },
+            }),
+            25 => Self::UpdateGroup(UpdateGroup {
+                group: GroupName::stored(&reader.text()?),
+                retries_max: reader.option(Reader::u32)?,
+                backoff: reader.option(Backoff::decode)?,
+                consume_from: reader.option(ConsumeFrom::decode)?,
+            }),
+            26 => Self::DeleteGroup { group: GroupName::stored(&reader.text()?) },
             4 => Self::Subscribe(Subscribe {
                 group: GroupName::stored(&reader.text()?),
                 topics: reader.list(|reader| Ok(TopicName::stored(&reader.text()?)))?,
                 create: reader.option(Reader::u32)?,
             }),
-            tag @ (5 | 13 | 16 | 18) => {
+            tag @ (5 | 13 | 16 | 18 | 27) => {
                 let (topic, message_type) = (TopicId(reader.u32()?), read_type(&mut reader)?);
                 let tag_hashes = reader.list(Reader::u64)?;
                 let visible = match tag {
                     5 => Visible::AtOnce,
                     13 => Visible::At(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
                     18 => Visible::InOrder(reader.list(Reader::u64)?),
+                    27 => Visible::Urgent(reader.list(Reader::u32)?),
                     _ => Visible::OnCommit(Checks {
                         after: Millis(reader.u64()?),
                         every: Millis(reader.u64()?),
@@ -457,15 +609,16 @@ impl Command {
                 };
                 Self::Send(Send { topic, message_type, tag_hashes, visible })
             }
-            tag @ (6 | 21) => Self::Grant(Grant {
+            30 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
                 topic: TopicId(reader.u32()?),
                 limit: reader.u32()?,
                 invisible_for: Millis(reader.u64()?),
-                renew_for: reader.option(Reader::text)?,
+                client: reader.text()?,
+                renew: reader.bool()?,
                 token: reader.u64()?,
+                attempt_of: reader.u64()?,
                 candidates: reader.list(Candidate::decode)?,
-                attempt_of: if tag == 6 { 0 } else { reader.u64()? },
             }),
             7 => Self::Ack(Ack { handles: reader.list(read_handle)? }),
             8 => Self::Change(Change { handle: read_handle(&mut reader)?, invisible_for: Millis(reader.u64()?) }),
@@ -477,6 +630,16 @@ impl Command {
                 topic: TopicId(reader.u32()?),
                 at: Timestamp(reader.u64()?),
                 message: read_message(&mut reader)?,
+            }),
+            28 => Self::Reschedule(Reschedule {
+                topic: TopicId(reader.u32()?),
+                at: Timestamp(reader.u64()?),
+                message: read_message(&mut reader)?,
+                to: Timestamp(reader.u64()?),
+            }),
+            29 => Self::Redrive(Redrive {
+                group: GroupId(reader.u32()?),
+                offsets: reader.list(|reader| Ok(QueueOffset(reader.u64()?)))?,
             }),
             15 => Self::Bury { handle: read_handle(&mut reader)? },
             17 => Self::Decide(Decide {
@@ -490,12 +653,13 @@ impl Command {
                 positions: reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?,
                 forget: reader.bool()?,
             }),
-            22 => Self::Repeat(Repeat {
+            31 => Self::Repeat(Repeat {
                 group: GroupId(reader.u32()?),
                 topic: TopicId(reader.u32()?),
                 attempt_of: reader.u64()?,
                 invisible_for: Millis(reader.u64()?),
-                renew_for: reader.option(Reader::text)?,
+                client: reader.text()?,
+                renew: reader.bool()?,
                 token: reader.u64()?,
                 leases: reader.list(|reader| Ok((QueueId(reader.u32()?), LeaseId(reader.u64()?))))?,
             }),
@@ -556,6 +720,35 @@ impl Candidate {
             tag => Err(reader.unknown(tag.into())),
         }
     }
+}
+
+impl ConsumeFrom {
+    pub(super) fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Standard => out.put_u8(0),
+            Self::First => out.put_u8(1),
+            Self::Last => out.put_u8(2),
+            Self::At(at) => {
+                out.put_u8(3);
+                out.put_u64(at.0);
+            }
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(match reader.u8()? {
+            0 => Self::Standard,
+            1 => Self::First,
+            2 => Self::Last,
+            3 => Self::At(Timestamp(reader.u64()?)),
+            value => return Err(reader.unknown(value.into())),
+        })
+    }
+}
+
+fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {
+    let value = reader.u8()?;
+    TopicType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
 }
 
 fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {

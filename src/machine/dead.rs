@@ -3,14 +3,16 @@
 //! They move to the topic `%DLQ%` plus the group's name, by reference: the bytes stay where they are. The
 //! copy knows where it was (contract §16, §17). Before: `broker/dead`; called by `lease` when one ends.
 
+use super::command::Redrive;
 use super::keys::LeaseKey;
 use super::lease::{self, Lease};
 use super::outcome::{Outcome, Rejected};
 use super::queue::{self, Origin};
 use super::send::{Entering, Sends};
 use super::stage::Stage;
-use super::{Failure, catalog};
-use crate::model::ReceiptHandle;
+use super::{Failure, catalog, keys};
+use crate::model::{GroupId, QueueId, QueueOffset, ReceiptHandle, TopicId};
+use crate::store::kv::Space;
 
 /// Buries one leased message. Repeating it is fine, as with an ack.
 pub(super) fn apply(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<Outcome, Failure> {
@@ -34,10 +36,45 @@ pub(super) fn apply(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<Out
     Ok(Outcome::Done)
 }
 
+/// Delivers dead letters to their group again: each as if its first delivery at its old place had just ended. One
+/// that was redriven before, or whose topic is gone, stays where it is.
+///
+/// Its message group has gone on without it, so it comes outside of any order.
+pub(super) fn redrive(stage: &mut Stage<'_>, redrive: &Redrive) -> Result<Outcome, Failure> {
+    let Some(topic) = catalog::dead_letter_topic(stage, redrive.group)? else {
+        return Ok(Outcome::Rejected(Rejected::GroupNotFound));
+    };
+    let mut on_their_way = Vec::with_capacity(redrive.offsets.len());
+    for offset in &redrive.offsets {
+        on_their_way.push(redrive_one(stage, redrive.group, topic, *offset)?);
+    }
+    Ok(Outcome::Redriven(on_their_way))
+}
+
+fn redrive_one(stage: &mut Stage<'_>, group: GroupId, dead: TopicId, offset: QueueOffset) -> Result<bool, Failure> {
+    let marker = keys::redriven(dead, offset);
+    if stage.get(Space::Queue, &marker)?.is_some() {
+        return Ok(false);
+    }
+    let Some((run, _)) = queue::find(stage, dead, QueueId(0), offset)? else { return Ok(false) };
+    let Some(origin) = run.origin else { return Ok(false) };
+    let is_there = catalog::topic_record(stage, origin.topic)?.is_some()
+        && stage.get(Space::Catalog, &keys::subscription(origin.topic, group))?.is_some();
+    if !is_there || !stage.may_lease() || queue::find(stage, origin.topic, origin.queue, origin.offset)?.is_none() {
+        return Ok(false);
+    }
+    let now = stage.now();
+    stage.put_number(Space::Queue, marker, now.0);
+    let lease = stage.next_lease();
+    let ended = Lease { first: origin.offset, held: 1, until: now, granted_at: now, ..Lease::default() };
+    lease::start(stage, LeaseKey { topic: origin.topic, group, queue: origin.queue, lease }, ended)?;
+    Ok(true)
+}
+
 /// Whether the messages of a lease are not to be delivered again.
 pub(super) fn is_used_up(stage: &Stage<'_>, at: LeaseKey, lease: &Lease) -> Result<bool, Failure> {
     let group = catalog::group_record(stage, at.group)?;
-    Ok(group.is_some_and(|group| lease.attempt > group.retries_max))
+    Ok(group.is_some_and(|group| lease.attempt > group.settings.retries_max))
 }
 
 /// Puts messages of a lease among the group's dead letters.

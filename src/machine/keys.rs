@@ -15,6 +15,8 @@
 //! | Queue | `x` topic | queue of the next message |
 //! | Queue | `f` topic, queue, message group, offset | nothing: the message is of that message group |
 //! | Queue | `p` topic, entry, slot | [`super::transaction::Half`] |
+//! | Queue | `v` topic of dead letters, offset | when it was redriven |
+//! | Queue | `u` entry | the message ids of its sends: [`super::recent`] |
 //! | Cursor | topic, group, queue | first offset never leased |
 //! | Lease | `l` topic, group, queue, lease | [`super::lease::Lease`] |
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages to deliver again |
@@ -25,7 +27,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::{
-    GroupId, GroupName, LeaseId, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+    GroupId, GroupName, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
 };
 
 /// Meta: the machine's time.
@@ -50,6 +52,8 @@ pub const DUE_SWEEP: u8 = 2;
 pub const DUE_MESSAGE: u8 = 3;
 /// Due: the producer of a half message is asked, or the memory of a decided one ends.
 pub const DUE_HALF: u8 = 4;
+/// Due: the leftovers of a deleted group in a topic are to be removed.
+pub const DUE_SWEEP_GROUP: u8 = 5;
 
 /// Where a lease is: its key after the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +90,11 @@ pub fn topic_name(name: &TopicName) -> Bytes {
 /// Catalog: the topic.
 pub fn topic(topic: TopicId) -> Bytes {
     key(b't', &[topic.0]).freeze()
+}
+
+/// Catalog: all topics.
+pub fn all_topics() -> Bytes {
+    key(b't', &[]).freeze()
 }
 
 /// Catalog: id of the group of that name.
@@ -143,6 +152,30 @@ pub fn half(topic: TopicId, message: MessageRef) -> Bytes {
 /// Queue: all half messages of a topic.
 pub fn halves(topic: TopicId) -> Bytes {
     key(b'p', &[topic.0]).freeze()
+}
+
+/// Queue: that a dead letter was redriven.
+pub fn redriven(topic: TopicId, offset: QueueOffset) -> Bytes {
+    let mut out = key(b'v', &[topic.0]);
+    out.put_u64(offset.0);
+    out.freeze()
+}
+
+/// Queue: all dead letters of a topic that were redriven.
+pub fn all_redriven(topic: TopicId) -> Bytes {
+    key(b'v', &[topic.0]).freeze()
+}
+
+/// Queue: the message ids of an entry's sends.
+pub fn recent(entry: LogIndex) -> Bytes {
+    let mut out = key(b'u', &[]);
+    out.put_u64(entry.0);
+    out.freeze()
+}
+
+/// Queue: those of all entries that are remembered.
+pub fn all_recent() -> Bytes {
+    key(b'u', &[]).freeze()
 }
 
 /// Cursor: the group's position in the queue.
@@ -220,8 +253,13 @@ pub fn all_returned(topic: TopicId, group: GroupId) -> Bytes {
     key(b'b', &[topic.0, group.0]).freeze()
 }
 
+/// Lease: all returned leases of a group in a queue.
+pub fn returned_in(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
+    key(b'b', &[topic.0, group.0, queue.0]).freeze()
+}
+
 /// Every prefix under which something of a topic lies, except its catalog entry.
-pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 11] {
+pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 12] {
     use crate::store::kv::Space;
     [
         (Space::Catalog, key(b's', &[topic.0]).freeze()),
@@ -230,11 +268,25 @@ pub fn topic_prefixes(topic: TopicId) -> [(crate::store::kv::Space, Bytes); 11] 
         (Space::Queue, key(b'x', &[topic.0]).freeze()),
         (Space::Queue, key(b'p', &[topic.0]).freeze()),
         (Space::Queue, key(b'f', &[topic.0]).freeze()),
+        (Space::Queue, key(b'v', &[topic.0]).freeze()),
         (Space::Cursor, key(b'c', &[topic.0]).freeze()),
         (Space::Lease, key(b'l', &[topic.0]).freeze()),
         (Space::Lease, key(b'b', &[topic.0]).freeze()),
         (Space::Lease, key(b'o', &[topic.0]).freeze()),
         (Space::Lease, key(b'd', &[topic.0]).freeze()),
+    ]
+}
+
+/// Every prefix under which something of a group in a topic lies, except its catalog entry.
+pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(crate::store::kv::Space, Bytes); 5] {
+    use crate::store::kv::Space;
+    let of = |space, tag| (space, key(tag, &[topic.0, group.0]).freeze());
+    [
+        of(Space::Cursor, b'c'),
+        of(Space::Lease, b'l'),
+        of(Space::Lease, b'b'),
+        of(Space::Lease, b'o'),
+        of(Space::Lease, b'd'),
     ]
 }
 
@@ -252,6 +304,14 @@ pub fn due_lease(until: Timestamp, at: LeaseKey) -> Bytes {
 pub fn due_sweep(at: Timestamp, topic: TopicId) -> Bytes {
     let mut out = due(at, DUE_SWEEP);
     out.put_u32(topic.0);
+    out.freeze()
+}
+
+/// Due: what a deleted group left in a topic is to be swept.
+pub fn due_sweep_group(at: Timestamp, topic: TopicId, group: GroupId) -> Bytes {
+    let mut out = due(at, DUE_SWEEP_GROUP);
+    out.put_u32(topic.0);
+    out.put_u32(group.0);
     out.freeze()
 }
 

@@ -24,7 +24,7 @@ const SETTLED_KEPT_MIN: Millis = Millis::from_secs(5);
 const SETTLED_KEPT_MAX: Millis = Millis::from_secs(60);
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lease {
     /// Offset of bit 0.
     pub first: QueueOffset,

@@ -25,6 +25,7 @@ pub mod outcome;
 mod position;
 pub mod queue;
 pub mod receive;
+pub mod recent;
 pub mod send;
 pub mod stage;
 pub mod tick;
@@ -36,6 +37,7 @@ use bytes::Bytes;
 pub use batch::{Batch, Proposal};
 pub use command::Command;
 pub use outcome::{Outcome, Rejected};
+pub use recent::Recent;
 pub use stage::{Effects, Stage};
 
 use crate::model::LogIndex;
@@ -59,9 +61,11 @@ pub enum Error {
 
 /// Runs one committed entry: all commands of its batch, in order. The only way to change the state.
 ///
+/// `recent` belongs to the state: made from it, and told by every entry applied since.
+///
 /// * Shape: one outcome per command, in order.
 /// * Errors: the node must stop; nothing of this entry may be written.
-pub fn apply(stage: &mut Stage<'_>, at: LogIndex, entry: Bytes) -> Result<Vec<Outcome>, Error> {
+pub fn apply(stage: &mut Stage<'_>, recent: &mut Recent, at: LogIndex, entry: Bytes) -> Result<Vec<Outcome>, Error> {
     let malformed = |source| Error::Malformed { at, source };
     let batch = Batch::decode(entry).map_err(malformed)?;
     stage.begin(at, batch.stamp());
@@ -70,13 +74,14 @@ pub fn apply(stage: &mut Stage<'_>, at: LogIndex, entry: Bytes) -> Result<Vec<Ou
     let mut sends = send::Sends::default();
     for command in batch.commands() {
         let command = Command::decode(command.map_err(malformed)?).map_err(malformed)?;
-        let outcome = run(stage, &command, &batch, &mut slot, &mut sends).map_err(|failure| match failure {
+        let outcome = run(stage, &command, &batch, &mut slot, &mut sends, recent).map_err(|failure| match failure {
             Failure::Kv(error) => Error::Kv(error),
             Failure::Malformed(source) => malformed(source),
         })?;
         outcomes.push(outcome);
     }
     sends.settle(stage);
+    recent.settle(stage);
     Ok(outcomes)
 }
 
@@ -97,6 +102,7 @@ fn run(
     batch: &Batch,
     slot: &mut u32,
     sends: &mut send::Sends,
+    recent: &mut Recent,
 ) -> Result<Outcome, Failure> {
     if !matches!(command, Command::Send(_)) {
         sends.settle(stage);
@@ -104,12 +110,15 @@ fn run(
     match command {
         Command::CreateTopic(create) => catalog::create_topic(stage, create),
         Command::DeleteTopic { topic } => catalog::delete_topic(stage, topic),
+        Command::UpdateTopic(update) => catalog::update_topic(stage, update),
         Command::CreateGroup(create) => catalog::create_group(stage, create),
+        Command::UpdateGroup(update) => catalog::update_group(stage, update),
+        Command::DeleteGroup { group } => catalog::delete_group(stage, group),
         Command::Subscribe(subscribe) => catalog::subscribe(stage, subscribe),
         Command::Send(send) => {
             let first = *slot;
             *slot += u32::try_from(send.tag_hashes.len()).expect("a batch holds far fewer than 2^32 messages");
-            sends.add(stage, send, batch, first)
+            sends.add(stage, recent, send, batch, first)
         }
         Command::Grant(grant) => receive::apply(stage, grant),
         Command::Ack(ack) => ack::apply(stage, ack),
@@ -119,6 +128,8 @@ fn run(
         Command::GiveBack(give_back) => invisible::give_back(stage, give_back),
         Command::Announce(announce) => Ok(member::announce(stage, announce)),
         Command::Recall(recall) => aside::recall(stage, recall),
+        Command::Reschedule(change) => aside::reschedule(stage, change),
+        Command::Redrive(redrive) => dead::redrive(stage, redrive),
         Command::Bury { handle } => dead::apply(stage, handle),
         Command::Decide(decide) => transaction::decide(stage, decide),
         Command::SetPositions(set) => position::set(stage, set),

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{GroupId, LeaseId, MessageType, QueueId, QueueOffset, TopicId};
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, QueueOffset, TopicId, TopicType};
 
 const VERSION: u8 = 1;
 
@@ -24,7 +24,13 @@ pub enum Rejected {
     GroupExists,
     /// The topic takes another type of message.
     #[error("the topic accepts {} messages", .0.name())]
-    TypeMismatch(MessageType),
+    TypeMismatch(TopicType),
+    /// The topic's type is not changed into that one.
+    #[error("a topic's type only changes between NORMAL, DELAY, TRANSACTION and MIXED")]
+    TypeIsFixed,
+    /// The topic does not get that number of queues.
+    #[error("queues are only added, and not to FIFO topics: a message group would change its queue")]
+    QueuesAreFixed,
     /// The topic may not be written or read.
     #[error("the topic's permission forbids it")]
     Forbidden,
@@ -66,6 +72,8 @@ pub enum Outcome {
         /// Another tick should follow.
         more: bool,
     },
+    /// Per dead letter: on its way to the group again, or not any more.
+    Redriven(Vec<bool>),
 }
 
 /// Where a message was stored.
@@ -75,6 +83,8 @@ pub enum Stored {
     Queue(QueueId, QueueOffset),
     /// Aside, until its delivery time or the end of its transaction: its slot in the entry.
     Aside(u32),
+    /// Aside, by an entry before: it was sent again.
+    AsideBefore(MessageRef),
 }
 
 /// A lease made by a grant.
@@ -97,12 +107,14 @@ impl Rejected {
             Self::TopicExists => (2, 0),
             Self::GroupNotFound => (3, 0),
             Self::GroupExists => (4, 0),
-            Self::TypeMismatch(accepts) => (5, accepts as u8),
+            Self::TypeMismatch(accepts) => (5, accepts.to_u8()),
             Self::Forbidden => (6, 0),
             Self::LeaseEnded => (7, 0),
             Self::NotWaiting => (8, 0),
             Self::TransactionNotFound => (9, 0),
             Self::DecidedOtherwise => (10, 0),
+            Self::TypeIsFixed => (11, 0),
+            Self::QueuesAreFixed => (12, 0),
         }
     }
 
@@ -114,12 +126,14 @@ impl Rejected {
             2 => Self::TopicExists,
             3 => Self::GroupNotFound,
             4 => Self::GroupExists,
-            5 => Self::TypeMismatch(MessageType::from_u8(detail).ok_or_else(|| reader.unknown(detail.into()))?),
+            5 => Self::TypeMismatch(TopicType::from_u8(detail).ok_or_else(|| reader.unknown(detail.into()))?),
             6 => Self::Forbidden,
             7 => Self::LeaseEnded,
             8 => Self::NotWaiting,
             9 => Self::TransactionNotFound,
             10 => Self::DecidedOtherwise,
+            11 => Self::TypeIsFixed,
+            12 => Self::QueuesAreFixed,
             value => return Err(reader.unknown(value.into())),
         })
     }
@@ -156,6 +170,11 @@ impl Outcome {
                         out.put_u8(2);
                         out.put_u32(*slot);
                     }
+                    Stored::AsideBefore(message) => {
+                        out.put_u8(3);
+                        out.put_u64(message.index.0);
+                        out.put_u32(message.slot);
+                    }
                 });
             }
             Self::Granted(leases) => {
@@ -176,6 +195,10 @@ impl Outcome {
                 out.put_u64(lease.0);
             }
             Self::Ticked { more } => out.put_slice(&[9, (*more).into()]),
+            Self::Redriven(on_their_way) => {
+                out.put_u8(10);
+                out.put_list(on_their_way, |out, is| out.put_u8((*is).into()));
+            }
         }
         out.freeze()
     }
@@ -195,6 +218,7 @@ impl Outcome {
             5 => Self::Sent(reader.list(|reader| match reader.u8()? {
                 1 => Ok(Stored::Queue(QueueId(reader.u32()?), QueueOffset(reader.u64()?))),
                 2 => Ok(Stored::Aside(reader.u32()?)),
+                3 => Ok(Stored::AsideBefore(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })),
                 tag => Err(reader.unknown(tag.into())),
             })?),
             6 => Self::Granted(reader.list(|reader| {
@@ -208,6 +232,7 @@ impl Outcome {
             7 => Self::Acked(reader.list(Reader::bool)?),
             8 => Self::Changed(LeaseId(reader.u64()?)),
             9 => Self::Ticked { more: reader.bool()? },
+            10 => Self::Redriven(reader.list(Reader::bool)?),
             tag => return Err(reader.unknown(tag.into())),
         })
     }

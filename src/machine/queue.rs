@@ -202,6 +202,26 @@ pub(super) fn find(
     Ok(item.map(|item| (run, item)))
 }
 
+/// The first offset of a queue stored at a time or later; its end, if there is none. Times never go backwards along a
+/// queue.
+pub(super) fn first_stored_at(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    head: &QueueHead,
+    at: Timestamp,
+) -> Result<QueueOffset, Failure> {
+    let (mut low, mut high) = (head.min.0, head.max.0);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match run_of(stage, topic, queue, QueueOffset(middle))? {
+            Some((_, run)) if run.stored_at < at => low = middle + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(QueueOffset(low))
+}
+
 /// The last run that begins at an offset or before.
 fn run_of(
     stage: &Stage<'_>,

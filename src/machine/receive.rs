@@ -13,7 +13,7 @@ use super::outcome::{Granted, Outcome, Rejected};
 use super::send::PERMISSION_READ;
 use super::stage::Stage;
 use super::{Failure, catalog, keys, queue};
-use crate::model::{LeaseId, MessageType, QueueId, QueueOffset};
+use crate::model::{LeaseId, QueueId, QueueOffset};
 use crate::store::kv::Space;
 
 pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Failure> {
@@ -29,10 +29,13 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     let Some(group) = catalog::group_record(stage, grant.group)? else {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     };
-    let orderly = group.orderly || topic.message_type == MessageType::Fifo;
+    let orderly = group.orderly || topic.topic_type.is_fifo();
     let mut granted = Vec::new();
     let mut room = grant.limit;
     for (candidate, planned) in (0u32..).zip(&grant.candidates) {
+        if !stage.may_lease() {
+            break;
+        }
         let made = match *planned {
             Candidate::Returned { queue, lease, wanted, skipped } => {
                 again(stage, grant, queue, lease, wanted, skipped, room)?.into_iter().collect()
@@ -62,7 +65,7 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
         let Some(order) = old.order.filter(|_| old.attempt_of == repeat.attempt_of) else { continue };
         let line_at = order::line_of(at, order);
         let Some(mut line) = order::get(stage, line_at)?.filter(|line| line.current == Some(*lease)) else { continue };
-        if old.held == 0 || !old.is_open(stage.now()) {
+        if old.held == 0 || !old.is_open(stage.now()) || !stage.may_lease() {
             continue;
         }
         stage.delete(Space::Due, keys::due_lease(old.until, at));
@@ -72,7 +75,7 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
         let new = Lease {
             granted_at: now,
             until: now.plus(repeat.invisible_for),
-            renew_for: repeat.renew_for.clone(),
+            renew_for: repeat.renew.then(|| repeat.client.clone()),
             token: repeat.token,
             given_up: 0,
             ..old
@@ -262,7 +265,7 @@ fn make(stage: &mut Stage<'_>, grant: &Grant, delivery: Delivery) -> Result<Made
         granted_at: now,
         until: now.plus(grant.invisible_for),
         returned: false,
-        renew_for: grant.renew_for.clone(),
+        renew_for: grant.renew.then(|| grant.client.clone()),
         token: grant.token,
         order,
         dead: 0,

@@ -13,6 +13,7 @@ use super::catalog::TopicRecord;
 use super::command::{Send, Visible};
 use super::outcome::{Outcome, Rejected, Stored};
 use super::queue::{self, Origin, QueueHead, Run, RunItem};
+use super::recent::{self, Recent};
 use super::stage::Stage;
 use super::{Failure, aside, catalog, keys, transaction};
 use crate::model::{LogIndex, MessageRef, QueueId, QueueOffset, TopicId};
@@ -52,20 +53,32 @@ pub(super) struct Entering {
     pub item: RunItem,
     /// Where it was before, if it is a dead letter.
     pub origin: Option<Origin>,
-    /// Hash of its message group, if it is in order: decides its queue.
-    pub order: Option<u64>,
+    /// Decides its queue.
+    pub into: Into,
+}
+
+/// Which queue a message enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Into {
+    /// The one whose turn it is.
+    Turn,
+    /// That of its message group, by hash: the message is in order.
+    Order(u64),
+    /// That of its priority, the last one for all above.
+    Priority(u32),
 }
 
 impl Entering {
     /// A message like any other.
     pub fn plain(index: LogIndex, item: RunItem) -> Self {
-        Self { index, item, origin: None, order: None }
+        Self { index, item, origin: None, into: Into::Turn }
     }
 }
 
 impl Growth {
     fn add(&mut self, entering: Entering, stage: &Stage<'_>) -> QueueOffset {
-        let Entering { index, item, origin, order } = entering;
+        let Entering { index, item, origin, into } = entering;
+        let order = if let Into::Order(order) = into { Some(order) } else { None };
         let offset = self.next;
         self.next = QueueOffset(offset.0 + 1);
         let is_like = |run: &Run| {
@@ -91,6 +104,7 @@ impl Sends {
     pub fn add(
         &mut self,
         stage: &mut Stage<'_>,
+        recent: &mut Recent,
         send: &Send,
         batch: &Batch,
         first_slot: u32,
@@ -101,14 +115,19 @@ impl Sends {
         if topic.record.permission & PERMISSION_WRITE == 0 {
             return Ok(Outcome::Rejected(Rejected::Forbidden));
         }
-        if topic.record.message_type != send.message_type {
-            return Ok(Outcome::Rejected(Rejected::TypeMismatch(topic.record.message_type)));
+        if !topic.record.topic_type.accepts(send.message_type) {
+            return Ok(Outcome::Rejected(Rejected::TypeMismatch(topic.record.topic_type)));
         }
         let index = stage.at();
         let mut places = Vec::with_capacity(send.tag_hashes.len());
         for (slot, (number, tag_hash)) in (first_slot..).zip(send.tag_hashes.iter().enumerate()) {
             let item = RunItem { slot, bytes: batch.message_bytes(slot), tag_hash: *tag_hash };
             let message = MessageRef { index, slot };
+            let id = recent::key(send.topic, &batch.message(slot).unwrap_or_default());
+            if let Some(before) = id.and_then(|id| recent.find(id)) {
+                places.push(before);
+                continue;
+            }
             let place = match &send.visible {
                 Visible::At(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
                     aside::wait(stage, send.topic, message, times[number], item);
@@ -118,17 +137,21 @@ impl Sends {
                     transaction::begin(stage, send.topic, message, *checks, item);
                     Stored::Aside(slot)
                 }
-                Visible::AtOnce | Visible::At(_) | Visible::InOrder(_) => {
-                    let order = match &send.visible {
-                        Visible::InOrder(groups) => groups.get(number).copied(),
-                        _ => None,
+                Visible::AtOnce | Visible::At(_) | Visible::InOrder(_) | Visible::Urgent(_) => {
+                    let into = match &send.visible {
+                        Visible::InOrder(groups) => groups.get(number).map_or(Into::Turn, |order| Into::Order(*order)),
+                        Visible::Urgent(all) => Into::Priority(all.get(number).copied().unwrap_or(0)),
+                        _ => Into::Turn,
                     };
-                    match self.enter(stage, send.topic, Entering { order, ..Entering::plain(index, item) })? {
+                    match self.enter(stage, send.topic, Entering { into, ..Entering::plain(index, item) })? {
                         Some((queue, offset)) => Stored::Queue(queue, offset),
                         None => return Ok(Outcome::Rejected(Rejected::TopicNotFound)),
                     }
                 }
             };
+            if let Some(id) = id {
+                recent.note(id, index, place);
+            }
             places.push(place);
         }
         Ok(Outcome::Sent(places))
@@ -142,9 +165,10 @@ impl Sends {
         entering: Entering,
     ) -> Result<Option<(QueueId, QueueOffset)>, Failure> {
         let Some(entered) = self.topic(stage, topic)? else { return Ok(None) };
-        let queue = match entering.order {
-            Some(order) => queue_of(order, entered.record.queues),
-            None => {
+        let queue = match entering.into {
+            Into::Order(order) => queue_of(order, entered.record.queues),
+            Into::Priority(priority) => QueueId(priority.min(entered.record.queues - 1)),
+            Into::Turn => {
                 entered.turn += 1;
                 queue_of(entered.turn - 1, entered.record.queues)
             }

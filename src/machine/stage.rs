@@ -15,6 +15,9 @@ use super::keys;
 use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
 
+/// Most leases that the grants of one entry make, give or take the last one's.
+const LEASES_GRANTED_MAX: u32 = 1 << 15;
+
 /// What happened, for those who wait above the log. Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
@@ -73,6 +76,12 @@ impl<'a> Stage<'a> {
         let lease = LeaseId::new(self.at, self.leases_made);
         self.leases_made += 1;
         lease
+    }
+
+    /// Whether the entry may go on granting. Ordinals end at 65,536, and every command may still make one lease of its
+    /// own: what is not granted now is planned again.
+    pub(super) fn may_lease(&self) -> bool {
+        self.leases_made < LEASES_GRANTED_MAX
     }
 
     /// The value as the commands so far left it.

@@ -42,9 +42,16 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             Due::Half { topic, message } => transaction::due(stage, topic, message)?,
             Due::Lease(at) => lease::end(stage, at)?,
             Due::Sweep { topic } => {
-                if sweep(stage, topic)? {
+                if sweep(stage, &keys::topic_prefixes(topic))? {
                     let now = stage.now();
                     stage.put_due(now, keys::due_sweep(now, topic));
+                    more = true;
+                }
+            }
+            Due::SweepGroup { topic, group } => {
+                if sweep(stage, &keys::group_prefixes(topic, group))? {
+                    let now = stage.now();
+                    stage.put_due(now, keys::due_sweep_group(now, topic, group));
                     more = true;
                 }
             }
@@ -63,6 +70,13 @@ pub enum Due {
     Sweep {
         /// Which topic.
         topic: TopicId,
+    },
+    /// What a deleted group left in a topic goes.
+    SweepGroup {
+        /// Which topic.
+        topic: TopicId,
+        /// Which group.
+        group: GroupId,
     },
     /// A message enters its queue.
     Message {
@@ -93,6 +107,9 @@ impl Due {
                 lease: LeaseId(reader.u64()?),
             })),
             keys::DUE_SWEEP => Ok(Self::Sweep { topic: TopicId(reader.u32()?) }),
+            keys::DUE_SWEEP_GROUP => {
+                Ok(Self::SweepGroup { topic: TopicId(reader.u32()?), group: GroupId(reader.u32()?) })
+            }
             keys::DUE_MESSAGE => {
                 Ok(Self::Message { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? })
             }
@@ -106,14 +123,14 @@ fn read_message(reader: &mut Reader) -> Result<MessageRef, Malformed> {
     Ok(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })
 }
 
-/// Removes some of what a deleted topic left; true if there may be more.
-fn sweep(stage: &mut Stage<'_>, topic: TopicId) -> Result<bool, Failure> {
+/// Removes some of what a deleted topic or group left; true if there may be more.
+fn sweep(stage: &mut Stage<'_>, prefixes: &[(Space, Bytes)]) -> Result<bool, Failure> {
     let mut room = SWEEP_KEYS_MAX;
-    for (space, prefix) in keys::topic_prefixes(topic) {
-        let found = stage.scan(space, &prefix, &keys::after_prefix(&prefix), room)?;
+    for (space, prefix) in prefixes {
+        let found = stage.scan(*space, prefix, &keys::after_prefix(prefix), room)?;
         room -= found.len();
         for (key, _) in found {
-            stage.delete(space, key);
+            stage.delete(*space, key);
         }
         if room == 0 {
             return Ok(true);

@@ -75,6 +75,11 @@ impl<'a> View<'a> {
         Ok(record.map(|record| (group, record)))
     }
 
+    /// The group of that identity.
+    pub fn group_record(&self, group: GroupId) -> Result<Option<GroupRecord>, Failure> {
+        Ok(self.kv.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?)
+    }
+
     /// All topics, by identity.
     pub fn topics(&self) -> Result<Vec<(TopicId, TopicRecord)>, Failure> {
         let mut topics = Vec::new();
@@ -154,7 +159,27 @@ impl<'a> View<'a> {
 
     /// The first `limit` leases with messages to deliver again to the group.
     pub fn returned(&self, topic: TopicId, group: GroupId, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
-        let prefix = keys::all_returned(topic, group);
+        self.returned_under(keys::all_returned(topic, group), topic, group, limit)
+    }
+
+    /// The same of one queue.
+    pub fn returned_in(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+        limit: usize,
+    ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        self.returned_under(keys::returned_in(topic, group, queue), topic, group, limit)
+    }
+
+    fn returned_under(
+        &self,
+        prefix: Bytes,
+        topic: TopicId,
+        group: GroupId,
+        limit: usize,
+    ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         let mut leases = Vec::new();
         for (key, _) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
             let mut reader = Reader::new(key.slice(9..), "returned key");
@@ -237,6 +262,52 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(leases)
+    }
+
+    /// Messages of a topic that wait for their delivery times, from `from` on, earliest first, `limit` at most.
+    pub fn waiting(
+        &self,
+        topic: TopicId,
+        from: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, MessageRef)>, Failure> {
+        let mut start = keys::due_start(from);
+        let mut waiting = Vec::new();
+        loop {
+            let page = self.kv.scan(Space::Due, &start, &[u8::MAX; 16], PAGE)?;
+            let is_last = page.len() < PAGE;
+            for (key, _) in page {
+                let at = Timestamp(Reader::new(key.clone(), "due key").u64()?);
+                start = [key.as_ref(), &[0]].concat().into();
+                if let Due::Message { topic: of, message } = Due::decode(key)?
+                    && of == topic
+                {
+                    waiting.push((at, message));
+                }
+                if waiting.len() == limit {
+                    return Ok(waiting);
+                }
+            }
+            if is_last {
+                return Ok(waiting);
+            }
+        }
+    }
+
+    /// How many dead letters of a topic were redriven.
+    pub fn redriven_count(&self, topic: TopicId) -> Result<u64, Failure> {
+        let mut count = 0;
+        self.each(Space::Queue, &keys::all_redriven(topic), |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// When a dead letter was redriven, if it was.
+    pub fn redriven(&self, topic: TopicId, offset: QueueOffset) -> Result<Option<Timestamp>, Failure> {
+        let at = self.number(Space::Queue, &keys::redriven(topic, offset))?;
+        Ok((at != 0).then_some(Timestamp(at)))
     }
 
     /// When the next thing falls due.

@@ -58,9 +58,14 @@ impl LogIndex {
 }
 
 impl LeaseId {
+    /// The entry that made it.
+    pub fn made_at(self) -> LogIndex {
+        LogIndex(self.0 >> 16)
+    }
+
     /// The lease made as number `ordinal` by the entry at `at`.
     ///
-    /// An entry makes fewer than 65536 leases because a batch holds fewer commands than that.
+    /// An entry makes fewer than 65536 leases: its grants stop in time (`machine/stage`).
     pub fn new(at: LogIndex, ordinal: u32) -> Self {
         assert!(ordinal < 1 << 16, "lease ordinal {ordinal} does not fit 16 bits");
         assert!(at.0 < 1 << 48, "log index {at} does not fit 48 bits");

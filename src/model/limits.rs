@@ -61,13 +61,23 @@ pub const POLL_MARGIN: Millis = Millis(500);
 /// Most polls waiting on one node.
 pub const POLLS_WAITING_MAX: usize = 100_000;
 
+/// A message id is remembered for this long, so that a message sent again is known (D17).
+pub const RECENT_FOR: Millis = Millis::from_secs(600);
+/// Most messages remembered for that: the last of a busy cluster.
+pub const RECENT_MESSAGES_MAX: usize = 256 * 1024;
 /// Most queues of a topic.
 pub const TOPIC_QUEUES_MAX: u32 = 1024;
 /// Retries after the first delivery before a message counts as dead (RocketMQ `retryMaxTimes`).
 pub const GROUP_RETRIES_DEFAULT: u32 = 16;
+/// Most retries a group may ask for.
+pub const GROUP_RETRIES_MAX: u32 = 10_000;
 
 /// Most messages in one send request.
 pub const SEND_MESSAGES_MAX: usize = 1024;
+/// Most messages in one answer to those who look at what is stored.
+pub const LOOK_MESSAGES_MAX: usize = 1024;
+/// Most dead letters redriven by one request.
+pub const REDRIVE_MAX: usize = 256;
 /// Most entries in one ack request.
 pub const ACK_ENTRIES_MAX: usize = 1024;
 /// A gathered batch is closed once it is this large; one larger command still travels alone.

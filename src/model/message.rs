@@ -53,6 +53,82 @@ impl MessageType {
     }
 }
 
+/// What a topic takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicType {
+    /// Messages of this type only.
+    Only(MessageType),
+    /// NORMAL, FIFO, DELAY and TRANSACTION.
+    Mixed,
+}
+
+impl TopicType {
+    const MIXED: u8 = 7;
+    /// Those that can be made.
+    pub const SERVED: [Self; 6] = [
+        Self::Only(MessageType::Normal),
+        Self::Only(MessageType::Fifo),
+        Self::Only(MessageType::Delay),
+        Self::Only(MessageType::Transaction),
+        Self::Only(MessageType::Priority),
+        Self::Mixed,
+    ];
+
+    /// The stored byte.
+    pub fn to_u8(self) -> u8 {
+        match self {
+            Self::Only(message_type) => message_type as u8,
+            Self::Mixed => Self::MIXED,
+        }
+    }
+
+    /// From the stored byte.
+    pub fn from_u8(value: u8) -> Option<Self> {
+        if value == Self::MIXED { Some(Self::Mixed) } else { MessageType::from_u8(value).map(Self::Only) }
+    }
+
+    /// RocketMQ's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Only(message_type) => message_type.name(),
+            Self::Mixed => "MIXED",
+        }
+    }
+
+    /// From RocketMQ's name of one that can be made, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::SERVED.into_iter().find(|known| known.name().eq_ignore_ascii_case(text))
+    }
+
+    /// The types of message it takes.
+    pub fn accepted(self) -> Vec<MessageType> {
+        match self {
+            Self::Only(message_type) => vec![message_type],
+            Self::Mixed => {
+                vec![MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction]
+            }
+        }
+    }
+
+    /// Whether it takes messages of this type.
+    pub fn accepts(self, message_type: MessageType) -> bool {
+        match self {
+            Self::Only(only) => only == message_type,
+            Self::Mixed => self.accepted().contains(&message_type),
+        }
+    }
+
+    /// Whether every group consumes it in order.
+    pub fn is_fifo(self) -> bool {
+        self == Self::Only(MessageType::Fifo)
+    }
+
+    /// Whether what is more urgent comes first.
+    pub fn is_priority(self) -> bool {
+        self == Self::Only(MessageType::Priority)
+    }
+}
+
 /// How the body is encoded; the broker passes it through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEncoding {
@@ -120,6 +196,14 @@ impl Message {
         out.put_option(self.recovery_after, |out, length| out.put_u64(length.0));
         out.put_bytes_field(&self.body);
         out.freeze()
+    }
+
+    /// The message id in the bytes of the log, without decoding the rest.
+    pub fn id_in(bytes: &[u8]) -> Option<&[u8]> {
+        // Version, type, encoding and time stand before it.
+        let length = bytes.get(11..15)?;
+        let length = u32::from_be_bytes(length.try_into().ok()?);
+        bytes.get(15..15usize.checked_add(usize::try_from(length).ok()?)?)
     }
 
     /// From the bytes of the log; the body shares them.
@@ -195,6 +279,8 @@ mod tests {
     #[test]
     fn a_message_survives_the_log_byte_for_byte() {
         let message = sample();
+        assert_eq!(Message::id_in(&message.encode()), Some(&b"01A2"[..]));
+        assert_eq!(Message::id_in(&message.encode()[..18]), None);
         assert_eq!(Message::decode(message.encode()), Ok(message));
     }
 

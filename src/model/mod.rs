@@ -5,6 +5,7 @@
 //!
 //! Not here: wire conversion (`edge/convert`), commands of the log (`machine/command`).
 
+pub mod backoff;
 pub mod codec;
 pub mod filter;
 pub mod ids;
@@ -15,9 +16,10 @@ pub mod receipt;
 pub mod sql;
 pub mod time;
 
+pub use backoff::Backoff;
 pub use filter::{Filter, TagFilter};
 pub use ids::{GroupId, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
-pub use message::{BodyEncoding, Message, MessageType};
+pub use message::{BodyEncoding, Message, MessageType, TopicType};
 pub use names::{GroupName, NameError, TopicName};
 pub use receipt::ReceiptHandle;
 pub use time::{Millis, Timestamp};

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
 use super::types::{self, Applied, LogId, StoredMembership, Types};
-use crate::machine::{self, Effects, Stage};
+use crate::machine::{self, Effects, Recent, Stage};
 use crate::model::LogIndex;
 use crate::model::codec::Reader;
 use crate::store::hot::Hot;
@@ -39,6 +39,7 @@ pub struct StateMachine {
     applied: watch::Sender<LogIndex>,
     on_effects: OnEffects,
     snapshots: Snapshots,
+    recent: Recent,
 }
 
 impl StateMachine {
@@ -49,18 +50,21 @@ impl StateMachine {
         applied: watch::Sender<LogIndex>,
         on_effects: OnEffects,
         snapshots: Snapshots,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let kv: Arc<dyn Kv> = Arc::new(Hot::new(kv));
-        Self { kv, durable, applied, on_effects, snapshots }
+        let recent = Recent::load(&*kv).map_err(io::Error::other)?;
+        Ok(Self { kv, durable, applied, on_effects, snapshots, recent })
     }
 
-    fn apply_one(&self, entry: types::Entry) -> io::Result<Applied> {
+    fn apply_one(&mut self, entry: types::Entry) -> io::Result<Applied> {
         let index = types::index_in(entry.log_id.index);
         let mut stage = Stage::new(&*self.kv).map_err(io::Error::other)?;
         let mut membership = None;
         let outcomes = match entry.payload {
             EntryPayload::Blank => Vec::new(),
-            EntryPayload::Normal(body) => machine::apply(&mut stage, index, body.0).map_err(io::Error::other)?,
+            EntryPayload::Normal(body) => {
+                machine::apply(&mut stage, &mut self.recent, index, body.0).map_err(io::Error::other)?
+            }
             EntryPayload::Membership(new) => {
                 membership = Some(StoredMembership::new(Some(entry.log_id), new));
                 Vec::new()
@@ -139,7 +143,9 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &openraft::type_config::alias::SnapshotMetaOf<Types>,
         snapshot: Snapshot,
     ) -> io::Result<()> {
-        self.snapshots.install(&*self.kv, meta, snapshot)
+        self.snapshots.install(&*self.kv, meta, snapshot)?;
+        self.recent = Recent::load(&*self.kv).map_err(io::Error::other)?;
+        Ok(())
     }
 
     async fn get_current_snapshot(

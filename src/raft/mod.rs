@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
 use tokio::sync::{Notify, watch};
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use apply::OnEffects;
+pub use peer_server::OnQuestion;
 pub use peer_status::{OwnFacts, Replaced, ReplicaStatus};
 pub use proposer::{Failed, Leadership};
 
@@ -180,6 +182,8 @@ pub struct Ground {
     pub on_effects: OnEffects,
     /// Tells the node's own facts.
     pub facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
+    /// Answers another node's front end.
+    pub on_question: OnQuestion,
     /// Called once when the replica cannot go on; the process must end.
     pub on_fatal: OnFatal,
 }
@@ -188,7 +192,7 @@ impl Replica {
     /// Starts the replica on the current runtime. On the very first start the group makes itself: each
     /// replica writes the same initial membership.
     pub async fn start(config: ReplicaConfig, ground: Ground) -> Result<Self, StartError> {
-        let Ground { disk, clock, log, kv, listener, on_effects, facts, on_fatal } = ground;
+        let Ground { disk, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } = ground;
         rebuild_if_ahead(&log, &*kv)?;
         let (durable, durable_seen) = watch::channel(log.durable());
         log.on_durable(Box::new(move |index| {
@@ -202,7 +206,7 @@ impl Replica {
             applied_told,
             on_effects,
             Snapshots::new(disk, config.snapshot_folder.clone()),
-        );
+        )?;
         let identity = Identity {
             cluster: config.cluster.clone(),
             group: config.group.clone(),
@@ -229,7 +233,7 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
         let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, on_fatal, tasks, stop };
-        replica.serve_peers(identity, listener, facts)?;
+        replica.serve_peers(identity, listener, facts, on_question)?;
 
         replica.make_group_once(&config).await?;
         replica.check_members(&config)?;
@@ -241,6 +245,7 @@ impl Replica {
         identity: Identity,
         listener: std::net::TcpListener,
         facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
+        on_question: OnQuestion,
     ) -> Result<(), StartError> {
         let own = self.clone();
         let status = Arc::new(move || own.status(facts()));
@@ -248,7 +253,8 @@ impl Replica {
         let stagger = STAGGER * u32::try_from(identity.node).unwrap_or(u32::MAX).min(STAGGER_STEPS_MAX);
         let succession = succeed(self.raft.clone(), self.leadership.clone(), stream_ended.clone(), stagger);
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(succession));
-        let service = PeerService::new(identity, self.raft.clone(), self.proposer.clone(), status, stream_ended);
+        let (raft, proposer) = (self.raft.clone(), self.proposer.clone());
+        let service = PeerService::new(identity, raft, proposer, status, on_question, stream_ended);
         let server = service.serve(listener)?;
         let (stop, on_fatal) = (self.stop.clone(), self.on_fatal.clone());
         self.tasks.spawn(async move {
@@ -334,6 +340,11 @@ impl Replica {
             in_per_second: facts.in_per_second,
             out_per_second: facts.out_per_second,
         }
+    }
+
+    /// Another node's front end's answer; `None` if it does not answer.
+    pub async fn ask(&self, node: NodeId, question: Bytes) -> Option<Bytes> {
+        self.status_clients.question(node, question).await
     }
 
     /// Another replica's marks; `None` if it does not answer. If it refuses this one for good, that ends

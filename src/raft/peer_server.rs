@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use openraft::Raft;
 use openraft::raft::TransferLeaderRequest;
@@ -46,6 +47,9 @@ const ANSWERS_AT_ONCE: usize = 64;
 /// What this node says of itself.
 type OwnStatus = Arc<dyn Fn() -> ReplicaStatus + Send + Sync>;
 
+/// How this node's front end answers another's questions.
+pub type OnQuestion = Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>;
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerService {
@@ -53,6 +57,7 @@ pub struct PeerService {
     raft: Raft<Types, StateMachine>,
     proposer: Proposer,
     status: OwnStatus,
+    on_question: OnQuestion,
     stream_ended: Arc<Notify>,
 }
 
@@ -62,9 +67,10 @@ impl PeerService {
         raft: Raft<Types, StateMachine>,
         proposer: Proposer,
         status: OwnStatus,
+        on_question: OnQuestion,
         stream_ended: Arc<Notify>,
     ) -> Self {
-        Self { identity, raft, proposer, status, stream_ended }
+        Self { identity, raft, proposer, status, on_question, stream_ended }
     }
 
     fn disk(&self) -> u64 {
@@ -277,6 +283,12 @@ impl Peer for PeerService {
     async fn status(&self, request: Request<wire::StatusCall>) -> Result<Response<wire::StatusAnswer>, Status> {
         self.identity.check(request.into_inner().envelope).await.map_err(refuse)?;
         Ok(Response::new(peer_status::put_status((self.status)())))
+    }
+
+    async fn ask(&self, request: Request<wire::AskCall>) -> Result<Response<wire::AskAnswer>, Status> {
+        let call = request.into_inner();
+        self.identity.check(call.envelope).await.map_err(refuse)?;
+        Ok(Response::new(wire::AskAnswer { answer: (self.on_question)(call.question) }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tonic::transport::Channel;
 
 use super::peer_client::Peers;
@@ -120,6 +121,14 @@ impl StatusClients {
         let call = wire::ReadIndexCall { envelope: Some(self.identity.envelope(leader.0)) };
         let answer = tokio::time::timeout(STATUS_TIMEOUT, client.read_index(call)).await.ok()?.ok()?;
         Some(LogIndex(answer.into_inner().index))
+    }
+
+    /// A question of the front end.
+    pub(super) async fn question(&self, node: NodeId, question: Bytes) -> Option<Bytes> {
+        let mut client = self.clients.get(&node.0)?.clone();
+        let call = wire::AskCall { envelope: Some(self.identity.envelope(node.0)), question };
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.ask(call)).await.ok()?.ok()?;
+        Some(answer.into_inner().answer)
     }
 
     /// Asks all peers at once.

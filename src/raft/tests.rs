@@ -35,7 +35,8 @@ fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<
     let (durable, durable_seen) = watch::channel(LogIndex(u64::MAX));
     let (applied, _) = watch::channel(LogIndex(0));
     let machine =
-        StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), Snapshots::new(disk, folder.to_owned()));
+        StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), Snapshots::new(disk, folder.to_owned()))
+            .unwrap();
     (durable, LogStorage::new(log), machine)
 }
 

@@ -11,6 +11,8 @@
 //! `topic-of TYPE NAME QUEUES`, `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `bury HANDLE`,
 //! `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `group NAME RETRIES orderly`,
 //! `reset GROUP TOPIC OFFSET` (of queue 0), `repeat HANDLE`, `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
+//! `send-ids TOPIC ID…` (ids may repeat), `send-urgent TOPIC PRIORITY BODY…`, `update TOPIC type|queues|permission VALUE`,
+//! `group-from GROUP first|last|SECONDS`, `drop-group GROUP`, `redrive GROUP OFFSET…`, `reschedule MESSAGE SECONDS`,
 //! `show queues|positions|leases|due|keys|members|origins`.
 
 use std::collections::BTreeMap;
@@ -19,13 +21,14 @@ use std::path::PathBuf;
 
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Checks, Command, CreateGroup, CreateTopic, Decide, GiveBack, Prolong, Recall,
-    Repeat, Send, SetPositions, Subscribe, Visible,
+    Ack, Announce, Candidate, Change, Checks, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack,
+    GroupSettings, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, UpdateGroup,
+    UpdateTopic, Visible,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, filter,
+    TagFilter, Timestamp, TopicId, TopicType, filter,
 };
 use raftmq::store::kv::{Kv, Space};
 
@@ -64,15 +67,15 @@ impl Script {
             ["topic", name, queues, ref rest @ ..] => {
                 let create = CreateTopic {
                     topic: topic(name),
-                    message_type: MessageType::Normal,
+                    topic_type: TopicType::Only(MessageType::Normal),
                     queues: queues.parse().unwrap(),
                     permission: rest.first().map_or(6, |text| text.parse().unwrap()),
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["topic-of", kind, name, queues] => {
-                let (message_type, queues) = (type_of(kind), queues.parse().unwrap());
-                let create = CreateTopic { topic: topic(name), message_type, queues, permission: 6 };
+                let (topic_type, queues) = (TopicType::parse(kind).unwrap(), queues.parse().unwrap());
+                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: 6 };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["send-at", name, time, ref bodies @ ..] => {
@@ -84,6 +87,51 @@ impl Script {
                 let checks = Checks { after: seconds(after), every: seconds(every), most: most.parse().unwrap() };
                 let (visible, at) = (Visible::OnCommit(checks), Timestamp(0));
                 self.send_aside(name, MessageType::Transaction, &[body], visible, at, out);
+            }
+            // Messages with ids of their producers' choice, some of them sent again.
+            ["send-ids", name, ref ids @ ..] => {
+                let messages: Vec<_> = ids.iter().map(|id| plain_message(id, None)).collect();
+                let proposal = send(self.topic_id(name), &messages);
+                let outcome = self.machine.apply_all(&[proposal]).0.pop().unwrap();
+                self.print(&outcome, out);
+            }
+            ["send-urgent", name, priority, ref bodies @ ..] => {
+                let visible = Visible::Urgent(vec![priority.parse().unwrap(); bodies.len()]);
+                self.send_aside(name, MessageType::Priority, bodies, visible, Timestamp(0), out);
+            }
+            ["update", name, what, value] => {
+                let (mut topic_type, mut queues, mut permission) = (None, None, None);
+                match what {
+                    "type" => topic_type = TopicType::parse(value),
+                    "queues" => queues = value.parse().ok(),
+                    _ => permission = value.parse().ok(),
+                }
+                self.tell(
+                    &Command::UpdateTopic(UpdateTopic { topic: topic(name), topic_type, queues, permission }),
+                    out,
+                );
+            }
+            ["group-from", name, from] => {
+                let consume_from = match from {
+                    "first" => ConsumeFrom::First,
+                    "last" => ConsumeFrom::Last,
+                    time => ConsumeFrom::At(Timestamp(seconds(time).0)),
+                };
+                let consume_from = Some(consume_from);
+                let update = UpdateGroup { group: group(name), retries_max: None, backoff: None, consume_from };
+                self.tell(&Command::UpdateGroup(update), out);
+            }
+            ["drop-group", name] => self.tell(&Command::DeleteGroup { group: group(name) }, out),
+            ["redrive", name, ref offsets @ ..] => {
+                let offsets = offsets.iter().map(|text| QueueOffset(text.parse().unwrap())).collect();
+                self.tell(&Command::Redrive(Redrive { group: self.group_id(name), offsets }), out);
+            }
+            ["reschedule", name, time] => {
+                let (topic, at, message) = self.aside(name);
+                let to = Timestamp(seconds(time).0);
+                self.tell(&Command::Reschedule(Reschedule { topic, at, message, to }), out);
+                let number: usize = name.trim_start_matches('m').parse().unwrap();
+                self.aside[number - 1].1 = to;
             }
             ["recall", name] => {
                 let (topic, at, message) = self.aside(name);
@@ -107,7 +155,8 @@ impl Script {
                     topic: handle.topic,
                     attempt_of: lease.map_or(0, |lease| lease.attempt_of),
                     invisible_for: Millis(10_000),
-                    renew_for: None,
+                    client: String::new(),
+                    renew: false,
                     token: 7,
                     leases: vec![(handle.queue, handle.lease)],
                 };
@@ -126,7 +175,8 @@ impl Script {
             ["group", name, ref rest @ ..] => {
                 let retries_max = rest.first().map_or(16, |text| text.parse().unwrap());
                 let orderly = rest.get(1) == Some(&"orderly");
-                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), retries_max, orderly }), out);
+                let settings = GroupSettings::standard(retries_max);
+                self.tell(&Command::CreateGroup(CreateGroup { group: group(name), orderly, settings }), out);
             }
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
@@ -297,6 +347,7 @@ impl Script {
                 let text = |place: &Stored| match place {
                     Stored::Queue(queue, offset) => format!("{queue}/{offset}"),
                     Stored::Aside(slot) => format!("aside in slot {slot}"),
+                    Stored::AsideBefore(message) => format!("aside in entry {} before", message.index),
                 };
                 let text: Vec<_> = places.iter().map(text).collect();
                 writeln!(out, "queue/offset {}", text.join(" ")).unwrap();
@@ -306,6 +357,10 @@ impl Script {
                 writeln!(out, "{}", text.join(" ")).unwrap();
             }
             Outcome::Ticked { more } => writeln!(out, "ticked{}", if *more { ", more is due" } else { "" }).unwrap(),
+            Outcome::Redriven(all) => {
+                let text: Vec<_> = all.iter().map(|is| if *is { "on its way" } else { "stays" }).collect();
+                writeln!(out, "{}", text.join(", ")).unwrap();
+            }
             Outcome::Granted(_) | Outcome::Changed(_) => unreachable!("printed by name"),
         }
     }

@@ -591,3 +591,193 @@ fn pulls_and_positions_are_as_the_contract_says() {
         assert_eq!(ids(&messages), names(2..7));
     });
 }
+
+fn urgent(topic: &str, id: &str, priority: i32) -> v2::Message {
+    let mut message = message(topic, id, id);
+    message.system_properties.as_mut().unwrap().priority = Some(priority);
+    message
+}
+
+fn json(cluster: &Cluster, args: &[&str]) -> serde_json::Value {
+    let args = [&["-o", "json"], args].concat();
+    serde_json::from_str(&cluster.raftmq_ok(&args)).unwrap()
+}
+
+#[test]
+fn priority_topics_deliver_the_highest_first_and_mixed_ones_take_four_types() {
+    with_cluster(&[], &[("alarms", "PRIORITY"), ("any", "MIXED")], async |cluster| {
+        let [a, b, c] = [0, 1, 2].map(|node| wire(&cluster, node));
+        for (id, priority) in [("low", 0), ("top", 7), ("middle", 3), ("above all", 99)] {
+            send(&a, urgent("alarms", id, priority)).await;
+        }
+        let (_, got) = b.receive("g", "alarms", 3, WAIT).await.unwrap();
+        assert_eq!(ids(&got), ["top", "above all", "middle"]);
+        assert_eq!(got[0].system_properties.as_ref().unwrap().priority, Some(7));
+        // What comes back is in line by its priority, too.
+        send(&c, urgent("alarms", "lower", 1)).await;
+        let (_, handle, _) = delivered(&got[2]);
+        assert_eq!(a.change_invisible("g", "alarms", &handle, 0).await.unwrap().status.unwrap().code(), Code::Ok);
+        let (_, got) = b.receive("g", "alarms", 16, WAIT).await.unwrap();
+        assert_eq!(ids(&got), ["middle", "lower", "low"]);
+
+        let code = async |message| a.send(vec![message], SOON).await.unwrap().status.unwrap().code();
+        assert_eq!(code(message("alarms", "x", "plain")).await, Code::MessagePropertyConflictWithType);
+        for (message, expected) in [
+            (message("any", "plain", "b"), Code::Ok),
+            (ordered("any", "m", 1), Code::Ok),
+            (delayed("any", "delayed", now_ms() + 1000), Code::Ok),
+            (half("any", "half"), Code::Ok),
+            (urgent("any", "urgent", 1), Code::MessagePropertyConflictWithType),
+        ] {
+            assert_eq!(code(message).await, expected);
+        }
+        let got = drain(std::slice::from_ref(&c), "g", "any", 3).await;
+        assert_eq!(got[2].0, "delayed", "the half message is not seen: {got:?}");
+        let request = v2::QueryRouteRequest { topic: Some(resource("any")), ..Default::default() };
+        let route = c.raw().query_route(c.request(request, SOON)).await.unwrap().into_inner();
+        assert_eq!(route.message_queues[0].accept_message_types, [1, 2, 3, 4]);
+
+        cluster.raftmq_ok(&["topic", "update", "alarms", "--permission", "R"]);
+        let refused = a.send(vec![urgent("alarms", "late", 1)], SOON).await.unwrap();
+        assert_eq!(refused.status.unwrap().code(), Code::Forbidden);
+    });
+}
+
+#[test]
+fn p4_a_message_sent_again_is_stored_once_also_through_another_node_after_the_leader_died() {
+    with_cluster(&[], &[("t", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION")], async |mut cluster| {
+        let wires = [0, 1, 2].map(|node| wire(&cluster, node));
+        let mut first = Vec::new();
+        for number in 0..20 {
+            first.push(send(&wires[number % 3], message("t", &format!("m{number}"), "body")).await.offset);
+        }
+        let due = now_ms() + 3000;
+        let waiting = send(&wires[0], delayed("later", "once", due)).await.recall_handle;
+        let open = send(&wires[1], half("deals", "deal")).await.transaction_id;
+        let leader = cluster.wait_for_leader();
+        cluster.kill(leader);
+        let living: Vec<_> = (0..3).filter(|node| *node != leader).map(|node| wire(&cluster, node)).collect();
+        for number in 0..20 {
+            let again = send(&living[number % 2], message("t", &format!("m{number}"), "body")).await;
+            assert_eq!(again.offset, first[number], "m{number}");
+        }
+        assert_eq!(send(&living[0], delayed("later", "once", due)).await.recall_handle, waiting);
+        assert_eq!(send(&living[1], half("deals", "deal")).await.transaction_id, open);
+        assert_eq!(end(&living[0], "deals", &open, v2::TransactionResolution::Commit).await, Code::Ok);
+        for (topic, count) in [("t", 20), ("later", 1), ("deals", 1)] {
+            drain(&living, "g", topic, count).await;
+            let (status, more) = living[0].receive("g", topic, 16, WAIT).await.unwrap();
+            assert_eq!((status.code(), ids(&more)), (Code::MessageNotFound, Vec::new()), "{topic}");
+        }
+    });
+}
+
+#[test]
+fn dead_letters_are_listed_and_redriven_once() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        cluster.raftmq_ok(&["group", "create", "g", "--retries", "0", "--backoff", "1s,2s"]);
+        let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        send(&a, message("t", "unlucky", "body")).await;
+        let (_, got) = a.receive("g", "t", 1, WAIT).await.unwrap();
+        let (_, handle, _) = delivered(&got[0]);
+        assert_eq!(b.change_invisible("g", "t", &handle, 0).await.unwrap().status.unwrap().code(), Code::Ok);
+        let listed = json(&cluster, &["group", "dlq", "list", "g"]);
+        let dead = &listed["messages"][0];
+        assert_eq!((&dead["message_id"], &dead["origin"]["attempts"]), (&"unlucky".into(), &1.into()));
+        assert_eq!(json(&cluster, &["group", "describe", "g"])["group"]["dead"], 1);
+        assert_eq!(json(&cluster, &["group", "dlq", "redrive", "g", "--all"])["redriven"]["redriven"], 1);
+        assert_eq!(json(&cluster, &["group", "dlq", "redrive", "g", "--all"])["redriven"]["redriven"], 0);
+        assert_eq!(json(&cluster, &["group", "describe", "g"])["group"]["dead"], 0);
+        let (_, got) = b.receive("g", "t", 1, WAIT).await.unwrap();
+        let (id, handle, attempt) = delivered(&got[0]);
+        assert_eq!((id.as_str(), attempt), ("unlucky", 1));
+        assert_eq!(a.ack("g", "t", vec![(id, handle)]).await.unwrap().status.unwrap().code(), Code::Ok);
+        let (status, _) = a.receive("g", "t", 1, WAIT).await.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound);
+    });
+}
+
+#[test]
+fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
+    with_cluster(&[], &[("t", "NORMAL"), ("later", "DELAY")], async |cluster| {
+        let [a, b, c] = [0, 1, 2].map(|node| wire(&cluster, node));
+        let mut keyed = message("t", "wanted", "the body");
+        keyed.system_properties.as_mut().unwrap().keys = vec!["order-7".into()];
+        for number in 0..10 {
+            send(&a, message("t", &format!("m{number}"), "body")).await;
+        }
+        send(&b, keyed).await;
+        for args in [["--id", "wanted"], ["--key", "order-7"]] {
+            let found = json(&cluster, &[&["message", "find", "t"], &args[..]].concat());
+            let messages = found["messages"].as_array().unwrap();
+            assert_eq!((messages.len(), &messages[0]["body"]), (1, &"the body".into()));
+        }
+        let found = json(&cluster, &["message", "find", "t", "--key", "order-7"]);
+        let [queue, offset] = ["queue", "offset"].map(|key| found["messages"][0][key].to_string());
+        let got = json(&cluster, &["message", "get", "t", &queue, &offset]);
+        assert_eq!(got["messages"][0]["message_id"], "wanted");
+        let missing = cluster.raftmq(&["message", "get", "t", &queue, "9999"]);
+        assert!(!missing.status.success());
+
+        // Delivered to one node's client, given up, delivered to another's, acknowledged.
+        let mut handle = String::new();
+        while handle.is_empty() {
+            let (_, got) = a.receive("g", "t", 16, WAIT).await.unwrap();
+            for one in &got {
+                let (id, this, _) = delivered(one);
+                if id == "wanted" {
+                    handle = this;
+                } else {
+                    a.ack("g", "t", vec![(id, this)]).await.unwrap();
+                }
+            }
+        }
+        let trace = |cluster: &Cluster| {
+            let events = json(cluster, &["message", "trace", "t", &queue, &offset])["events"].clone();
+            let text = |event: &serde_json::Value| {
+                let [state, what, client] = ["state", "what", "client"].map(|key| event[key].as_str().unwrap());
+                format!("{state}: {what} {client}")
+            };
+            events.as_array().unwrap().iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(trace(&cluster), ["in flight: delivered client-0"]);
+        b.change_invisible("g", "t", &handle, 0).await.unwrap();
+        assert_eq!(trace(&cluster), ["returning: delivered client-0", "returning: changed -"]);
+        let (_, got) = c.receive("g", "t", 16, WAIT).await.unwrap();
+        let (id, handle, attempt) = delivered(&got[0]);
+        assert_eq!((id.as_str(), attempt), ("wanted", 2));
+        c.ack("g", "t", vec![(id, handle)]).await.unwrap();
+        let told = ["delivered client-0", "changed -", "delivered client-2", "acknowledged -"];
+        assert_eq!(trace(&cluster), told.map(|what| format!("acknowledged: {what}")));
+
+        // Messages that wait are listed, moved and recalled.
+        send(&a, delayed("later", "soon", now_ms() + 600_000)).await;
+        let kept = send(&a, delayed("later", "never", now_ms() + 700_000)).await.recall_handle;
+        let waiting = json(&cluster, &["message", "delayed", "later"]);
+        assert_eq!(waiting["messages"][1]["recall_handle"], kept.as_str());
+        cluster.raftmq_ok(&["message", "recall", "later", &kept]);
+        let handle = waiting["messages"][0]["recall_handle"].as_str().unwrap();
+        cluster.raftmq_ok(&["message", "move", "later", handle, "--to", "0"]);
+        assert!(!cluster.raftmq(&["message", "move", "later", handle, "--to", "0"]).status.success());
+        assert_eq!(drain(std::slice::from_ref(&b), "g", "later", 1).await[0].0, "soon");
+        assert_eq!(json(&cluster, &["message", "delayed", "later"])["messages"].as_array().unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn topics_come_by_themselves_only_where_they_may() {
+    with_cluster(&["autoCreateTopicEnable=true"], &[], async |cluster| {
+        let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        let request = v2::QueryRouteRequest { topic: Some(resource("fresh")), ..Default::default() };
+        let route = a.raw().query_route(a.request(request, SOON)).await.unwrap().into_inner();
+        assert_eq!(route.status.as_ref().unwrap().code(), Code::Ok);
+        // Eight queues on each node that has told where it is.
+        assert!(matches!(route.message_queues.len(), 8 | 16 | 24), "{route:?}");
+        send(&b, message("another", "m", "body")).await;
+        let (status, _) = a.receive("g", "nope", 1, WAIT).await.unwrap();
+        assert_eq!(status.code(), Code::TopicNotFound, "who only reads makes nothing");
+        let listed = json(&cluster, &["topic", "list"]);
+        let names: Vec<_> = listed["topics"].as_array().unwrap().iter().map(|topic| topic["topic"].clone()).collect();
+        assert_eq!(names, ["another", "fresh"]);
+    });
+}

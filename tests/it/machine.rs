@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raftmq::machine::command::{Candidate, Command, Grant, Visible};
 use raftmq::machine::outcome::{Granted, Outcome};
 use raftmq::machine::view::View;
-use raftmq::machine::{self, Batch, Effects, Proposal, Stage};
+use raftmq::machine::{self, Batch, Effects, Proposal, Recent, Stage};
 use raftmq::model::{
     GroupId, GroupName, LogIndex, Message, MessageType, Millis, QueueId, QueueOffset, TagFilter, Timestamp, TopicId,
     TopicName, filter,
@@ -19,6 +19,7 @@ use raftmq::store::memory::MemoryKv;
 pub struct Machine {
     pub kv: Arc<MemoryKv>,
     hot: Hot,
+    recent: Recent,
     pub index: u64,
     pub now: u64,
     /// Every entry so far: the log.
@@ -33,7 +34,7 @@ impl Default for Machine {
     fn default() -> Self {
         let kv = Arc::<MemoryKv>::default();
         let hot = Hot::new(kv.clone());
-        Self { kv, hot, index: 0, now: 0, log: Vec::new(), flushed: (0, Vec::new()) }
+        Self { kv, hot, recent: Recent::default(), index: 0, now: 0, log: Vec::new(), flushed: (0, Vec::new()) }
     }
 }
 
@@ -119,7 +120,7 @@ impl Machine {
     fn apply_entry(&mut self, body: Bytes) -> (Vec<Outcome>, Effects) {
         self.index += 1;
         let mut stage = Stage::new(&self.hot).unwrap();
-        let outcomes = machine::apply(&mut stage, LogIndex(self.index), body).unwrap();
+        let outcomes = machine::apply(&mut stage, &mut self.recent, LogIndex(self.index), body).unwrap();
         let (writes, effects) = stage.finish().unwrap();
         self.hot.write(writes).unwrap();
         (outcomes, effects)
@@ -137,6 +138,7 @@ impl Machine {
         let writes = pairs.into_iter().map(|(space, key, value)| (space, key, Some(value))).collect();
         self.kv.write(WriteBatch { writes }).unwrap();
         self.hot = Hot::new(self.kv.clone());
+        self.recent = Recent::load(&*self.kv).unwrap();
         self.index = index;
         for body in self.log.clone().into_iter().skip(index as usize) {
             self.apply_entry(body);
@@ -157,12 +159,23 @@ impl Machine {
     ) -> Outcome {
         let tag_hashes = vec![0; bodies.len()];
         let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, visible });
-        let messages = bodies.iter().map(|body| plain_message(body, None).encode()).collect();
+        let messages: Vec<_> = bodies.iter().map(|body| plain_message(body, None)).collect();
+        let messages = self.named(&messages).iter().map(Message::encode).collect();
         self.apply_all(&[Proposal { command: command.encode(), messages }]).0.pop().unwrap()
     }
 
     pub fn send(&mut self, topic: TopicId, messages: &[Message]) -> Outcome {
-        self.apply_all(&[send(topic, messages)]).0.pop().unwrap()
+        let messages = self.named(messages);
+        self.apply_all(&[send(topic, &messages)]).0.pop().unwrap()
+    }
+
+    /// As a producer names its messages: each has an id of its own.
+    fn named(&self, messages: &[Message]) -> Vec<Message> {
+        let name = |(number, message): (usize, &Message)| {
+            let message_id = format!("{}-{number}", self.index);
+            Message { message_id, ..message.clone() }
+        };
+        messages.iter().enumerate().map(name).collect()
     }
 
     /// A simple plan: everything returned, then every queue in order.
@@ -220,8 +233,17 @@ impl Machine {
         candidates: Vec<Candidate>,
     ) -> Result<Vec<Granted>, Outcome> {
         let invisible_for = Millis(invisible_ms);
-        let grant =
-            Grant { group, topic, limit, invisible_for, renew_for, token: self.index + 1, attempt_of: 0, candidates };
+        let grant = Grant {
+            group,
+            topic,
+            limit,
+            invisible_for,
+            renew: renew_for.is_some(),
+            client: renew_for.unwrap_or_default(),
+            token: self.index + 1,
+            attempt_of: 0,
+            candidates,
+        };
         match self.apply(&Command::Grant(grant)) {
             Outcome::Granted(granted) => Ok(granted),
             other => Err(other),

@@ -12,7 +12,7 @@ use raftmq::machine::outcome::{Outcome, Rejected, Stored};
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, filter,
+    TagFilter, Timestamp, TopicId, TopicType, filter,
 };
 
 use crate::machine::{Machine, content, group, narrow, plain_message, send, topic};
@@ -127,7 +127,12 @@ impl Model {
 
 fn machine() -> Machine {
     let mut machine = Machine::default();
-    let create = CreateTopic { topic: topic("t"), message_type: MessageType::Normal, queues: QUEUES, permission: 6 };
+    let create = CreateTopic {
+        topic: topic("t"),
+        topic_type: TopicType::Only(MessageType::Normal),
+        queues: QUEUES,
+        permission: 6,
+    };
     machine.apply(&Command::CreateTopic(create));
     for number in 1..=GROUPS {
         let subscribe =
@@ -378,7 +383,12 @@ fn in_queues(machine: &Machine, topic: TopicId) -> Vec<MessageRef> {
 fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
     let mut machine = machine();
     for (name, message_type) in [("later", MessageType::Delay), ("deals", MessageType::Transaction)] {
-        let create = CreateTopic { topic: topic(name), message_type, queues: QUEUES, permission: 6 };
+        let create = CreateTopic {
+            topic: topic(name),
+            topic_type: TopicType::Only(message_type),
+            queues: QUEUES,
+            permission: 6,
+        };
         machine.apply(&Command::CreateTopic(create));
     }
     let mut waiting: Vec<(u64, MessageRef)> = Vec::new();
@@ -395,6 +405,7 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                 for (slot, place) in (0..).zip(places) {
                     let message = MessageRef { index: LogIndex(machine.index), slot };
                     match place {
+                        Stored::AsideBefore(_) => panic!("nothing is sent twice here"),
                         Stored::Aside(found) => {
                             assert_eq!((found, at > now), (slot, true), "only what is to come waits");
                             waiting.push((at, message));
@@ -650,7 +661,12 @@ fn note_dead(machine: &Machine, lines: &mut Lines) {
 
 fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
     let mut machine = machine();
-    let create = CreateTopic { topic: topic("steps"), message_type: MessageType::Fifo, queues: QUEUES, permission: 6 };
+    let create = CreateTopic {
+        topic: topic("steps"),
+        topic_type: TopicType::Only(MessageType::Fifo),
+        queues: QUEUES,
+        permission: 6,
+    };
     machine.apply(&Command::CreateTopic(create));
     let mut groups = Vec::new();
     for number in 1..=GROUPS {

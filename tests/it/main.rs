@@ -5,6 +5,7 @@
 mod cli;
 mod clients;
 mod cluster;
+mod contract;
 mod drill;
 mod golden;
 mod harness;

@@ -54,7 +54,7 @@ impl ServerCertVerifier for Trusting {
 }
 
 /// A TLS connection to a node.
-async fn connect(address: String) -> Result<Channel, tonic::transport::Error> {
+pub async fn connect(address: String) -> Result<Channel, tonic::transport::Error> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

@@ -7,7 +7,7 @@ mod ack;
 mod dead;
 mod invisible;
 mod pull;
-mod recall;
+pub(super) mod recall;
 mod receive;
 mod route;
 mod send;

@@ -24,9 +24,15 @@ struct Handle {
 }
 
 /// The handle of a message that waits: opaque to clients.
-pub(super) fn handle(topic: &TopicName, at: Timestamp, message: MessageRef, message_id: &str) -> String {
+pub(in crate::edge) fn handle(topic: &TopicName, at: Timestamp, message: MessageRef, message_id: &str) -> String {
     let MessageRef { index, slot } = message;
     URL_SAFE_NO_PAD.encode(format!("{VERSION} {topic} {} {index} {slot} {message_id}", at.0))
+}
+
+/// Where a handle of a topic says that its message waits, and the message's id.
+pub(in crate::edge) fn place_in(topic: &TopicName, text: &str) -> Option<(Timestamp, MessageRef, String)> {
+    let handle = read(text).filter(|handle| handle.topic == topic.as_str())?;
+    Some((handle.at, handle.message, handle.message_id))
 }
 
 fn read(text: &str) -> Option<Handle> {

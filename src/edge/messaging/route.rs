@@ -29,7 +29,8 @@ async fn try_route(
 ) -> Result<Vec<v2::MessageQueue>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = find(edge, request.topic.as_ref(), &caller).await?;
+    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
     let endpoints = endpoints(&edge.broker.members(true)?, request.endpoints.as_ref());
     let mut rows = Vec::new();
     for (member, endpoints) in endpoints {
@@ -100,7 +101,7 @@ fn row(
             id: 0,
             endpoints: Some(endpoints),
         }),
-        accept_message_types: vec![message_type(topic.message_type).into()],
+        accept_message_types: topic.topic_type.accepted().into_iter().map(|of| message_type(of).into()).collect(),
     }
 }
 
@@ -111,6 +112,8 @@ fn endpoints(members: &[MemberAddress], dialled: Option<&v2::Endpoints>) -> Vec<
         .map(|endpoints| endpoints.addresses.as_slice())
         .unwrap_or_default()
         .iter()
+        // Clients spell IPv6 addresses in ways of their own, and some cannot dial them (contract §8.3).
+        .filter(|address| address.host.parse::<std::net::Ipv6Addr>().is_err())
         .filter_map(|address| Some((address.host.clone(), u16::try_from(address.port).ok()?)))
         .collect();
     let is_one_machine = members.windows(2).all(|pair| pair[0].host == pair[1].host);

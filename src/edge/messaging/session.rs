@@ -6,17 +6,18 @@ use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
 use super::{Caller, Items, Messaging, name, receive, transaction};
-use crate::broker::{Error, SessionSettings};
+use crate::broker::{Error, SessionSettings, Subscription};
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
 use crate::edge::validate::{client_properties, millis};
+use crate::model::backoff::STEPS_MAX;
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX, SETTINGS_ENTRIES_MAX};
-use crate::model::{GroupName, MessageType, TopicName};
+use crate::model::{Backoff, GroupName, Millis, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
 use crate::proto::v2::telemetry_command::Command;
 
 /// RocketMQ's delays between deliveries, in seconds.
-const BACKOFF_SECONDS: [i64; 18] =
+const BACKOFF_SECONDS: [u64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 const PRODUCER_ATTEMPTS: i32 = 3;
 
@@ -97,6 +98,7 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
     let mut session = SessionSettings {
         group: None,
         topics: Vec::new(),
+        subscriptions: Vec::new(),
         request_timeout: settings.request_timeout.as_ref().map(millis),
     };
     match &settings.pub_sub {
@@ -113,8 +115,13 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
             let group = GroupName::parse(group).map_err(|error| bad_group(&error))?;
             let mut topics = Vec::new();
             for entry in &subscription.subscriptions {
-                topics.push(TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?);
+                let topic = TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?;
                 receive::filter(entry.expression.as_ref())?;
+                let expression = entry.expression.clone().unwrap_or_default();
+                let is_sql = expression.r#type() == v2::FilterType::Sql;
+                let expression = expression.expression;
+                session.subscriptions.push(Subscription { topic: topic.clone(), is_sql, expression });
+                topics.push(topic);
             }
             match edge.broker.subscribe(group.clone(), &topics, caller.deadline()).await {
                 // Without a leader the settings are answered all the same; the first receive subscribes.
@@ -125,23 +132,33 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
         }
     }
     let group = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
-    let retries = group.as_ref().map_or(GROUP_RETRIES_DEFAULT, |group| group.retries_max);
-    let mut fifo = group.is_some_and(|group| group.orderly);
+    let mut fifo = group.as_ref().is_some_and(|group| group.orderly);
+    let (retries, backoff) = match group {
+        Some(group) => (group.settings.retries_max, group.settings.backoff),
+        None => (GROUP_RETRIES_DEFAULT, Backoff::Standard),
+    };
     if let Some(PubSub::Subscription(subscription)) = &settings.pub_sub {
         for entry in &subscription.subscriptions {
             let Ok(topic) = TopicName::parse(name(entry.topic.as_ref())) else { continue };
             // Also one that was made a moment ago; one that is not there has no order yet.
             let topic = edge.broker.find_topic(&topic, caller.deadline()).await;
-            fifo |= topic.is_ok_and(|topic| topic.message_type == MessageType::Fifo);
+            fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
         }
     }
     edge.broker.sessions().settings(&caller.client.client_id, session);
-    merge(&mut settings, &caller.client.language, retries, fifo, edge.settings.body_bytes_max);
+    merge(&mut settings, &caller.client.language, retries, &backoff, fifo, edge.settings.body_bytes_max);
     Ok(settings)
 }
 
 /// Contract §6.3: the client's settings with the server's decisions in them.
-fn merge(settings: &mut v2::Settings, language: &str, retries: u32, fifo: bool, body_bytes_max: usize) {
+fn merge(
+    settings: &mut v2::Settings,
+    language: &str,
+    retries: u32,
+    backoff: &Backoff,
+    fifo: bool,
+    body_bytes_max: usize,
+) {
     use v2::retry_policy::Strategy;
     let max_attempts;
     let strategy;
@@ -151,13 +168,7 @@ fn merge(settings: &mut v2::Settings, language: &str, retries: u32, fifo: bool, 
             subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MAX).ok();
             subscription.long_polling_timeout = Some(seconds(i64::try_from(POLL_MAX.0 / 1000).unwrap_or(i64::MAX)));
             max_attempts = i32::try_from(retries).unwrap_or(i32::MAX).saturating_add(1);
-            // The Node client (language HTTP) knows exponential backoff only; Python the list only.
-            strategy = if language == "HTTP" {
-                Strategy::ExponentialBackoff(exponential(seconds(5), seconds(7200)))
-            } else {
-                let next = BACKOFF_SECONDS.into_iter().map(seconds).collect();
-                Strategy::CustomizedBackoff(v2::CustomizedBackoff { next })
-            };
+            strategy = told_backoff(backoff, retries, language);
         }
         Some(PubSub::Publishing(publishing)) => {
             publishing.validate_message_type = true;
@@ -166,12 +177,39 @@ fn merge(settings: &mut v2::Settings, language: &str, retries: u32, fifo: bool, 
             strategy = Strategy::ExponentialBackoff(exponential(
                 prost_types::Duration { seconds: 0, nanos: 10_000_000 },
                 seconds(1),
+                2,
             ));
         }
         None => return,
     }
     settings.backoff_policy = Some(v2::RetryPolicy { max_attempts, strategy: Some(strategy) });
     settings.metric = Some(v2::Metric { on: false, endpoints: None });
+}
+
+/// The waits between deliveries as this client understands them: the Node client (language HTTP) knows exponential
+/// backoff only, Python the list only (contract §6.4).
+fn told_backoff(backoff: &Backoff, retries: u32, language: &str) -> v2::retry_policy::Strategy {
+    use v2::retry_policy::Strategy;
+    let steps: Vec<Millis> = match backoff {
+        Backoff::Standard => BACKOFF_SECONDS.map(Millis::from_secs).to_vec(),
+        Backoff::Steps(steps) => steps.clone(),
+        Backoff::Exponential { initial, max, multiplier } => {
+            if language != "PYTHON" {
+                return Strategy::ExponentialBackoff(exponential(duration(*initial), duration(*max), *multiplier));
+            }
+            let next = |step: &Millis| Some(Millis(step.0.saturating_mul((*multiplier).into()).min(max.0)));
+            let count = usize::try_from(retries).unwrap_or(STEPS_MAX).clamp(1, STEPS_MAX);
+            std::iter::successors(Some(*initial), next).take(count).collect()
+        }
+    };
+    if language == "HTTP" {
+        let (initial, max) = match backoff {
+            Backoff::Standard => (Millis::from_secs(5), Millis::from_secs(7200)),
+            _ => (steps.first().copied().unwrap_or_default(), steps.iter().copied().max().unwrap_or_default()),
+        };
+        return Strategy::ExponentialBackoff(exponential(duration(initial), duration(max), 2));
+    }
+    Strategy::CustomizedBackoff(v2::CustomizedBackoff { next: steps.into_iter().map(duration).collect() })
 }
 
 fn few(what: &str, count: usize) -> Result<(), Refused> {
@@ -182,8 +220,14 @@ fn few(what: &str, count: usize) -> Result<(), Refused> {
     Ok(())
 }
 
-fn exponential(initial: prost_types::Duration, max: prost_types::Duration) -> v2::ExponentialBackoff {
-    v2::ExponentialBackoff { initial: Some(initial), max: Some(max), multiplier: 2.0 }
+fn exponential(initial: prost_types::Duration, max: prost_types::Duration, multiplier: u32) -> v2::ExponentialBackoff {
+    let multiplier = f32::from(u16::try_from(multiplier).unwrap_or(u16::MAX));
+    v2::ExponentialBackoff { initial: Some(initial), max: Some(max), multiplier }
+}
+
+fn duration(length: Millis) -> prost_types::Duration {
+    let nanos = i32::try_from(length.0 % 1000).expect("below 1000") * 1_000_000;
+    prost_types::Duration { seconds: i64::try_from(length.0 / 1000).unwrap_or(i64::MAX), nanos }
 }
 
 fn seconds(seconds: i64) -> prost_types::Duration {
@@ -197,7 +241,7 @@ mod tests {
 
     fn merged(pub_sub: PubSub, language: &str) -> v2::Settings {
         let mut settings = v2::Settings { pub_sub: Some(pub_sub), ..Default::default() };
-        merge(&mut settings, language, 16, false, 4_194_304);
+        merge(&mut settings, language, 16, &Backoff::Standard, false, 4_194_304);
         settings
     }
 

@@ -3,7 +3,7 @@
 pub struct Topic {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// NORMAL, FIFO, DELAY, TRANSACTION or PRIORITY.
+    /// NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY or MIXED.
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
@@ -69,11 +69,36 @@ pub struct Group {
     pub in_flight: u64,
     #[prost(uint64, tag = "7")]
     pub lag: u64,
-    /// Consumers seen by the node that answers.
+    /// Consumers seen by the nodes of the group.
     #[prost(uint32, tag = "8")]
     pub members: u32,
+    /// What push consumers wait between deliveries: default, a list such as 1s,5s,30s, or exponential:5s,2h,2.
+    #[prost(string, tag = "9")]
+    pub backoff: ::prost::alloc::string::String,
+    /// Where it starts in a topic: default, first, last, or milliseconds since 1970.
+    #[prost(string, tag = "10")]
+    pub consume_from: ::prost::alloc::string::String,
+    /// Delivered before and waiting for the next time.
+    #[prost(uint64, tag = "11")]
+    pub returning: u64,
+    /// Dead letters that were not delivered again.
+    #[prost(uint64, tag = "12")]
+    pub dead: u64,
+    /// When the oldest message that is not settled was stored; absent when there is none.
+    #[prost(uint64, optional, tag = "13")]
+    pub oldest_unsettled_at_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscription {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// TAG or SQL92.
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub expression: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Member {
     #[prost(string, tag = "1")]
     pub client_id: ::prost::alloc::string::String,
@@ -85,6 +110,11 @@ pub struct Member {
     pub address: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
     pub last_seen_at_ms: u64,
+    /// The node it was seen by.
+    #[prost(string, tag = "6")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "7")]
+    pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTopicRequest {
@@ -122,6 +152,24 @@ pub struct DescribeTopicResponse {
     #[prost(message, repeated, tag = "3")]
     pub positions: ::prost::alloc::vec::Vec<GroupPosition>,
 }
+/// Changes what is given; empty or 0 leaves as it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateTopicRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub queues: u32,
+    /// RocketMQ's permission bits: 2 write, 4 read.
+    #[prost(uint32, tag = "4")]
+    pub permission: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateTopicResponse {
+    #[prost(message, optional, tag = "1")]
+    pub topic: ::core::option::Option<Topic>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteTopicRequest {
     #[prost(string, tag = "1")]
@@ -139,12 +187,41 @@ pub struct CreateGroupRequest {
     /// Consumes each message group in order.
     #[prost(bool, tag = "3")]
     pub orderly: bool,
+    /// As in Group; empty for default.
+    #[prost(string, tag = "4")]
+    pub backoff: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub consume_from: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateGroupResponse {
     #[prost(message, optional, tag = "1")]
     pub group: ::core::option::Option<Group>,
 }
+/// Changes what is given; empty leaves as it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateGroupRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "2")]
+    pub retries_max: ::core::option::Option<u32>,
+    #[prost(string, tag = "3")]
+    pub backoff: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub consume_from: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateGroupResponse {
+    #[prost(message, optional, tag = "1")]
+    pub group: ::core::option::Option<Group>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteGroupRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteGroupResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListGroupsRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -165,6 +242,9 @@ pub struct DescribeGroupResponse {
     pub positions: ::prost::alloc::vec::Vec<GroupPosition>,
     #[prost(message, repeated, tag = "3")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+    /// Members that want different messages of one topic, in words.
+    #[prost(string, repeated, tag = "4")]
+    pub inconsistencies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
@@ -257,6 +337,223 @@ pub struct MovedPosition {
     pub from: u64,
     #[prost(uint64, tag = "3")]
     pub to: u64,
+}
+/// A stored message, for people.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredMessage {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Absent while it waits for its delivery time.
+    #[prost(uint32, optional, tag = "2")]
+    pub queue: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "3")]
+    pub offset: ::core::option::Option<u64>,
+    /// Where its bytes lie in the log.
+    #[prost(uint64, tag = "4")]
+    pub entry: u64,
+    #[prost(uint32, tag = "5")]
+    pub slot: u32,
+    #[prost(string, tag = "6")]
+    pub message_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub tag: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "9")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "10")]
+    pub properties: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, tag = "11")]
+    pub message_group: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub born_host: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "13")]
+    pub born_at_ms: u64,
+    #[prost(uint64, tag = "14")]
+    pub stored_at_ms: u64,
+    #[prost(uint64, optional, tag = "15")]
+    pub delivery_at_ms: ::core::option::Option<u64>,
+    #[prost(uint32, optional, tag = "16")]
+    pub priority: ::core::option::Option<u32>,
+    #[prost(bytes = "bytes", tag = "17")]
+    pub body: ::prost::bytes::Bytes,
+    /// Of a dead letter: where it was before, how often it was delivered, and when it was redriven, if it was.
+    #[prost(message, optional, tag = "18")]
+    pub origin: ::core::option::Option<Origin>,
+    /// Of one that waits for its delivery time: proof for RecallMessage and MoveDelayed.
+    #[prost(string, tag = "19")]
+    pub recall_handle: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Origin {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub queue: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(uint32, tag = "4")]
+    pub attempts: u32,
+    #[prost(uint64, optional, tag = "5")]
+    pub redriven_at_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetMessageRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub queue: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetMessageResponse {
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<StoredMessage>,
+}
+/// Looks through what a topic stored, queue by queue, for a bounded time; goes on from `cursor`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FindMessagesRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// At most one; neither finds all.
+    #[prost(string, tag = "2")]
+    pub message_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
+    /// Stored then or later, and before; 0 for no bound.
+    #[prost(uint64, tag = "4")]
+    pub from_ms: u64,
+    #[prost(uint64, tag = "5")]
+    pub to_ms: u64,
+    #[prost(uint32, tag = "6")]
+    pub limit: u32,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FindMessagesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<StoredMessage>,
+    #[prost(uint64, tag = "2")]
+    pub searched: u64,
+    /// Empty once everything was looked through.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+/// What became of a message, from the state and from the log behind it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceMessageRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub queue: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// How long to look through the log, at most 600.
+    #[prost(uint32, tag = "4")]
+    pub seconds: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TraceMessageResponse {
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<StoredMessage>,
+    #[prost(message, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<TracedGroup>,
+    /// The entries looked through; less than the end of the log when time was up.
+    #[prost(uint64, tag = "3")]
+    pub searched_to: u64,
+    #[prost(uint64, tag = "4")]
+    pub log_end: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TracedGroup {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// waiting, in flight, returning, acknowledged, dead, or settled (acknowledged later than the search came, or
+    /// passed over by a filter or a reset).
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub events: ::prost::alloc::vec::Vec<TraceEvent>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceEvent {
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// delivered, acknowledged, changed or dead.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// The consumer it was delivered to.
+    #[prost(string, tag = "3")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub entry: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDelayedRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub from_ms: u64,
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDelayedResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<StoredMessage>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveDelayedRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub recall_handle: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub to_ms: u64,
+}
+/// The handle has the time in it, so there is a new one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveDelayedResponse {
+    #[prost(string, tag = "1")]
+    pub recall_handle: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDeadLettersRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub from_offset: u64,
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDeadLettersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<StoredMessage>,
+    /// Where to read on; the end of what is there, if that is all.
+    #[prost(uint64, tag = "2")]
+    pub next_offset: u64,
+    #[prost(uint64, tag = "3")]
+    pub end_offset: u64,
+}
+/// Delivers dead letters to their group again, each once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedriveRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, repeated, tag = "2")]
+    pub offsets: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedriveResponse {
+    /// Per offset: on its way, or not: it was redriven before, or what it came from is gone.
+    #[prost(bool, repeated, tag = "1")]
+    pub redriven: ::prost::alloc::vec::Vec<bool>,
 }
 /// Generated client implementations.
 pub mod admin_client {
@@ -421,6 +718,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "DescribeTopic"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn update_topic(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateTopicRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateTopicResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/UpdateTopic",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "UpdateTopic"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn delete_topic(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteTopicRequest>,
@@ -467,6 +788,54 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "CreateGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn update_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/UpdateGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "UpdateGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn delete_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteGroupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/DeleteGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "DeleteGroup"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn list_groups(
@@ -541,6 +910,174 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ResetOffset"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_message(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetMessageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/GetMessage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "GetMessage"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn find_messages(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FindMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FindMessagesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/FindMessages",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "FindMessages"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn trace_message(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TraceMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TraceMessageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/TraceMessage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "TraceMessage"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_delayed(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDelayedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDelayedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ListDelayed",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ListDelayed"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn move_delayed(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MoveDelayedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveDelayedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/MoveDelayed",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "MoveDelayed"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDeadLettersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ListDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ListDeadLetters"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn redrive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RedriveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedriveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/Redrive",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "Redrive"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn cluster_status(
             &mut self,
             request: impl tonic::IntoRequest<super::ClusterStatusRequest>,
@@ -601,6 +1138,13 @@ pub mod admin_server {
             tonic::Response<super::DescribeTopicResponse>,
             tonic::Status,
         >;
+        async fn update_topic(
+            &self,
+            request: tonic::Request<super::UpdateTopicRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateTopicResponse>,
+            tonic::Status,
+        >;
         async fn delete_topic(
             &self,
             request: tonic::Request<super::DeleteTopicRequest>,
@@ -613,6 +1157,20 @@ pub mod admin_server {
             request: tonic::Request<super::CreateGroupRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CreateGroupResponse>,
+            tonic::Status,
+        >;
+        async fn update_group(
+            &self,
+            request: tonic::Request<super::UpdateGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateGroupResponse>,
+            tonic::Status,
+        >;
+        async fn delete_group(
+            &self,
+            request: tonic::Request<super::DeleteGroupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteGroupResponse>,
             tonic::Status,
         >;
         async fn list_groups(
@@ -636,6 +1194,52 @@ pub mod admin_server {
             tonic::Response<super::ResetOffsetResponse>,
             tonic::Status,
         >;
+        async fn get_message(
+            &self,
+            request: tonic::Request<super::GetMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetMessageResponse>,
+            tonic::Status,
+        >;
+        async fn find_messages(
+            &self,
+            request: tonic::Request<super::FindMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FindMessagesResponse>,
+            tonic::Status,
+        >;
+        async fn trace_message(
+            &self,
+            request: tonic::Request<super::TraceMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TraceMessageResponse>,
+            tonic::Status,
+        >;
+        async fn list_delayed(
+            &self,
+            request: tonic::Request<super::ListDelayedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDelayedResponse>,
+            tonic::Status,
+        >;
+        async fn move_delayed(
+            &self,
+            request: tonic::Request<super::MoveDelayedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveDelayedResponse>,
+            tonic::Status,
+        >;
+        async fn list_dead_letters(
+            &self,
+            request: tonic::Request<super::ListDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDeadLettersResponse>,
+            tonic::Status,
+        >;
+        async fn redrive(
+            &self,
+            request: tonic::Request<super::RedriveRequest>,
+        ) -> std::result::Result<tonic::Response<super::RedriveResponse>, tonic::Status>;
         async fn cluster_status(
             &self,
             request: tonic::Request<super::ClusterStatusRequest>,
@@ -851,6 +1455,49 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/raftmq.admin.v1.Admin/UpdateTopic" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateTopicSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::UpdateTopicRequest>
+                    for UpdateTopicSvc<T> {
+                        type Response = super::UpdateTopicResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateTopicRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::update_topic(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateTopicSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/raftmq.admin.v1.Admin/DeleteTopic" => {
                     #[allow(non_camel_case_types)]
                     struct DeleteTopicSvc<T: Admin>(pub Arc<T>);
@@ -922,6 +1569,92 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/UpdateGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateGroupSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::UpdateGroupRequest>
+                    for UpdateGroupSvc<T> {
+                        type Response = super::UpdateGroupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::update_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/DeleteGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteGroupSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::DeleteGroupRequest>
+                    for DeleteGroupSvc<T> {
+                        type Response = super::DeleteGroupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::delete_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteGroupSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1053,6 +1786,313 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResetOffsetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/GetMessage" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetMessageSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetMessageRequest>
+                    for GetMessageSvc<T> {
+                        type Response = super::GetMessageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetMessageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_message(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetMessageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/FindMessages" => {
+                    #[allow(non_camel_case_types)]
+                    struct FindMessagesSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::FindMessagesRequest>
+                    for FindMessagesSvc<T> {
+                        type Response = super::FindMessagesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FindMessagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::find_messages(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FindMessagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/TraceMessage" => {
+                    #[allow(non_camel_case_types)]
+                    struct TraceMessageSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::TraceMessageRequest>
+                    for TraceMessageSvc<T> {
+                        type Response = super::TraceMessageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TraceMessageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::trace_message(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TraceMessageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ListDelayed" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDelayedSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListDelayedRequest>
+                    for ListDelayedSvc<T> {
+                        type Response = super::ListDelayedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDelayedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_delayed(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDelayedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/MoveDelayed" => {
+                    #[allow(non_camel_case_types)]
+                    struct MoveDelayedSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::MoveDelayedRequest>
+                    for MoveDelayedSvc<T> {
+                        type Response = super::MoveDelayedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MoveDelayedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::move_delayed(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MoveDelayedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ListDeadLetters" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDeadLettersSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ListDeadLettersRequest>
+                    for ListDeadLettersSvc<T> {
+                        type Response = super::ListDeadLettersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDeadLettersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_dead_letters(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/Redrive" => {
+                    #[allow(non_camel_case_types)]
+                    struct RedriveSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RedriveRequest>
+                    for RedriveSvc<T> {
+                        type Response = super::RedriveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RedriveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::redrive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RedriveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -260,6 +260,19 @@ pub struct ReadIndexAnswer {
     #[prost(uint64, tag = "1")]
     pub index: u64,
 }
+/// A question of one node's front end to another's about its clients; what is in it is their business.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskCall {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub question: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskAnswer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub answer: ::prost::bytes::Bytes,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Purpose {
@@ -488,6 +501,24 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("raftmq.peer.v1.Peer", "Status"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn ask(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AskCall>,
+        ) -> std::result::Result<tonic::Response<super::AskAnswer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/raftmq.peer.v1.Peer/Ask");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("raftmq.peer.v1.Peer", "Ask"));
+            self.inner.unary(req, path, codec).await
+        }
         /// UNAVAILABLE if the receiver does not lead.
         pub async fn read_index(
             &mut self,
@@ -549,6 +580,10 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::StatusCall>,
         ) -> std::result::Result<tonic::Response<super::StatusAnswer>, tonic::Status>;
+        async fn ask(
+            &self,
+            request: tonic::Request<super::AskCall>,
+        ) -> std::result::Result<tonic::Response<super::AskAnswer>, tonic::Status>;
         /// UNAVAILABLE if the receiver does not lead.
         async fn read_index(
             &self,
@@ -831,6 +866,49 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.peer.v1.Peer/Ask" => {
+                    #[allow(non_camel_case_types)]
+                    struct AskSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::AskCall>
+                    for AskSvc<T> {
+                        type Response = super::AskAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AskCall>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::ask(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,181 @@
+//! The message ids of the last sends: a message that is sent again within the window is answered with the place of
+//! the first and not stored again (P4, D17).
+//!
+//! Hot path. In the state it is one value for each entry; in memory one table over them, made from the state at the
+//! start and changed by every entry applied since, so it is the same on every replica. Ids are compared by 96 bits of
+//! a hash over topic and id.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use hashbrown::HashTable;
+
+use super::catalog::versioned;
+use super::outcome::Stored;
+use super::stage::Stage;
+use super::{Failure, keys};
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::limits::{RECENT_FOR, RECENT_MESSAGES_MAX};
+use crate::model::{LogIndex, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId};
+use crate::store::kv::{Kv, Space};
+
+/// Entries read from the store at a time.
+const PAGE: usize = 1024;
+/// Marks a place as an entry and a slot instead of a queue and an offset.
+const ASIDE: u32 = 1 << 31;
+
+/// What stands for a message id in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    low: u64,
+    high: u32,
+}
+
+/// The key of an encoded message.
+pub(super) fn key(topic: TopicId, message: &[u8]) -> Option<Key> {
+    let hash = xxhash_rust::xxh3::xxh3_128_with_seed(Message::id_in(message)?, topic.0.into());
+    let [low, high] = [hash, hash >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).expect("64 bits"));
+    Some(Key { low, high: u32::try_from(high >> 32).expect("32 bits") })
+}
+
+/// A message: 24 bytes, for there are many.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    low: u64,
+    high: u32,
+    /// Queue; with [`ASIDE`], slot.
+    place: u32,
+    /// Offset; with [`ASIDE`], entry.
+    number: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Recent {
+    /// Numbers of messages, found by key.
+    table: HashTable<u32>,
+    /// By number, from `first` on; numbers wrap.
+    messages: VecDeque<Sent>,
+    first: u32,
+    /// Entries with their times and how many messages each has.
+    entries: VecDeque<(LogIndex, Timestamp, u32)>,
+    /// Of the entry being applied.
+    fresh: u32,
+}
+
+impl Recent {
+    /// As the state has it.
+    pub fn load(kv: &dyn Kv) -> Result<Self, Failure> {
+        let mut recent = Self::default();
+        let mut from = keys::all_recent();
+        let end = keys::after_prefix(&from);
+        loop {
+            let page = kv.scan(Space::Queue, &from, &end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            for (key, value) in page {
+                let index = LogIndex(Reader::new(key.slice(1..), "key of recent sends").u64()?);
+                recent.read(index, value)?;
+                from = [key.as_ref(), &[0]].concat().into();
+            }
+            if is_last {
+                return Ok(recent);
+            }
+        }
+    }
+
+    fn read(&mut self, index: LogIndex, value: Bytes) -> Result<(), Malformed> {
+        let mut reader = versioned(value, "recent sends")?;
+        let at = Timestamp(reader.u64()?);
+        let sent = reader.list(|reader| {
+            Ok(Sent { low: reader.u64()?, high: reader.u32()?, place: reader.u32()?, number: reader.u64()? })
+        })?;
+        let before = self.messages.len();
+        for sent in sent {
+            self.push(sent);
+        }
+        self.entries.push_back((index, at, u32::try_from(self.messages.len() - before).unwrap_or(u32::MAX)));
+        Ok(())
+    }
+
+    /// Where the message was stored, if it was sent within the window.
+    pub(super) fn find(&self, key: Key) -> Option<Stored> {
+        let number = self.table.find(key.low, |number| self.at(*number).is_some_and(|sent| sent.is(key)))?;
+        self.at(*number).map(Sent::stored)
+    }
+
+    /// A message was stored by the entry that is being applied.
+    pub(super) fn note(&mut self, key: Key, index: LogIndex, stored: Stored) {
+        let (place, number) = match stored {
+            Stored::Queue(queue, offset) => (queue.0, offset.0),
+            Stored::Aside(slot) => (slot | ASIDE, index.0),
+            Stored::AsideBefore(_) => return,
+        };
+        self.push(Sent { low: key.low, high: key.high, place, number });
+        self.fresh += 1;
+    }
+
+    /// The entry is done: its messages go into the state, and what the window has left behind goes out of it.
+    pub(super) fn settle(&mut self, stage: &mut Stage<'_>) {
+        let count = std::mem::take(&mut self.fresh);
+        if count == 0 {
+            return;
+        }
+        let (index, now) = (stage.at(), stage.now());
+        let mut value = BytesMut::with_capacity(13 + count as usize * 24);
+        value.put_u8(1);
+        value.put_u64(now.0);
+        let fresh: Vec<Sent> = self.messages.range(self.messages.len() - count as usize..).copied().collect();
+        value.put_list(&fresh, |out, sent| {
+            out.put_u64(sent.low);
+            out.put_u32(sent.high);
+            out.put_u32(sent.place);
+            out.put_u64(sent.number);
+        });
+        stage.put(Space::Queue, keys::recent(index), value.freeze());
+        self.entries.push_back((index, now, count));
+        while let Some((index, at, count)) = self.entries.front().copied()
+            && (self.messages.len() > RECENT_MESSAGES_MAX || now.since(at) > RECENT_FOR)
+            && self.entries.len() > 1
+        {
+            self.entries.pop_front();
+            stage.delete(Space::Queue, keys::recent(index));
+            for _ in 0..count {
+                self.pop();
+            }
+        }
+    }
+
+    fn at(&self, number: u32) -> Option<&Sent> {
+        self.messages.get(number.wrapping_sub(self.first) as usize)
+    }
+
+    fn push(&mut self, sent: Sent) {
+        let number = self.first.wrapping_add(u32::try_from(self.messages.len()).expect("the window is smaller"));
+        self.messages.push_back(sent);
+        let Self { table, messages, first, .. } = self;
+        let low = |number: &u32| messages.get(number.wrapping_sub(*first) as usize).map_or(0, |sent| sent.low);
+        table.insert_unique(sent.low, number, low);
+    }
+
+    fn pop(&mut self) {
+        let Some(sent) = self.messages.pop_front() else { return };
+        if let Ok(entry) = self.table.find_entry(sent.low, |number| *number == self.first) {
+            entry.remove();
+        }
+        self.first = self.first.wrapping_add(1);
+    }
+}
+
+impl Sent {
+    fn is(&self, key: Key) -> bool {
+        self.low == key.low && self.high == key.high
+    }
+
+    fn stored(&self) -> Stored {
+        if self.place & ASIDE == 0 {
+            Stored::Queue(QueueId(self.place), QueueOffset(self.number))
+        } else {
+            Stored::AsideBefore(MessageRef { index: LogIndex(self.number), slot: self.place & !ASIDE })
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How long a consumer group waits between deliveries of a message: what push consumers are told.
+//!
+//! * Source: contract §6.3, §15: RocketMQ's list by default; a group may have its own list, or wait exponentially.
+
+use bytes::{BufMut, BytesMut};
+
+use super::codec::{Malformed, Reader, Writer};
+use super::time::Millis;
+
+/// Most steps of a list.
+pub const STEPS_MAX: usize = 64;
+/// Longest step.
+pub const STEP_MAX: Millis = Millis::from_secs(12 * 3600);
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Backoff {
+    /// RocketMQ's list of eighteen.
+    #[default]
+    Standard,
+    /// Before the second delivery, the third, …; the last step goes on.
+    Steps(Vec<Millis>),
+    /// The first wait, and as much more each time, up to the last.
+    Exponential {
+        /// Before the second delivery.
+        initial: Millis,
+        /// Longest wait.
+        max: Millis,
+        /// Each wait over the one before.
+        multiplier: u32,
+    },
+}
+
+impl Backoff {
+    /// From the command line: `default`, `1s,5s,30s`, or `exponential:5s,2h,2`.
+    ///
+    /// * Errors: a text that names the value, the limit and the form.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form = "use default, a list such as 1s,5s,30s, or exponential:INITIAL,MAX,MULTIPLIER";
+        let step = |text: &str| {
+            let step = parse_step(text).ok_or_else(|| format!("'{text}' is not a time; {form}"))?;
+            if step > STEP_MAX {
+                return Err(format!("'{text}' is longer than {STEP_MAX}"));
+            }
+            Ok(step)
+        };
+        if text == "default" {
+            return Ok(Self::Standard);
+        }
+        if let Some(rest) = text.strip_prefix("exponential:") {
+            let [initial, max, multiplier] = rest.split(',').collect::<Vec<_>>()[..] else {
+                return Err(format!("'{text}' has not three values; {form}"));
+            };
+            let (initial, max) = (step(initial)?, step(max)?);
+            let multiplier = multiplier.parse().ok().filter(|times| (1..=100).contains(times));
+            let multiplier =
+                multiplier.ok_or_else(|| format!("the multiplier of '{text}' is not between 1 and 100"))?;
+            if initial > max || initial.0 == 0 {
+                return Err(format!("the first wait of '{text}' is 0 or longer than the last"));
+            }
+            return Ok(Self::Exponential { initial, max, multiplier });
+        }
+        let steps = text.split(',').map(step).collect::<Result<Vec<_>, _>>()?;
+        if steps.len() > STEPS_MAX {
+            return Err(format!("{} steps are more than {STEPS_MAX}", steps.len()));
+        }
+        Ok(Self::Steps(steps))
+    }
+
+    /// As [`Self::parse`] reads it.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Standard => "default".into(),
+            Self::Steps(steps) => steps.iter().map(|step| step_text(*step)).collect::<Vec<_>>().join(","),
+            Self::Exponential { initial, max, multiplier } => {
+                format!("exponential:{},{},{multiplier}", step_text(*initial), step_text(*max))
+            }
+        }
+    }
+
+    /// The bytes for the log.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Standard => out.put_u8(0),
+            Self::Steps(steps) => {
+                out.put_u8(1);
+                out.put_list(steps, |out, step| out.put_u64(step.0));
+            }
+            Self::Exponential { initial, max, multiplier } => {
+                out.put_u8(2);
+                out.put_u64(initial.0);
+                out.put_u64(max.0);
+                out.put_u32(*multiplier);
+            }
+        }
+    }
+
+    /// From the bytes of the log.
+    pub fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(match reader.u8()? {
+            0 => Self::Standard,
+            1 => Self::Steps(reader.list(|reader| Ok(Millis(reader.u64()?)))?),
+            2 => Self::Exponential {
+                initial: Millis(reader.u64()?),
+                max: Millis(reader.u64()?),
+                multiplier: reader.u32()?,
+            },
+            value => return Err(reader.unknown(value.into())),
+        })
+    }
+}
+
+const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+
+fn parse_step(text: &str) -> Option<Millis> {
+    let (unit, size) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+    text[..text.len() - unit.len()].parse::<u64>().ok()?.checked_mul(size).map(Millis)
+}
+
+fn step_text(step: Millis) -> String {
+    let whole = UNITS.into_iter().filter(|(_, size)| step.0 != 0 && step.0.is_multiple_of(*size));
+    let (unit, size) = whole.max_by_key(|(_, size)| *size).unwrap_or(UNITS[0]);
+    format!("{}{unit}", step.0 / size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_it_is_written_in_text_and_in_bytes() {
+        for text in ["default", "1s,5s,30s", "exponential:5s,2h,2", "0ms,500ms"] {
+            let backoff = Backoff::parse(text).unwrap();
+            assert_eq!(Backoff::parse(&backoff.to_text()).as_ref(), Ok(&backoff), "{text}");
+            let mut out = BytesMut::new();
+            backoff.encode(&mut out);
+            assert_eq!(Backoff::decode(&mut Reader::new(out.freeze(), "backoff")), Ok(backoff));
+        }
+        let bad = ["", "1", "1s,,2s", "13h", "exponential:5s,2h", "exponential:5s,1s,2", "exponential:0s,1s,2"];
+        for text in bad {
+            assert!(Backoff::parse(text).is_err(), "{text}");
+        }
+        assert!(Backoff::parse(&vec!["1s"; 65].join(",")).unwrap_err().contains("more than 64"));
+    }
+}
