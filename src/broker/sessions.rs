@@ -17,8 +17,12 @@ use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
 use crate::model::{GroupName, Millis, Timestamp, TopicName};
 
+/// Subscriptions remembered of one client; more are served, and not shown.
+const SUBSCRIPTIONS_KEPT: usize = 64;
 /// Most consumers of a group that one node tells of.
 const MEMBERS_TOLD_MAX: usize = 1024;
+/// Most bytes of such an answer, give or take one consumer.
+const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Questions a stream has not taken yet.
 const QUESTIONS_MAX: usize = 64;
 
@@ -120,7 +124,8 @@ impl Sessions {
     }
 
     /// A known client said what it is.
-    pub fn settings(&self, client_id: &str, settings: SessionSettings) {
+    pub fn settings(&self, client_id: &str, mut settings: SessionSettings) {
+        settings.subscriptions.truncate(SUBSCRIPTIONS_KEPT);
         if let Some(session) = self.by_client.lock().get_mut(client_id) {
             session.settings = Some(settings);
         }
@@ -186,8 +191,14 @@ impl Sessions {
     /// Answers another node: it names a group, and is told its consumers here.
     pub(super) fn answer(&self, question: Bytes) -> Bytes {
         let group = std::str::from_utf8(&question).ok().and_then(|name| GroupName::parse(name).ok());
+        let mut members = group.map(|group| self.members(&group)).unwrap_or_default();
+        let mut bytes = 0;
+        members.retain(|member| {
+            bytes += member.bytes();
+            bytes <= ANSWER_BYTES_MAX
+        });
         let mut out = BytesMut::new();
-        out.put_list(&group.map(|group| self.members(&group)).unwrap_or_default(), |out, member| member.encode(out));
+        out.put_list(&members, |out, member| member.encode(out));
         out.freeze()
     }
 }
@@ -198,6 +209,14 @@ pub(super) fn read_answer(answer: Bytes) -> Result<Vec<GroupMember>, Malformed> 
 }
 
 impl GroupMember {
+    /// About what it takes in an answer.
+    fn bytes(&self) -> usize {
+        let ClientInfo { client_id, language, version, address } = &self.client;
+        let texts: usize = [client_id, language, version, address].map(String::len).iter().sum();
+        let wanted = |wanted: &Subscription| wanted.topic.as_str().len() + wanted.expression.len() + 16;
+        32 + texts + self.subscriptions.iter().map(wanted).sum::<usize>()
+    }
+
     fn encode(&self, out: &mut BytesMut) {
         let ClientInfo { client_id, language, version, address } = &self.client;
         for text in [client_id, language, version, address] {

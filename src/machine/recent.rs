@@ -179,3 +179,47 @@ impl Sent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryKv;
+
+    const PER_ENTRY: u64 = 1024;
+
+    fn id(number: u64) -> Key {
+        Key { low: xxhash_rust::xxh3::xxh3_64(&number.to_be_bytes()), high: 0 }
+    }
+
+    fn entry(kv: &MemoryKv, recent: &mut Recent, index: u64, now: u64) {
+        let mut stage = Stage::new(kv).unwrap();
+        stage.begin(LogIndex(index), Timestamp(now));
+        for number in index * PER_ENTRY..(index + 1) * PER_ENTRY {
+            recent.note(id(number), LogIndex(index), Stored::Queue(QueueId(0), QueueOffset(number)));
+        }
+        recent.settle(&mut stage);
+        kv.write(stage.finish().unwrap().0).unwrap();
+    }
+
+    #[test]
+    fn p4_the_window_is_bounded_by_count_and_time_and_the_same_after_a_restart() {
+        let kv = MemoryKv::default();
+        let mut recent = Recent { first: u32::MAX - 5000, ..Recent::default() };
+        let entries = RECENT_MESSAGES_MAX as u64 / PER_ENTRY + 20;
+        for index in 0..entries {
+            entry(&kv, &mut recent, index, 1);
+        }
+        let loaded = Recent::load(&kv).unwrap();
+        for recent in [&recent, &loaded] {
+            assert_eq!(recent.messages.len(), RECENT_MESSAGES_MAX);
+            assert_eq!(recent.table.len(), RECENT_MESSAGES_MAX);
+            assert_eq!(recent.find(id(20 * PER_ENTRY - 1)), None);
+            for number in [20 * PER_ENTRY, entries * PER_ENTRY - 1] {
+                assert_eq!(recent.find(id(number)), Some(Stored::Queue(QueueId(0), QueueOffset(number))));
+            }
+        }
+        entry(&kv, &mut recent, entries, 2 + RECENT_FOR.0);
+        assert_eq!((recent.messages.len() as u64, recent.entries.len()), (PER_ENTRY, 1));
+        assert_eq!(Recent::load(&kv).unwrap().messages.len() as u64, PER_ENTRY);
+    }
+}
