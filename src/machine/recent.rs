@@ -182,8 +182,48 @@ impl Sent {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use parking_lot::Mutex;
+
     use super::*;
-    use crate::store::memory::MemoryKv;
+    use crate::store::kv::{self, WriteBatch};
+
+    /// As much of a store as this needs.
+    #[derive(Default)]
+    struct PlainKv(Mutex<BTreeMap<(Space, Bytes), Bytes>>);
+
+    impl Kv for PlainKv {
+        fn get(&self, space: Space, key: &[u8]) -> kv::Result<Option<Bytes>> {
+            Ok(self.0.lock().get(&(space, Bytes::copy_from_slice(key))).cloned())
+        }
+
+        fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> kv::Result<Vec<(Bytes, Bytes)>> {
+            let bound = |key: &[u8]| (space, Bytes::copy_from_slice(key));
+            let pairs = self.0.lock();
+            let found = pairs.range(bound(from)..bound(to)).take(limit);
+            Ok(found.map(|((_, key), value)| (key.clone(), value.clone())).collect())
+        }
+
+        fn last(&self, _: Space, _: &[u8], _: &[u8]) -> kv::Result<Option<(Bytes, Bytes)>> {
+            unreachable!("nothing here looks for the last of a range")
+        }
+
+        fn write(&self, batch: WriteBatch) -> kv::Result<()> {
+            let mut pairs = self.0.lock();
+            for (space, key, value) in batch.writes {
+                match value {
+                    Some(value) => pairs.insert((space, key), value),
+                    None => pairs.remove(&(space, key)),
+                };
+            }
+            Ok(())
+        }
+
+        fn flush(&self) -> kv::Result<()> {
+            Ok(())
+        }
+    }
 
     const PER_ENTRY: u64 = 1024;
 
@@ -191,7 +231,7 @@ mod tests {
         Key { low: xxhash_rust::xxh3::xxh3_64(&number.to_be_bytes()), high: 0 }
     }
 
-    fn entry(kv: &MemoryKv, recent: &mut Recent, index: u64, now: u64) {
+    fn entry(kv: &PlainKv, recent: &mut Recent, index: u64, now: u64) {
         let mut stage = Stage::new(kv).unwrap();
         stage.begin(LogIndex(index), Timestamp(now));
         for number in index * PER_ENTRY..(index + 1) * PER_ENTRY {
@@ -203,7 +243,7 @@ mod tests {
 
     #[test]
     fn p4_the_window_is_bounded_by_count_and_time_and_the_same_after_a_restart() {
-        let kv = MemoryKv::default();
+        let kv = PlainKv::default();
         let mut recent = Recent { first: u32::MAX - 5000, ..Recent::default() };
         let entries = RECENT_MESSAGES_MAX as u64 / PER_ENTRY + 20;
         for index in 0..entries {
