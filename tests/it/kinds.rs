@@ -936,10 +936,13 @@ fn p4_p7_p9_p11_p12_ten_kills_of_the_leader_under_a_load_of_all_kinds() {
                 let (producer, consumer) = (wires(&format!("p-{topic}")), wires(&format!("c-{topic}")));
                 let (told, stopped) = (told.clone(), stopped.clone());
                 async move {
-                    tokio::join!(
-                        produce(&producer, topic, &told, &stopped),
-                        consume(&consumer, topic, &told, &stopped)
-                    );
+                    // The last send may end after the load was told to stop.
+                    let ended = std::sync::atomic::AtomicBool::new(false);
+                    let producing = async {
+                        produce(&producer, topic, &told, &stopped).await;
+                        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+                    };
+                    tokio::join!(producing, consume(&consumer, topic, &told, &ended));
                 }
             });
             futures_util::future::join_all(lanes).await;
