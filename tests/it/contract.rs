@@ -269,10 +269,13 @@ async fn assignments(wire: &Wire, topic: &str, dialled: Option<v2::Endpoints>) -
     answer.assignments.into_iter().map(|row| row.message_queue.unwrap()).collect()
 }
 
-/// Waits until a node knows the addresses of all three.
+/// Waits until a node knows the addresses of all three, and that they live.
 async fn know_each_other(wire: &Wire, topic: &str) {
     let until = Instant::now() + CALL;
-    while assignments(wire, topic, None).await.len() < 3 {
+    let brokers = |rows: Vec<v2::MessageQueue>| {
+        rows.into_iter().map(|row| row.broker.unwrap().name).collect::<BTreeSet<_>>().len()
+    };
+    while brokers(assignments(wire, topic, None).await) < 3 || brokers(route(wire, topic, None).await.1) < 3 {
         assert!(Instant::now() < until, "a node does not learn of the others");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
