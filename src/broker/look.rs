@@ -11,17 +11,16 @@ use tokio::time::Instant;
 use super::offset::find;
 use super::receive::BodyReader;
 use super::{Broker, Deadline, Error, Where};
-use crate::machine::command::{Redrive, Reschedule};
 use crate::machine::queue::{Origin, Run, RunItem};
-use crate::machine::{Command, Outcome, Rejected};
-use crate::model::limits::{LOOK_MESSAGES_MAX, REDRIVE_MAX};
-use crate::model::{GroupName, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::limits::LOOK_MESSAGES_MAX;
+use crate::model::{GroupName, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 
 /// A search ends after this time, or after so many bytes found.
 const SEARCH_FOR: Duration = Duration::from_millis(500);
 const FOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Offsets looked at before others have their turn.
+/// Offsets, or bytes, looked at before others have their turn.
 const SLICE: u64 = 64;
+const SLICE_BYTES: u64 = 256 * 1024;
 
 /// A stored message and where it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +109,7 @@ impl Broker {
         self.see_what_was_answered(until).await?;
         let ends = Instant::now() + SEARCH_FOR;
         let mut found = Found { messages: Vec::new(), searched: 0, cursor: None };
-        let (mut reader, mut bytes) = (BodyReader::new(self), 0);
+        let (mut reader, mut bytes, mut read) = (BodyReader::new(self), 0, 0);
         let first = cursor.map_or(QueueId(0), |cursor| cursor.queue);
         for queue in (first.0..record.queues).map(QueueId) {
             let view = self.replica.view();
@@ -132,6 +131,11 @@ impl Broker {
                         }
                         offset = QueueOffset(at + 1);
                         found.searched += 1;
+                        read += u64::from(item.bytes);
+                        if read >= SLICE_BYTES {
+                            read = 0;
+                            tokio::task::yield_now().await;
+                        }
                         let place = (queue, QueueOffset(at));
                         let stored = self.stored(&topic, id, place, &run, *item, &mut reader)?;
                         if wanted.is(&stored.message) {
@@ -168,7 +172,15 @@ impl Broker {
         let mut reader = BodyReader::new(self);
         let mut bytes = 0;
         let mut messages = Vec::new();
-        for (waits_until, at) in self.replica.view().waiting(id, from, limit.min(LOOK_MESSAGES_MAX))? {
+        let (mut waiting, mut start) = (Vec::new(), Some(from.0.to_be_bytes().to_vec().into()));
+        while let Some(from) = start.take().filter(|_| waiting.len() < limit.min(LOOK_MESSAGES_MAX)) {
+            let (more, next) = self.replica.view().waiting(id, &from)?;
+            waiting.extend(more);
+            start = next;
+            tokio::task::yield_now().await;
+        }
+        waiting.truncate(limit.min(LOOK_MESSAGES_MAX));
+        for (waits_until, at) in waiting {
             let (message, stored_at) = reader.read_with_stamp(at)?;
             bytes += message.body.len();
             let (topic, waits_until) = (topic.clone(), Some(waits_until));
@@ -179,24 +191,6 @@ impl Broker {
             tokio::task::yield_now().await;
         }
         Ok(messages)
-    }
-
-    /// Gives a message that waits another delivery time.
-    pub async fn move_delayed(
-        &self,
-        topic: TopicName,
-        at: Timestamp,
-        message: MessageRef,
-        to: Timestamp,
-    ) -> Result<(), Error> {
-        let until = self.held_until(Deadline::NONE);
-        let (id, _) = self.existing_topic(&topic, until).await?;
-        // Not tried again when its fate is unknown: a second try would not find it at its old time.
-        match self.propose(&Command::Reschedule(Reschedule { topic: id, at, message, to }), until).await? {
-            (_, Outcome::Done) => Ok(()),
-            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(Error::NotWaiting),
-            (_, other) => Err(Error::unexpected(&other)),
-        }
     }
 
     /// Dead letters of a group from an offset on; with the end of what there is.
@@ -229,29 +223,6 @@ impl Broker {
             tokio::task::yield_now().await;
         }
         Ok((messages, head.max))
-    }
-
-    /// Delivers dead letters to their group again; per offset whether it is on its way.
-    pub async fn redrive(&self, group: &GroupName, offsets: Vec<QueueOffset>) -> Result<Vec<bool>, Error> {
-        if offsets.len() > REDRIVE_MAX {
-            let text =
-                format!("{} dead letters at once are more than {REDRIVE_MAX}; use several requests", offsets.len());
-            return Err(Error::Invalid(text));
-        }
-        let until = self.held_until(Deadline::NONE);
-        let id = self.existing_group(group, until).await?.id;
-        // Not tried again when its fate is unknown: a second try would say of each that it was redriven before.
-        match self.propose(&Command::Redrive(Redrive { group: id, offsets }), until).await? {
-            (index, Outcome::Redriven(on_their_way)) => {
-                self.caught_up(index, until).await;
-                Ok(on_their_way)
-            }
-            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group.clone())),
-            (_, Outcome::Rejected(rejected)) => {
-                Err(Error::of_topic(rejected, &TopicName::dead_letters_of(group), MessageType::Normal))
-            }
-            (_, other) => Err(Error::unexpected(&other)),
-        }
     }
 
     fn stored(

@@ -10,6 +10,7 @@ use super::receive::BodyReader;
 use super::{Broker, Deadline, Error};
 use crate::machine::command::SetPositions;
 use crate::machine::lease::SPAN;
+use crate::machine::queue::first_stored_at;
 use crate::machine::send::PERMISSION_READ;
 use crate::machine::view::View;
 use crate::machine::{Command, Outcome, Rejected};
@@ -274,17 +275,7 @@ pub(super) fn find(view: View<'_>, topic: TopicId, queue: QueueId, wanted: Where
         Where::Exactly(offset) => return Ok(offset.clamp(head.min, head.max)),
         Where::At(at) => at,
     };
-    // Messages are stored in the order of the machine's time, which never goes backwards.
-    let (mut low, mut high) = (head.min, head.max);
-    while low < high {
-        let middle = QueueOffset(low.0 + (high.0 - low.0) / 2);
-        let runs = view.runs(topic, queue, middle, QueueOffset(middle.0 + 1))?;
-        let Some((first, run)) = runs.first() else { break };
-        if run.stored_at >= at {
-            high = QueueOffset(first.0.max(low.0));
-        } else {
-            low = QueueOffset(first.0 + run.items.len() as u64);
-        }
-    }
-    Ok(low.min(head.max))
+    let run_of =
+        |offset: QueueOffset| Ok(view.runs(topic, queue, offset, QueueOffset(offset.0 + 1))?.into_iter().next());
+    Ok(first_stored_at(&head, at, run_of)?)
 }

@@ -137,9 +137,11 @@ impl Broker {
     /// All groups by name.
     pub async fn list_groups(&self) -> Result<Vec<GroupSummary>, Error> {
         self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        let known = self.replica.view().groups()?;
+        // All at once: a node that does not answer is waited for.
+        let members = join_all(known.iter().map(|(_, record)| self.group_members(&record.name))).await;
         let mut groups = Vec::new();
-        for (id, record) in self.replica.view().groups()? {
-            let members = self.group_members(&record.name).await;
+        for ((id, record), members) in known.into_iter().zip(members) {
             groups.push(self.group_summary(GroupView::of(id, record), members.len())?.0);
         }
         groups.sort_by(|a, b| a.view.name.cmp(&b.view.name));

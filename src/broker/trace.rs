@@ -3,7 +3,7 @@
 //! The log has what consumers said of it (acks, changes, burials name a lease and an offset), and what was asked for
 //! them (grants name what they wanted, not what they got). A lease knows the entry that made it, and a redelivery
 //! the lease it follows: going back from the leases that are known, every grant that really delivered the message is
-//! found, and no other.
+//! found. What a consumer said through a lease that had ended was refused, and is told as that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +20,8 @@ use crate::model::{
 
 /// Entries read before others have their turn.
 const SLICE: u32 = 16;
+/// A search ends when it has found as much.
+const FOUND_MAX: usize = 100_000;
 /// Dead letters looked through for this message, from the last one on.
 const DEAD_SEARCHED_MAX: u64 = 10_000;
 
@@ -67,10 +69,12 @@ pub enum What {
     Delivered,
     /// It was settled.
     Acknowledged,
-    /// Its lease got another length.
+    /// Its consumer asked for another length of its lease.
     Changed,
     /// Its consumer put it among the dead letters.
     Buried,
+    /// Its consumer wanted to settle it after its lease had ended.
+    Refused,
 }
 
 impl What {
@@ -79,8 +83,9 @@ impl What {
         match self {
             Self::Delivered => "delivered",
             Self::Acknowledged => "acknowledged",
-            Self::Changed => "changed",
+            Self::Changed => "change asked",
             Self::Buried => "dead",
+            Self::Refused => "refused",
         }
     }
 }
@@ -136,7 +141,7 @@ impl Broker {
         for (turn, index) in (0u32..).zip(message.at.index.0..=log_end.0) {
             if turn % SLICE == SLICE - 1 {
                 tokio::task::yield_now().await;
-                if Instant::now() >= ends {
+                if Instant::now() >= ends || search.asked.len() + search.said.len() >= FOUND_MAX {
                     break;
                 }
             }
@@ -216,12 +221,12 @@ impl Search {
                 leases.insert(at.lease);
             }
             if lease.held & bit != 0 {
-                held = Some(lease.returned);
+                held = Some((at.lease, lease.returned));
             }
         }
         let said: Vec<&Said> = self.said.iter().filter(|said| said.group == group).collect();
         leases.extend(said.iter().map(|said| said.lease));
-        let mut events: Vec<Event> = said.iter().map(|said| said.event.clone()).collect();
+        let mut events = Vec::new();
         // Forth from the first: entries whose leases may hold the message.
         let changes = said.iter().filter(|said| said.event.what == What::Changed).map(|said| said.event.entry);
         let redriven = self.redriven.iter().filter(|(of, _)| *of == group).map(|(_, entry)| *entry);
@@ -236,24 +241,44 @@ impl Search {
             }
         }
         // Back from the last: what made a known lease makes known the lease it followed.
+        let mut ended: BTreeSet<LeaseId> = held.iter().map(|(lease, _)| *lease).collect();
         for (entry, asked) in asked.into_iter().rev() {
             if !leases.iter().any(|lease| lease.made_at() == entry) {
                 continue;
             }
             for (one, after) in asked {
+                if let [followed] = after[..] {
+                    ended.insert(followed);
+                }
                 leases.extend(after);
                 events.push(one.event.clone());
             }
         }
+        // A change that made a lease of its own ended the one before.
+        let changes = said.iter().filter(|said| said.event.what == What::Changed);
+        ended.extend(
+            changes
+                .filter(|change| leases.iter().any(|lease| lease.made_at() == change.event.entry))
+                .map(|change| change.lease),
+        );
+        let died_at = died_at(view, place, name)?;
+        for said in said {
+            let mut event = said.event.clone();
+            // What is settled is neither held nor delivered again, nor does it die.
+            let is_before_death = event.what == What::Acknowledged && died_at.is_some_and(|died| event.at < died);
+            if event.what != What::Changed && (ended.contains(&said.lease) || is_before_death) {
+                event.what = What::Refused;
+            }
+            events.push(event);
+        }
         events.sort();
-        let last = events.iter().rev().map(|event| event.what).find(|what| *what != What::Changed);
+        let last = events.iter().rev().find(|event| !matches!(event.what, What::Changed | What::Refused));
         let state = match (held, last) {
-            (Some(true), _) => "returning",
-            (Some(false), _) => "in flight",
+            (Some((_, true)), _) => "returning",
+            (Some((_, false)), _) => "in flight",
             (None, _) if view.cursor(place.topic, group, place.queue)? <= place.offset => "waiting",
-            (None, Some(What::Acknowledged)) => "acknowledged",
-            (None, Some(What::Buried)) => "dead",
-            (None, _) if is_dead(view, place, name)? => "dead",
+            (None, Some(Event { what: What::Acknowledged, .. })) => "acknowledged",
+            (None, _) if died_at.is_some() => "dead",
             (None, _) => "settled",
         };
         Ok((state, events))
@@ -275,13 +300,15 @@ fn covers(candidate: &Candidate, place: Place) -> Option<Option<LeaseId>> {
     }
 }
 
-fn is_dead(view: View<'_>, place: Place, group: &GroupName) -> Result<bool, Error> {
-    let Some((topic, _)) = view.topic(&TopicName::dead_letters_of(group))? else { return Ok(false) };
+/// When the message died last in the group, if it is among the dead letters that are looked through.
+fn died_at(view: View<'_>, place: Place, group: &GroupName) -> Result<Option<Timestamp>, Error> {
+    let Some((topic, _)) = view.topic(&TopicName::dead_letters_of(group))? else { return Ok(None) };
     let max = view.queue_head(topic, QueueId(0))?.max;
     let from = QueueOffset(max.0.saturating_sub(DEAD_SEARCHED_MAX));
     let runs = view.runs(topic, QueueId(0), from, max)?;
     let is_this = |origin: &crate::machine::queue::Origin| {
         origin.topic == place.topic && origin.queue == place.queue && origin.offset == place.offset
     };
-    Ok(runs.iter().any(|(_, run)| run.origin.as_ref().is_some_and(is_this)))
+    let died = runs.iter().rev().find(|(_, run)| run.origin.as_ref().is_some_and(is_this));
+    Ok(died.map(|(_, run)| run.stored_at))
 }

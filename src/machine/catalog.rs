@@ -252,7 +252,7 @@ fn start(
         ConsumeFrom::Standard if head.min.0 != 0 => Ok(head.max),
         ConsumeFrom::Standard | ConsumeFrom::First => Ok(head.min),
         ConsumeFrom::Last => Ok(head.max),
-        ConsumeFrom::At(at) => queue::first_stored_at(stage, topic, queue, head, at),
+        ConsumeFrom::At(at) => queue::first_stored_at(head, at, |offset| queue::run_of(stage, topic, queue, offset)),
     }
 }
 

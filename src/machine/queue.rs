@@ -202,28 +202,30 @@ pub(super) fn find(
     Ok(item.map(|item| (run, item)))
 }
 
-/// The first offset of a queue stored at a time or later; its end, if there is none. Times never go backwards along a
-/// queue.
-pub(super) fn first_stored_at(
-    stage: &Stage<'_>,
-    topic: TopicId,
-    queue: QueueId,
+/// The first offset of a queue stored at a time or later; its end, if there is none. Messages are stored in the order
+/// of the machine's time, which never goes backwards.
+///
+/// * `run_of` finds the run that holds an offset, with the run's first.
+pub fn first_stored_at(
     head: &QueueHead,
     at: Timestamp,
+    run_of: impl Fn(QueueOffset) -> Result<Option<(QueueOffset, Run)>, Failure>,
 ) -> Result<QueueOffset, Failure> {
-    let (mut low, mut high) = (head.min.0, head.max.0);
+    let (mut low, mut high) = (head.min, head.max);
     while low < high {
-        let middle = low + (high - low) / 2;
-        match run_of(stage, topic, queue, QueueOffset(middle))? {
-            Some((_, run)) if run.stored_at < at => low = middle + 1,
-            _ => high = middle,
+        let middle = QueueOffset(low.0 + (high.0 - low.0) / 2);
+        let Some((first, run)) = run_of(middle)? else { break };
+        if run.stored_at >= at {
+            high = QueueOffset(first.0.max(low.0));
+        } else {
+            low = QueueOffset(first.0 + run.items.len() as u64);
         }
     }
-    Ok(QueueOffset(low))
+    Ok(low.min(head.max))
 }
 
 /// The last run that begins at an offset or before.
-fn run_of(
+pub(super) fn run_of(
     stage: &Stage<'_>,
     topic: TopicId,
     queue: QueueId,

@@ -22,6 +22,9 @@ use crate::store::kv::{Kv, Space};
 /// Rows fetched at a time where everything has to be read.
 const PAGE: usize = 1024;
 
+/// Messages that wait for their delivery times, with those.
+type Waiting = Vec<(Timestamp, MessageRef)>;
+
 /// The applied state, read-only.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -264,34 +267,22 @@ impl<'a> View<'a> {
         Ok(leases)
     }
 
-    /// Messages of a topic that wait for their delivery times, from `from` on, earliest first, `limit` at most.
-    pub fn waiting(
-        &self,
-        topic: TopicId,
-        from: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Timestamp, MessageRef)>, Failure> {
-        let mut start = keys::due_start(from);
+    /// Messages of a topic that wait for their delivery times, earliest first: those on one page of due things from a
+    /// key on, and the key of the next page.
+    pub fn waiting(&self, topic: TopicId, from: &Bytes) -> Result<(Waiting, Option<Bytes>), Failure> {
+        let page = self.kv.scan(Space::Due, from, &[u8::MAX; 16], PAGE)?;
+        let last = page.last().filter(|_| page.len() == PAGE);
+        let next = last.map(|(key, _)| Bytes::from([key.as_ref(), &[0]].concat()));
         let mut waiting = Vec::new();
-        loop {
-            let page = self.kv.scan(Space::Due, &start, &[u8::MAX; 16], PAGE)?;
-            let is_last = page.len() < PAGE;
-            for (key, _) in page {
-                let at = Timestamp(Reader::new(key.clone(), "due key").u64()?);
-                start = [key.as_ref(), &[0]].concat().into();
-                if let Due::Message { topic: of, message } = Due::decode(key)?
-                    && of == topic
-                {
-                    waiting.push((at, message));
-                }
-                if waiting.len() == limit {
-                    return Ok(waiting);
-                }
-            }
-            if is_last {
-                return Ok(waiting);
+        for (key, _) in page {
+            let at = Timestamp(Reader::new(key.clone(), "due key").u64()?);
+            if let Due::Message { topic: of, message } = Due::decode(key)?
+                && of == topic
+            {
+                waiting.push((at, message));
             }
         }
+        Ok((waiting, next))
     }
 
     /// How many dead letters of a topic were redriven.

@@ -742,12 +742,16 @@ fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
         };
         assert_eq!(trace(&cluster), ["in flight: delivered client-0"]);
         b.change_invisible("g", "t", &handle, 0).await.unwrap();
-        assert_eq!(trace(&cluster), ["returning: delivered client-0", "returning: changed -"]);
+        // Too late: its lease has ended.
+        let late = a.ack("g", "t", vec![("wanted".into(), handle)]).await.unwrap();
+        assert_eq!(late.status.unwrap().code(), Code::InvalidReceiptHandle);
+        let told = ["delivered client-0", "change asked -", "refused -"];
+        assert_eq!(trace(&cluster), told.map(|what| format!("returning: {what}")));
         let (_, got) = c.receive("g", "t", 16, WAIT).await.unwrap();
         let (id, handle, attempt) = delivered(&got[0]);
         assert_eq!((id.as_str(), attempt), ("wanted", 2));
         c.ack("g", "t", vec![(id, handle)]).await.unwrap();
-        let told = ["delivered client-0", "changed -", "delivered client-2", "acknowledged -"];
+        let told = ["delivered client-0", "change asked -", "refused -", "delivered client-2", "acknowledged -"];
         assert_eq!(trace(&cluster), told.map(|what| format!("acknowledged: {what}")));
 
         // Messages that wait are listed, moved and recalled.
@@ -877,6 +881,7 @@ async fn consume(wires: &[Wire], topic: &'static str, seen: &Shared, stop: &std:
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let batch = ids(&messages);
         for one in messages {
             let (id, handle, attempt) = delivered(&one);
             let system = one.system_properties.as_ref().unwrap();
@@ -897,6 +902,9 @@ async fn consume(wires: &[Wire], topic: &'static str, seen: &Shared, stop: &std:
                     wrong.push(format!("{id} is stored twice"));
                 }
                 if let (Some(group), 1) = (&system.message_group, attempt) {
+                    let before = seen.order.get(group).into_iter().flatten().map(|number| format!("{group}{number}"));
+                    let open = before.filter(|before| !seen.acked.contains(before) && !batch.contains(before));
+                    wrong.extend(open.map(|before| format!("P9: {id} came before {before} was settled")));
                     seen.order.entry(group.clone()).or_default().push(id[1..].parse().unwrap());
                 }
                 seen.wrong.extend(wrong);
@@ -969,4 +977,76 @@ fn p4_p7_p9_p11_p12_ten_kills_of_the_leader_under_a_load_of_all_kinds() {
     for (group, numbers) in &seen.order {
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "P9: {group} out of order: {numbers:?}");
     }
+}
+
+/// Opens a consumer's stream on a node; the settings it is told.
+async fn consumer(
+    wire: &Wire,
+    group: &str,
+    topic: &str,
+    tags: &str,
+) -> (v2::Settings, Streaming<v2::TelemetryCommand>) {
+    let expression = v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: tags.into() };
+    let entry = v2::SubscriptionEntry { topic: Some(resource(topic)), expression: Some(expression) };
+    let subscription =
+        v2::Subscription { group: Some(resource(group)), subscriptions: vec![entry], ..Default::default() };
+    let settings = v2::Settings {
+        client_type: Some(v2::ClientType::PushConsumer.into()),
+        pub_sub: Some(v2::settings::PubSub::Subscription(subscription)),
+        ..Default::default()
+    };
+    let command = v2::TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
+    let commands = stream::once(std::future::ready(command)).chain(stream::pending());
+    let mut told = wire.raw().telemetry(wire.request(commands, Duration::from_secs(600))).await.unwrap().into_inner();
+    match told.message().await.unwrap().unwrap().command {
+        Some(Command::Settings(settings)) => (settings, told),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_group_is_described_from_any_node_changed_and_deleted() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        use v2::retry_policy::Strategy;
+        let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        send(&a, message("t", "before", "body")).await;
+        cluster.raftmq_ok(&["group", "create", "g", "--consume-from", "last", "--backoff", "2s,7s"]);
+        let (settings, _one) = consumer(&a, "g", "t", "x || y").await;
+        let policy = settings.backoff_policy.unwrap();
+        let Some(Strategy::CustomizedBackoff(list)) = policy.strategy else { panic!("{policy:?}") };
+        assert_eq!(list.next.iter().map(|step| step.seconds).collect::<Vec<_>>(), [2, 7]);
+        let (_, _other) = consumer(&b, "g", "t", "z").await;
+
+        // The third node has no client of its own.
+        let third = cluster.address(2);
+        let mut asking = std::process::Command::new(crate::harness::BINARY);
+        let answer = asking.args(["-n", &third, "-o", "json", "group", "describe", "g"]).output().unwrap();
+        let described: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let members: Vec<_> =
+            described["members"].as_array().unwrap().iter().map(|member| member["client_id"].clone()).collect();
+        assert_eq!(members, ["client-0", "client-1"]);
+        let odd = described["inconsistencies"][0].as_str().unwrap();
+        assert!(odd.contains("tags x || y (client-0) against tags z (client-1)"), "{odd}");
+        let group = &described["group"];
+        assert_eq!((&group["lag"], &group["oldest_unsettled_at_ms"]), (&0.into(), &serde_json::Value::Null));
+
+        let mut tagged = message("t", "after", "body");
+        tagged.system_properties.as_mut().unwrap().tag = Some("x".into());
+        send(&b, tagged).await;
+        let group = json(&cluster, &["group", "describe", "g"])["group"].clone();
+        assert_eq!(group["lag"], 1);
+        assert!(group["oldest_unsettled_at_ms"].as_u64().unwrap() > 0);
+        assert_eq!(drain(std::slice::from_ref(&a), "g", "t", 1).await[0].0, "after", "it began at the end");
+
+        cluster.raftmq_ok(&["group", "update", "g", "--retries", "1", "--backoff", "default"]);
+        let (settings, _again) = consumer(&b, "g", "t", "z").await;
+        let policy = settings.backoff_policy.unwrap();
+        let Some(Strategy::CustomizedBackoff(list)) = policy.strategy else { panic!("{policy:?}") };
+        assert_eq!((policy.max_attempts, list.next.len()), (2, 18));
+
+        cluster.raftmq_ok(&["group", "delete", "g", "--yes"]);
+        assert!(!cluster.raftmq(&["group", "describe", "g"]).status.success());
+        // Under its name there is another one now, with nothing behind it.
+        assert_eq!(drain(std::slice::from_ref(&b), "g", "t", 2).await.len(), 2);
+    });
 }
