@@ -7,14 +7,19 @@
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod machine;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use machine::{Machine, group, plain_message, topic};
 use prost::Message as _;
+use raftmq::env::sim::SimDisk;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
 use raftmq::model::{
     GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId, TopicType,
 };
 use raftmq::proto::v2;
+use raftmq::store::commit_log::{CommitLog, FlushMode, Identity, Options};
 use raftmq::store::record::{self, Record, RecordKind};
 
 const TOPIC: TopicId = TopicId(1);
@@ -40,6 +45,23 @@ fn request(messages: usize) -> Bytes {
 fn record(index: u64, bytes: usize) -> Record {
     let body = vec![7; bytes].into();
     Record { term: Term(1), node: NodeId(1), index: LogIndex(index), kind: RecordKind::Batch, body }
+}
+
+/// A log on a disk in memory.
+fn open(disk: &SimDisk) -> CommitLog {
+    let identity = Identity { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
+    let options = Options { segment_bytes: 1024 * 1024, tail_cache_bytes: 1024, flush: FlushMode::Sync };
+    let on_fatal = Box::new(|error: &raftmq::store::Error| panic!("{error}"));
+    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &identity, options, on_fatal).unwrap()
+}
+
+/// Writes `n` records in one group and closes the log.
+fn append(disk: &SimDisk, n: u64) {
+    let log = open(disk);
+    let (told, done) = std::sync::mpsc::channel();
+    let records = (1..=n).map(|index| record(index, BODY_BYTES)).collect();
+    log.append(records, Box::new(move |result| told.send(result).unwrap())).unwrap();
+    done.recv().unwrap().unwrap();
 }
 
 /// A machine with a topic of eight queues and a group.
@@ -116,6 +138,12 @@ fn work(name: &str, n: u64) {
                 let handles = pop_32(&mut machine);
                 machine.apply(&Command::Ack(Ack { handles }));
             });
+        }
+        "append-1KiB" => append(&SimDisk::default(), n),
+        "recover-1KiB" => {
+            let disk = SimDisk::default();
+            append(&disk, n);
+            assert_eq!(open(&disk).last().unwrap().index, LogIndex(n));
         }
         _ => panic!("no piece of work is called {name}"),
     }

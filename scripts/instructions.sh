@@ -38,7 +38,7 @@ each() {
 }
 
 measure() {
-    local send pop
+    local send pop append
     printf 'decode-send-1\t%s\n' "$(each decode-send-1 500)"
     printf 'decode-send-32\t%s\n' "$(each decode-send-32 50)"
     printf 'encode-record-32KiB\t%s\n' "$(each encode-record-32KiB 100)"
@@ -48,6 +48,10 @@ measure() {
     printf 'apply-send-32\t%s\n' "$send"
     printf 'pop-32\t%s\n' "$((pop - send))"
     printf 'ack-32\t%s\n' "$(($(each ack-32 100) - pop))"
+    # Per record of 1 KiB, whole segments of them.
+    append="$(each append-1KiB 2000)"
+    printf 'append-1KiB\t%s\n' "$append"
+    printf 'recover-1KiB\t%s\n' "$(($(each recover-1KiB 2000) - append))"
 }
 
 found="$(measure)"

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub(super) struct Basket {
 /// One message of this run as it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Arrived {
+    /// Stands for the topic's name.
+    pub topic: u64,
     pub queue: i32,
     pub offset: i64,
     pub worker: u32,
@@ -110,6 +113,7 @@ fn take(
     let mut handles = Vec::with_capacity(polled.messages.len());
     let mut own = 0;
     for message in polled.messages {
+        let topic = hash(&message.topic.unwrap_or_default().name);
         let system = message.system_properties.unwrap_or_default();
         handles.push(v2::AckMessageEntry {
             message_id: system.message_id.clone(),
@@ -127,7 +131,7 @@ fn take(
         };
         let (worker, sequence) = (proof.worker, proof.sequence);
         let offset = system.queue_offset.unwrap_or(-1);
-        catch.arrived.push(Arrived { queue: system.queue_id, offset, worker, sequence });
+        catch.arrived.push(Arrived { topic, queue: system.queue_id, offset, worker, sequence });
         if is_measured {
             tally.end_to_end_us.saturating_record(now_us.saturating_sub(proof.stamp_us).max(1));
         }
@@ -136,6 +140,12 @@ fn take(
         basket.got.fetch_add(own, Ordering::Relaxed);
     }
     handles
+}
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 async fn ack(lane: &mut Lane, handles: Vec<v2::AckMessageEntry>, acks: Acks) -> usize {
@@ -160,17 +170,18 @@ pub(super) fn check(sent: &[Sent], catches: Vec<Catch>) -> Result<u64, Error> {
     }
     let mut arrived: Vec<Arrived> = catches.into_iter().flat_map(|catch| catch.arrived).collect();
     arrived.sort_unstable();
-    let mut last: BTreeMap<(i32, u32), u32> = BTreeMap::new();
-    let mut place: Option<(i32, i64)> = None;
+    let mut last: BTreeMap<(u64, i32, u32), u32> = BTreeMap::new();
+    let mut place = None;
     let mut seen: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
     for one in &arrived {
-        if place.replace((one.queue, one.offset)) == Some((one.queue, one.offset)) {
+        let here = Some((one.topic, one.queue, one.offset));
+        if std::mem::replace(&mut place, here) == here {
             wrong.push(format!("queue {} offset {} came twice", one.queue, one.offset));
         }
         if !seen.entry(one.worker).or_default().insert(one.sequence) {
             wrong.push(format!("message {} of worker {} lies at two places", one.sequence, one.worker));
         }
-        let before = last.insert((one.queue, one.worker), one.sequence);
+        let before = last.insert((one.topic, one.queue, one.worker), one.sequence);
         if before.is_some_and(|before| before > one.sequence) {
             wrong.push(format!("queue {}: worker {}'s message {} overtaken", one.queue, one.worker, one.sequence));
         }
@@ -202,6 +213,7 @@ mod tests {
 
     fn catch(arrived: &[(i32, i64, u32)]) -> Vec<Catch> {
         let arrived = arrived.iter().map(|(queue, offset, sequence)| Arrived {
+            topic: 0,
             queue: *queue,
             offset: *offset,
             worker: 0,
@@ -214,6 +226,13 @@ mod tests {
     fn what_arrives_once_and_in_order_passes_in_whatever_order_it_was_received() {
         assert_eq!(check(&sent(3, &[]), catch(&[(1, 0, 1), (0, 1, 2), (0, 0, 0)])).unwrap(), 3);
         assert_eq!(check(&sent(3, &[1]), catch(&[(0, 0, 0), (0, 1, 2)])).unwrap(), 2, "unknown may be missing");
+    }
+
+    #[test]
+    fn the_same_place_in_another_topic_is_another_place() {
+        let mut two = catch(&[(0, 0, 0), (0, 0, 1)]);
+        two[0].arrived[1].topic = 1;
+        assert_eq!(check(&sent(2, &[]), two).unwrap(), 2);
     }
 
     #[test]

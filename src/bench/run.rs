@@ -52,8 +52,8 @@ pub struct Plan {
     pub endpoints: Endpoints,
     /// Whose processes are watched; those behind `endpoints` if empty.
     pub watch: Vec<Address>,
-    /// An existing topic for NORMAL messages.
-    pub topic: String,
+    /// Existing topics for NORMAL messages; connections take turns.
+    pub topics: Vec<String>,
     /// The consumer group of the drain.
     pub group: String,
     /// Bytes of a body.
@@ -291,7 +291,7 @@ impl<'a> Crew<'a> {
         for number in (thread..self.plan.connections.max(threads)).step_by(threads) {
             let purpose = Purpose {
                 address: &addresses[number % addresses.len()],
-                topic: &self.plan.topic,
+                topic: &self.plan.topics[number % self.plan.topics.len()],
                 group: &self.plan.group,
                 client_id: format!("bench@{:x}@{number}@{}", self.run, stage.basket.is_some()),
                 consumes: stage.basket.is_some(),

@@ -105,9 +105,9 @@ enum WhatArg {
 /// Options of all loads.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
-    /// Topic for NORMAL messages; must exist
-    #[arg(long, default_value = "bench")]
-    topic: String,
+    /// Topics for NORMAL messages, taken in turn by the connections; must exist
+    #[arg(long, default_value = "bench", value_name = "NAME[,NAME]", value_delimiter = ',')]
+    topic: Vec<String>,
     /// Consumer group that drains
     #[arg(long, default_value = "bench-group")]
     group: String,
@@ -247,11 +247,21 @@ fn watched(text: Option<&String>) -> Result<Vec<Address>, Failure> {
 fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
     let of_environment = || std::env::var("RAFTMQ_ENDPOINTS").ok();
     let text = global.endpoints.clone().or_else(of_environment).unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
+    // What no connection takes would be sent to by nobody.
+    if load.topic.len() > usize::from(load.connections.min(load.consumers)) {
+        let text = format!(
+            "{} topics are more than {} connections or {} consumers; raise --connections and --consumers",
+            load.topic.len(),
+            load.connections,
+            load.consumers
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
     Ok(Plan {
         what,
         endpoints: endpoints(&text)?,
         watch: watched(load.watch.as_ref())?,
-        topic: load.topic.clone(),
+        topics: load.topic.clone(),
         group: load.group.clone(),
         size: load.size,
         batch: load.batch.into(),

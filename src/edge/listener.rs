@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
 use tower::ServiceExt;
 
@@ -36,6 +36,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TLS_FIRST_BYTE: u8 = 0x16;
+/// How often a front-end thread looks up though nothing happens; shorter than what requests wait for.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +154,7 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         let tasks = TaskTracker::new();
+        let _looking_up = AbortOnDropHandle::new(tokio::spawn(look_up()));
         while let Some(Some((stream, peer, permit))) = self.stop.run_until_cancelled(self.taken.recv()).await {
             let (security, routes, stop) = (self.security.clone(), self.routes.clone(), self.stop.clone());
             tasks.spawn(async move {
@@ -163,6 +166,14 @@ impl Worker {
         }
         tasks.close();
         tasks.wait().await;
+    }
+}
+
+/// Every request has a deadline. tokio wakes a thread, by a write to a file and one more look at what has come, for
+/// each timer that is due before all others: as long as this one is, none of theirs is.
+async fn look_up() {
+    loop {
+        tokio::time::sleep(LOOK_UP_EVERY).await;
     }
 }
 

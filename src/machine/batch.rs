@@ -4,7 +4,7 @@
 //! cache and the readers. A message is found by its slot without decoding the rest.
 //!
 //! * Shape: `version u8, stamp u64, command count u32, message count u32,
-//!   message ends [u32], commands [len u32, bytes], messages [bytes]`, ends counted from the first
+//!   message ends [u32], commands [len varint, bytes], messages [bytes]`, ends counted from the first
 //!   message byte.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::model::Timestamp;
 use crate::model::codec::{Malformed, Reader, Writer};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 1 + 8 + 4 + 4;
 const WHAT: &str = "batch";
 

@@ -9,7 +9,7 @@ use crate::model::{
     ReceiptHandle, Timestamp, TopicId, TopicName, TopicType,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One command. New kinds get new tags; a tag is never used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -443,9 +443,9 @@ impl Command {
                     Visible::InOrder(_) => 18,
                     Visible::Urgent(_) => 27,
                 });
-                out.put_u32(send.topic.0);
+                out.put_varint(send.topic.0.into());
                 out.put_u8(send.message_type as u8);
-                out.put_list(&send.tag_hashes, |out, hash| out.put_u64(*hash));
+                out.put_list(&send.tag_hashes, |out, hash| put_tag(out, *hash));
                 match &send.visible {
                     Visible::AtOnce => {}
                     Visible::At(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
@@ -594,8 +594,8 @@ impl Command {
                 create: reader.option(Reader::u32)?,
             }),
             tag @ (5 | 13 | 16 | 18 | 27) => {
-                let (topic, message_type) = (TopicId(reader.u32()?), read_type(&mut reader)?);
-                let tag_hashes = reader.list(Reader::u64)?;
+                let (topic, message_type) = (TopicId(reader.varint_u32()?), read_type(&mut reader)?);
+                let tag_hashes = reader.list(read_tag)?;
                 let visible = match tag {
                     5 => Visible::AtOnce,
                     13 => Visible::At(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
@@ -744,6 +744,15 @@ impl ConsumeFrom {
             value => return Err(reader.unknown(value.into())),
         })
     }
+}
+
+/// The hash of a tag; most messages have none.
+pub(super) fn put_tag(out: &mut BytesMut, hash: u64) {
+    out.put_option((hash != 0).then_some(hash), |out, hash| out.put_u64(hash));
+}
+
+pub(super) fn read_tag(reader: &mut Reader) -> Result<u64, Malformed> {
+    Ok(reader.option(Reader::u64)?.unwrap_or(0))
 }
 
 fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {

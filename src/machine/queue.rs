@@ -7,6 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::catalog::versioned;
+use super::command::{put_tag, read_tag};
 use super::stage::Stage;
 use super::{Failure, keys};
 use crate::model::codec::{Malformed, Reader, Writer};
@@ -91,7 +92,7 @@ impl QueueHead {
 
 impl Run {
     fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(21 + self.items.len() * 16);
+        let mut out = BytesMut::with_capacity(24 + self.items.len() * 8);
         out.put_u8(match (&self.origin, self.orders.is_empty()) {
             (None, true) => VERSION,
             (Some(_), _) => VERSION_WITH_ORIGIN,
@@ -142,13 +143,13 @@ impl Origin {
 
 impl RunItem {
     pub(super) fn encode(&self, out: &mut BytesMut) {
-        out.put_u32(self.slot);
-        out.put_u32(self.bytes);
-        out.put_u64(self.tag_hash);
+        out.put_varint(self.slot.into());
+        out.put_varint(self.bytes.into());
+        put_tag(out, self.tag_hash);
     }
 
     pub(super) fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self { slot: reader.u32()?, bytes: reader.u32()?, tag_hash: reader.u64()? })
+        Ok(Self { slot: reader.varint_u32()?, bytes: reader.varint_u32()?, tag_hash: read_tag(reader)? })
     }
 }
 

@@ -87,7 +87,7 @@ impl Recent {
         let mut reader = versioned(value, "recent sends")?;
         let at = Timestamp(reader.u64()?);
         let sent = reader.list(|reader| {
-            Ok(Sent { low: reader.u64()?, high: reader.u32()?, place: reader.u32()?, number: reader.u64()? })
+            Ok(Sent { low: reader.u64()?, high: reader.u32()?, place: reader.varint_u32()?, number: reader.varint()? })
         })?;
         let before = self.messages.len();
         for sent in sent {
@@ -128,8 +128,8 @@ impl Recent {
         value.put_list(&fresh, |out, sent| {
             out.put_u64(sent.low);
             out.put_u32(sent.high);
-            out.put_u32(sent.place);
-            out.put_u64(sent.number);
+            out.put_varint(sent.place.into());
+            out.put_varint(sent.number);
         });
         stage.put(Space::Queue, keys::recent(index), value.freeze());
         self.entries.push_back((index, now, count));

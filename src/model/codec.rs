@@ -1,9 +1,13 @@
-//! The binary words of the log and of the state: fixed-width integers, big endian, and byte strings
-//! with a `u32` length. Every reader checks the length before it believes it.
+//! The binary words of the log and of the state: fixed-width integers, big endian; lengths, counts and small
+//! numbers as varints (LEB128: seven bits a byte, the lowest first). Every reader checks a length before it
+//! believes it.
 //!
-//! Big endian so that encoded keys sort like their numbers.
+//! Big endian so that encoded keys sort like their numbers; varints because a small message is mostly lengths.
 
 use bytes::{Buf, BufMut, Bytes};
+
+/// A `u64` takes ten bytes at most.
+const VARINT_BITS: u32 = 64;
 
 /// Bytes that do not decode: damaged, or written by a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +63,30 @@ impl Reader {
         Ok(self.bytes.get_u64())
     }
 
+    /// A number of one to ten bytes.
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        let (mut value, mut shift) = (0u64, 0);
+        loop {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for one bit.
+            if shift >= VARINT_BITS || bits << shift >> shift != bits {
+                return Err(self.unknown(bits));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+            shift += 7;
+        }
+    }
+
+    /// A number that fits four bytes, as [`Self::varint`].
+    pub fn varint_u32(&mut self) -> Result<u32, Malformed> {
+        let value = self.varint()?;
+        u32::try_from(value).map_err(|_| self.unknown(value))
+    }
+
     /// A truth value in one byte.
     pub fn bool(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {
@@ -76,7 +104,7 @@ impl Reader {
 
     /// A byte string with its length before it, shared.
     pub fn bytes(&mut self) -> Result<Bytes, Malformed> {
-        let count = self.u32()? as usize;
+        let count = self.varint_u32()? as usize;
         self.take(count)
     }
 
@@ -97,7 +125,7 @@ impl Reader {
     /// A count, then the values. Each value takes at least one byte, so the count cannot ask for more
     /// memory than the bytes at hand.
     pub fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
-        let count = self.u32()? as usize;
+        let count = self.varint_u32()? as usize;
         self.need(count)?;
         let mut list = Vec::with_capacity(count);
         for _ in 0..count {
@@ -119,10 +147,19 @@ impl Reader {
 
 /// Writes the layout that [`Reader`] reads.
 pub trait Writer: BufMut {
+    /// A number of one to ten bytes: as few as it needs.
+    fn put_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put_u8(value as u8);
+    }
+
     /// A byte string with its length before it.
     fn put_bytes_field(&mut self, bytes: &[u8]) {
         let count = u32::try_from(bytes.len()).expect("limits keep every field far below 4 GiB");
-        self.put_u32(count);
+        self.put_varint(count.into());
         self.put_slice(bytes);
     }
 
@@ -148,7 +185,7 @@ pub trait Writer: BufMut {
         Self: Sized,
     {
         let count = u32::try_from(list.len()).expect("limits keep every list far below 2^32");
-        self.put_u32(count);
+        self.put_varint(count.into());
         for value in list {
             put(self, value);
         }
@@ -156,3 +193,34 @@ pub trait Writer: BufMut {
 }
 
 impl<B: BufMut> Writer for B {}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    #[test]
+    fn varints_are_as_short_as_their_numbers() {
+        for (value, bytes) in
+            [(0, 1), (127, 1), (128, 2), (16_383, 2), (16_384, 3), (u32::MAX.into(), 5), (u64::MAX, 10)]
+        {
+            let mut out = BytesMut::new();
+            out.put_varint(value);
+            assert_eq!(out.len(), bytes, "{value}");
+            let mut reader = Reader::new(out.freeze(), "test");
+            assert_eq!((reader.varint(), reader.remaining()), (Ok(value), 0));
+        }
+    }
+
+    #[test]
+    fn varints_that_are_cut_or_too_large_are_refused() {
+        let read = |bytes: &'static [u8]| Reader::new(Bytes::from_static(bytes), "test").varint();
+        assert_eq!(read(&[]), Err(Malformed::Short("test")));
+        assert_eq!(read(&[0x80]), Err(Malformed::Short("test")));
+        assert!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]).is_err());
+        assert!(read(&[0x80; 11]).is_err());
+        let five = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x1f]);
+        assert!(Reader::new(five, "test").varint_u32().is_err());
+    }
+}

@@ -7,7 +7,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::codec::{Malformed, Reader, Writer};
 use super::time::{Millis, Timestamp};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Where the id lies: version, type and the bits stand before it.
+const ID_AT: usize = 3;
+/// Bits of what a message has.
+const GZIP: u8 = 1;
+const TAG: u8 = 1 << 1;
+const GROUP: u8 = 1 << 2;
+const DELIVERY: u8 = 1 << 3;
+const TRACE: u8 = 1 << 4;
+const PRIORITY: u8 = 1 << 5;
+const RECOVERY: u8 = 1 << 6;
 
 /// What kind of delivery the message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,7 +150,8 @@ pub enum BodyEncoding {
 
 /// One message: what its producer sent. Where it was stored is not part of it.
 ///
-/// * Shape of the encoding: version, type, encoding, born, texts, keys, properties, body last.
+/// * Shape of the encoding: version, type, what there is (a bit each), id, born, host, keys, properties, what there
+///   is, body last. Small messages are the many ones: what they do not have costs them no byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Chosen by the client; opaque.
@@ -179,31 +190,47 @@ impl Message {
         let mut out = BytesMut::with_capacity(self.encoded_bytes_hint());
         out.put_u8(VERSION);
         out.put_u8(self.message_type as u8);
-        out.put_u8(self.body_encoding as u8);
-        out.put_u64(self.born_at.0);
-        out.put_text(&self.message_id);
+        let has = [
+            (self.body_encoding == BodyEncoding::Gzip, GZIP),
+            (self.tag.is_some(), TAG),
+            (self.message_group.is_some(), GROUP),
+            (self.delivery_at.is_some(), DELIVERY),
+            (self.trace_context.is_some(), TRACE),
+            (self.priority.is_some(), PRIORITY),
+            (self.recovery_after.is_some(), RECOVERY),
+        ];
+        out.put_u8(has.into_iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum());
+        put_id(&mut out, &self.message_id);
+        out.put_varint(self.born_at.0);
         out.put_text(&self.born_host);
-        out.put_option(self.tag.as_deref(), |out, text| out.put_text(text));
         out.put_list(&self.keys, |out, key| out.put_text(key));
         out.put_list(&self.properties, |out, (key, value)| {
             out.put_text(key);
             out.put_text(value);
         });
-        out.put_option(self.message_group.as_deref(), |out, text| out.put_text(text));
-        out.put_option(self.delivery_at, |out, at| out.put_u64(at.0));
-        out.put_option(self.trace_context.as_deref(), |out, text| out.put_text(text));
-        out.put_option(self.priority, |out, priority| out.put_u32(priority));
-        out.put_option(self.recovery_after, |out, length| out.put_u64(length.0));
+        for text in [&self.tag, &self.message_group, &self.trace_context].into_iter().flatten() {
+            out.put_text(text);
+        }
+        if let Some(at) = self.delivery_at {
+            out.put_varint(at.0);
+        }
+        if let Some(priority) = self.priority {
+            out.put_varint(priority.into());
+        }
+        if let Some(length) = self.recovery_after {
+            out.put_varint(length.0);
+        }
         out.put_bytes_field(&self.body);
         out.freeze()
     }
 
-    /// The message id in the bytes of the log, without decoding the rest.
+    /// What stands for the message id in the bytes of the log, without decoding the rest: the same for the same id.
     pub fn id_in(bytes: &[u8]) -> Option<&[u8]> {
-        // Version, type, encoding and time stand before it.
-        let length = bytes.get(11..15)?;
-        let length = u32::from_be_bytes(length.try_into().ok()?);
-        bytes.get(15..15usize.checked_add(usize::try_from(length).ok()?)?)
+        let id = bytes.get(ID_AT..)?;
+        let (low, high) = (*id.first()?, id.get(1).copied().unwrap_or(0));
+        let (head, size) =
+            if low < 0x80 { (1, low.into()) } else { (2, usize::from(low & 0x7f) | usize::from(high) << 7) };
+        id.get(..head + (size >> 1))
     }
 
     /// From the bytes of the log; the body shares them.
@@ -215,25 +242,25 @@ impl Message {
         }
         let message_type = reader.u8()?;
         let message_type = MessageType::from_u8(message_type).ok_or_else(|| reader.unknown(message_type.into()))?;
-        let body_encoding = match reader.u8()? {
-            1 => BodyEncoding::Identity,
-            2 => BodyEncoding::Gzip,
-            value => return Err(reader.unknown(value.into())),
-        };
+        let has = reader.u8()?;
+        if has & !(GZIP | TAG | GROUP | DELIVERY | TRACE | PRIORITY | RECOVERY) != 0 {
+            return Err(reader.unknown(has.into()));
+        }
+        let has = |bit: u8| has & bit != 0;
         Ok(Self {
             message_type,
-            body_encoding,
-            born_at: Timestamp(reader.u64()?),
-            message_id: reader.text()?,
+            body_encoding: if has(GZIP) { BodyEncoding::Gzip } else { BodyEncoding::Identity },
+            message_id: read_id(&mut reader)?,
+            born_at: Timestamp(reader.varint()?),
             born_host: reader.text()?,
-            tag: reader.option(Reader::text)?,
             keys: reader.list(Reader::text)?,
             properties: reader.list(|reader| Ok((reader.text()?, reader.text()?)))?,
-            message_group: reader.option(Reader::text)?,
-            delivery_at: reader.option(Reader::u64)?.map(Timestamp),
-            trace_context: reader.option(Reader::text)?,
-            priority: reader.option(Reader::u32)?,
-            recovery_after: reader.option(Reader::u64)?.map(Millis),
+            tag: has(TAG).then(|| reader.text()).transpose()?,
+            message_group: has(GROUP).then(|| reader.text()).transpose()?,
+            trace_context: has(TRACE).then(|| reader.text()).transpose()?,
+            delivery_at: has(DELIVERY).then(|| reader.varint()).transpose()?.map(Timestamp),
+            priority: has(PRIORITY).then(|| reader.varint_u32()).transpose()?,
+            recovery_after: has(RECOVERY).then(|| reader.varint()).transpose()?.map(Millis),
             body: reader.bytes()?,
         })
     }
@@ -251,6 +278,35 @@ impl Message {
             + keys
             + properties
     }
+}
+
+/// Ids made by the official clients are upper-case hex digits: half as many bytes say the same. The size is that
+/// of what follows, doubled, plus one for hex.
+fn put_id(out: &mut BytesMut, id: &str) {
+    let digit = |byte: &u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    let pairs = id.as_bytes().chunks_exact(2);
+    let is_hex = pairs.remainder().is_empty() && id.bytes().all(|byte| digit(&byte).is_some());
+    if is_hex {
+        out.put_varint(id.len() as u64 | 1);
+        out.extend(pairs.filter_map(|pair| Some(digit(&pair[0])? << 4 | digit(&pair[1])?)));
+    } else {
+        out.put_varint((id.len() as u64) << 1);
+        out.put_slice(id.as_bytes());
+    }
+}
+
+fn read_id(reader: &mut Reader) -> Result<String, Malformed> {
+    let size = reader.varint_u32()?;
+    let bytes = reader.take((size >> 1) as usize)?;
+    if size & 1 == 0 {
+        return String::from_utf8(bytes.into()).map_err(|_| Malformed::Utf8("message id"));
+    }
+    let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value & 15)]);
+    Ok(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect())
 }
 
 #[cfg(test)]
@@ -279,9 +335,44 @@ mod tests {
     #[test]
     fn a_message_survives_the_log_byte_for_byte() {
         let message = sample();
-        assert_eq!(Message::id_in(&message.encode()), Some(&b"01A2"[..]));
-        assert_eq!(Message::id_in(&message.encode()[..18]), None);
         assert_eq!(Message::decode(message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn ids_of_any_kind_come_back_and_differ_in_the_bytes_of_the_log() {
+        let long = ["7", &"x".repeat(1023)].concat();
+        let ids = ["01A2", "", "01a2", "01A", "1A2", "\u{1}\u{a2}", "\u{1}", "01A2 ", "äö", &long, &"0F".repeat(512)];
+        let mut seen = std::collections::BTreeSet::new();
+        for id in ids {
+            let message = Message { message_id: id.to_owned(), ..sample() };
+            let bytes = message.encode();
+            let stands_for_it = Message::id_in(&bytes).unwrap();
+            assert!(seen.insert(stands_for_it.to_vec()), "{id} has the bytes of another id");
+            assert_eq!(Message::id_in(&bytes[..ID_AT + stands_for_it.len()]), Some(stands_for_it));
+            assert_eq!(Message::id_in(&bytes[..ID_AT + stands_for_it.len() - 1]), None, "{id}");
+            assert_eq!(Message::decode(bytes), Ok(message));
+        }
+    }
+
+    #[test]
+    fn every_mix_of_what_there_is_comes_back() {
+        for bits in 0..1u8 << 7 {
+            let has = |bit: u8| bits & bit != 0;
+            let message = Message {
+                body_encoding: if has(GZIP) { BodyEncoding::Gzip } else { BodyEncoding::Identity },
+                tag: has(TAG).then(|| "TagA".into()),
+                message_group: has(GROUP).then(|| "g".into()),
+                delivery_at: has(DELIVERY).then_some(Timestamp(1 << 41)),
+                trace_context: has(TRACE).then(|| "00-1-2".into()),
+                priority: has(PRIORITY).then_some(300),
+                recovery_after: has(RECOVERY).then_some(Millis(60_000)),
+                ..sample()
+            };
+            assert_eq!(Message::decode(message.encode()), Ok(message));
+        }
+        let mut unknown = sample().encode().to_vec();
+        unknown[2] |= 0x80;
+        assert!(Message::decode(unknown.into()).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! Not here: membership changes, leader transfer by command, sending snapshots.
 
 mod apply;
+mod intake;
 mod log_storage;
 mod mailbox;
 mod peer_client;

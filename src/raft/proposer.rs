@@ -20,6 +20,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::apply::StateMachine;
+use super::intake::{self, Intake, Load, NotTaken, Outlet};
 use super::mailbox::{self, Mailbox, OfThread, Post};
 use super::peer_forward::{Forwarded, Forwarder};
 use super::types::{Applied, Body, Types};
@@ -92,6 +93,12 @@ struct Waiting {
     _room: OwnedSemaphorePermit,
 }
 
+impl Load for Waiting {
+    fn commands(&self) -> usize {
+        self.proposals.len()
+    }
+}
+
 /// Whether the commands were handed on: until then their caller can call them off.
 #[derive(Default)]
 struct Ticket(AtomicU8);
@@ -109,7 +116,7 @@ impl Ticket {
 /// Hands commands to the gathering task. Cheap to clone.
 #[derive(Clone)]
 pub struct Proposer {
-    queue: mpsc::Sender<Waiting>,
+    queue: Intake<Waiting>,
     room: Arc<Semaphore>,
 }
 
@@ -122,7 +129,7 @@ impl Proposer {
         clock: Arc<dyn Clock>,
         in_flight_max: usize,
     ) -> (Self, Gatherer) {
-        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let (queue, waiting) = intake::intake(QUEUE_MAX);
         let gatherer = Gatherer {
             waiting,
             leadership: leadership.clone(),
@@ -162,10 +169,10 @@ impl Proposer {
         let (reply, answer) = oneshot::channel();
         let mailbox = MAILBOX.with(mailbox::of_thread);
         let waiting = Waiting { proposals, ticket: ticket.clone(), reply, mailbox, is_forwarded, _room: room };
-        self.queue.try_send(waiting).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failed::Busy,
+        self.queue.put(waiting).map_err(|not_taken| match not_taken {
+            NotTaken::Full => Failed::Busy,
             // The node is stopping: another one takes it.
-            mpsc::error::TrySendError::Closed(_) => Failed::NotLeader,
+            NotTaken::Closed => Failed::NotLeader,
         })?;
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(reply)) => reply,
@@ -178,7 +185,7 @@ impl Proposer {
 
 /// The task that gathers and hands on.
 pub(super) struct Gatherer {
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: Outlet<Waiting>,
     leadership: watch::Receiver<Leadership>,
     in_flight: Arc<Semaphore>,
     in_flight_max: usize,
@@ -188,7 +195,7 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    /// Runs until every [`Proposer`] is gone.
+    /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         // A batch under way holds a permit, so there is always room for it to come back.
         let (give_back, mut given_back) = mpsc::channel::<Vec<Waiting>>(self.in_flight_max);
@@ -199,10 +206,7 @@ impl Gatherer {
                 tokio::select! {
                     biased;
                     Some(batch) = given_back.recv() => held.extend(batch),
-                    first = self.waiting.recv() => match first {
-                        Some(first) => held.push_back(first),
-                        None => return,
-                    },
+                    () = self.waiting.filled(1) => held.extend(self.waiting.take()),
                 }
             }
             while let Ok(batch) = given_back.try_recv() {
@@ -216,17 +220,14 @@ impl Gatherer {
                 // waits for any more must not fill the queue.
                 tokio::select! {
                     changed = self.leadership.changed() => if changed.is_err() { return },
-                    more = self.waiting.recv() => match more {
-                        Some(more) => held.push_back(more),
-                        None => return,
-                    },
+                    () = self.waiting.filled(1) => held.extend(self.waiting.take()),
                 }
                 continue;
             };
             if !leadership.is_self {
                 refuse_forwarded(&mut held);
             }
-            self.wait_for_more(&mut held).await;
+            self.wait_for_more(&held).await;
             let batch = self.gather(&mut held, leadership.is_self);
             if batch.is_empty() {
                 continue;
@@ -250,26 +251,24 @@ impl Gatherer {
 
     /// Under load, the callers of the batch before are about to come back together: a round without most of
     /// them would cost as much as one with them. A lone command, or a few, never wait.
-    async fn wait_for_more(&mut self, held: &mut VecDeque<Waiting>) {
+    async fn wait_for_more(&self, held: &VecDeque<Waiting>) {
         if self.last_commands < GATHER_FROM {
             return;
         }
         let wanted = self.last_commands * 3 / 4;
-        let mut commands = commands_of(held.iter());
-        let until = tokio::time::Instant::now() + GATHER_FOR;
-        while commands < wanted {
-            let Ok(Some(more)) = tokio::time::timeout_at(until, self.waiting.recv()).await else { return };
-            commands += more.proposals.len();
-            held.push_back(more);
+        let missing = wanted.saturating_sub(commands_of(held.iter()));
+        if missing > 0 {
+            // Late or not: what is there goes.
+            let _ = tokio::time::timeout(GATHER_FOR, self.waiting.filled(missing)).await;
         }
     }
 
     /// Takes what waits, up to one batch; leaves out what was called off meanwhile.
-    fn gather(&mut self, held: &mut VecDeque<Waiting>, is_leader: bool) -> Vec<Waiting> {
+    fn gather(&self, held: &mut VecDeque<Waiting>, is_leader: bool) -> Vec<Waiting> {
         let mut batch = Vec::new();
         let (mut bytes, mut commands) = (0, 0);
         while bytes < BATCH_BYTES_MAX && commands < BATCH_COMMANDS_MAX {
-            let Some(next) = held.pop_front().or_else(|| self.waiting.try_recv().ok()) else { break };
+            let Some(next) = held.pop_front().or_else(|| self.waiting.take()) else { break };
             let next_bytes: usize = next.proposals.iter().map(Proposal::bytes).sum();
             let is_too_much =
                 bytes + next_bytes > BATCH_BYTES_MAX || commands + next.proposals.len() > BATCH_COMMANDS_MAX;
@@ -294,7 +293,7 @@ impl Gatherer {
 }
 
 fn commands_of<'a>(waiting: impl Iterator<Item = &'a Waiting>) -> usize {
-    waiting.map(|waiting| waiting.proposals.len()).sum()
+    waiting.map(Load::commands).sum()
 }
 
 /// Tells followers at once that this node cannot take their frames, so that they look further.

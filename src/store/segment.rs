@@ -22,7 +22,8 @@ use crate::model::LogIndex;
 pub(super) const SUFFIX: &str = ".seg";
 pub(super) const HEADER_BYTES: u64 = 64;
 const MAGIC: u64 = 0x5241_4654_4D51_5347;
-const VERSION: u32 = 1;
+/// Also stands for the formats inside: another version of theirs makes another version here.
+const VERSION: u32 = 2;
 
 /// One file of the log. Cloning shares it.
 #[derive(Clone)]
@@ -81,7 +82,9 @@ impl Segment {
             return Ok(None);
         }
         if version != VERSION {
-            let reason = format!("format version {version} is newer than this program's {VERSION}");
+            let reason = format!(
+                "it has format version {version}, this program reads {VERSION}; start the version of raftmq that wrote it"
+            );
             return Err(Error::Damaged { file: path, at: 8, reason });
         }
         Ok(Some(Self::with(LogIndex(first), path, file.into())))
