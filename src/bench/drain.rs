@@ -51,6 +51,8 @@ pub(super) struct Catch {
     pub arrived: Vec<Arrived>,
     /// Messages whose body is not what was sent.
     pub damaged: u64,
+    /// Messages that came before their time.
+    pub early: u64,
     /// Acks the server did not take.
     pub acks_failed: u64,
 }
@@ -104,7 +106,10 @@ fn take(
     catch: &RefCell<Catch>,
 ) -> Vec<v2::AckMessageEntry> {
     let now = Instant::now();
-    let now_us = micros(now.duration_since(basket.shared.started));
+    let now_us = match basket.shared.delay {
+        Some(_) => (basket.shared.wall)().0 * 1000,
+        None => micros(now.duration_since(basket.shared.started)),
+    };
     let is_measured = basket.shared.phase.is_measured();
     let (mut tally, mut catch) = (tally.borrow_mut(), catch.borrow_mut());
     if is_measured {
@@ -132,7 +137,9 @@ fn take(
         let (worker, sequence) = (proof.worker, proof.sequence);
         let offset = system.queue_offset.unwrap_or(-1);
         catch.arrived.push(Arrived { topic, queue: system.queue_id, offset, worker, sequence });
-        if is_measured {
+        let is_delayed = basket.shared.delay.is_some();
+        catch.early += u64::from(is_delayed && now_us < proof.stamp_us);
+        if is_measured || is_delayed {
             tally.end_to_end_us.saturating_record(now_us.saturating_sub(proof.stamp_us).max(1));
         }
     }
@@ -167,6 +174,10 @@ pub(super) fn check(sent: &[Sent], catches: Vec<Catch>) -> Result<u64, Error> {
     let damaged: u64 = catches.iter().map(|catch| catch.damaged).sum();
     if damaged > 0 {
         wrong.push(format!("{damaged} messages came with another body than was sent"));
+    }
+    let early: u64 = catches.iter().map(|catch| catch.early).sum();
+    if early > 0 {
+        wrong.push(format!("{early} messages came before their time"));
     }
     let mut arrived: Vec<Arrived> = catches.into_iter().flat_map(|catch| catch.arrived).collect();
     arrived.sort_unstable();
@@ -244,5 +255,7 @@ mod tests {
         assert!(told(sent(2, &[]), catch(&[(0, 0, 1), (0, 1, 0)])).contains("overtaken"));
         let damaged = vec![Catch { damaged: 1, ..Default::default() }];
         assert!(told(sent(0, &[]), damaged).contains("another body"));
+        let early = vec![Catch { early: 1, ..Default::default() }];
+        assert!(told(sent(0, &[]), early).contains("before their time"));
     }
 }

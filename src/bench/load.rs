@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::body::{Filler, Proof};
 use super::lane::{Lane, code_name};
+use crate::client::wire_time;
 use crate::model::Timestamp;
 use crate::proto::v2;
 
@@ -31,6 +32,15 @@ pub(super) struct Shared {
     pub budget: Option<AtomicU64>,
     pub filler: Filler,
     pub batch: usize,
+    /// Of delayed messages.
+    pub delay: Option<Duration>,
+}
+
+impl Shared {
+    /// When a message sent now is to be delivered.
+    fn delivery(&self, born: Timestamp) -> Option<Timestamp> {
+        self.delay.map(|delay| born.plus(delay.into()))
+    }
 }
 
 /// Where a run is; latencies and counts are taken in the window only.
@@ -160,12 +170,14 @@ pub(super) async fn work(mut lane: Lane, worker: u32, shared: Arc<Shared>, tally
         }
         let first = sent.next;
         let queue = lane.writable.get((worker + first) as usize % lane.writable.len().max(1)).copied();
-        let stamp_us = micros(at.duration_since(shared.started));
         let born = (shared.wall)();
+        let delivery = shared.delivery(born);
+        // How late a delayed message is counts from its time on the wall; how long others take, from the schedule.
+        let stamp_us = delivery.map_or_else(|| micros(at.duration_since(shared.started)), |at| at.0 * 1000);
         let messages: Vec<v2::Message> = (0..shared.batch as u32)
             .map(|step| {
                 let proof = Proof { run: shared.run, worker, sequence: first + step, stamp_us };
-                message(&topic, proof, queue.unwrap_or_default(), born, &shared.filler)
+                message(&topic, proof, queue.unwrap_or_default(), (born, delivery), &shared.filler)
             })
             .collect();
         sent.next += shared.batch as u32;
@@ -211,18 +223,24 @@ fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize)
     (0, code_name(refused.unwrap_or_else(|| code(&response.status))))
 }
 
-fn message(topic: &v2::Resource, proof: Proof, queue: i32, born: Timestamp, filler: &Filler) -> v2::Message {
-    let seconds = i64::try_from(born.0 / 1000).unwrap_or(i64::MAX);
-    let nanos = (born.0 % 1000) as i32 * 1_000_000;
+fn message(
+    topic: &v2::Resource,
+    proof: Proof,
+    queue: i32,
+    (born, delivery): (Timestamp, Option<Timestamp>),
+    filler: &Filler,
+) -> v2::Message {
+    let message_type = if delivery.is_some() { v2::MessageType::Delay } else { v2::MessageType::Normal };
     v2::Message {
         topic: Some(topic.clone()),
         user_properties: BTreeMap::new(),
         system_properties: Some(v2::SystemProperties {
             message_id: format!("01{:016X}{:08X}{:08X}", proof.run, proof.worker, proof.sequence),
-            message_type: v2::MessageType::Normal.into(),
-            born_timestamp: Some(prost_types::Timestamp { seconds, nanos }),
+            message_type: message_type.into(),
+            born_timestamp: Some(wire_time(born)),
             born_host: "bench".to_owned(),
             queue_id: queue,
+            delivery_timestamp: delivery.map(wire_time),
             ..Default::default()
         }),
         body: filler.body(proof),

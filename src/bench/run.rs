@@ -68,6 +68,8 @@ pub struct Plan {
     pub threads: usize,
     /// Messages a second on a fixed schedule; as fast as it goes without.
     pub rate: Option<f64>,
+    /// How long after sending messages are delivered.
+    pub delay: Option<Duration>,
     /// Not measured.
     pub warm_up: Duration,
     /// Measured.
@@ -145,6 +147,7 @@ impl<'a> Crew<'a> {
             budget: budget.map(AtomicU64::new),
             filler: Filler::new(self.plan.size.max(BYTES_MIN)),
             batch,
+            delay: self.plan.delay,
         })
     }
 
@@ -200,6 +203,7 @@ impl<'a> Crew<'a> {
         let stage = Stage { shared: shared.clone(), in_flight: self.plan.in_flight, basket: Some(basket.clone()) };
         let measure = || {
             let window = self.window(&shared, servers);
+            std::thread::sleep(self.plan.delay.unwrap_or_default());
             // What is under way may still come.
             let mut before = u64::MAX;
             while basket.got.load(Ordering::Relaxed) != before {

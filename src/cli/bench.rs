@@ -47,7 +47,8 @@ Examples:
         after_long_help = "\
 Examples:
   raftmq bench e2e --topic bench --rate 5000 --size 1KB --duration 30s
-  raftmq -o json bench e2e --topic bench --rate 200"
+  raftmq -o json bench e2e --topic bench --rate 200
+  raftmq bench e2e --topic reminders --rate 1000 --delay 10s"
     )]
     EndToEnd(LoadArgs),
     /// The same sends against a server that answers at once and keeps nothing
@@ -129,6 +130,9 @@ pub struct LoadArgs {
     /// Messages a second, on a fixed schedule
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    /// Deliver so long after sending and measure how late; e2e on a topic of type DELAY
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    delay: Option<Duration>,
     /// Time before the window that is measured
     #[arg(long, default_value = "2s", value_name = "DUR", value_parser = duration)]
     warm_up: Duration,
@@ -247,6 +251,9 @@ fn watched(text: Option<&String>) -> Result<Vec<Address>, Failure> {
 fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
     let of_environment = || std::env::var("RAFTMQ_ENDPOINTS").ok();
     let text = global.endpoints.clone().or_else(of_environment).unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
+    if load.delay.is_some() && what != What::EndToEnd {
+        return Err(Failure::new(Exit::Usage, "--delay measures how late messages arrive: use bench e2e"));
+    }
     // What no connection takes would be sent to by nobody.
     if load.topic.len() > usize::from(load.connections.min(load.consumers)) {
         let text = format!(
@@ -269,6 +276,7 @@ fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
         connections: load.connections.into(),
         threads: load.threads.into(),
         rate: load.rate.map(f64::from),
+        delay: load.delay,
         warm_up: load.warm_up,
         window: load.duration,
         count: load.count,

@@ -1,5 +1,6 @@
 //! `raftmq consume`: receives messages, prints them, then acknowledges them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::client::{Consumer, Error, Received};
+use crate::client::{Consumer, Error, Received, Wanted};
 use crate::model::limits;
 
 use super::exit::Exit;
@@ -31,7 +32,8 @@ Without it, it waits; ctrl-c finishes the batch at hand.
 
 Examples:
   raftmq consume demo --group demo-cg --max 1000
-  raftmq consume demo --group demo-cg --filter 'TagA||TagB' -o jsonl")]
+  raftmq consume demo --group demo-cg --filter 'TagA||TagB' -o jsonl
+  raftmq consume orders --group eu-cg --sql \"region = 'eu' AND amount > 100\"")]
 pub struct Args {
     /// Topic to receive from
     topic: String,
@@ -44,6 +46,9 @@ pub struct Args {
     /// Tags wanted: 'a||b', or '*' for all
     #[arg(long, value_name = "EXPR", default_value = "*")]
     filter: String,
+    /// SQL92 expression over the properties of a message (and TAGS) instead
+    #[arg(long, value_name = "EXPR", conflicts_with = "filter")]
+    sql: Option<String>,
     /// Length of one poll, 5s to 20s [default: 5s with --max, 15s without]
     #[arg(long, value_name = "DUR", value_parser = duration)]
     wait: Option<Duration>,
@@ -64,6 +69,8 @@ struct MessageRow {
     id: String,
     tag: Option<String>,
     keys: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    properties: BTreeMap<String, String>,
     attempt: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
@@ -96,7 +103,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, format!("-o json needs --max of at most {DOCUMENT_MESSAGES_MAX}"))
             .remedy("endless:", "-o jsonl"));
     }
-    let consumer = Consumer::new(context.connection.clone(), &args.group, &args.topic, &args.filter);
+    let wanted = args.sql.clone().map_or_else(|| Wanted::Tags(args.filter.clone()), Wanted::Sql);
+    let consumer = Consumer::new(context.connection.clone(), &args.group, &args.topic, &wanted);
     let mut tally = Tally::default();
     let end = receive_all(context, &args, &consumer, &mut tally).await?;
     if let Err(error) = consumer.close().await {
@@ -215,6 +223,7 @@ fn row(message: &Received) -> MessageRow {
         id: message.message_id.clone(),
         tag: message.tag.clone(),
         keys: message.keys.clone(),
+        properties: message.properties.clone(),
         attempt: message.attempt,
         body: text.map(ToOwned::to_owned),
         body_base64: text.is_none().then(|| STANDARD.encode(&message.body)),

@@ -12,12 +12,12 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::{Error, Outgoing, Producer, Sent};
+use crate::client::{Error, Kind, Outgoing, Producer, Sent};
 use crate::model::limits;
 
 use super::exit::Exit;
 use super::failure::{Failure, Subject};
-use super::options::{Context, Format, byte_count};
+use super::options::{Context, Format, byte_count, duration};
 use super::render::{self, grouped};
 
 const SIZE_DEFAULT: usize = 100;
@@ -37,7 +37,9 @@ Without BODY and --count each line of stdin is one message.
 
 Examples:
   raftmq produce demo 'hello' 'world'
-  raftmq produce demo --count 1000 --size 200 --tag TagA --key 'k-{\u{1b}[0mn}'")]
+  raftmq produce demo --count 1000 --size 200 --tag TagA --key 'k-{\u{1b}[0mn}'
+  raftmq produce reminders 'time is up' --delay 10m
+  raftmq produce orders 'paid' 'sent' --message-group order-17 --property region=eu")]
 pub struct Args {
     /// Topic to send to
     topic: String,
@@ -54,12 +56,40 @@ pub struct Args {
     tag: Option<String>,
     #[arg(long, help = "Search key; {\u{1b}[0mn} is the message's number")]
     key: Option<String>,
+    /// User property, for SQL filters; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
+    property: Vec<(String, String)>,
+    /// Deliver so long after sending; needs a topic of type DELAY or MIXED
+    #[arg(long, value_name = "DUR", value_parser = duration, group = "kind")]
+    delay: Option<Duration>,
+    /// Deliver in order within this message group; needs a topic of type FIFO or MIXED
+    #[arg(long, value_name = "NAME", group = "kind")]
+    message_group: Option<String>,
+    /// Deliver higher priorities first; needs a topic of type PRIORITY
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)), group = "kind")]
+    priority: Option<u32>,
     /// Messages in one request
     #[arg(long, value_name = "B", default_value_t = BATCH_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=limits::SEND_MESSAGES_MAX as i64))]
     batch: u32,
     /// At most this many messages a second
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+}
+
+impl Args {
+    fn kind(&self) -> Kind {
+        match (self.delay, &self.message_group, self.priority) {
+            (Some(delay), _, _) => Kind::Delay(delay),
+            (_, Some(group), _) => Kind::Fifo(group.clone()),
+            (_, _, Some(priority)) => Kind::Priority(priority),
+            (None, None, None) => Kind::Normal,
+        }
+    }
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Where bodies come from.
@@ -114,6 +144,8 @@ struct SentRow<'a> {
     topic: &'a str,
     offset: u64,
     id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recall_handle: Option<&'a str>,
 }
 
 /// One finished request.
@@ -134,12 +166,14 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut tally = Tally::default();
     let mut under_way = FuturesUnordered::new();
     let mut number: u64 = 0;
+    // Two requests at once may change places.
+    let in_flight_max = if args.message_group.is_some() { 1 } else { IN_FLIGHT_MAX };
     let mut has_more = true;
     let mut interrupted = false;
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
     while has_more || !under_way.is_empty() {
-        let may_send = has_more && under_way.len() < IN_FLIGHT_MAX;
+        let may_send = has_more && under_way.len() < in_flight_max;
         let due = args.rate.map_or(started, |rate| started + Duration::from_secs_f64(number as f64 / f64::from(rate)));
         tokio::select! {
             biased;
@@ -227,7 +261,8 @@ async fn gather(source: &mut Source, due: Instant, number: u64, args: &Args) -> 
             body: Bytes::from(text),
             tag: args.tag.clone(),
             keys: args.key.iter().map(|key| numbered(key, n)).collect(),
-            ..Default::default()
+            properties: args.property.iter().cloned().collect(),
+            kind: args.kind(),
         });
         batch.len() < args.batch as usize && bytes < BATCH_BYTES_MAX
     };
@@ -321,7 +356,8 @@ impl Tally {
                 Ok(sent) => {
                     self.sent += 1;
                     if context.global.output == Format::Jsonl {
-                        let row = SentRow { topic, offset: sent.queue_offset, id: &sent.message_id };
+                        let (id, recall_handle) = (&sent.message_id, sent.recall_handle.as_deref());
+                        let row = SentRow { topic, offset: sent.queue_offset, id, recall_handle };
                         lines.push_str(&render::line(&row)?);
                     }
                     if number == 0 {

@@ -46,6 +46,15 @@ pub struct Received {
     pub handle: String,
 }
 
+/// Which messages a consumer wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those with one of these tags: `*`, or `a||b`.
+    Tags(String),
+    /// Those of which this SQL92 expression over their properties is true.
+    Sql(String),
+}
+
 /// One member of a consumer group.
 pub struct Consumer {
     connection: Arc<Connection>,
@@ -57,14 +66,18 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer of `topic` in `group` for messages whose tag matches `filter` (`*`, or `a||b`).
-    pub fn new(connection: Arc<Connection>, group: &str, topic: &str, filter: &str) -> Self {
+    /// A consumer of `topic` in `group` for the messages that `filter` wants.
+    pub fn new(connection: Arc<Connection>, group: &str, topic: &str, filter: &Wanted) -> Self {
+        let (filter_type, expression) = match filter {
+            Wanted::Tags(expression) => (v2::FilterType::Tag, expression),
+            Wanted::Sql(expression) => (v2::FilterType::Sql, expression),
+        };
         let resource = |name: &str| v2::Resource { name: name.to_owned(), ..Default::default() };
         Self {
             connection,
             group: resource(group),
             topic: resource(topic),
-            filter: v2::FilterExpression { r#type: v2::FilterType::Tag as i32, expression: filter.to_owned() },
+            filter: v2::FilterExpression { r#type: filter_type.into(), expression: expression.clone() },
             heartbeat_at: AtomicU64::new(0),
         }
     }

@@ -17,6 +17,6 @@ mod wire_test;
 
 pub use admin::Admin;
 pub use connection::{Address, AddressError, Connection, Endpoints, Identity};
-pub use consumer::{Consumer, Received};
+pub use consumer::{Consumer, Received, Wanted};
 pub use error::{Error, Unreachable};
-pub use producer::{Outgoing, Producer, Sent};
+pub use producer::{Kind, Outgoing, Producer, Sent, wire_time};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::model::Timestamp;
 use crate::model::limits;
+use crate::model::{Millis, Timestamp};
 use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
@@ -29,6 +29,22 @@ pub struct Outgoing {
     pub keys: Vec<String>,
     /// User properties.
     pub properties: BTreeMap<String, String>,
+    /// What kind of message it is.
+    pub kind: Kind,
+}
+
+/// The kinds of message that one request is enough for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Any order, at once.
+    #[default]
+    Normal,
+    /// Behind those of its message group before it.
+    Fifo(String),
+    /// Visible so long after it is first sent.
+    Delay(Duration),
+    /// Before those of lower priority.
+    Priority(u32),
 }
 
 /// A message the cluster has acknowledged.
@@ -38,6 +54,8 @@ pub struct Sent {
     pub message_id: String,
     /// Its position in its queue; the protocol does not say which queue.
     pub queue_offset: u64,
+    /// Takes a delayed message back.
+    pub recall_handle: Option<String>,
 }
 
 /// Sends messages. Share one: its sequence keeps message ids apart.
@@ -133,10 +151,28 @@ fn is_open(result: Option<&Result<Sent, Error>>) -> bool {
 fn sent(entry: v2::SendResultEntry) -> Result<Sent, Error> {
     check(entry.status)?;
     let queue_offset = u64::try_from(entry.offset).map_err(|_| Error::Malformed("a negative queue offset"))?;
-    Ok(Sent { message_id: entry.message_id, queue_offset })
+    let recall_handle = Some(entry.recall_handle).filter(|handle| !handle.is_empty());
+    Ok(Sent { message_id: entry.message_id, queue_offset, recall_handle })
 }
 
 fn wire(topic: &str, message: Outgoing, id: String, now: Timestamp, host: &str) -> v2::Message {
+    let plain = v2::SystemProperties { message_type: v2::MessageType::Normal.into(), ..Default::default() };
+    let of_kind = match message.kind {
+        Kind::Normal => plain,
+        Kind::Fifo(group) => {
+            v2::SystemProperties { message_type: v2::MessageType::Fifo.into(), message_group: Some(group), ..plain }
+        }
+        Kind::Delay(delay) => v2::SystemProperties {
+            message_type: v2::MessageType::Delay.into(),
+            delivery_timestamp: Some(wire_time(now.plus(Millis::from(delay)))),
+            ..plain
+        },
+        Kind::Priority(priority) => v2::SystemProperties {
+            message_type: v2::MessageType::Priority.into(),
+            priority: Some(i32::try_from(priority).unwrap_or(i32::MAX)),
+            ..plain
+        },
+    };
     v2::Message {
         topic: Some(v2::Resource { name: topic.to_owned(), ..Default::default() }),
         user_properties: message.properties,
@@ -145,16 +181,18 @@ fn wire(topic: &str, message: Outgoing, id: String, now: Timestamp, host: &str) 
             keys: message.keys,
             message_id: id,
             body_encoding: v2::Encoding::Identity as i32,
-            message_type: v2::MessageType::Normal as i32,
-            born_timestamp: Some(prost_types::Timestamp {
-                seconds: i64::try_from(now.0 / 1000).unwrap_or(i64::MAX),
-                nanos: (now.0 % 1000) as i32 * 1_000_000,
-            }),
+            born_timestamp: Some(wire_time(now)),
             born_host: host.to_owned(),
-            ..Default::default()
+            ..of_kind
         }),
         body: message.body,
     }
+}
+
+/// A time as the protocol writes it.
+pub fn wire_time(at: Timestamp) -> prost_types::Timestamp {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    prost_types::Timestamp { seconds, nanos: (at.0 % 1000) as i32 * 1_000_000 }
 }
 
 /// A message id of RocketMQ's version 1.

@@ -29,6 +29,13 @@ impl Millis {
     }
 }
 
+impl From<std::time::Duration> for Millis {
+    /// Whole milliseconds; saturates.
+    fn from(length: std::time::Duration) -> Self {
+        Self(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl From<Millis> for std::time::Duration {
     fn from(length: Millis) -> Self {
         Self::from_millis(length.0)

@@ -24,6 +24,47 @@ fn the_readme_s_first_session() {
 }
 
 #[test]
+fn messages_of_every_kind_are_sent_and_consumed_by_command() {
+    let cluster = Cluster::start();
+    for (topic, kind) in [("plain", "NORMAL"), ("later", "DELAY"), ("lines", "FIFO"), ("urgent", "PRIORITY")] {
+        cluster.raftmq_ok(&["topic", "create", topic, "--type", kind, "--queues", "4"]);
+    }
+    let bodies = |args: &[&str]| {
+        let out = cluster.raftmq_ok(&[&["-o", "jsonl", "consume"], args, &["--max", "3"]].concat());
+        let body = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["body"].as_str().unwrap().to_owned()
+        };
+        out.lines().map(body).collect::<Vec<_>>()
+    };
+    for (region, body) in [("eu", "one"), ("us", "two"), ("eu", "three")] {
+        let (region, length) = (format!("region={region}"), format!("length={}", body.len()));
+        cluster.raftmq_ok(&["produce", "plain", body, "--property", &region, "--property", &length]);
+    }
+    assert_eq!(bodies(&["plain", "--group", "sql", "--sql", "region = 'eu' AND length > 3"]), ["three"]);
+
+    cluster.raftmq_ok(&["produce", "lines", "a", "b", "c", "--message-group", "g", "--batch", "1"]);
+    assert_eq!(bodies(&["lines", "--group", "lines"]), ["a", "b", "c"]);
+    for priority in ["0", "2", "1"] {
+        cluster.raftmq_ok(&["produce", "urgent", priority, "--priority", priority]);
+    }
+    assert_eq!(bodies(&["urgent", "--group", "urgent"]), ["2", "1", "0"]);
+
+    let sent = cluster.raftmq_ok(&["-o", "jsonl", "produce", "later", "x", "--delay", "1h"]);
+    let sent: serde_json::Value = serde_json::from_str(sent.lines().next().unwrap()).unwrap();
+    let handle = sent["recall_handle"].as_str().unwrap();
+    cluster.raftmq_ok(&["message", "recall", "later", handle]);
+    cluster.raftmq_ok(&["produce", "later", "soon", "--delay", "1s"]);
+    assert_eq!(bodies(&["later", "--group", "later"]), ["soon"]);
+
+    let exit = |args: &[&str]| cluster.raftmq(args).status.code();
+    assert_eq!(exit(&["produce", "plain", "x", "--property", "no-value"]), Some(2));
+    assert_eq!(exit(&["produce", "plain", "x", "--delay", "1s", "--priority", "1"]), Some(2));
+    assert_ne!(exit(&["produce", "plain", "x", "--delay", "1s"]), Some(0), "a NORMAL topic takes no delayed messages");
+    assert_ne!(exit(&["consume", "plain", "--group", "bad", "--sql", "region = ", "--max", "1"]), Some(0));
+}
+
+#[test]
 fn failures_have_named_exit_codes() {
     let cluster = Cluster::start();
     let exit = |args: &[&str]| cluster.raftmq(args).status.code();

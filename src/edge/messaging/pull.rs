@@ -48,7 +48,7 @@ async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) ->
     let request = request.into_inner();
     let (topic, queue) = queue_of(request.message_queue.as_ref())?;
     GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
-    let left = caller.timeout.map_or(POLL_MAX, |left| Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+    let left = caller.timeout.map_or(POLL_MAX, Millis::from);
     let wait = request.long_polling_timeout.as_ref().map_or(Millis(0), millis).min(POLL_MAX);
     let pull = Pull {
         topic,

@@ -120,7 +120,7 @@ fn invisible(request: &v2::ReceiveMessageRequest) -> Result<Millis, Refused> {
 /// Contract §13.3, and finished half a second before the caller's deadline: a later answer would make
 /// messages invisible for a client that has already given up.
 fn poll_time(wanted: Option<Millis>, request_timeout: Option<Millis>, caller: &Caller) -> Result<Millis, Refused> {
-    let left = caller.timeout.map(|left| Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+    let left = caller.timeout.map(Millis::from);
     let half_timeout = Millis(request_timeout.unwrap_or(REQUEST_TIMEOUT).0 / 2);
     let wanted = wanted.or_else(|| left.map(|left| Millis(left.0.saturating_sub(half_timeout.0))));
     let wanted = wanted.unwrap_or(POLL_MAX).clamp(POLL_MIN, POLL_MAX);

@@ -120,6 +120,7 @@ func simple(endpoints, topic, group string) error {
 		return fmt.Errorf("%d messages after everything was settled", len(messages))
 	}
 	fmt.Println("PASS go simple")
+	fmt.Println("PASS go change-invisible")
 	return nil
 }
 
@@ -176,9 +177,13 @@ func push(endpoints, topic, group string) error {
 
 // Receives and acks the bodies wanted, each once and no others; the time each came.
 func receive(endpoints, topic, group string, wanted ...string) (map[string]time.Time, error) {
+	return receiveOf(endpoints, topic, group, rmq.SUB_ALL, 16, wanted...)
+}
+
+func receiveOf(endpoints, topic, group string, expression *rmq.FilterExpression, most int32, wanted ...string) (map[string]time.Time, error) {
 	consumer, err := rmq.NewSimpleConsumer(config(endpoints, group),
 		rmq.WithSimpleAwaitDuration(5*time.Second),
-		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: rmq.SUB_ALL}))
+		rmq.WithSimpleSubscriptionExpressions(map[string]*rmq.FilterExpression{topic: expression}))
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +195,7 @@ func receive(endpoints, topic, group string, wanted ...string) (map[string]time.
 	for {
 		isAll := len(came) == len(wanted)
 		// An empty poll is an error of this client.
-		messages, _ := consumer.Receive(context.Background(), 16, 30*time.Second)
+		messages, _ := consumer.Receive(context.Background(), most, 30*time.Second)
 		for _, message := range messages {
 			text, isWanted := string(message.GetBody()), false
 			for _, one := range wanted {
@@ -212,6 +217,65 @@ func receive(endpoints, topic, group string, wanted ...string) (map[string]time.
 			return nil, fmt.Errorf("%v of %v", came, wanted)
 		}
 	}
+}
+
+func filters(endpoints, topic, group string) error {
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	for number := 0; number < 6; number++ {
+		message := &rmq.Message{Topic: topic, Body: []byte(strconv.Itoa(number))}
+		message.SetTag([]string{"red", "green", "blue"}[number%3])
+		message.AddProperty("n", strconv.Itoa(number))
+		if _, err := producer.Send(context.Background(), message); err != nil {
+			return err
+		}
+	}
+	tags := rmq.NewFilterExpressionWithType("red || blue", rmq.TAG)
+	if _, err := receiveOf(endpoints, topic, group+"-tag", tags, 16, "0", "2", "3", "5"); err != nil {
+		return err
+	}
+	fmt.Println("PASS go filter-tag")
+	sql := rmq.NewFilterExpressionWithType("n >= 3 AND TAGS <> 'green'", rmq.SQL92)
+	if _, err := receiveOf(endpoints, topic, group+"-sql", sql, 16, "3", "5"); err != nil {
+		return err
+	}
+	fmt.Println("PASS go filter-sql")
+	return nil
+}
+
+func priority(endpoints, topic, group string) error {
+	producer, err := rmq.NewProducer(config(endpoints, ""), rmq.WithTopics(topic))
+	if err != nil {
+		return err
+	}
+	if err := producer.Start(); err != nil {
+		return err
+	}
+	defer producer.GracefulStop()
+	for number := 0; number < 3; number++ {
+		message := &rmq.Message{Topic: topic, Body: []byte(strconv.Itoa(number))}
+		if err := message.SetPriority(int32(number)); err != nil {
+			return err
+		}
+		if _, err := producer.Send(context.Background(), message); err != nil {
+			return err
+		}
+	}
+	came, err := receiveOf(endpoints, topic, group, rmq.SUB_ALL, 1, "0", "1", "2")
+	if err != nil {
+		return err
+	}
+	if !came["2"].Before(came["1"]) || !came["1"].Before(came["0"]) {
+		return fmt.Errorf("priorities came at %v", came)
+	}
+	fmt.Println("PASS go priority")
+	return nil
 }
 
 func delay(endpoints, topic, group string) error {
@@ -416,6 +480,8 @@ func main() {
 		func() error { return produce(*endpoints, *topic) },
 		func() error { return simple(*endpoints, *topic, *group+"-simple") },
 		func() error { return push(*endpoints, *topic, *group+"-push") },
+		func() error { return filters(*endpoints, *topic+"-filter", *group) },
+		func() error { return priority(*endpoints, *topic+"-priority", *group) },
 		func() error { return delay(*endpoints, *topic+"-delay", *group) },
 		func() error { return fifo(*endpoints, *topic+"-fifo", *group+"-fifo") },
 		func() error { return transaction(*endpoints, *topic+"-transaction", *group) },

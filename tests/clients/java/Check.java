@@ -20,6 +20,7 @@ import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.FilterExpressionType;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
 import org.apache.rocketmq.client.apis.message.Message;
@@ -107,6 +108,7 @@ public class Check {
             require(consumer.receive(16, Duration.ofSeconds(30)).isEmpty(), "everything was settled");
         }
         System.out.println("PASS java simple");
+        System.out.println("PASS java change-invisible");
     }
 
     private static void push(ClientConfiguration configuration, String topic, String group) throws Exception {
@@ -153,20 +155,31 @@ public class Check {
         return (at == null ? builder : builder.setDeliveryTimestamp(at)).build();
     }
 
-    /** Receives and acks the bodies wanted, each once and no others; the time each came. */
     private static Map<String, Long> receive(
             ClientConfiguration configuration, String topic, String group, Set<String> wanted) throws Exception {
+        return receive(configuration, topic, group, wanted, FilterExpression.SUB_ALL, 16);
+    }
+
+    /** Receives and acks the bodies wanted, each once and no others; the time each came. */
+    private static Map<String, Long> receive(
+            ClientConfiguration configuration,
+            String topic,
+            String group,
+            Set<String> wanted,
+            FilterExpression expression,
+            int most)
+            throws Exception {
         Map<String, Long> came = new HashMap<>();
         try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder()
                 .setClientConfiguration(configuration)
                 .setConsumerGroup(group)
                 .setAwaitDuration(Duration.ofSeconds(5))
-                .setSubscriptionExpressions(Collections.singletonMap(topic, FilterExpression.SUB_ALL))
+                .setSubscriptionExpressions(Collections.singletonMap(topic, expression))
                 .build()) {
             long until = System.currentTimeMillis() + DEADLINE_MS;
             while (!came.keySet().equals(wanted)) {
                 require(System.currentTimeMillis() < until, came.keySet() + " of " + wanted);
-                for (MessageView message : consumer.receive(16, Duration.ofSeconds(30))) {
+                for (MessageView message : consumer.receive(most, Duration.ofSeconds(30))) {
                     String text = text(message);
                     require(wanted.contains(text), text + " beside " + came.keySet());
                     require(came.put(text, System.currentTimeMillis()) == null, text + " came twice");
@@ -176,6 +189,43 @@ public class Check {
             require(consumer.receive(16, Duration.ofSeconds(30)).isEmpty(), "nothing else comes");
         }
         return came;
+    }
+
+    private static void filters(ClientConfiguration configuration, String topic, String group) throws Exception {
+        try (Producer producer =
+                PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build()) {
+            for (int number = 0; number < 6; number++) {
+                producer.send(PROVIDER.newMessageBuilder()
+                        .setTopic(topic)
+                        .setTag(List.of("red", "green", "blue").get(number % 3))
+                        .addProperty("n", String.valueOf(number))
+                        .setBody(String.valueOf(number).getBytes(StandardCharsets.UTF_8))
+                        .build());
+            }
+        }
+        var tags = new FilterExpression("red || blue", FilterExpressionType.TAG);
+        receive(configuration, topic, group + "-tag", Set.of("0", "2", "3", "5"), tags, 16);
+        System.out.println("PASS java filter-tag");
+        var sql = new FilterExpression("n >= 3 AND TAGS <> 'green'", FilterExpressionType.SQL92);
+        receive(configuration, topic, group + "-sql", Set.of("3", "5"), sql, 16);
+        System.out.println("PASS java filter-sql");
+    }
+
+    private static void priority(ClientConfiguration configuration, String topic, String group) throws Exception {
+        try (Producer producer =
+                PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build()) {
+            for (int number = 0; number < 3; number++) {
+                producer.send(PROVIDER.newMessageBuilder()
+                        .setTopic(topic)
+                        .setPriority(number)
+                        .setBody(String.valueOf(number).getBytes(StandardCharsets.UTF_8))
+                        .build());
+            }
+        }
+        var all = FilterExpression.SUB_ALL;
+        var came = receive(configuration, topic, group, Set.of("0", "1", "2"), all, 1);
+        require(came.get("2") < came.get("1") && came.get("1") < came.get("0"), came);
+        System.out.println("PASS java priority");
     }
 
     private static void delay(ClientConfiguration configuration, String topic, String group) throws Exception {
@@ -289,6 +339,8 @@ public class Check {
             produce(configuration, args.get("--topic"));
             simple(configuration, args.get("--topic"), args.get("--group") + "-simple");
             push(configuration, args.get("--topic"), args.get("--group") + "-push");
+            filters(configuration, args.get("--topic") + "-filter", args.get("--group"));
+            priority(configuration, args.get("--topic") + "-priority", args.get("--group"));
             delay(configuration, args.get("--topic") + "-delay", args.get("--group"));
             fifo(configuration, args.get("--topic") + "-fifo", args.get("--group") + "-fifo");
             transaction(configuration, args.get("--topic") + "-transaction", args.get("--group"));

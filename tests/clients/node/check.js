@@ -1,7 +1,7 @@
 // The official Node client against a cluster: producer, simple consumer, push consumer, all kinds of message.
 
 const assert = require('node:assert');
-const { ConsumeResult, Producer, PushConsumer, SimpleConsumer } = require('rocketmq-client-nodejs');
+const { ConsumeResult, FilterExpression, Producer, PushConsumer, SimpleConsumer } = require('rocketmq-client-nodejs');
 
 const COUNT = 50;
 const DEADLINE_MS = 60_000;
@@ -71,6 +71,7 @@ async function simple(endpoints, topic, group) {
   assert.strictEqual((await consumer.receive(16, 30_000)).length, 0);
   await consumer.shutdown();
   console.log('PASS node simple');
+  console.log('PASS node change-invisible');
 }
 
 async function push(endpoints, topic, group) {
@@ -112,12 +113,12 @@ async function push(endpoints, topic, group) {
 }
 
 // Receives and acks the bodies wanted, each once and no others; the time each came.
-async function receive(endpoints, topic, group, wanted) {
+async function receive(endpoints, topic, group, wanted, expression = '*') {
   const consumer = new SimpleConsumer({
     endpoints,
     namespace: '',
     consumerGroup: group,
-    subscriptions: new Map([[topic, '*']]),
+    subscriptions: new Map([[topic, expression]]),
     awaitDuration: 5000,
   });
   await consumer.startup();
@@ -135,6 +136,22 @@ async function receive(endpoints, topic, group, wanted) {
   assert.strictEqual((await consumer.receive(16, 30_000)).length, 0);
   await consumer.shutdown();
   return came;
+}
+
+async function filters(endpoints, topic, group) {
+  const producer = new Producer({ endpoints, namespace: '', topics: [topic] });
+  await producer.startup();
+  for (let number = 0; number < 6; number++) {
+    const tag = ['red', 'green', 'blue'][number % 3];
+    await producer.send({ topic, tag, body: Buffer.from(`${number}`), properties: new Map([['n', `${number}`]]) });
+  }
+  await producer.shutdown();
+  await receive(endpoints, topic, `${group}-tag`, ['0', '2', '3', '5'], 'red || blue');
+  console.log('PASS node filter-tag');
+  // The client does not export the names of the protocol's filter types: 2 is SQL.
+  const sql = new FilterExpression("n >= 3 AND TAGS <> 'green'", 2);
+  await receive(endpoints, topic, `${group}-sql`, ['3', '5'], sql);
+  console.log('PASS node filter-sql');
 }
 
 async function delay(endpoints, topic, group) {
@@ -238,6 +255,7 @@ async function main() {
   await produce(endpoints, args.topic);
   await simple(endpoints, args.topic, `${args.group}-simple`);
   await push(endpoints, args.topic, `${args.group}-push`);
+  await filters(endpoints, `${args.topic}-filter`, args.group);
   await delay(endpoints, `${args.topic}-delay`, args.group);
   await fifo(endpoints, `${args.topic}-fifo`, `${args.group}-fifo`);
   await transaction(endpoints, `${args.topic}-transaction`, args.group);

@@ -8,6 +8,8 @@ import time
 
 from rocketmq import (ClientConfiguration, ConsumeResult, Credentials, FilterExpression, Message, MessageListener,
                       Producer, PushConsumer, SimpleConsumer, TransactionChecker, TransactionResolution)
+# Not among what the package exports by name, but the type its FilterExpression takes.
+from rocketmq.grpc_protocol import FilterType
 
 COUNT = 50
 DEADLINE = 60
@@ -65,6 +67,7 @@ def simple(conf, topic, group):
     assert not consumer.receive(16, 30), "everything was settled"
     consumer.shutdown()
     print("PASS python simple", flush=True)
+    print("PASS python change-invisible", flush=True)
 
 
 class Listener(MessageListener):
@@ -99,14 +102,14 @@ def push(conf, topic, group):
     print("PASS python push", flush=True)
 
 
-def receive(conf, topic, group, wanted):
-    """Receives and acks the bodies wanted, each once and no others; the time each came."""
-    consumer = SimpleConsumer(conf, group, {topic: FilterExpression()}, await_duration=5)
+def receive(conf, topic, group, wanted, expression=FilterExpression(), most=16):
+    """Receives and acks the bodies wanted, each once and no others; the time each came, in the order they came."""
+    consumer = SimpleConsumer(conf, group, {topic: expression}, await_duration=5)
     consumer.startup()
     came, deadline = {}, time.time() + DEADLINE
     while set(came) != set(wanted):
         assert time.time() < deadline, f"{sorted(came)} of {sorted(wanted)}"
-        for message in consumer.receive(16, 30) or []:
+        for message in consumer.receive(most, 30) or []:
             text = message.body.decode()
             assert text in wanted and text not in came, (text, came)
             came[text] = time.time()
@@ -120,6 +123,33 @@ def text_message(topic, text):
     message = Message()
     message.topic, message.body = topic, text.encode()
     return message
+
+
+def filters(conf, topic, group):
+    producer = Producer(conf, (topic,))
+    producer.startup()
+    for number in range(6):
+        message = text_message(topic, f"{number}")
+        message.tag = ("red", "green", "blue")[number % 3]
+        message.add_property("n", f"{number}")
+        producer.send(message)
+    producer.shutdown()
+    receive(conf, topic, group + "-tag", ["0", "2", "3", "5"], FilterExpression("red || blue"))
+    print("PASS python filter-tag", flush=True)
+    receive(conf, topic, group + "-sql", ["3", "5"], FilterExpression("n >= 3 AND TAGS <> 'green'", FilterType.SQL))
+    print("PASS python filter-sql", flush=True)
+
+
+def priority(conf, topic, group):
+    producer = Producer(conf, (topic,))
+    producer.startup()
+    for number in range(3):
+        message = text_message(topic, f"{number}")
+        message.priority = number
+        producer.send(message)
+    producer.shutdown()
+    assert list(receive(conf, topic, group, ["0", "1", "2"], most=1)) == ["2", "1", "0"]
+    print("PASS python priority", flush=True)
 
 
 def delay(conf, topic, group):
@@ -220,6 +250,8 @@ def main():
     produce(conf, args.topic)
     simple(conf, args.topic, args.group + "-simple")
     push(conf, args.topic, args.group + "-push")
+    filters(conf, args.topic + "-filter", args.group)
+    priority(conf, args.topic + "-priority", args.group)
     delay(conf, args.topic + "-delay", args.group)
     fifo(conf, args.topic + "-fifo", args.group + "-fifo")
     transaction(conf, args.topic + "-transaction", args.group)
