@@ -37,8 +37,8 @@ cluster() {
 trap 'scripts/fast-try.sh stop >/dev/null 2>&1; scripts/fast-try.sh clean >/dev/null 2>&1' EXIT
 
 # CPU of all brokers, in hundredths of a second.
-cpu() { cat $(pgrep -f 'raftmq broker' | sed 's|.*|/proc/&/stat|') | awk '{ sum += $14 + $15 } END { print sum }'; }
-rss() { cat $(pgrep -f 'raftmq broker' | sed 's|.*|/proc/&/status|') | awk '/VmRSS/ { sum += $2 } END { print int(sum / 1024) }'; }
+cpu() { cat $(sed 's|.*|/proc/&/stat|' "$RAFTMQ_DATA"/n?.pid) | awk '{ sum += $14 + $15 } END { print sum }'; }
+rss() { cat $(sed 's|.*|/proc/&/status|' "$RAFTMQ_DATA"/n?.pid) | awk '/VmRSS/ { sum += $2 } END { print int(sum / 1024) }'; }
 
 bench raw-1KiB raw --folder "$folder" --flush 1KiB --duration 3s
 bench raw-3x256KiB raw --folder "$folder" --flush 256KiB --writers 3 --duration 3s
