@@ -30,6 +30,8 @@ const RETURNED_MAX: usize = 64;
 const READY_MAX: usize = 64;
 /// Windows of up to 64 messages that one plan reads whole.
 const WINDOWS_READ_MAX: usize = 4;
+/// Windows of up to 64 messages, none of which is wanted, that one plan passes over in a row at most.
+const WINDOWS_SKIPPED_MAX: u32 = 256;
 
 /// What a poll wants.
 #[derive(Clone, Copy)]
@@ -100,6 +102,8 @@ pub(super) struct Plan<'a> {
     bell: &'a Notify,
     key: (TopicId, GroupId),
     pub planned: Vec<Planned>,
+    /// Windows that may still be passed over.
+    skips: u32,
 }
 
 /// What still fits into an answer.
@@ -133,7 +137,9 @@ impl Plans {
     pub(super) fn make<'a>(&self, view: View<'_>, wanted: Wanted<'_>, bell: &'a Notify) -> Result<Plan<'a>, Error> {
         let key = (wanted.topic, wanted.group);
         let reserved = self.lines.lock().entry(key).or_default().clone();
-        let mut plan = Plan { reserved, bell, key, planned: Vec::new() };
+        // A filter that reads messages takes its time over each of them: others have their turn.
+        let skips = if wanted.check.is_some() { 0 } else { WINDOWS_SKIPPED_MAX };
+        let mut plan = Plan { reserved, bell, key, planned: Vec::new(), skips };
         let mut room = Room { messages: wanted.limit, bytes: RECEIVE_BYTES_MAX };
         if wanted.by_priority {
             for queue in (0..wanted.queues).rev().map(QueueId) {
@@ -201,13 +207,6 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Messages of a queue the group never saw, if there are any.
-    fn fresh_of(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId, room: &mut Room) -> Result<(), Error> {
-        let planned = self.fresh(view, wanted, queue, room)?;
-        self.planned.extend(planned);
-        Ok(())
-    }
-
     /// Messages that waited for those of their message group before them.
     fn next_in_lines(&mut self, view: View<'_>, wanted: Wanted<'_>, room: &mut Room) -> Result<(), Error> {
         for (queue, order, first) in view.ready(wanted.topic, wanted.group, READY_MAX)? {
@@ -238,44 +237,56 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Messages of a queue the group never saw. The window is read under the line's lock: another poll of
-    /// this group must begin where this one ends.
-    fn fresh(
-        &self,
-        view: View<'_>,
-        wanted: Wanted<'_>,
-        queue: QueueId,
-        room: &mut Room,
-    ) -> Result<Option<Planned>, Error> {
+    /// Messages of a queue the group never saw, if there are any. They are read under the line's lock: another poll
+    /// of this group must begin where this one ends.
+    fn fresh_of(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId, room: &mut Room) -> Result<(), Error> {
         let head = view.queue_head(wanted.topic, queue)?;
         let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
-        let mut reserved = self.reserved.lock();
+        let line = self.reserved.clone();
+        let mut reserved = line.lock();
         let taken = reserved.fresh.get(&queue).map_or(0, |(to, _)| *to);
         let from = cursor.0.max(head.min.0).max(taken);
         if from >= head.max.0 {
             reserved.turned_away |= taken > cursor.0;
-            return Ok(None);
+            return Ok(());
         }
-        let first = QueueOffset(from);
-        let mut window = Window::read(view, wanted, queue, first, QueueOffset(head.max.0.min(from + SPAN)))?;
-        let at_work = if wanted.orderly { window.at_work(view, wanted, queue)? } else { 0 };
+        let mut hold = |to: u64| {
+            let entry = reserved.fresh.entry(queue).or_insert((0, 0));
+            *entry = (to, entry.1 + 1);
+        };
+        let mut first = from;
+        let (mut window, at_work) = loop {
+            let to = QueueOffset(head.max.0.min(first + SPAN));
+            let mut window = Window::read(view, wanted, queue, QueueOffset(first), to)?;
+            let at_work = if wanted.orderly { window.at_work(view, wanted, queue)? } else { 0 };
+            let is_wanted = window.length == 0 || window.wanted != 0;
+            if is_wanted || self.skips == 0 || first + window.length >= head.max.0 {
+                break (window, at_work);
+            }
+            self.skips -= 1;
+            first += window.length;
+        };
+        if first > from {
+            let length = u32::try_from(first - from).expect("as many as a plan passes over");
+            let (places, origins) = (BTreeMap::new(), BTreeMap::new());
+            let candidate = Candidate::Skip { queue, first: QueueOffset(from), length };
+            self.planned.push(Planned { candidate, queue, first: QueueOffset(from), places, origins });
+            hold(first);
+        }
         if window.length == 0 {
-            return Ok(None);
+            return Ok(());
         }
+        let first = QueueOffset(first);
         let free = window.wanted & !at_work;
         let take = room.take(free, &window.places);
         let length = window.seen(take, free);
         // Those at work are wanted too: the machine leaves them to their lines.
         let take = take | (at_work & (u64::MAX >> (64 - u32::from(length))));
-        let entry = reserved.fresh.entry(queue).or_insert((0, 0));
-        *entry = (from + u64::from(length), entry.1 + 1);
-        Ok(Some(Planned {
-            candidate: Candidate::Fresh { queue, first, length, wanted: take },
-            queue,
-            first,
-            places: window.places,
-            origins: window.origins,
-        }))
+        hold(first.0 + u64::from(length));
+        let (places, origins) = (std::mem::take(&mut window.places), std::mem::take(&mut window.origins));
+        let candidate = Candidate::Fresh { queue, first, length, wanted: take };
+        self.planned.push(Planned { candidate, queue, first, places, origins });
+        Ok(())
     }
 
     /// The candidates for the command.
@@ -296,7 +307,7 @@ impl Drop for Plan<'_> {
                 Candidate::Next { queue, order, .. } => {
                     reserved.next.remove(&(queue, order));
                 }
-                Candidate::Fresh { queue, .. } => {
+                Candidate::Fresh { queue, .. } | Candidate::Skip { queue, .. } => {
                     if let Some((_, holders)) = reserved.fresh.get_mut(&queue) {
                         *holders -= 1;
                         if *holders == 0 {

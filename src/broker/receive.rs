@@ -342,6 +342,7 @@ impl Broker {
 fn covers(planned: &Planned, messages: u64) -> bool {
     let wanted = match planned.candidate {
         Candidate::Returned { wanted, .. } | Candidate::Fresh { wanted, .. } | Candidate::Next { wanted, .. } => wanted,
+        Candidate::Skip { .. } => 0,
     };
     messages != 0 && messages & !wanted == 0
 }

@@ -297,6 +297,7 @@ fn covers(candidate: &Candidate, place: Place) -> Option<Option<LeaseId>> {
         Candidate::Fresh { queue, first, wanted, .. } | Candidate::Next { queue, first, wanted, .. } => {
             (queue == place.queue && wants(first, wanted)).then_some(None)
         }
+        Candidate::Skip { .. } => None,
     }
 }
 

@@ -294,6 +294,15 @@ pub enum Candidate {
         /// To be leased; the others among `length` are settled without delivery.
         wanted: u64,
     },
+    /// Messages never leased to the group of which it wants none; as many as the plan looked through.
+    Skip {
+        /// Their queue.
+        queue: QueueId,
+        /// The first of them.
+        first: QueueOffset,
+        /// How many.
+        length: u32,
+    },
     /// Messages of one message group that waited for those before them to be settled.
     Next {
         /// Their queue.
@@ -685,6 +694,12 @@ impl Candidate {
                 out.put_u8(length);
                 out.put_u64(wanted);
             }
+            Self::Skip { queue, first, length } => {
+                out.put_u8(4);
+                out.put_u32(queue.0);
+                out.put_u64(first.0);
+                out.put_u32(length);
+            }
             Self::Next { queue, order, first, length, wanted } => {
                 out.put_u8(3);
                 out.put_u32(queue.0);
@@ -709,6 +724,11 @@ impl Candidate {
                 first: QueueOffset(reader.u64()?),
                 length: reader.u8()?,
                 wanted: reader.u64()?,
+            }),
+            4 => Ok(Self::Skip {
+                queue: QueueId(reader.u32()?),
+                first: QueueOffset(reader.u64()?),
+                length: reader.u32()?,
             }),
             3 => Ok(Self::Next {
                 queue: QueueId(reader.u32()?),

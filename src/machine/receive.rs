@@ -43,6 +43,10 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
             Candidate::Fresh { queue, first, length, wanted } => {
                 fresh(stage, grant, Window { queue, first, length, wanted }, orderly, room)?
             }
+            Candidate::Skip { queue, first, length } => {
+                skip(stage, grant, queue, first, length)?;
+                Vec::new()
+            }
             Candidate::Next { queue, order, first, length, wanted } => {
                 next(stage, grant, Window { queue, first, length, wanted }, order, room)?.into_iter().collect()
             }
@@ -205,6 +209,19 @@ fn fresh(stage: &mut Stage<'_>, grant: &Grant, window: Window, orderly: bool, ro
         made.push(lease);
     }
     Ok(made)
+}
+
+/// Moves the group's position over messages that it does not want.
+fn skip(stage: &mut Stage<'_>, grant: &Grant, queue: QueueId, first: QueueOffset, length: u32) -> Result<(), Failure> {
+    let cursor_key = keys::cursor(grant.topic, grant.group, queue);
+    let cursor = stage.number(Space::Cursor, &cursor_key)?;
+    let head = queue::head(stage, grant.topic, queue)?;
+    let to = first.0.saturating_add(length.into()).min(head.max.0);
+    // As with what is delivered: messages that nobody looked at are not jumped over.
+    if first.0 <= cursor.max(head.min.0) && to > cursor {
+        stage.put_number(Space::Cursor, cursor_key, to);
+    }
+    Ok(())
 }
 
 fn is_at_work(stage: &Stage<'_>, grant: &Grant, queue: QueueId, order: Option<u64>) -> Result<bool, Failure> {

@@ -43,6 +43,15 @@ fn messages_of_every_kind_are_sent_and_consumed_by_command() {
     }
     assert_eq!(bodies(&["plain", "--group", "sql", "--sql", "region = 'eu' AND length > 3"]), ["three"]);
 
+    // Many messages that nobody wants, over several windows of a plan, hide none.
+    cluster.raftmq_ok(&["produce", "plain", "--count", "3000", "--tag", "red"]);
+    cluster.raftmq_ok(&["produce", "plain", "needle", "--tag", "blue"]);
+    cluster.raftmq_ok(&["produce", "plain", "--count", "3000", "--tag", "red"]);
+    assert_eq!(bodies(&["plain", "--group", "tag", "--filter", "blue"]), ["needle"]);
+    let described: serde_json::Value =
+        serde_json::from_str(&cluster.raftmq_ok(&["-o", "json", "group", "describe", "tag"])).unwrap();
+    assert_eq!(described["group"]["lag"].as_u64(), Some(0), "{described}");
+
     cluster.raftmq_ok(&["produce", "lines", "a", "b", "c", "--message-group", "g", "--batch", "1"]);
     assert_eq!(bodies(&["lines", "--group", "lines"]), ["a", "b", "c"]);
     for priority in ["0", "2", "1"] {

@@ -102,6 +102,7 @@ pub fn narrow(plan: &mut Vec<(QueueId, QueueOffset, Candidate)>, limit: u32) {
             }
             *wanted != 0
         }
+        Candidate::Skip { .. } => true,
     });
 }
 

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use raftmq::machine::command::{Ack, Change, Checks, Command, CreateTopic, Decide, Recall, Subscribe, Visible};
+use raftmq::machine::command::{
+    Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Recall, Subscribe, Visible,
+};
 use raftmq::machine::outcome::{Outcome, Rejected, Stored};
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
@@ -752,4 +754,40 @@ proptest! {
         prop_assert_eq!(straight.view().digest().unwrap(), restarted.view().digest().unwrap());
         prop_assert_eq!(content(&straight.kv), content(&restarted.kv));
     }
+}
+
+#[test]
+fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked_at() {
+    let mut machine = Machine::default();
+    let normal = TopicType::Only(MessageType::Normal);
+    let create = CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: 6 };
+    machine.apply(&Command::CreateTopic(create));
+    let subscribe = Subscribe { group: group("g"), topics: vec![topic("skips")], create: Some(16) };
+    machine.apply(&Command::Subscribe(subscribe));
+    let messages: Vec<_> = (0..200).map(|number| plain_message(&number.to_string(), None)).collect();
+    machine.send(TopicId(1), &messages);
+    let (group, queue) = (GroupId(1), QueueId(0));
+    let skip = |first, length| Candidate::Skip { queue, first: QueueOffset(first), length };
+    let fresh = |first| Candidate::Fresh { queue, first: QueueOffset(first), length: 4, wanted: 0b0101 };
+    let mut grant = |candidates| {
+        let granted = machine.grant(TopicId(1), group, 8, 10_000, None, candidates).unwrap();
+        (
+            granted.iter().map(|lease| lease.messages).collect::<Vec<_>>(),
+            machine.view().cursor(TopicId(1), group, queue).unwrap(),
+        )
+    };
+    let at = QueueOffset;
+    assert_eq!(grant(vec![skip(10, 50)]), (vec![], at(0)), "a gap would be jumped over");
+    assert_eq!(grant(vec![skip(0, 150), fresh(150)]), (vec![0b0101], at(154)));
+    assert_eq!(grant(vec![skip(0, 150), fresh(150)]), (vec![], at(154)), "a stale plan moves nothing back");
+    assert_eq!(grant(vec![skip(150, 10)]), (vec![], at(160)), "the rest of a stale one counts");
+    assert_eq!(
+        grant(vec![skip(160, u32::MAX)]),
+        (vec![], at(200)),
+        "messages that are not there yet are not passed over"
+    );
+    machine.send(TopicId(1), &messages[..1]);
+    let all = Candidate::Fresh { queue, first: QueueOffset(200), length: 1, wanted: 1 };
+    let granted = machine.grant(TopicId(1), group, 8, 10_000, None, vec![all]).unwrap();
+    assert_eq!(granted.len(), 1);
 }
