@@ -1,5 +1,7 @@
 //! The commands of the log: what a request becomes above it. Settings that influence a result travel
 //! in the command, because the machine knows no configuration.
+//!
+//! Long, but one subject: a closed set, with its writing and its reading side by side.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
