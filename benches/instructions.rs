@@ -90,13 +90,11 @@ fn send_32(machine: &mut Machine) {
 
 fn pop_32(machine: &mut Machine) -> Vec<ReceiptHandle> {
     let plan = machine.plan(TOPIC, GROUP, &TagFilter::All);
-    let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
-    let granted = machine.grant(TOPIC, GROUP, BATCH as u32, 60_000, None, candidates).unwrap();
+    let granted = machine.grant(TOPIC, GROUP, BATCH as u32, 60_000, None, plan).unwrap();
     let mut handles = Vec::new();
     for lease in granted {
-        let (queue, first, _) = plan[lease.candidate as usize];
         for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
-            let offset = QueueOffset(first.0 + bit);
+            let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
             handles.push(ReceiptHandle { group: GROUP, topic: TOPIC, queue, offset, lease: lease.lease });
         }
     }

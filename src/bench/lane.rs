@@ -20,8 +20,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const SESSION: Duration = Duration::from_secs(24 * 3600);
 /// RocketMQ's shortest long poll.
 pub(super) const POLL: Duration = Duration::from_secs(5);
-/// Longer than any drain takes, so that nothing comes back while it is checked.
-const INVISIBLE: Duration = Duration::from_secs(120);
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
@@ -33,6 +31,8 @@ pub(super) struct Purpose<'a> {
     pub client_id: String,
     /// Whether it will receive.
     pub consumes: bool,
+    /// How long it keeps what it received.
+    pub invisible: Duration,
 }
 
 /// See the module.
@@ -42,6 +42,7 @@ pub(super) struct Lane {
     headers: MetadataMap,
     topic: v2::Resource,
     group: v2::Resource,
+    invisible: Duration,
     /// Queues to send to.
     pub writable: Vec<i32>,
     /// Queues to receive from, as the server assigned them.
@@ -94,6 +95,7 @@ impl Lane {
             headers: headers(&purpose.client_id),
             topic: resource(purpose.topic),
             group: resource(purpose.group),
+            invisible: purpose.invisible,
             writable: Vec::new(),
             assigned: Vec::new(),
         };
@@ -175,7 +177,7 @@ impl Lane {
                 expression: "*".to_owned(),
             }),
             batch_size: i32::try_from(batch).unwrap_or(i32::MAX),
-            invisible_duration: Some(duration(INVISIBLE)),
+            invisible_duration: Some(duration(self.invisible)),
             long_polling_timeout: Some(duration(POLL)),
             ..Default::default()
         };

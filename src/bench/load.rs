@@ -207,7 +207,7 @@ fn has_budget(shared: &Shared) -> bool {
 }
 
 /// How many messages of a request are stored for certain, and the first reason for those that are not.
-fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize) -> (usize, String) {
+pub(super) fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize) -> (usize, String) {
     let response = match answer {
         Ok(response) => response,
         Err(status) => return (0, format!("gRPC {:?}", status.code())),
@@ -223,7 +223,8 @@ fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize)
     (0, code_name(refused.unwrap_or_else(|| code(&response.status))))
 }
 
-fn message(
+/// A message that proves itself, to be delivered at a time.
+pub(super) fn message(
     topic: &v2::Resource,
     proof: Proof,
     queue: i32,

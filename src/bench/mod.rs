@@ -12,6 +12,7 @@
 mod body;
 pub mod compare;
 mod drain;
+pub mod failover;
 mod lane;
 mod load;
 pub mod null;

@@ -20,6 +20,8 @@ use crate::env::process;
 
 /// A drain in which nothing comes for this long is over. Longer than a poll, and than RocketMQ's revive.
 const IDLE_MAX: Duration = Duration::from_secs(15);
+/// Longer than any drain takes, so that nothing comes back while it is checked.
+const INVISIBLE: Duration = Duration::from_secs(120);
 /// Requests in flight while a receive run is filled.
 const PREFILL_IN_FLIGHT: usize = 64;
 
@@ -299,6 +301,7 @@ impl<'a> Crew<'a> {
                 group: &self.plan.group,
                 client_id: format!("bench@{:x}@{number}@{}", self.run, stage.basket.is_some()),
                 consumes: stage.basket.is_some(),
+                invisible: INVISIBLE,
             };
             lanes.push(Lane::open(purpose).await?);
         }

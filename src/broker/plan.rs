@@ -19,10 +19,11 @@ use crate::machine::command::Candidate;
 use crate::machine::keys::{LeaseKey, LineKey};
 use crate::machine::lease::{Lease, SPAN};
 use crate::machine::order::NO_GROUP;
+use crate::machine::outcome::Granted;
 use crate::machine::queue::Origin;
 use crate::machine::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
-use crate::model::{Filter, GroupId, MessageRef, QueueId, QueueOffset, Timestamp, TopicId};
+use crate::model::{Filter, GroupId, MessageRef, QueueId, QueueOffset, TagFilter, Timestamp, TopicId};
 
 /// Returned leases looked at by one plan.
 const RETURNED_MAX: usize = 64;
@@ -49,6 +50,13 @@ pub(super) struct Wanted<'a> {
     pub limit: u32,
 }
 
+impl Wanted<'_> {
+    /// Whether every message will do, in no order.
+    fn is_any(&self) -> bool {
+        !self.orderly && *self.filter == Filter::Tags(TagFilter::All)
+    }
+}
+
 /// Reads a message and asks the filter.
 pub(super) type Check<'a> = dyn Fn(MessageRef) -> Result<bool, Error> + Send + Sync + 'a;
 
@@ -61,16 +69,31 @@ pub(super) struct Place {
 }
 
 /// One candidate with what is needed to deliver it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Planned {
     pub candidate: Candidate,
     pub queue: QueueId,
     /// Offset of bit 0.
     pub first: QueueOffset,
-    /// Where the wanted messages lie, by bit.
+    pub contents: Contents,
+}
+
+/// Of consecutive messages of a queue, by bit.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Where those that the filter wants lie.
     pub places: BTreeMap<u32, Place>,
-    /// Where those of them that are dead letters were before, by bit.
+    /// Where those of them that are dead letters were before.
     pub origins: BTreeMap<u32, Origin>,
+}
+
+impl Planned {
+    /// Whether all that was granted lies in it.
+    pub fn has(&self, granted: &Granted) -> bool {
+        let mut bits = (0..64).filter(|bit| granted.messages >> bit & 1 == 1);
+        (self.queue, self.first) == (granted.queue, granted.first)
+            && bits.all(|bit| self.contents.places.contains_key(&bit))
+    }
 }
 
 /// The plans under way on this node.
@@ -194,14 +217,13 @@ impl Plan<'_> {
                     continue;
                 }
             }
-            let take = room.take(window.wanted & lease.held, &window.places);
+            let take = room.take(window.wanted & lease.held, &window.contents.places);
             let skipped = lease.held & !window.wanted;
             self.planned.push(Planned {
                 candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
                 queue: at.queue,
                 first: lease.first,
-                places: window.places,
-                origins: window.origins,
+                contents: window.contents,
             });
         }
         Ok(())
@@ -224,14 +246,13 @@ impl Plan<'_> {
             }
             let members =
                 window.orders.iter().filter(|(_, of)| **of == order).fold(0, |bits, (bit, _)| bits | 1 << bit);
-            let take = room.take(window.wanted & members, &window.places);
+            let take = room.take(window.wanted & members, &window.contents.places);
             let length = window.seen(take, window.wanted & members);
             self.planned.push(Planned {
                 candidate: Candidate::Next { queue, order, first, length, wanted: take },
                 queue,
                 first,
-                places: window.places,
-                origins: window.origins,
+                contents: window.contents,
             });
         }
         Ok(())
@@ -255,7 +276,7 @@ impl Plan<'_> {
             *entry = (to, entry.1 + 1);
         };
         let mut first = from;
-        let (mut window, at_work) = loop {
+        let (window, at_work) = loop {
             let to = QueueOffset(head.max.0.min(first + SPAN));
             let mut window = Window::read(view, wanted, queue, QueueOffset(first), to)?;
             let at_work = if wanted.orderly { window.at_work(view, wanted, queue)? } else { 0 };
@@ -268,9 +289,9 @@ impl Plan<'_> {
         };
         if first > from {
             let length = u32::try_from(first - from).expect("as many as a plan passes over");
-            let (places, origins) = (BTreeMap::new(), BTreeMap::new());
             let candidate = Candidate::Skip { queue, first: QueueOffset(from), length };
-            self.planned.push(Planned { candidate, queue, first: QueueOffset(from), places, origins });
+            let contents = Contents::default();
+            self.planned.push(Planned { candidate, queue, first: QueueOffset(from), contents });
             hold(first);
         }
         if window.length == 0 {
@@ -278,14 +299,18 @@ impl Plan<'_> {
         }
         let first = QueueOffset(first);
         let free = window.wanted & !at_work;
-        let take = room.take(free, &window.places);
+        let take = room.take(free, &window.contents.places);
         let length = window.seen(take, free);
-        // Those at work are wanted too: the machine leaves them to their lines.
-        let take = take | (at_work & (u64::MAX >> (64 - u32::from(length))));
         hold(first.0 + u64::from(length));
-        let (places, origins) = (std::mem::take(&mut window.places), std::mem::take(&mut window.origins));
-        let candidate = Candidate::Fresh { queue, first, length, wanted: take };
-        self.planned.push(Planned { candidate, queue, first, places, origins });
+        let candidate = if wanted.is_any() {
+            let taken = window.contents.places.range(..u32::from(length));
+            Candidate::Any { queue, first, count: length, bytes: taken.map(|(_, place)| u64::from(place.bytes)).sum() }
+        } else {
+            // Those at work are wanted too: the machine leaves them to their lines.
+            let wanted = take | (at_work & (u64::MAX >> (64 - u32::from(length))));
+            Candidate::Fresh { queue, first, length, wanted }
+        };
+        self.planned.push(Planned { candidate, queue, first, contents: window.contents });
         Ok(())
     }
 
@@ -307,7 +332,7 @@ impl Drop for Plan<'_> {
                 Candidate::Next { queue, order, .. } => {
                     reserved.next.remove(&(queue, order));
                 }
-                Candidate::Fresh { queue, .. } | Candidate::Skip { queue, .. } => {
+                Candidate::Fresh { queue, .. } | Candidate::Any { queue, .. } | Candidate::Skip { queue, .. } => {
                     if let Some((_, holders)) = reserved.fresh.get_mut(&queue) {
                         *holders -= 1;
                         if *holders == 0 {
@@ -327,8 +352,7 @@ impl Drop for Plan<'_> {
 struct Window {
     length: u64,
     wanted: u64,
-    places: BTreeMap<u32, Place>,
-    origins: BTreeMap<u32, Origin>,
+    contents: Contents,
     /// The message groups of those that have one, by bit.
     orders: BTreeMap<u32, u64>,
 }
@@ -375,8 +399,7 @@ impl Window {
         to: QueueOffset,
     ) -> Result<Self, Error> {
         let length = to.0.saturating_sub(first.0);
-        let (places, origins, orders) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut window = Self { length, wanted: 0, places, origins, orders };
+        let mut window = Self { length, wanted: 0, contents: Contents::default(), orders: BTreeMap::new() };
         for (run_first, run) in view.runs(wanted.topic, queue, first, to)? {
             for ((position, item), offset) in run.items.iter().enumerate().zip(run_first.0..to.0) {
                 if offset < first.0 {
@@ -394,9 +417,9 @@ impl Window {
                     continue;
                 }
                 window.wanted |= 1 << bit;
-                window.places.insert(bit, Place { message, stored_at: run.stored_at, bytes: item.bytes });
+                window.contents.places.insert(bit, Place { message, stored_at: run.stored_at, bytes: item.bytes });
                 if let Some(origin) = &run.origin {
-                    window.origins.insert(bit, origin.clone());
+                    window.contents.origins.insert(bit, origin.clone());
                 }
             }
         }
@@ -404,16 +427,10 @@ impl Window {
     }
 }
 
-/// A lease that was granted before, as if it were planned now.
-pub(super) fn leased(view: View<'_>, wanted: Wanted<'_>, at: LeaseKey, lease: &Lease) -> Result<Planned, Error> {
-    let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
-    Ok(Planned {
-        candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: lease.held, skipped: 0 },
-        queue: at.queue,
-        first: lease.first,
-        places: window.places,
-        origins: window.origins,
-    })
+/// What a lease holds, looked up after it was granted.
+pub(super) fn contents(view: View<'_>, wanted: Wanted<'_>, granted: &Granted) -> Result<Contents, Error> {
+    let to = last_offset(granted.first, granted.messages);
+    Ok(Window::read(view, wanted, granted.queue, granted.first, to)?.contents)
 }
 
 /// One behind the last of `bits`.

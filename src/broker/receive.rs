@@ -7,6 +7,7 @@
 //! then it is either in the state or never will be, so no lease is left without its messages. What a poll
 //! was given and did not pass on comes back soon (`broker/handed`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,13 @@ use tokio::time::Instant;
 use super::handed::{Asked, OnItsWay};
 use super::plan::{self, Check, Plan, Planned, Wanted};
 use super::{Broker, Deadline, Error, RETRY_AFTER};
-use crate::machine::command::{Ack, Candidate, Grant, Repeat};
+use crate::machine::command::{Ack, Grant, Repeat};
+use crate::machine::lease::Lease;
 use crate::machine::outcome::Granted;
 use crate::machine::send::PERMISSION_READ;
 use crate::machine::{Batch, Command, Outcome, Rejected};
 use crate::model::limits::RECEIVE_BATCH_MAX;
+use crate::model::sql::SqlFilter;
 use crate::model::{
     Filter, GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset,
     ReceiptHandle, Timestamp, TopicId, TopicName, filter,
@@ -97,6 +100,10 @@ impl Broker {
         }
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
         let group = self.existing_group(&request.group, held_until).await?;
+        let request = match &group.settings.filter {
+            Some(condition) => Receive { filter: stored_filter(&request, condition)?, ..request },
+            None => request,
+        };
         let (group, orderly) = (group.id, group.orderly || record.topic_type.is_fifo());
         let by_priority = record.topic_type.is_priority();
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
@@ -158,12 +165,11 @@ impl Broker {
             return Ok(None);
         }
         let view = self.replica.view();
-        let (mut leases, mut planned) = (Vec::new(), Vec::new());
+        let mut leases = Vec::new();
         for queue in (0..wanted.queues).map(QueueId) {
             for (at, lease) in view.leases(wanted.topic, wanted.group, queue)? {
                 if lease.attempt_of == attempt_of && lease.held != 0 && !lease.returned {
                     leases.push((queue, at.lease));
-                    planned.push(plan::leased(view, wanted, at, &lease)?);
                 }
             }
         }
@@ -171,6 +177,7 @@ impl Broker {
             return Ok(None);
         }
         let token = crate::env::rng::random_u64().max(1);
+        let queues = leases.iter().map(|(queue, _)| *queue).collect();
         let command = Command::Repeat(Repeat {
             group: wanted.group,
             topic: wanted.topic,
@@ -181,12 +188,11 @@ impl Broker {
             token,
             leases,
         });
-        let queues = planned.iter().map(|planned| planned.queue).collect();
         let asked = Asked::new(self, wanted.topic, wanted.group, queues, token, true);
         let (_, outcome) = self.propose(&command, until).await?;
         asked.answered();
         let Outcome::Granted(granted) = outcome else { return Err(Error::unexpected(&outcome)) };
-        self.read(request, wanted, &planned, &granted, until).await
+        self.read(request, wanted, &[], &granted, until).await
     }
 
     async fn deliver(
@@ -200,7 +206,7 @@ impl Broker {
         self.read(request, wanted, &plan.planned, &granted, until).await
     }
 
-    /// Reads what was granted.
+    /// Reads what was granted, where the plan saw it or wherever else it lies by this node's applied view.
     async fn read(
         self: &Arc<Self>,
         request: &Receive,
@@ -210,36 +216,40 @@ impl Broker {
         until: Instant,
     ) -> Result<Option<Received>, Error> {
         let lease = |granted: &Granted| {
-            let planned = plan.get(granted.candidate as usize)?;
-            let (group, topic, queue, offset) = (wanted.group, wanted.topic, planned.queue, planned.first);
-            Some(ReceiptHandle { group, topic, queue, offset, lease: granted.lease })
+            let Granted { queue, first: offset, lease, .. } = *granted;
+            ReceiptHandle { group: wanted.group, topic: wanted.topic, queue, offset, lease }
         };
         let is_repeatable = wanted.orderly && request.attempt_id.is_some();
-        let leases = OnItsWay::new(self, granted.iter().filter_map(lease).collect(), request.renew, is_repeatable);
+        let leases = OnItsWay::new(self, granted.iter().map(lease).collect(), request.renew, is_repeatable);
         let mut reader = BodyReader::new(self);
         let mut deliveries = Vec::new();
         let mut unwanted = Vec::new();
         for granted in granted {
-            let (Some(planned), Some(lease)) = (plan.get(granted.candidate as usize), lease(granted)) else {
-                continue;
+            let looked_up;
+            let contents = match plan.iter().find(|planned| planned.has(granted)) {
+                Some(planned) => &planned.contents,
+                None => {
+                    looked_up = plan::contents(self.replica.view(), wanted, granted)?;
+                    &looked_up
+                }
             };
             for bit in (0..64).filter(|bit| granted.messages >> bit & 1 == 1) {
-                let Some(place) = planned.places.get(&bit) else { continue };
-                let offset = QueueOffset(planned.first.0 + u64::from(bit));
-                let handle = ReceiptHandle { offset, ..lease };
+                let Some(place) = contents.places.get(&bit) else { continue };
+                let offset = QueueOffset(granted.first.0 + u64::from(bit));
+                let handle = ReceiptHandle { offset, ..lease(granted) };
                 let message = reader.read(place.message)?;
                 // Equal tag hashes are no proof of equal tags.
                 if !request.filter.matches(&message) {
                     unwanted.push(handle);
                     continue;
                 }
-                let origin = planned.origins.get(&bit);
+                let origin = contents.origins.get(&bit);
                 // Its first delivery as a dead letter is not another attempt.
                 let before = origin.map_or(0, |origin| origin.attempts.saturating_sub(1));
                 deliveries.push(Delivery {
                     message,
                     handle,
-                    queue: planned.queue,
+                    queue: granted.queue,
                     offset,
                     attempt: granted.attempt.saturating_add(before),
                     died_in: origin.map(|origin| origin.name.clone()),
@@ -282,15 +292,17 @@ impl Broker {
         let until = until.min(Instant::now() + GRANT_WAIT);
         match self.propose(&command, until).await {
             Ok((index, outcome)) => {
+                if let Outcome::Granted(leases) = &outcome
+                    && (leases.is_empty() || !leases.iter().all(|lease| plan.planned.iter().any(|one| one.has(lease))))
+                    // The plan was behind: what was granted instead, and what overtook it, is seen behind the grant.
+                    && !self.caught_up(index, until).await
+                {
+                    // What nobody reads in time is given back.
+                    return Err(Error::TimedOut);
+                }
                 asked.answered();
                 match outcome {
-                    Outcome::Granted(leases) => {
-                        if leases.is_empty() {
-                            // The plan was behind; the next one must see what overtook it.
-                            self.caught_up(index, until).await;
-                        }
-                        Ok(leases)
-                    }
+                    Outcome::Granted(leases) => Ok(leases),
                     Outcome::Rejected(Rejected::GroupNotFound) => Err(Error::GroupNotFound(request.group.clone())),
                     Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &request.topic, MessageType::Normal)),
                     other => Err(Error::unexpected(&other)),
@@ -323,28 +335,24 @@ impl Broker {
             return Err(Error::TimedOut);
         }
         let view = self.replica.view();
+        let queues: BTreeSet<QueueId> = plan.planned.iter().map(|planned| planned.queue).collect();
         let mut found = Vec::new();
-        for (candidate, planned) in (0u32..).zip(&plan.planned) {
-            for (at, lease) in view.leases(topic, group, planned.queue)? {
-                if lease.token == token && lease.first == planned.first && covers(planned, lease.held) {
-                    let granted = Granted { candidate, lease: at.lease, messages: lease.held, attempt: lease.attempt };
-                    if !found.contains(&granted) {
-                        found.push(granted);
-                    }
-                }
-            }
+        for queue in queues {
+            let leases = view.leases(topic, group, queue)?.into_iter();
+            found.extend(leases.filter(|(_, lease)| lease.token == token && lease.held != 0).map(|(at, lease)| {
+                let Lease { first, held: messages, attempt, .. } = lease;
+                Granted { queue, lease: at.lease, first, messages, attempt }
+            }));
         }
         Ok(found)
     }
 }
 
-/// Whether all of `messages` are among those a candidate wanted.
-fn covers(planned: &Planned, messages: u64) -> bool {
-    let wanted = match planned.candidate {
-        Candidate::Returned { wanted, .. } | Candidate::Fresh { wanted, .. } | Candidate::Next { wanted, .. } => wanted,
-        Candidate::Skip { .. } => 0,
-    };
-    messages != 0 && messages & !wanted == 0
+/// What the poll wants of what its group is to have.
+fn stored_filter(request: &Receive, condition: &str) -> Result<Filter, Error> {
+    let condition = SqlFilter::parse(condition)
+        .map_err(|error| Error::Stopped(format!("the filter of group {} does not parse: {error}", request.group)))?;
+    Ok(Filter::Both(Box::new(request.filter.clone()), Arc::new(condition)))
 }
 
 /// Reads messages by reference; neighbours in one entry cost one look-up.

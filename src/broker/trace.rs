@@ -1,17 +1,18 @@
 //! What became of a message: from the state, and from the log behind the message.
 //!
 //! The log has what consumers said of it (acks, changes, burials name a lease and an offset), and what was asked for
-//! them (grants name what they wanted, not what they got). A lease knows the entry that made it, and a redelivery
-//! the lease it follows: going back from the leases that are known, every grant that really delivered the message is
-//! found. What a consumer said through a lease that had ended was refused, and is told as that.
+//! them. The id of a lease names the command that made it (`machine/ordinals`), and a redelivery the lease it follows:
+//! going back from the leases that are known, every grant that delivered the message is found. What a consumer said
+//! through a lease that had ended was refused, and is told as that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Broker, Deadline, Error, Stored};
-use crate::machine::command::{Candidate, Grant};
+use crate::machine::command::Candidate;
+use crate::machine::ordinals::Ordinals;
 use crate::machine::view::View;
 use crate::machine::{Batch, Command};
 use crate::model::{
@@ -90,14 +91,14 @@ impl What {
     }
 }
 
-/// A grant that may have delivered the message, or a repeat of one.
-struct Asked {
-    event: Event,
-    group: GroupId,
-    /// Whether it wanted the message as one that was never delivered.
-    is_fresh: bool,
-    /// The leases it follows: of this message or of others.
-    after: Vec<LeaseId>,
+/// What made a lease.
+struct Made {
+    entry: LogIndex,
+    at: Timestamp,
+    /// Whom it was handed out to; nobody by a change or a redrive.
+    client: Option<String>,
+    /// The lease that it follows.
+    after: Option<LeaseId>,
 }
 
 /// What a consumer said of the message, through a lease.
@@ -115,14 +116,6 @@ struct Place {
     offset: QueueOffset,
 }
 
-#[derive(Default)]
-struct Search {
-    asked: Vec<Asked>,
-    said: Vec<Said>,
-    /// Entries that made leases of dead letters of a group.
-    redriven: Vec<(GroupId, LogIndex)>,
-}
-
 impl Broker {
     /// Looks for `time` at what became of a message.
     pub async fn trace(
@@ -137,18 +130,17 @@ impl Broker {
         let (id, _) = self.existing_topic(&topic, self.held_until(Deadline::NONE)).await?;
         let place = Place { topic: id, queue, offset };
         let log_end = *self.replica.applied().borrow();
-        let (mut search, mut searched_to) = (Search::default(), message.at.index);
+        let (mut said, mut searched_to) = (Vec::new(), message.at.index);
         for (turn, index) in (0u32..).zip(message.at.index.0..=log_end.0) {
             if turn % SLICE == SLICE - 1 {
                 tokio::task::yield_now().await;
-                if Instant::now() >= ends || search.asked.len() + search.said.len() >= FOUND_MAX {
+                if Instant::now() >= ends || said.len() >= FOUND_MAX {
                     break;
                 }
             }
             let index = LogIndex(index);
-            let batch = self.replica.read_batch(index).map_err(|error| Error::Stopped(error.to_string()))?;
-            if let Some(batch) = batch {
-                search.look(place, index, &batch);
+            if let Some(batch) = self.entry(index)? {
+                listen(&mut said, place, index, &batch);
             }
             searched_to = index;
         }
@@ -156,64 +148,28 @@ impl Broker {
         let mut groups = Vec::new();
         for group in view.subscribed_groups(id)? {
             let Some(record) = view.group_record(group)? else { continue };
-            let (state, events) = search.of_group(view, place, group, &record.name)?;
+            let said: Vec<&Said> = said.iter().filter(|said| said.group == group).collect();
+            let (state, events) = self.trace_in(view, place, group, &record.name, &said).await?;
             groups.push(GroupTrace { group: record.name, state, events });
         }
         Ok(Trace { message, groups, searched_to, log_end })
     }
 }
 
-impl Search {
-    fn look(&mut self, place: Place, entry: LogIndex, batch: &Batch) {
-        let at = batch.stamp();
-        let event = |what, client: &str| Event { entry, at, what, client: client.to_owned() };
-        for command in batch.commands() {
-            let Ok(Ok(command)) = command.map(Command::decode) else { continue };
-            match command {
-                Command::Grant(grant) if grant.topic == place.topic => {
-                    let after = grant.candidates.iter().filter_map(|candidate| covers(candidate, place));
-                    let after: Vec<Option<LeaseId>> = after.collect();
-                    if !after.is_empty() {
-                        let Grant { client, group, .. } = grant;
-                        let is_fresh = after.contains(&None);
-                        let after = after.into_iter().flatten().collect();
-                        self.asked.push(Asked { event: event(What::Delivered, &client), group, is_fresh, after });
-                    }
-                }
-                Command::Repeat(repeat) if repeat.topic == place.topic => {
-                    let after = repeat.leases.iter().filter(|(queue, _)| *queue == place.queue);
-                    let after = after.map(|(_, lease)| *lease).collect();
-                    let (group, event) = (repeat.group, event(What::Delivered, &repeat.client));
-                    self.asked.push(Asked { event, group, is_fresh: false, after });
-                }
-                Command::Ack(ack) => {
-                    for handle in ack.handles {
-                        self.say(place, handle, event(What::Acknowledged, ""));
-                    }
-                }
-                Command::Change(change) => self.say(place, change.handle, event(What::Changed, "")),
-                Command::Redrive(redrive) => self.redriven.push((redrive.group, entry)),
-                Command::Bury { handle } => self.say(place, handle, event(What::Buried, "")),
-                _ => {}
-            }
-        }
+impl Broker {
+    fn entry(&self, index: LogIndex) -> Result<Option<Batch>, Error> {
+        self.replica.read_batch(index).map_err(|error| Error::Stopped(error.to_string()))
     }
 
-    fn say(&mut self, place: Place, handle: ReceiptHandle, event: Event) {
-        let ReceiptHandle { group, topic, queue, offset, lease } = handle;
-        if topic == place.topic && queue == place.queue && offset == place.offset {
-            self.said.push(Said { event, group, lease });
-        }
-    }
-
-    fn of_group(
+    async fn trace_in(
         &self,
         view: View<'_>,
         place: Place,
         group: GroupId,
         name: &GroupName,
+        said: &[&Said],
     ) -> Result<(&'static str, Vec<Event>), Error> {
-        let mut leases: BTreeSet<LeaseId> = BTreeSet::new();
+        let mut leases: BTreeSet<LeaseId> = said.iter().map(|said| said.lease).collect();
         let mut held = None;
         for (at, lease) in view.leases(place.topic, group, place.queue)? {
             let Some(bit) = lease.bit(place.offset) else { continue };
@@ -224,43 +180,18 @@ impl Search {
                 held = Some((at.lease, lease.returned));
             }
         }
-        let said: Vec<&Said> = self.said.iter().filter(|said| said.group == group).collect();
-        leases.extend(said.iter().map(|said| said.lease));
-        let mut events = Vec::new();
-        // Forth from the first: entries whose leases may hold the message.
-        let changes = said.iter().filter(|said| said.event.what == What::Changed).map(|said| said.event.entry);
-        let redriven = self.redriven.iter().filter(|(of, _)| *of == group).map(|(_, entry)| *entry);
-        let mut may_hold: BTreeSet<LogIndex> = changes.chain(redriven).collect();
-        let mut asked: BTreeMap<LogIndex, Vec<(&Asked, Vec<LeaseId>)>> = BTreeMap::new();
-        for one in self.asked.iter().filter(|asked| asked.group == group) {
-            let after = one.after.iter().copied().filter(|lease| may_hold.contains(&lease.made_at()));
-            let after: Vec<LeaseId> = after.collect();
-            if one.is_fresh || !after.is_empty() {
-                may_hold.insert(one.event.entry);
-                asked.entry(one.event.entry).or_default().push((one, after));
-            }
-        }
-        // Back from the last: what made a known lease makes known the lease it followed.
+        // Those that are over: another one follows, or the message waits for one.
         let mut ended: BTreeSet<LeaseId> = held.iter().map(|(lease, _)| *lease).collect();
-        for (entry, asked) in asked.into_iter().rev() {
-            if !leases.iter().any(|lease| lease.made_at() == entry) {
-                continue;
-            }
-            for (one, after) in asked {
-                if let [followed] = after[..] {
-                    ended.insert(followed);
-                }
-                leases.extend(after);
-                events.push(one.event.clone());
-            }
+        let mut events = Vec::new();
+        // From the last lease to the first: what one follows was made before.
+        while let Some(lease) = leases.pop_last() {
+            tokio::task::yield_now().await;
+            let Some(batch) = self.entry(lease.made_at())? else { continue };
+            let Some(Made { entry, at, client, after }) = maker(&batch, place, group, lease) else { continue };
+            events.extend(client.map(|client| Event { entry, at, what: What::Delivered, client }));
+            leases.extend(after);
+            ended.extend(after);
         }
-        // A change that made a lease of its own ended the one before.
-        let changes = said.iter().filter(|said| said.event.what == What::Changed);
-        ended.extend(
-            changes
-                .filter(|change| leases.iter().any(|lease| lease.made_at() == change.event.entry))
-                .map(|change| change.lease),
-        );
         let died_at = died_at(view, place, name)?;
         for said in said {
             let mut event = said.event.clone();
@@ -285,20 +216,54 @@ impl Search {
     }
 }
 
-/// Whether a candidate wanted the message; with the lease it follows, if it is a redelivery.
-fn covers(candidate: &Candidate, place: Place) -> Option<Option<LeaseId>> {
-    let wants = |first: QueueOffset, wanted: u64| {
-        let distance = place.offset.0.checked_sub(first.0).filter(|distance| *distance < 64);
-        distance.is_some_and(|distance| wanted >> distance & 1 == 1)
-    };
-    match *candidate {
-        // Its bits are those of the ended lease, whose first offset only that lease knows.
-        Candidate::Returned { queue, lease, .. } => (queue == place.queue).then_some(Some(lease)),
-        Candidate::Fresh { queue, first, wanted, .. } | Candidate::Next { queue, first, wanted, .. } => {
-            (queue == place.queue && wants(first, wanted)).then_some(None)
+/// Notes what an entry's commands say of the message.
+fn listen(said: &mut Vec<Said>, place: Place, entry: LogIndex, batch: &Batch) {
+    let at = batch.stamp();
+    let mut say = |handle: ReceiptHandle, what| {
+        let ReceiptHandle { group, topic, queue, offset, lease } = handle;
+        if (topic, queue, offset) == (place.topic, place.queue, place.offset) {
+            said.push(Said { event: Event { entry, at, what, client: String::new() }, group, lease });
         }
-        Candidate::Skip { .. } => None,
+    };
+    for command in commands(batch) {
+        match command {
+            Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, What::Acknowledged)),
+            Command::Change(change) => say(change.handle, What::Changed),
+            Command::Bury { handle } => say(handle, What::Buried),
+            _ => {}
+        }
     }
+}
+
+/// The command of an entry that made one of the group's leases.
+fn maker(batch: &Batch, place: Place, group: GroupId, lease: LeaseId) -> Option<Made> {
+    let mut ordinals = Ordinals::default();
+    let (command, number) = commands(batch).find_map(|command| {
+        let own = ordinals.of(&command)?;
+        own.contains(&lease.ordinal()).then(|| (command, (lease.ordinal() - own.start)))
+    })?;
+    let of_this = |topic, of| (topic, of) == (place.topic, group);
+    let (client, after) = match command {
+        Command::Grant(grant) if of_this(grant.topic, grant.group) => {
+            let single = grant.candidates.iter().filter(|candidate| candidate.makes_one()).nth(number as usize);
+            let after = match single {
+                Some(Candidate::Returned { lease, .. }) => Some(*lease),
+                _ => None,
+            };
+            (Some(grant.client), after)
+        }
+        Command::Repeat(repeat) if of_this(repeat.topic, repeat.group) => {
+            let after = repeat.leases.get(number as usize).map(|(_, lease)| *lease);
+            (Some(repeat.client), after)
+        }
+        Command::Change(change) => (None, Some(change.handle.lease)),
+        _ => (None, None),
+    };
+    Some(Made { entry: lease.made_at(), at: batch.stamp(), client, after })
+}
+
+fn commands(batch: &Batch) -> impl Iterator<Item = Command> {
+    batch.commands().filter_map(|command| Command::decode(command.ok()?).ok())
 }
 
 /// When the message died last in the group, if it is among the dead letters that are looked through.

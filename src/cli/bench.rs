@@ -8,6 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::bench::compare::{Ratio, ratios};
+use crate::bench::failover;
 use crate::bench::null::NullServer;
 use crate::bench::raw::{self, RawPlan};
 use crate::bench::report::{self, Latency, Report};
@@ -19,8 +20,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::options::{self, Format, Global, byte_count, duration};
 use super::render::{self, Column, grouped};
-
-const ENDPOINTS_DEFAULT: &str = "127.0.0.1:8081";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -73,6 +72,16 @@ Examples:
   raftmq bench compare 127.0.0.1:8081 null --topic bench --pairs 9
   raftmq bench compare 127.0.0.1:8081 127.0.0.1:9081 --what receive --topic bench")]
     Compare(CompareArgs),
+    /// Kill a node under load: the gap, what is lost, what comes again after its ack
+    #[command(after_long_help = "\
+Sends --rate messages a second through all addresses in turn and consumes them; kills the process that listens on
+the --kill address of this machine with SIGKILL; nothing is tried twice. Name the leader's address for a failover.
+The group must exist where the server does not make it.
+
+Examples:
+  raftmq -n '127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083' bench failover --kill 127.0.0.1:8082
+  raftmq -n 127.0.0.1:9001 bench failover --kill 127.0.0.1:9001 --after 30s --settle 60s")]
+    Failover(FailoverArgs),
     /// Draw reports side by side, as SVG
     #[command(after_long_help = "\
 Each FILE is what `raftmq -o json bench send` (or receive, e2e, null) printed.
@@ -203,6 +212,34 @@ pub struct CompareArgs {
     load: LoadArgs,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+pub struct FailoverArgs {
+    /// Whose process is killed
+    #[arg(long, value_name = "ADDR")]
+    kill: String,
+    /// Topic for NORMAL messages; must exist
+    #[arg(long, default_value = "bench")]
+    topic: String,
+    /// Consumer group
+    #[arg(long, default_value = "bench-group")]
+    group: String,
+    /// Messages a second
+    #[arg(long, default_value_t = 200, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Bytes of a body
+    #[arg(long, default_value = "1KiB", value_name = "BYTES", value_parser = byte_count)]
+    size: usize,
+    /// Load before the kill
+    #[arg(long, default_value = "10s", value_name = "DUR", value_parser = duration)]
+    before: Duration,
+    /// Load after it
+    #[arg(long, default_value = "10s", value_name = "DUR", value_parser = duration)]
+    after: Duration,
+    /// How long consumers go on when nothing is sent any more; leases last 10s
+    #[arg(long, default_value = "25s", value_name = "DUR", value_parser = duration)]
+    settle: Duration,
+}
+
 /// Runs a measurement and prints it.
 pub fn run(global: &Global, command: Command) -> Exit {
     options::start_log(global);
@@ -225,6 +262,7 @@ fn measure(global: &Global, command: Command) -> Result<(), Failure> {
         }
         Command::Raw(args) => raw_disk(global, &args),
         Command::Compare(args) => compare(global, &args),
+        Command::Failover(args) => watch_a_death(global, &args),
         Command::Picture(args) => picture(&args),
     }
 }
@@ -248,9 +286,30 @@ fn watched(text: Option<&String>) -> Result<Vec<Address>, Failure> {
     text.map_or(Ok(Vec::new()), |text| Ok(endpoints(text)?.addresses().to_vec()))
 }
 
+fn watch_a_death(global: &Global, args: &FailoverArgs) -> Result<(), Failure> {
+    let victim = endpoints(&args.kill)?;
+    let [victim] = victim.addresses() else {
+        return Err(Failure::new(Exit::Usage, format!("--kill takes one address, '{}' has several", args.kill)));
+    };
+    let plan = failover::Plan {
+        endpoints: global.endpoints()?,
+        topic: args.topic.clone(),
+        group: args.group.clone(),
+        rate: args.rate,
+        size: args.size,
+        victim: victim.clone(),
+        before: args.before,
+        after: args.after,
+        settle: args.settle,
+    };
+    let report = failover::run(&plan).map_err(|error| failure(&error))?;
+    match global.output {
+        Format::Table => print(&failover::told(&report)),
+        format => document(&report, format),
+    }
+}
+
 fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
-    let of_environment = || std::env::var("RAFTMQ_ENDPOINTS").ok();
-    let text = global.endpoints.clone().or_else(of_environment).unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
     if load.delay.is_some() && what != What::EndToEnd {
         return Err(Failure::new(Exit::Usage, "--delay measures how late messages arrive: use bench e2e"));
     }
@@ -266,7 +325,7 @@ fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
     }
     Ok(Plan {
         what,
-        endpoints: endpoints(&text)?,
+        endpoints: global.endpoints()?,
         watch: watched(load.watch.as_ref())?,
         topics: load.topic.clone(),
         group: load.group.clone(),

@@ -1,4 +1,4 @@
-//! `raftmq drill`: hurts a cluster of its own and checks what became of everything.
+//! `raftmq drill`: hurts a cluster, its own or one that runs here, and checks what became of everything.
 //!
 //! The verdict is the exit code: 0 the promises were kept, 1 they were not, 2 the run does not show it.
 
@@ -13,7 +13,7 @@ use super::render;
 use crate::drill::check::Verdict;
 use crate::drill::history;
 use crate::drill::report::{self, Report, SCHEMA};
-use crate::drill::{self, Plan, Scenario};
+use crate::drill::{self, Plan, RunningCluster, Scenario};
 use crate::env::{disk, process, rng};
 
 /// Seconds a drill may take before it is ended as unknown.
@@ -43,11 +43,15 @@ enum ScenarioArg {
     after_long_help = "A cluster of its own is started from this program, in network namespaces when run as root, and removed again;
 the folder keeps data, logs, history.jsonl, report.json and timeline.svg. Every kill takes what was not synced.
 
+With --start the cluster behind --endpoints is hurt instead: three nodes n0, n1, n2 on this machine. They are killed,
+paused or told to stop, and started by that command. The drill makes a topic of its own there and removes it again.
+
 Exit codes: 0 the promises were kept, 1 they were not, 2 this run does not show it.
 
 Examples:
   raftmq drill quick
-  raftmq drill kill-leader --rounds 100 --folder /tmp/drill"
+  raftmq drill kill-leader --rounds 100 --folder /tmp/drill
+  raftmq -n 127.0.0.1:8081 drill kill-leader --start 'scripts/fast-try.sh start {}'"
 )]
 pub struct DrillArgs {
     /// What is done
@@ -68,6 +72,9 @@ pub struct DrillArgs {
     /// Where everything is left [default: raftmq-drill-… in the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Hurt the cluster that runs here; this shell command starts the node whose name takes the place of {}
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["define", "plant"])]
+    start: Option<String>,
     /// A configuration key for the brokers
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     define: Vec<String>,
@@ -108,6 +115,7 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
         folder: folder.clone(),
         settings: args.define.clone(),
         plant: args.plant.clone(),
+        running: args.start.as_ref().map(|start| running(global, start)).transpose()?,
     };
     let scenario = args.scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let is_quiet = global.quiet;
@@ -146,6 +154,15 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
         Verdict::False => Exit::Failed,
         Verdict::Unknown => Exit::Usage,
     })
+}
+
+fn running(global: &Global, start: &str) -> Result<RunningCluster, Failure> {
+    if !start.contains("{}") {
+        let text = format!("--start '{start}' names no node; write {{}} where its name belongs");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let address = global.endpoints()?.addresses()[0].clone();
+    Ok(RunningCluster { address, start: start.to_owned() })
 }
 
 /// A drill that does not end proves nothing: the process ends as unknown.

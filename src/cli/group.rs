@@ -36,10 +36,14 @@ pub enum Command {
         /// Where it starts in a topic: default, first, last, or milliseconds since 1970
         #[arg(long, value_name = "WHERE")]
         consume_from: Option<String>,
+        /// SQL condition: all that the group is to have, whatever its clients subscribe to
+        #[arg(long, value_name = "SQL")]
+        filter: Option<String>,
     },
     /// Change a consumer group
     #[command(after_long_help = "Examples:\n  raftmq group update billing --retries 3\n  \
-                           raftmq group update billing --backoff exponential:5s,2h,2")]
+                           raftmq group update billing --backoff exponential:5s,2h,2\n  \
+                           raftmq group update billing --filter \"region = 'eu' AND amount > 100\"")]
     Update {
         /// Its name
         group: String,
@@ -101,6 +105,9 @@ pub struct Change {
     /// Where it starts in a topic it has not consumed yet: default, first, last, or milliseconds since 1970
     #[arg(long, value_name = "WHERE")]
     consume_from: Option<String>,
+    /// SQL condition: all that the group is to have, whatever its clients subscribe to; '' for everything
+    #[arg(long, value_name = "SQL")]
+    filter: Option<String>,
 }
 
 fn backoff(text: &str) -> Result<String, String> {
@@ -152,6 +159,7 @@ struct GroupRow {
     created_at_ms: u64,
     backoff: String,
     consume_from: String,
+    filter: String,
     returning: u64,
     dead: u64,
     oldest_unsettled_at_ms: Option<u64>,
@@ -172,13 +180,14 @@ struct MemberRow {
 /// Runs one of the commands.
 pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Create { group, retries, orderly, backoff, consume_from } => {
+        Command::Create { group, retries, orderly, backoff, consume_from, filter } => {
             let request = CreateGroupRequest {
                 name: group,
                 retries_max: retries,
                 orderly,
                 backoff: backoff.unwrap_or_default(),
                 consume_from: consume_from.unwrap_or_default(),
+                filter,
             };
             create(context, request).await
         }
@@ -188,6 +197,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
                 retries_max: change.retries,
                 backoff: change.backoff.unwrap_or_default(),
                 consume_from: change.consume_from.unwrap_or_default(),
+                filter: change.filter,
             };
             update(context, request).await
         }
@@ -345,6 +355,9 @@ fn describe_text(
         grouped(group.dead),
         known(oldest),
     );
+    if !group.filter.is_empty() {
+        text.push_str(&format!("filter {}\n", group.filter));
+    }
     for inconsistency in inconsistencies {
         text.push_str(&format!("WARNING members want different messages of {inconsistency}\n"));
     }
@@ -406,6 +419,7 @@ fn row(group: Group) -> GroupRow {
         created_at_ms: group.created_at_ms,
         backoff: group.backoff,
         consume_from: group.consume_from,
+        filter: group.filter,
         returning: group.returning,
         dead: group.dead,
         oldest_unsettled_at_ms: group.oldest_unsettled_at_ms,

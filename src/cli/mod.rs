@@ -40,7 +40,7 @@ Run
 Use
   produce     Send messages from arguments, a count or stdin
   consume     Receive and acknowledge messages
-  bench       Measure: send, receive, e2e, null, raw, compare, picture
+  bench       Measure: send, receive, e2e, null, raw, compare, failover, picture
   drill       Hurt a cluster and check that nothing was lost
 Manage
   topic       list, create, update, describe, delete

@@ -92,6 +92,20 @@ pub fn start_log(global: &Global) {
     }
 }
 
+impl Global {
+    /// The addresses given, by the environment, or those of fast-try.
+    pub fn endpoints(&self) -> Result<Endpoints, Failure> {
+        let of_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
+        let text = self
+            .endpoints
+            .clone()
+            .or_else(|| of_environment("RAFTMQ_ENDPOINTS"))
+            .or_else(|| of_environment("NAMESRV_ADDR"))
+            .unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
+        Endpoints::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("endpoints: {error}")))
+    }
+}
+
 /// What a command works with.
 pub struct Context {
     /// The options.
@@ -105,15 +119,8 @@ pub struct Context {
 impl Context {
     /// Reads the addresses; connects to nothing yet.
     pub fn new(global: Global) -> Result<Self, Failure> {
-        let of_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
-        let text = global
-            .endpoints
-            .clone()
-            .or_else(|| of_environment("RAFTMQ_ENDPOINTS"))
-            .or_else(|| of_environment("NAMESRV_ADDR"))
-            .unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
         let usage = |error| Failure::new(Exit::Usage, format!("endpoints: {error}"));
-        let endpoints = Endpoints::parse(&text).map_err(usage)?;
+        let endpoints = global.endpoints()?;
         if endpoints.addresses().iter().any(|address| address.port == NAME_SERVER_PORT) && !global.quiet {
             eprintln!(
                 "note: raftmq has no name server on port {NAME_SERVER_PORT}; port {GRPC_PORT} of that host is tried too"

@@ -4,6 +4,7 @@
 //! Every request goes to one node and is made once: a client that retried would hide what the node did.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use super::history::{Event, Got, Offsets, Phase, Recorder, What};
-use crate::client::Address;
+use crate::client::{Address, Endpoints};
 use crate::proto::admin;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::v2;
@@ -24,10 +25,6 @@ use crate::proto::v2::Code;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 use crate::proto::v2::receive_message_response::Content;
 
-/// Topic and group of a drill.
-pub const TOPIC: &str = "drill";
-/// See [`TOPIC`].
-pub const GROUP: &str = "drill-group";
 const CONNECT_WITHIN: Duration = Duration::from_millis(300);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Shortest lease the protocol allows.
@@ -54,6 +51,9 @@ struct Node {
 #[derive(Clone)]
 pub struct Clients {
     nodes: Vec<Node>,
+    /// Topic and group of the drill.
+    topic: Arc<str>,
+    group: Arc<str>,
     recorder: Arc<Recorder>,
     sent: Arc<AtomicU64>,
 }
@@ -87,9 +87,25 @@ fn failure(code: Code) -> Phase {
     if is_definite { Phase::Fail } else { Phase::Info }
 }
 
+/// Where the nodes of the cluster behind an address serve clients, n0 first.
+pub async fn nodes_behind(address: &Address) -> io::Result<Vec<Address>> {
+    let failed = |error: &dyn std::fmt::Display| io::Error::other(format!("{address}: {error}"));
+    let channel = Endpoint::from_shared(format!("http://{address}")).map_err(|error| failed(&error))?.connect_lazy();
+    let call = request(admin::ClusterStatusRequest {}, "nemesis", ANSWER_WITHIN);
+    let status = AdminClient::new(channel).cluster_status(call).await.map_err(|status| failed(&status.message()))?;
+    let mut nodes = status.into_inner().nodes;
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    let names: Vec<_> = nodes.iter().map(|node| node.node.as_str()).collect();
+    if names != ["n0", "n1", "n2"] || nodes.iter().any(|node| node.role == "unreachable") {
+        return Err(failed(&format!("a drill hurts the nodes n0, n1 and n2, all of them up; here are {names:?}")));
+    }
+    let parse = |node: admin::Node| Endpoints::parse(&node.address).map_err(|error| failed(&error));
+    nodes.into_iter().map(|node| Ok(parse(node)?.addresses()[0].clone())).collect()
+}
+
 impl Clients {
-    /// Connects when first used.
-    pub fn new(addresses: &[Address], recorder: Arc<Recorder>) -> Result<Self, tonic::transport::Error> {
+    /// Connects when first used; `topic` names what is made for the drill.
+    pub fn new(addresses: &[Address], topic: &str, recorder: Arc<Recorder>) -> Result<Self, tonic::transport::Error> {
         let mut nodes = Vec::new();
         for (number, address) in addresses.iter().enumerate() {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))?
@@ -105,7 +121,8 @@ impl Clients {
                 admin: AdminClient::new(channel),
             });
         }
-        Ok(Self { nodes, recorder, sent: Arc::default() })
+        let group = format!("{topic}-group").into();
+        Ok(Self { nodes, topic: topic.into(), group, recorder, sent: Arc::default() })
     }
 
     /// The leader, if one says that it leads and `count` nodes answer.
@@ -123,9 +140,28 @@ impl Clients {
 
     /// Makes the topic.
     pub async fn create_topic(&self) -> Result<(), tonic::Status> {
-        let create = admin::CreateTopicRequest { name: TOPIC.to_owned(), r#type: "NORMAL".to_owned(), queues: 4 };
+        let create = admin::CreateTopicRequest { name: self.topic.to_string(), r#type: "NORMAL".to_owned(), queues: 4 };
         let call = request(create, "nemesis", Duration::from_secs(5));
         self.nodes[0].admin.clone().create_topic(call).await.map(|_| ())
+    }
+
+    fn auditor(&self, node: &Node) -> String {
+        format!("{}-audit-{}", self.topic, node.name)
+    }
+
+    /// Removes what was made for the drill.
+    pub async fn clean_up(&self) -> Result<(), tonic::Status> {
+        let mut admin = self.nodes[0].admin.clone();
+        let within = Duration::from_secs(5);
+        let topic = admin::DeleteTopicRequest { name: self.topic.to_string() };
+        admin.delete_topic(request(topic, "nemesis", within)).await?;
+        for name in self.nodes.iter().map(|node| self.auditor(node)).chain([self.group.to_string()]) {
+            match admin.delete_group(request(admin::DeleteGroupRequest { name }, "nemesis", within)).await {
+                Err(status) if status.code() != tonic::Code::NotFound => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Sends `rate` messages a second, nodes taking turns, until told to end; waits for the last answers.
@@ -168,7 +204,7 @@ impl Clients {
             ..Event::new(producer, Phase::Inv, What::Send)
         });
         let message = v2::Message {
-            topic: Some(resource(TOPIC)),
+            topic: Some(resource(&self.topic)),
             user_properties: BTreeMap::new(),
             system_properties: Some(v2::SystemProperties { message_id: mid, ..Default::default() }),
             body: body.into(),
@@ -210,11 +246,11 @@ impl Clients {
         while !end.is_cancelled() {
             let asked = self.recorder.record(Event {
                 node: Some(node.name.clone()),
-                group: Some(GROUP.to_owned()),
+                group: Some(self.group.to_string()),
                 inv_ms: Some(LEASE.as_millis() as u64),
                 ..Event::new(&name, Phase::Inv, What::Recv)
             });
-            let polled = poll(node, &name, GROUP, LEASE).await;
+            let polled = poll(node, &name, &self.topic, &self.group, LEASE).await;
             let event = |ph, msgs| Event { of: Some(asked), msgs, ..Event::new(&name, ph, What::Recv) };
             match polled {
                 Ok((messages, true)) => {
@@ -257,11 +293,15 @@ impl Clients {
     }
 
     async fn ack(&self, node: &Node, name: &str, mid: String, receipt_handle: String) {
-        let head = |ph, f| Event { group: Some(GROUP.to_owned()), mid: Some(mid.clone()), ..Event::new(name, ph, f) };
+        let head =
+            |ph, f| Event { group: Some(self.group.to_string()), mid: Some(mid.clone()), ..Event::new(name, ph, f) };
         let asked = self.recorder.record(Event { node: Some(node.name.clone()), ..head(Phase::Inv, What::Ack) });
         let entry = v2::AckMessageEntry { message_id: mid.clone(), receipt_handle, lite_topic: None };
-        let ack =
-            v2::AckMessageRequest { group: Some(resource(GROUP)), topic: Some(resource(TOPIC)), entries: vec![entry] };
+        let ack = v2::AckMessageRequest {
+            group: Some(resource(&self.group)),
+            topic: Some(resource(&self.topic)),
+            entries: vec![entry],
+        };
         let answer = node.messaging.clone().ack_message(request(ack, name, ANSWER_WITHIN)).await;
         let code = answer.map(|answer| answer.into_inner().status.map_or(Code::Unspecified, |status| status.code()));
         let event = told(code);
@@ -269,13 +309,16 @@ impl Clients {
     }
 
     async fn give_back(&self, node: &Node, name: &str, mid: String, receipt_handle: String) {
-        let head =
-            |ph| Event { group: Some(GROUP.to_owned()), mid: Some(mid.clone()), ..Event::new(name, ph, What::Renew) };
+        let head = |ph| Event {
+            group: Some(self.group.to_string()),
+            mid: Some(mid.clone()),
+            ..Event::new(name, ph, What::Renew)
+        };
         let asked =
             self.recorder.record(Event { node: Some(node.name.clone()), inv_ms: Some(1000), ..head(Phase::Inv) });
         let change = v2::ChangeInvisibleDurationRequest {
-            group: Some(resource(GROUP)),
-            topic: Some(resource(TOPIC)),
+            group: Some(resource(&self.group)),
+            topic: Some(resource(&self.topic)),
             receipt_handle,
             invisible_duration: Some(duration(Duration::from_secs(1))),
             message_id: mid.clone(),
@@ -301,7 +344,7 @@ impl Clients {
         let node = &self.nodes[node];
         let head = |ph| Event { node: Some(node.name.clone()), ..Event::new("operator", ph, What::QueryOff) };
         let asked = self.recorder.record(head(Phase::Inv));
-        let describe = admin::DescribeGroupRequest { name: GROUP.to_owned() };
+        let describe = admin::DescribeGroupRequest { name: self.group.to_string() };
         let answer = node.admin.clone().describe_group(request(describe, "operator", ANSWER_WITHIN)).await;
         let Ok(answer) = answer else {
             self.recorder.record(Event { of: Some(asked), ..head(Phase::Info) });
@@ -344,13 +387,13 @@ impl Clients {
     }
 
     async fn audit_of(&self, node: &Node) {
-        let name = format!("audit-{}", node.name);
+        let name = self.auditor(node);
         let head = |ph| Event { node: Some(node.name.clone()), ..Event::new(&name, ph, What::Audit) };
         let asked = self.recorder.record(head(Phase::Inv));
         let until = Instant::now() + AUDIT_WITHIN;
         let mut msgs = Vec::new();
         let is_whole = loop {
-            let describe = admin::DescribeTopicRequest { name: TOPIC.to_owned() };
+            let describe = admin::DescribeTopicRequest { name: self.topic.to_string() };
             let described = node.admin.clone().describe_topic(request(describe, &name, ANSWER_WITHIN)).await;
             let stored = described.ok().and_then(|answer| answer.into_inner().topic).map(|topic| topic.messages);
             if stored.is_some_and(|stored| stored <= msgs.len() as u64) {
@@ -359,7 +402,7 @@ impl Clients {
             if Instant::now() >= until {
                 break false;
             }
-            while let Ok((messages, true)) = poll(node, &name, &name, AUDIT_LEASE).await {
+            while let Ok((messages, true)) = poll(node, &name, &self.topic, &name, AUDIT_LEASE).await {
                 if messages.is_empty() {
                     break;
                 }
@@ -394,10 +437,16 @@ fn got(message: &v2::Message) -> Got {
 }
 
 /// One long poll: its messages, and whether the answer was whole.
-async fn poll(node: &Node, client: &str, group: &str, lease: Duration) -> Result<(Vec<v2::Message>, bool), Phase> {
+async fn poll(
+    node: &Node,
+    client: &str,
+    topic: &str,
+    group: &str,
+    lease: Duration,
+) -> Result<(Vec<v2::Message>, bool), Phase> {
     let receive = v2::ReceiveMessageRequest {
         group: Some(resource(group)),
-        message_queue: Some(v2::MessageQueue { topic: Some(resource(TOPIC)), id: -1, ..Default::default() }),
+        message_queue: Some(v2::MessageQueue { topic: Some(resource(topic)), id: -1, ..Default::default() }),
         batch_size: POLL_BATCH,
         invisible_duration: Some(duration(lease)),
         long_polling_timeout: Some(duration(POLL)),

@@ -3,7 +3,7 @@
 //!
 //! It starts a cluster of its own from this very program: in network namespaces where it may, so that a leader
 //! can be cut off from its peers, else on loopback ports. The disks lose what was not synced when a node is
-//! killed (`env/lazy`), so a kill is a power loss.
+//! killed (`env/lazy`), so a kill is a power loss. Or it takes a cluster that runs on this machine, as it is.
 //!
 //! Called by `cli/drill`. Not here: anything that knows how a broker works; the checker sees the history only.
 
@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Address;
 use crate::env::rng::SeededRng;
 use check::{Checked, Demands};
 use history::{Event, Recorder};
@@ -80,6 +81,17 @@ pub struct Plan {
     pub settings: Vec<String>,
     /// A planted bug (debug builds only): the drill must find it.
     pub plant: Option<String>,
+    /// The cluster to hurt, instead of one of its own.
+    pub running: Option<RunningCluster>,
+}
+
+/// A cluster that runs on this machine.
+#[derive(Debug, Clone)]
+pub struct RunningCluster {
+    /// One of its nodes.
+    pub address: Address,
+    /// Shell command that starts a node, whose name takes the place of `{}`.
+    pub start: String,
 }
 
 /// What a drill found.
@@ -104,27 +116,37 @@ enum Step {
 /// Runs a drill; blocks. `told` hears of every step.
 pub fn run(plan: &Plan, mut told: impl FnMut(&str)) -> io::Result<Outcome> {
     let recorder = Arc::new(Recorder::start());
-    let mut settings = vec!["simulatePowerLoss=true".to_owned()];
-    settings.extend(plan.settings.iter().cloned());
-    let (mut nodes, note) = Nodes::new(plan.folder.clone(), settings, plan.plant.clone(), recorder.clone())?;
-    let mut notes: Vec<String> = note.into_iter().collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut notes = Vec::new();
+    let (mut nodes, topic) = match &plan.running {
+        None => {
+            let mut settings = vec!["simulatePowerLoss=true".to_owned()];
+            settings.extend(plan.settings.iter().cloned());
+            let (nodes, note) = Nodes::new(plan.folder.clone(), settings, plan.plant.clone(), recorder.clone())?;
+            notes.extend(note);
+            (nodes, "drill".to_owned())
+        }
+        Some(cluster) => {
+            notes.push("a kill takes the process here, not what the kernel holds of its files".to_owned());
+            let addresses = runtime.block_on(load::nodes_behind(&cluster.address))?;
+            let nodes = Nodes::running_at(addresses, cluster.start.clone(), recorder.clone())?;
+            (nodes, format!("drill-{:08x}", plan.seed as u32))
+        }
+    };
     let steps = steps(plan, nodes.has_network(), &mut notes);
     for note in &notes {
         told(note);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let addresses: Vec<_> = (0..NODES).map(|node| nodes.address(node)).collect();
     let clients = {
         let _entered = runtime.enter();
-        Clients::new(&addresses, recorder.clone()).map_err(io::Error::other)?
+        Clients::new(&addresses, &topic, recorder.clone()).map_err(io::Error::other)?
     };
-    for node in 0..NODES {
-        nodes.start(node)?;
-    }
+    nodes.start_all()?;
     runtime.block_on(wait_for_leader(&clients, &mut nodes))?;
     runtime.block_on(clients.create_topic()).map_err(|status| io::Error::other(status.to_string()))?;
     let (sending, receiving) = (CancellationToken::new(), CancellationToken::new());
-    let driver = Driver::start(&addresses, recorder.clone(), plan.rate, sending.clone(), receiving.clone())?;
+    let driver = Driver::start(&addresses, &topic, recorder.clone(), plan.rate, sending.clone(), receiving.clone())?;
     std::thread::sleep(WARM_UP);
     let hurt = steps.iter().try_for_each(|step| {
         let leader = runtime.block_on(wait_for_leader(&clients, &mut nodes))?;
@@ -145,6 +167,11 @@ pub fn run(plan: &Plan, mut told: impl FnMut(&str)) -> io::Result<Outcome> {
     driver.wait()?;
     told("reading every replica");
     local.block_on(&runtime, clients.audit(&nodes.running()));
+    if plan.running.is_some()
+        && let Err(status) = runtime.block_on(clients.clean_up())
+    {
+        notes.push(format!("topic {topic} and its groups were left behind: {}", status.message()));
+    }
     drop(nodes);
     let history = recorder.events();
     let checked = check::check(&history, &demands(plan, &steps));
@@ -169,7 +196,10 @@ fn steps(plan: &Plan, has_network: bool, notes: &mut Vec<String>) -> Vec<Step> {
     let cut = if has_network { Hurt::CutOff } else { Hurt::Paused };
     let cut_is_meant = matches!(plan.scenario, Scenario::IsolateLeader | Scenario::Random | Scenario::Quick);
     if !has_network && cut_is_meant {
-        notes.push("a leader cannot be cut off here; it is paused instead (run as root for the real thing)".to_owned());
+        notes.push(
+            "a leader cannot be cut off here; it is paused instead (as root, with a cluster of its own: the real thing)"
+                .to_owned(),
+        );
     }
     let restarts = || (0..NODES).map(Step::Restart);
     let mut rng = SeededRng::new(plan.seed);
@@ -264,21 +294,22 @@ struct Driver {
 
 impl Driver {
     fn start(
-        addresses: &[crate::client::Address],
+        addresses: &[Address],
+        topic: &str,
         recorder: Arc<Recorder>,
         rate: u32,
         sending: CancellationToken,
         receiving: CancellationToken,
     ) -> io::Result<Self> {
         let sent = CancellationToken::new();
-        let (addresses, all_sent) = (addresses.to_vec(), sent.clone());
+        let (addresses, topic, all_sent) = (addresses.to_vec(), topic.to_owned(), sent.clone());
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let local = tokio::task::LocalSet::new();
             // Set however the thread ends: nobody must wait for it in vain.
             let all_sent = all_sent.drop_guard();
             local.block_on(&runtime, async {
-                let clients = Clients::new(&addresses, recorder).map_err(io::Error::other)?;
+                let clients = Clients::new(&addresses, &topic, recorder).map_err(io::Error::other)?;
                 let produce = async {
                     clients.produce(rate, sending).await;
                     drop(all_sent);

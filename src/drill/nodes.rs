@@ -1,8 +1,8 @@
-//! The drill's own cluster: three brokers of this very program, started, hurt and put right.
+//! The nodes that are hurt and put right: three brokers of this very program, or a cluster of this machine that runs
+//! already.
 //!
-//! Only processes it started are ever signalled, and none outlives it.
+//! Of its own, only processes it started are ever signalled, and none outlives it. Those of a running cluster stay.
 
-use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -19,18 +19,81 @@ use crate::env::process;
 
 /// Nodes of the cluster.
 pub const NODES: usize = 3;
-/// A node that was told to stop has this long.
+/// A node that was told to stop, or to start, has this long.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// Stands for a node's name in the command that starts it.
+const NAME: &str = "{}";
 
 /// See the module.
 pub struct Nodes {
+    place: Place,
+    processes: Vec<Option<Running>>,
+    recorder: Arc<Recorder>,
+}
+
+enum Place {
+    Own(Own),
+    Running {
+        addresses: Vec<Address>,
+        /// Starts a node, by the shell.
+        start: String,
+    },
+}
+
+/// A cluster for this drill.
+struct Own {
     folder: PathBuf,
     network: Option<Network>,
     ports: Vec<[u16; 3]>,
     settings: Vec<String>,
     plant: Option<String>,
-    children: Vec<Option<Child>>,
-    recorder: Arc<Recorder>,
+}
+
+enum Running {
+    Child(Child),
+    Process { id: u32, port: u16 },
+}
+
+impl Running {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.id(),
+            Self::Process { id, .. } => *id,
+        }
+    }
+
+    /// Why it does not run any more.
+    fn ended(&mut self) -> io::Result<Option<String>> {
+        match self {
+            Self::Child(child) => Ok(child.try_wait()?.map(|status| status.to_string())),
+            Self::Process { id, port } => {
+                Ok((process::listener_of(*port) != Some(*id)).then(|| "ended by itself".to_owned()))
+            }
+        }
+    }
+
+    fn kill(mut self) -> io::Result<()> {
+        match &mut self {
+            Self::Child(child) => child.kill(),
+            Self::Process { id, .. } => process::signal(*id, process::Signal::Kill),
+        }?;
+        self.wait("killed")
+    }
+
+    fn wait(mut self, how: &str) -> io::Result<()> {
+        let until = Instant::now() + STOP_WITHIN;
+        while self.ended()?.is_none() {
+            if Instant::now() >= until {
+                return Err(io::Error::other(format!(
+                    "process {} was {how} and did not end in {STOP_WITHIN:?}",
+                    self.id()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
 }
 
 /// How a node is hurt.
@@ -75,17 +138,120 @@ impl Nodes {
             Some(_) => vec![[8081, 10911, 40911]; NODES],
             None => free_ports()?,
         };
-        let children = (0..NODES).map(|_| None).collect();
-        Ok((Self { folder, network, ports, settings, plant, children, recorder }, note))
+        let processes = (0..NODES).map(|_| None).collect();
+        let place = Place::Own(Own { folder, network, ports, settings, plant });
+        Ok((Self { place, processes, recorder }, note))
+    }
+
+    /// Takes the nodes of a cluster that runs on this machine; `start` is a shell command that starts the node whose
+    /// name takes the place of `{}`.
+    pub fn running_at(addresses: Vec<Address>, start: String, recorder: Arc<Recorder>) -> io::Result<Self> {
+        let found = |address: &Address| {
+            let id = process::listener_of(address.port).ok_or_else(|| {
+                io::Error::other(format!("no process of this machine that we may see listens on {address}"))
+            })?;
+            Ok(Some(Running::Process { id, port: address.port }))
+        };
+        let processes = addresses.iter().map(found).collect::<io::Result<_>>()?;
+        Ok(Self { place: Place::Running { addresses, start }, processes, recorder })
+    }
+
+    /// Starts those that do not run.
+    pub fn start_all(&mut self) -> io::Result<()> {
+        (0..NODES)
+            .filter(|node| self.processes[*node].is_none())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|node| self.start(node))
     }
 
     /// Whether a node can be cut off.
     pub fn has_network(&self) -> bool {
-        self.network.is_some()
+        self.network().is_some()
+    }
+
+    fn network(&self) -> Option<&Network> {
+        match &self.place {
+            Place::Own(own) => own.network.as_ref(),
+            Place::Running { .. } => None,
+        }
     }
 
     /// Where clients reach a node.
     pub fn address(&self, node: usize) -> Address {
+        match &self.place {
+            Place::Own(own) => own.address(node),
+            Place::Running { addresses, .. } => addresses[node].clone(),
+        }
+    }
+
+    fn start(&mut self, node: usize) -> io::Result<()> {
+        self.processes[node] = Some(match &self.place {
+            Place::Own(own) => Running::Child(own.start(node)?),
+            Place::Running { addresses, start } => restart(node, addresses[node].port, start)?,
+        });
+        Ok(())
+    }
+
+    /// Hurts a node and writes it down.
+    pub fn hurt(&mut self, node: usize, how: Hurt, led: bool) -> io::Result<()> {
+        let event = Event {
+            node: Some(format!("n{node}")),
+            kind: Some(how.name().to_owned()),
+            led: Some(led),
+            ..Event::new("nemesis", Phase::Info, What::Fault)
+        };
+        self.recorder.record(event);
+        match how {
+            Hurt::Killed => self.processes[node].take().map_or(Ok(()), Running::kill),
+            Hurt::Paused => self.signal(node, process::Signal::Stop),
+            Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut(node, true)),
+            Hurt::Stopped => {
+                self.signal(node, process::Signal::Terminate)?;
+                self.processes[node].take().map_or(Ok(()), |process| process.wait("told to stop"))
+            }
+        }
+    }
+
+    /// Puts a node right again and writes it down.
+    pub fn heal(&mut self, node: usize, how: Hurt) -> io::Result<()> {
+        match how {
+            Hurt::Killed | Hurt::Stopped => self.start(node)?,
+            Hurt::Paused => self.signal(node, process::Signal::Continue)?,
+            Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut(node, false))?,
+        }
+        let event = Event {
+            node: Some(format!("n{node}")),
+            kind: Some(how.name().to_owned()),
+            ..Event::new("nemesis", Phase::Info, What::Heal)
+        };
+        self.recorder.record(event);
+        Ok(())
+    }
+
+    /// Looks for nodes that ended by themselves and writes them down; the nodes that run.
+    pub fn running(&mut self) -> Vec<usize> {
+        for (node, process) in self.processes.iter_mut().enumerate() {
+            if let Some(Ok(Some(why))) = process.as_mut().map(Running::ended) {
+                let event = Event {
+                    node: Some(format!("n{node}")),
+                    kind: Some(why),
+                    ..Event::new("nemesis", Phase::Info, What::Ended)
+                };
+                self.recorder.record(event);
+                *process = None;
+            }
+        }
+        (0..self.processes.len()).filter(|node| self.processes[*node].is_some()).collect()
+    }
+
+    fn signal(&self, node: usize, signal: process::Signal) -> io::Result<()> {
+        self.processes[node].as_ref().map_or(Ok(()), |process| process::signal(process.id(), signal))
+    }
+}
+
+impl Own {
+    fn address(&self, node: usize) -> Address {
         let host = self.network.as_ref().map_or_else(|| LOOPBACK.to_owned(), |network| network.client_host(node));
         Address { host, port: self.ports[node][0] }
     }
@@ -94,8 +260,7 @@ impl Nodes {
         self.network.as_ref().map_or_else(|| LOOPBACK.to_owned(), |network| network.peer_host(node))
     }
 
-    /// Starts a node.
-    pub fn start(&mut self, node: usize) -> io::Result<()> {
+    fn start(&self, node: usize) -> io::Result<Child> {
         let peer = |node: usize| format!("n{node}-{}:{}", self.peer_host(node), self.ports[node][2]);
         let [grpc, listen, _] = self.ports[node];
         let own = [
@@ -125,102 +290,48 @@ impl Nodes {
         if let Some(plant) = &self.plant {
             command.env("RAFTMQ_PLANT", plant);
         }
-        let log: File = process::append_to(&self.folder.join(format!("n{node}.log")))?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.children[node] = Some(command.spawn()?);
-        Ok(())
+        let log = process::append_to(&self.folder.join(format!("n{node}.log")))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
     }
+}
 
-    /// Hurts a node and writes it down.
-    pub fn hurt(&mut self, node: usize, how: Hurt, led: bool) -> io::Result<()> {
-        let event = Event {
-            node: Some(format!("n{node}")),
-            kind: Some(how.name().to_owned()),
-            led: Some(led),
-            ..Event::new("nemesis", Phase::Info, What::Fault)
-        };
-        self.recorder.record(event);
-        match how {
-            Hurt::Killed => {
-                if let Some(mut child) = self.children[node].take() {
-                    child.kill()?;
-                    child.wait()?;
-                }
-                Ok(())
-            }
-            Hurt::Paused => self.signal(node, process::Signal::Stop),
-            Hurt::CutOff => self.network.as_ref().map_or(Ok(()), |network| network.cut(node, true)),
-            Hurt::Stopped => {
-                self.signal(node, process::Signal::Terminate)?;
-                self.wait_for_end(node)
-            }
+/// Starts a node of a running cluster and waits until it listens; the command may go on for longer.
+fn restart(node: usize, port: u16, start: &str) -> io::Result<Running> {
+    let line = start.replace(NAME, &format!("n{node}"));
+    let mut shell = Command::new("sh").args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let until = Instant::now() + START_WITHIN;
+    loop {
+        if let Some(id) = process::listener_of(port) {
+            // Reaped when it ends.
+            std::thread::spawn(move || shell.wait());
+            return Ok(Running::Process { id, port });
         }
-    }
-
-    /// Puts a node right again and writes it down.
-    pub fn heal(&mut self, node: usize, how: Hurt) -> io::Result<()> {
-        match how {
-            Hurt::Killed | Hurt::Stopped => self.start(node)?,
-            Hurt::Paused => self.signal(node, process::Signal::Continue)?,
-            Hurt::CutOff => {
-                if let Some(network) = &self.network {
-                    network.cut(node, false)?;
-                }
-            }
+        let status = shell.try_wait()?.filter(|status| !status.success());
+        if status.is_some() || Instant::now() >= until {
+            let why = status.map_or_else(
+                || format!("nobody listens on port {port} after {START_WITHIN:?}"),
+                |status| status.to_string(),
+            );
+            return Err(io::Error::other(format!("`{line}`: {why}")));
         }
-        let event = Event {
-            node: Some(format!("n{node}")),
-            kind: Some(how.name().to_owned()),
-            ..Event::new("nemesis", Phase::Info, What::Heal)
-        };
-        self.recorder.record(event);
-        Ok(())
-    }
-
-    /// Looks for nodes that ended by themselves and writes them down; the nodes that run.
-    pub fn running(&mut self) -> Vec<usize> {
-        for (node, child) in self.children.iter_mut().enumerate() {
-            if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
-                let event = Event {
-                    node: Some(format!("n{node}")),
-                    kind: Some(status.to_string()),
-                    ..Event::new("nemesis", Phase::Info, What::Ended)
-                };
-                self.recorder.record(event);
-                *child = None;
-            }
-        }
-        (0..self.children.len()).filter(|node| self.children[*node].is_some()).collect()
-    }
-
-    fn signal(&self, node: usize, signal: process::Signal) -> io::Result<()> {
-        match &self.children[node] {
-            Some(child) => process::signal(child.id(), signal),
-            None => Ok(()),
-        }
-    }
-
-    fn wait_for_end(&mut self, node: usize) -> io::Result<()> {
-        let Some(mut child) = self.children[node].take() else { return Ok(()) };
-        let until = Instant::now() + STOP_WITHIN;
-        while child.try_wait()?.is_none() {
-            if Instant::now() >= until {
-                child.kill()?;
-                child.wait()?;
-                return Err(io::Error::other(format!("n{node} did not stop in {STOP_WITHIN:?}")));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 impl Drop for Nodes {
     fn drop(&mut self) {
-        for child in self.children.iter_mut().flatten() {
-            // They have nothing to lose.
-            let _ = child.kill();
-            let _ = child.wait();
+        for process in self.processes.iter_mut().flatten() {
+            match process {
+                Running::Child(child) => {
+                    // They have nothing to lose.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+                // A drill that ends early must not leave it standing still.
+                Running::Process { id, .. } => {
+                    let _ = process::signal(*id, process::Signal::Continue);
+                }
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::broker::{
     NodeSummary, Position, ReplicaStatus, Stored, Subscription, TopicSummary, UpdateGroup, UpdateTopic, Where,
 };
 use crate::model::codec::Reader;
-use crate::model::limits::GROUP_RETRIES_DEFAULT;
+use crate::model::limits::{FILTER_BYTES_MAX, GROUP_RETRIES_DEFAULT};
+use crate::model::sql::SqlFilter;
 use crate::model::{Backoff, GroupName, NameError, NodeId, QueueId, QueueOffset, Timestamp, TopicName, TopicType};
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
@@ -90,6 +91,20 @@ fn consume_from(text: &str) -> Result<Option<ConsumeFrom>, Status> {
             Status::invalid_argument(format!("'{time}' is none of default, first, last and milliseconds since 1970"))
         })?)),
     }))
+}
+
+/// A condition that parses; an empty one takes away what there was.
+fn group_filter(text: Option<String>) -> Result<Option<String>, Status> {
+    let Some(text) = text else { return Ok(None) };
+    if text.is_empty() {
+        return Ok(Some(text));
+    }
+    if text.len() > FILTER_BYTES_MAX {
+        let length = text.len();
+        return Err(Status::invalid_argument(format!("a filter of {length} bytes is longer than {FILTER_BYTES_MAX}")));
+    }
+    SqlFilter::parse(&text).map_err(|error| Status::invalid_argument(format!("filter '{text}': {error}")))?;
+    Ok(Some(text))
 }
 
 fn consume_from_text(from: ConsumeFrom) -> String {
@@ -185,6 +200,7 @@ fn group(summary: GroupSummary) -> wire::Group {
         retries_max: summary.view.settings.retries_max,
         backoff: summary.view.settings.backoff.to_text(),
         consume_from: consume_from_text(summary.view.settings.consume_from),
+        filter: summary.view.settings.filter.unwrap_or_default(),
         returning: summary.returning,
         dead: summary.dead,
         oldest_unsettled_at_ms: summary.oldest_unsettled_at.map(|at| at.0),
@@ -260,6 +276,7 @@ impl Admin for AdminService {
             retries_max: request.retries_max.unwrap_or(GROUP_RETRIES_DEFAULT),
             backoff: backoff(&request.backoff)?.unwrap_or_default(),
             consume_from: consume_from(&request.consume_from)?.unwrap_or_default(),
+            filter: group_filter(request.filter)?.filter(|filter| !filter.is_empty()),
         };
         self.broker.create_group(name.clone(), settings, request.orderly).await.map_err(refuse)?;
         let summary = self.broker.describe_group(&name).await.map_err(refuse)?.summary;
@@ -293,6 +310,7 @@ impl Admin for AdminService {
             retries_max: request.retries_max,
             backoff: backoff(&request.backoff)?,
             consume_from: consume_from(&request.consume_from)?,
+            filter: group_filter(request.filter)?,
         };
         self.broker.update_group(update).await.map_err(refuse)?;
         let summary = self.broker.describe_group(&name).await.map_err(refuse)?.summary;

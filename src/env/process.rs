@@ -107,6 +107,8 @@ pub enum Signal {
     Continue,
     /// To end in good order.
     Terminate,
+    /// To end at once.
+    Kill,
 }
 
 /// Signals a process.
@@ -116,6 +118,7 @@ pub fn signal(process_id: u32, signal: Signal) -> io::Result<()> {
         Signal::Stop => Posix::STOP,
         Signal::Continue => Posix::CONT,
         Signal::Terminate => Posix::TERM,
+        Signal::Kill => Posix::KILL,
     };
     let process = i32::try_from(process_id).ok().and_then(Pid::from_raw);
     Ok(kill_process(process.ok_or(io::ErrorKind::InvalidInput)?, signal)?)

@@ -80,6 +80,7 @@ impl GroupRecord {
         out.put_u32(self.settings.retries_max);
         self.settings.backoff.encode(&mut out);
         self.settings.consume_from.encode(&mut out);
+        out.put_option(self.settings.filter.as_deref(), |out, filter| out.put_text(filter));
         out.freeze()
     }
 
@@ -93,6 +94,7 @@ impl GroupRecord {
                 retries_max: reader.u32()?,
                 backoff: Backoff::decode(&mut reader)?,
                 consume_from: ConsumeFrom::decode(&mut reader)?,
+                filter: reader.option(Reader::text)?,
             },
         })
     }
@@ -186,6 +188,9 @@ pub(super) fn update_group(stage: &mut Stage<'_>, update: &UpdateGroup) -> Resul
     settings.consume_from = update.consume_from.unwrap_or(settings.consume_from);
     if let Some(backoff) = &update.backoff {
         settings.backoff.clone_from(backoff);
+    }
+    if let Some(filter) = &update.filter {
+        settings.filter = Some(filter.clone()).filter(|filter| !filter.is_empty());
     }
     stage.put(Space::Catalog, keys::group(group), record.encode());
     stage.effects().catalog_changed = true;

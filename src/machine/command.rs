@@ -104,12 +104,14 @@ pub struct GroupSettings {
     pub backoff: Backoff,
     /// Where it starts in a topic.
     pub consume_from: ConsumeFrom,
+    /// SQL condition: all that the group is to have, whatever its clients subscribe to.
+    pub filter: Option<String>,
 }
 
 impl GroupSettings {
     /// Those of a group that nobody made on purpose.
     pub fn standard(retries_max: u32) -> Self {
-        Self { retries_max, backoff: Backoff::Standard, consume_from: ConsumeFrom::Standard }
+        Self { retries_max, backoff: Backoff::Standard, consume_from: ConsumeFrom::Standard, filter: None }
     }
 }
 
@@ -151,6 +153,8 @@ pub struct UpdateGroup {
     pub backoff: Option<Backoff>,
     /// See [`GroupSettings`].
     pub consume_from: Option<ConsumeFrom>,
+    /// See [`GroupSettings`]; an empty one takes it away.
+    pub filter: Option<String>,
 }
 
 /// See [`Command::Reschedule`].
@@ -266,8 +270,7 @@ pub struct Grant {
     pub token: u64,
     /// Hash of the poll's attempt id; 0 for none. Kept where messages are in order.
     pub attempt_of: u64,
-    /// What the plan found, in order of preference; more than `limit` messages, so that a plan that
-    /// lost a race still gets some.
+    /// What the plan found, in order of preference.
     pub candidates: Vec<Candidate>,
 }
 
@@ -295,6 +298,18 @@ pub enum Candidate {
         length: u8,
         /// To be leased; the others among `length` are settled without delivery.
         wanted: u64,
+    },
+    /// Messages never leased to a group that wants every message, in no order: the next ones of the queue,
+    /// wherever its position is by then. A plan that lost a race is given what lies behind.
+    Any {
+        /// Their queue.
+        queue: QueueId,
+        /// Where the plan saw the position.
+        first: QueueOffset,
+        /// How many, 1 to 64.
+        count: u8,
+        /// What those that the plan saw take together; others take no more, but for a single one.
+        bytes: u64,
     },
     /// Messages never leased to the group of which it wants none; as many as the plan looked through.
     Skip {
@@ -421,6 +436,7 @@ impl Command {
                 out.put_u32(create.settings.retries_max);
                 create.settings.backoff.encode(&mut out);
                 create.settings.consume_from.encode(&mut out);
+                out.put_option(create.settings.filter.as_deref(), |out, filter| out.put_text(filter));
             }
             Self::UpdateTopic(update) => {
                 out.put_u8(23);
@@ -435,6 +451,7 @@ impl Command {
                 out.put_option(update.retries_max, |out, retries| out.put_u32(retries));
                 out.put_option(update.backoff.as_ref(), |out, backoff| backoff.encode(out));
                 out.put_option(update.consume_from, |out, from| from.encode(out));
+                out.put_option(update.filter.as_deref(), |out, filter| out.put_text(filter));
             }
             Self::DeleteGroup { group } => {
                 out.put_u8(26);
@@ -590,6 +607,7 @@ impl Command {
                     retries_max: reader.u32()?,
                     backoff: Backoff::decode(&mut reader)?,
                     consume_from: ConsumeFrom::decode(&mut reader)?,
+                    filter: reader.option(Reader::text)?,
                 },
             }),
             25 => Self::UpdateGroup(UpdateGroup {
@@ -597,6 +615,7 @@ impl Command {
                 retries_max: reader.option(Reader::u32)?,
                 backoff: reader.option(Backoff::decode)?,
                 consume_from: reader.option(ConsumeFrom::decode)?,
+                filter: reader.option(Reader::text)?,
             }),
             26 => Self::DeleteGroup { group: GroupName::stored(&reader.text()?) },
             4 => Self::Subscribe(Subscribe {
@@ -680,6 +699,15 @@ impl Command {
 }
 
 impl Candidate {
+    /// Whether it makes one lease at most; a window of an orderly group makes one for each message group.
+    pub fn makes_one(&self) -> bool {
+        match self {
+            Self::Returned { wanted, .. } | Self::Next { wanted, .. } => *wanted != 0,
+            Self::Any { .. } => true,
+            Self::Fresh { .. } | Self::Skip { .. } => false,
+        }
+    }
+
     fn encode(&self, out: &mut BytesMut) {
         match *self {
             Self::Returned { queue, lease, wanted, skipped } => {
@@ -695,6 +723,13 @@ impl Candidate {
                 out.put_u64(first.0);
                 out.put_u8(length);
                 out.put_u64(wanted);
+            }
+            Self::Any { queue, first, count, bytes } => {
+                out.put_u8(5);
+                out.put_u32(queue.0);
+                out.put_u64(first.0);
+                out.put_u8(count);
+                out.put_varint(bytes);
             }
             Self::Skip { queue, first, length } => {
                 out.put_u8(4);
@@ -726,6 +761,12 @@ impl Candidate {
                 first: QueueOffset(reader.u64()?),
                 length: reader.u8()?,
                 wanted: reader.u64()?,
+            }),
+            5 => Ok(Self::Any {
+                queue: QueueId(reader.u32()?),
+                first: QueueOffset(reader.u64()?),
+                count: reader.u8()?,
+                bytes: reader.varint()?,
             }),
             4 => Ok(Self::Skip {
                 queue: QueueId(reader.u32()?),

@@ -45,13 +45,19 @@ pub(super) fn redrive(stage: &mut Stage<'_>, redrive: &Redrive) -> Result<Outcom
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     };
     let mut on_their_way = Vec::with_capacity(redrive.offsets.len());
-    for offset in &redrive.offsets {
-        on_their_way.push(redrive_one(stage, redrive.group, topic, *offset)?);
+    for (number, offset) in (0..).zip(&redrive.offsets) {
+        on_their_way.push(redrive_one(stage, redrive.group, topic, *offset, number)?);
     }
     Ok(Outcome::Redriven(on_their_way))
 }
 
-fn redrive_one(stage: &mut Stage<'_>, group: GroupId, dead: TopicId, offset: QueueOffset) -> Result<bool, Failure> {
+fn redrive_one(
+    stage: &mut Stage<'_>,
+    group: GroupId,
+    dead: TopicId,
+    offset: QueueOffset,
+    number: u32,
+) -> Result<bool, Failure> {
     let marker = keys::redriven(dead, offset);
     if stage.get(Space::Queue, &marker)?.is_some() {
         return Ok(false);
@@ -65,7 +71,7 @@ fn redrive_one(stage: &mut Stage<'_>, group: GroupId, dead: TopicId, offset: Que
     }
     let now = stage.now();
     stage.put_number(Space::Queue, marker, now.0);
-    let lease = stage.next_lease();
+    let lease = stage.lease(number);
     let ended = Lease { first: origin.offset, held: 1, until: now, granted_at: now, ..Lease::default() };
     lease::start(stage, LeaseKey { topic: origin.topic, group, queue: origin.queue, lease }, ended)?;
     Ok(true)

@@ -25,7 +25,7 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
     }
     old.held &= !bit;
     lease::shrink(stage, at, &mut old)?;
-    let id = stage.next_lease();
+    let id = stage.lease(0);
     let new = Lease {
         first: offset,
         held: 1,

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod lease;
 mod member;
 pub mod order;
+pub mod ordinals;
 pub mod outcome;
 mod position;
 pub mod queue;
@@ -74,6 +75,7 @@ pub fn apply(stage: &mut Stage<'_>, recent: &mut Recent, at: LogIndex, entry: By
     let mut sends = send::Sends::default();
     for command in batch.commands() {
         let command = Command::decode(command.map_err(malformed)?).map_err(malformed)?;
+        stage.begin_command(&command);
         let outcome = run(stage, &command, &batch, &mut slot, &mut sends, recent).map_err(|failure| match failure {
             Failure::Kv(error) => Error::Kv(error),
             Failure::Malformed(source) => malformed(source),

@@ -90,11 +90,13 @@ pub enum Stored {
 /// A lease made by a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// Position in the command's list of candidates.
-    pub candidate: u32,
+    /// The queue of its messages.
+    pub queue: QueueId,
     /// The new lease.
     pub lease: LeaseId,
-    /// Which of the candidate's messages, by the candidate's bits.
+    /// Offset of bit 0.
+    pub first: QueueOffset,
+    /// Which messages, by bits.
     pub messages: u64,
     /// Deliveries so far including this one.
     pub attempt: u32,
@@ -180,8 +182,9 @@ impl Outcome {
             Self::Granted(leases) => {
                 out.put_u8(6);
                 out.put_list(leases, |out, granted| {
-                    out.put_u32(granted.candidate);
+                    out.put_u32(granted.queue.0);
                     out.put_u64(granted.lease.0);
+                    out.put_u64(granted.first.0);
                     out.put_u64(granted.messages);
                     out.put_u32(granted.attempt);
                 });
@@ -223,8 +226,9 @@ impl Outcome {
             })?),
             6 => Self::Granted(reader.list(|reader| {
                 Ok(Granted {
-                    candidate: reader.u32()?,
+                    queue: QueueId(reader.u32()?),
                     lease: LeaseId(reader.u64()?),
+                    first: QueueOffset(reader.u64()?),
                     messages: reader.u64()?,
                     attempt: reader.u32()?,
                 })

@@ -191,6 +191,34 @@ pub(super) fn orders(
     Ok(orders)
 }
 
+/// How many of the `count` messages of a queue from `from` on take `bytes` together; one at least.
+pub(super) fn that_fit(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    from: QueueOffset,
+    count: u64,
+    mut bytes: u64,
+) -> Result<u64, Failure> {
+    let mut fit = 0;
+    while fit < count {
+        let Some((first, run)) = run_of(stage, topic, queue, QueueOffset(from.0 + fit))? else { break };
+        let position = usize::try_from(from.0 + fit - first.0).expect("a run fits in memory");
+        let items = run.items.get(position..).unwrap_or_default();
+        for item in items {
+            match bytes.checked_sub(item.bytes.into()) {
+                Some(left) if fit < count => bytes = left,
+                _ => return Ok(fit.max(1)),
+            }
+            fit += 1;
+        }
+        if items.is_empty() {
+            break;
+        }
+    }
+    Ok(fit.max(1))
+}
+
 /// The message at an offset, with the run it is in.
 pub(super) fn find(
     stage: &Stage<'_>,

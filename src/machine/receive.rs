@@ -1,7 +1,8 @@
 //! Receives below the log: leases those planned messages that are still free. Before: `broker/receive`.
 //!
 //! Hot path. A candidate leased or settled since the plan was made is left out, so a stale plan
-//! shortens the answer and never leases one message twice at once (D11, P8).
+//! shortens the answer and never leases one message twice at once (D11, P8). A group that wants every message, in no
+//! order, is given what lies behind instead: plans of several nodes do not take each other's messages.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use super::order::{self, Line};
 use super::outcome::{Granted, Outcome, Rejected};
 use super::send::PERMISSION_READ;
 use super::stage::Stage;
-use super::{Failure, catalog, keys, queue};
-use crate::model::{LeaseId, QueueId, QueueOffset};
+use super::{Failure, catalog, keys, ordinals, queue};
+use crate::model::{QueueId, QueueOffset};
 use crate::store::kv::Space;
 
 pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Failure> {
@@ -31,30 +32,40 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     };
     let orderly = group.orderly || topic.topic_type.is_fifo();
     let mut granted = Vec::new();
+    if !stage.may_lease() {
+        return Ok(Outcome::Granted(granted));
+    }
     let mut room = grant.limit;
-    for (candidate, planned) in (0u32..).zip(&grant.candidates) {
-        if !stage.may_lease() {
-            break;
-        }
+    // Numbers of leases: first those of the candidates that make one, then all others.
+    let (mut single, mut others) = (0, ordinals::single(grant));
+    for planned in &grant.candidates {
         let made = match *planned {
             Candidate::Returned { queue, lease, wanted, skipped } => {
-                again(stage, grant, queue, lease, wanted, skipped, room)?.into_iter().collect()
+                let at = LeaseKey { topic: grant.topic, group: grant.group, queue, lease };
+                again(stage, grant, single, at, wanted, skipped, room)?.into_iter().collect()
+            }
+            Candidate::Any { queue, first, count, bytes } => {
+                any(stage, grant, single, queue, first, room.min(count.into()), bytes)?.into_iter().collect()
             }
             Candidate::Fresh { queue, first, length, wanted } => {
-                fresh(stage, grant, Window { queue, first, length, wanted }, orderly, room)?
+                let made = fresh(stage, grant, others, Window { queue, first, length, wanted }, orderly, room)?;
+                others += u32::try_from(made.len()).expect("a lease holds a message at least");
+                made
             }
             Candidate::Skip { queue, first, length } => {
                 skip(stage, grant, queue, first, length)?;
                 Vec::new()
             }
             Candidate::Next { queue, order, first, length, wanted } => {
-                next(stage, grant, Window { queue, first, length, wanted }, order, room)?.into_iter().collect()
+                let window = Window { queue, first, length, wanted };
+                next(stage, grant, single, window, order, room)?.into_iter().collect()
             }
         };
-        for Made { lease, messages, attempt } in made {
-            room -= messages.count_ones();
-            granted.push(Granted { candidate, lease, messages, attempt });
+        single += u32::from(planned.makes_one());
+        for made in &made {
+            room -= made.messages.count_ones();
         }
+        granted.extend(made);
     }
     Ok(Outcome::Granted(granted))
 }
@@ -63,7 +74,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
 /// and new handles, so that what the lost poll leaves behind ends nothing (contract §18).
 pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, Failure> {
     let mut granted = Vec::new();
-    for (candidate, (queue, lease)) in (0u32..).zip(&repeat.leases) {
+    for (number, (queue, lease)) in (0..).zip(&repeat.leases) {
         let at = LeaseKey { topic: repeat.topic, group: repeat.group, queue: *queue, lease: *lease };
         let Some(old) = lease::get(stage, at)? else { continue };
         let Some(order) = old.order.filter(|_| old.attempt_of == repeat.attempt_of) else { continue };
@@ -74,8 +85,8 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
         }
         stage.delete(Space::Due, keys::due_lease(old.until, at));
         stage.delete(Space::Lease, keys::lease(at));
-        let id = stage.next_lease();
-        let (messages, attempt, now) = (old.held, old.attempt, stage.now());
+        let id = stage.lease(number);
+        let (first, messages, attempt, now) = (old.first, old.held, old.attempt, stage.now());
         let new = Lease {
             granted_at: now,
             until: now.plus(repeat.invisible_for),
@@ -87,16 +98,9 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
         line.current = Some(id);
         order::put(stage, line_at, &line);
         lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
-        granted.push(Granted { candidate, lease: id, messages, attempt });
+        granted.push(Granted { queue: at.queue, lease: id, first, messages, attempt });
     }
     Ok(Outcome::Granted(granted))
-}
-
-/// A lease made, by the bits of its candidate.
-struct Made {
-    lease: LeaseId,
-    messages: u64,
-    attempt: u32,
 }
 
 /// What a plan looked at and wants of a queue.
@@ -111,13 +115,12 @@ struct Window {
 fn again(
     stage: &mut Stage<'_>,
     grant: &Grant,
-    queue: QueueId,
-    ended: LeaseId,
+    number: u32,
+    at: LeaseKey,
     wanted: u64,
     skipped: u64,
     room: u32,
-) -> Result<Option<Made>, Failure> {
-    let at = LeaseKey { topic: grant.topic, group: grant.group, queue, lease: ended };
+) -> Result<Option<Granted>, Failure> {
     let Some(mut old) = lease::get(stage, at)? else { return Ok(None) };
     if !old.returned || stage.get(Space::Lease, &keys::returned(at))?.is_none() {
         return Ok(None);
@@ -138,7 +141,8 @@ fn again(
         return Ok(None);
     }
     let behind = old.behind & messages;
-    let made = make(stage, grant, Delivery { queue, first: old.first, messages, attempt, order, behind })?;
+    let delivery = Delivery { queue: at.queue, first: old.first, messages, attempt, order, behind };
+    let made = make(stage, grant, number, delivery)?;
     if let Some(line_at) = order.map(|order| order::line_of(at, order))
         && let Some(mut line) = order::get(stage, line_at)?
     {
@@ -146,16 +150,49 @@ fn again(
         if old.held != 0 {
             // The rest comes after these.
             stage.delete(Space::Lease, keys::returned(at));
-            line.parked.insert(0, ended);
+            line.parked.insert(0, at.lease);
         }
         order::put(stage, line_at, &line);
     }
     Ok(Some(made))
 }
 
+/// Delivers the next messages of a queue to a group that wants every one.
+fn any(
+    stage: &mut Stage<'_>,
+    grant: &Grant,
+    number: u32,
+    queue: QueueId,
+    planned: QueueOffset,
+    count: u32,
+    bytes: u64,
+) -> Result<Option<Granted>, Failure> {
+    let cursor_key = keys::cursor(grant.topic, grant.group, queue);
+    let cursor = stage.number(Space::Cursor, &cursor_key)?;
+    let head = queue::head(stage, grant.topic, queue)?;
+    let first = QueueOffset(cursor.max(head.min.0));
+    let mut count = u64::from(count).min(lease::SPAN).min(head.max.0.saturating_sub(first.0));
+    if count == 0 {
+        return Ok(None);
+    }
+    if first != planned {
+        count = queue::that_fit(stage, grant.topic, queue, first, count, bytes)?;
+    }
+    stage.put_number(Space::Cursor, cursor_key, first.0 + count);
+    let messages = u64::MAX >> (lease::SPAN - count);
+    make(stage, grant, number, Delivery { queue, first, messages, attempt: 1, order: None, behind: 0 }).map(Some)
+}
+
 /// Delivers messages the group never saw and moves its position behind them. An orderly group gets a lease
 /// for each message group that is not at work already.
-fn fresh(stage: &mut Stage<'_>, grant: &Grant, window: Window, orderly: bool, room: u32) -> Result<Vec<Made>, Failure> {
+fn fresh(
+    stage: &mut Stage<'_>,
+    grant: &Grant,
+    number: u32,
+    window: Window,
+    orderly: bool,
+    room: u32,
+) -> Result<Vec<Granted>, Failure> {
     let Window { queue, first, length, wanted } = window;
     let cursor_key = keys::cursor(grant.topic, grant.group, queue);
     let cursor = stage.number(Space::Cursor, &cursor_key)?;
@@ -199,8 +236,8 @@ fn fresh(stage: &mut Stage<'_>, grant: &Grant, window: Window, orderly: bool, ro
         stage.put_number(Space::Cursor, cursor_key, next);
     }
     let mut made = Vec::new();
-    for (order, messages) in lines {
-        let lease = make(stage, grant, Delivery { queue, first, messages, attempt: 1, order, behind: 0 })?;
+    for (number, (order, messages)) in (number..).zip(lines) {
+        let lease = make(stage, grant, number, Delivery { queue, first, messages, attempt: 1, order, behind: 0 })?;
         if let Some(order) = order {
             let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
             // All of the message group before the position is in this lease, or was not wanted.
@@ -230,7 +267,14 @@ fn is_at_work(stage: &Stage<'_>, grant: &Grant, queue: QueueId, order: Option<u6
 }
 
 /// Delivers what waited in a line for the messages before it.
-fn next(stage: &mut Stage<'_>, grant: &Grant, window: Window, order: u64, room: u32) -> Result<Option<Made>, Failure> {
+fn next(
+    stage: &mut Stage<'_>,
+    grant: &Grant,
+    number: u32,
+    window: Window,
+    order: u64,
+    room: u32,
+) -> Result<Option<Granted>, Failure> {
     let Window { queue, first, length, wanted } = window;
     let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
     let is_ready = stage.get(Space::Lease, &keys::ready(at))?.is_some();
@@ -254,7 +298,7 @@ fn next(stage: &mut Stage<'_>, grant: &Grant, window: Window, order: u64, room: 
         return Ok(None);
     }
     let delivery = Delivery { queue, first, messages, attempt: 1, order: Some(order), behind: 0 };
-    let made = make(stage, grant, delivery)?;
+    let made = make(stage, grant, number, delivery)?;
     line.current = Some(made.lease);
     order::put(stage, at, &line);
     Ok(Some(made))
@@ -270,9 +314,9 @@ struct Delivery {
     behind: u64,
 }
 
-fn make(stage: &mut Stage<'_>, grant: &Grant, delivery: Delivery) -> Result<Made, Failure> {
+fn make(stage: &mut Stage<'_>, grant: &Grant, number: u32, delivery: Delivery) -> Result<Granted, Failure> {
     let Delivery { queue, first, messages, attempt, order, behind } = delivery;
-    let id = stage.next_lease();
+    let id = stage.lease(number);
     let now = stage.now();
     let lease = Lease {
         first,
@@ -292,7 +336,7 @@ fn make(stage: &mut Stage<'_>, grant: &Grant, delivery: Delivery) -> Result<Made
         again_at: now,
     };
     lease::start(stage, LeaseKey { topic: grant.topic, group: grant.group, queue, lease: id }, lease)?;
-    Ok(Made { lease: id, messages, attempt })
+    Ok(Granted { queue, lease: id, first, messages, attempt })
 }
 
 /// The `count` lowest of `bits`.

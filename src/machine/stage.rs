@@ -7,16 +7,15 @@
 //! to others before [`Stage::finish`] and the store's `write`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
+use super::command::Command;
 use super::keys;
+use super::ordinals::Ordinals;
 use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
-
-/// Most leases that the grants of one entry make, give or take the last one's.
-const LEASES_GRANTED_MAX: u32 = 1 << 15;
 
 /// What happened, for those who wait above the log. Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +39,9 @@ pub struct Stage<'a> {
     writes: [BTreeMap<Bytes, Option<Bytes>>; Space::ALL.len()],
     clock: Timestamp,
     at: LogIndex,
-    leases_made: u32,
+    ordinals: Ordinals,
+    /// Those of the command that runs.
+    of_command: Option<Range<u32>>,
     effects: Effects,
 }
 
@@ -48,13 +49,14 @@ impl<'a> Stage<'a> {
     /// An empty stage over the stored state.
     pub fn new(kv: &'a dyn Kv) -> kv::Result<Self> {
         let clock = Timestamp(number(kv.get(Space::Meta, keys::CLOCK)?));
-        Ok(Self { kv, writes: Default::default(), clock, at: LogIndex(0), leases_made: 0, effects: Effects::default() })
+        let (writes, ordinals, effects) = (Default::default(), Ordinals::default(), Effects::default());
+        Ok(Self { kv, writes, clock, at: LogIndex(0), ordinals, of_command: None, effects })
     }
 
     /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind.
     pub(super) fn begin(&mut self, at: LogIndex, stamp: Timestamp) {
         self.at = at;
-        self.leases_made = 0;
+        self.ordinals = Ordinals::default();
         if stamp > self.clock {
             self.clock = stamp;
             self.put(Space::Meta, Bytes::from_static(keys::CLOCK), Bytes::copy_from_slice(&stamp.0.to_be_bytes()));
@@ -71,17 +73,21 @@ impl<'a> Stage<'a> {
         self.at
     }
 
-    /// A lease id never given before.
-    pub(super) fn next_lease(&mut self) -> LeaseId {
-        let lease = LeaseId::new(self.at, self.leases_made);
-        self.leases_made += 1;
-        lease
+    /// Starts a command of the entry.
+    pub(super) fn begin_command(&mut self, command: &Command) {
+        self.of_command = self.ordinals.of(command);
     }
 
-    /// Whether the entry may go on granting. Ordinals end at 65,536, and every command may still make one lease of its
-    /// own: what is not granted now is planned again.
+    /// Whether the command may make leases: an entry has ordinals for so many only (`machine/ordinals`).
     pub(super) fn may_lease(&self) -> bool {
-        self.leases_made < LEASES_GRANTED_MAX
+        self.of_command.is_some()
+    }
+
+    /// The id of the command's lease of that number, from 0.
+    pub(super) fn lease(&self, number: u32) -> LeaseId {
+        let of_command = self.of_command.clone().unwrap_or_default();
+        assert!(number < of_command.end - of_command.start, "a command made more leases than it said");
+        LeaseId::new(self.at, of_command.start + number)
     }
 
     /// The value as the commands so far left it.

@@ -12,6 +12,8 @@ pub enum Filter {
     Tags(TagFilter),
     /// By a condition.
     Sql(Arc<SqlFilter>),
+    /// What the subscription wants of what its consumer group is to have.
+    Both(Box<Filter>, Arc<SqlFilter>),
 }
 
 impl Filter {
@@ -20,27 +22,33 @@ impl Filter {
         match self {
             Self::Tags(tags) => tags.may_match(tag_hash),
             Self::Sql(_) => true,
+            Self::Both(own, _) => own.may_match(tag_hash),
         }
     }
 
     /// Whether only the whole message tells.
     pub fn needs_message(&self) -> bool {
-        matches!(self, Self::Sql(_))
+        !matches!(self, Self::Tags(_))
     }
 
     /// Whether the message is wanted.
     pub fn matches(&self, message: &Message) -> bool {
         match self {
             Self::Tags(tags) => tags.matches(message.tag.as_deref()),
-            Self::Sql(condition) => condition.matches(&|name| match name {
-                "TAGS" => message.tag.as_deref(),
-                name => {
-                    let found = message.properties.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
-                    Some(message.properties[found].1.as_str())
-                }
-            }),
+            Self::Sql(condition) => holds(condition, message),
+            Self::Both(own, condition) => own.matches(message) && holds(condition, message),
         }
     }
+}
+
+fn holds(condition: &SqlFilter, message: &Message) -> bool {
+    condition.matches(&|name| match name {
+        "TAGS" => message.tag.as_deref(),
+        name => {
+            let found = message.properties.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
+            Some(message.properties[found].1.as_str())
+        }
+    })
 }
 
 /// Which tags a subscription wants.

@@ -46,7 +46,7 @@ number! {
     QueueOffset(u64)
 }
 number! {
-    /// One lease. Unique for ever: made of the log index and the ordinal of the grant in its entry.
+    /// One lease. Unique for ever: made of the log index and an ordinal of the command that made it.
     LeaseId(u64)
 }
 
@@ -63,9 +63,14 @@ impl LeaseId {
         LogIndex(self.0 >> 16)
     }
 
+    /// Its ordinal in that entry.
+    pub fn ordinal(self) -> u32 {
+        u32::from(self.0 as u16)
+    }
+
     /// The lease made as number `ordinal` by the entry at `at`.
     ///
-    /// An entry makes fewer than 65536 leases: its grants stop in time (`machine/stage`).
+    /// An entry makes fewer than 65536 leases (`machine/ordinals`).
     pub fn new(at: LogIndex, ordinal: u32) -> Self {
         assert!(ordinal < 1 << 16, "lease ordinal {ordinal} does not fit 16 bits");
         assert!(at.0 < 1 << 48, "log index {at} does not fit 48 bits");

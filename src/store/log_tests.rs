@@ -73,12 +73,12 @@ fn a_log_of_another_format_is_refused_by_its_version() {
     let path = PathBuf::from("/log/00000000000000000001.seg");
     let mut bytes = disk.bytes(&path).unwrap();
     // Magic, version, first index, checksum over them.
-    bytes[8..12].copy_from_slice(&1u32.to_be_bytes());
+    bytes[8..12].copy_from_slice(&2u32.to_be_bytes());
     let sum = crc32c::crc32c(&bytes[..20]);
     bytes[20..24].copy_from_slice(&sum.to_be_bytes());
     disk.put_bytes(&path, bytes);
     let refused = open_with(&disk, 4096).err().unwrap().to_string();
-    assert!(refused.contains("format version 1, this program reads 2"), "{refused}");
+    assert!(refused.contains("format version 2, this program reads 3"), "{refused}");
 }
 
 #[test]

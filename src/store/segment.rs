@@ -23,7 +23,7 @@ pub(super) const SUFFIX: &str = ".seg";
 pub(super) const HEADER_BYTES: u64 = 64;
 const MAGIC: u64 = 0x5241_4654_4D51_5347;
 /// Also stands for the formats inside: another version of theirs makes another version here.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// One file of the log. Cloning shares it.
 #[derive(Clone)]

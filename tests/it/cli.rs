@@ -43,6 +43,18 @@ fn messages_of_every_kind_are_sent_and_consumed_by_command() {
     }
     assert_eq!(bodies(&["plain", "--group", "sql", "--sql", "region = 'eu' AND length > 3"]), ["three"]);
 
+    // What is stored with the group holds beside what its clients subscribe to.
+    cluster.raftmq_ok(&["group", "create", "eu", "--filter", "region = 'eu'"]);
+    assert_eq!(bodies(&["plain", "--group", "eu", "--sql", "length = 3"]), ["one"]);
+    assert!(cluster.raftmq_ok(&["group", "describe", "eu"]).contains("filter region = 'eu'\n"));
+    cluster.raftmq_ok(&["group", "update", "eu", "--filter", ""]);
+    cluster.raftmq_ok(&["group", "reset-offset", "eu", "plain", "--to", "earliest"]);
+    let mut all = bodies(&["plain", "--group", "eu"]);
+    all.sort();
+    assert_eq!(all, ["one", "three", "two"]);
+    let bad = cluster.raftmq(&["group", "update", "eu", "--filter", "region ="]);
+    assert!(!bad.status.success() && String::from_utf8_lossy(&bad.stderr).contains("'region ='"), "{bad:?}");
+
     // Many messages that nobody wants, over several windows of a plan, hide none.
     cluster.raftmq_ok(&["produce", "plain", "--count", "3000", "--tag", "red"]);
     cluster.raftmq_ok(&["produce", "plain", "needle", "--tag", "blue"]);
@@ -186,9 +198,13 @@ fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
     }
     let folder = tempfile::tempdir().unwrap();
     let root = env!("CARGO_MANIFEST_DIR");
+    let drilled = folder.path().join("drill").display().to_string();
     let steps = format!(
         "set -e; ip link set lo up; cd {root}; s=scripts/fast-try.sh
-        $s start; $s start; $s status; {BINARY} -n '127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083' topic create demo
+        $s start; $s start; $s status
+        {BINARY} -n 127.0.0.1:8082 drill kill-leader --start 'scripts/fast-try.sh start {{}}' --lateness 10s --folder {drilled}
+        $s status; {BINARY} topic list | grep drill && exit 9
+        {BINARY} -n '127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083' topic create demo
         {BINARY} -n 127.0.0.1:30921 produce demo --count 100 -q
         $s kill leader; $s kill leader && exit 9; $s start; $s restart n1; $s kill n0; $s start n0; $s stop n2; $s start n2
         {BINARY} -n 127.0.0.1:8083 consume demo --group g --max 100 -q >/dev/null
@@ -203,7 +219,13 @@ fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.ends_with("all done\n"), "{said}\n{errors}");
-    for line in ["leader n", "clients: 127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083", "(leader)", "n0 runs already"] {
+    for line in [
+        "leader n",
+        "clients: 127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083",
+        "(leader)",
+        "n0 runs already",
+        "verdict true",
+    ] {
         assert!(said.contains(line), "no {line:?} in {said}\n{errors}");
     }
 }
@@ -237,4 +259,11 @@ fn measurements_are_checked_printed_and_drawn() {
     assert!(raw["syncs_per_second"].as_f64().unwrap() > 1.0 && raw["latency"]["p50_us"].as_u64().unwrap() > 1);
     let failed = cluster.raftmq(&["bench", "picture", "nowhere"]);
     assert_eq!(failed.status.code(), Some(2));
+    let leader = cluster.address(cluster.wait_for_leader());
+    let times = ["--rate", "50", "--before", "1s", "--after", "2s", "--settle", "14s"];
+    let death = [&["-o", "json", "bench", "failover", "--kill", &leader][..], &times].concat();
+    let death: serde_json::Value = serde_json::from_str(&cluster.raftmq_ok(&death)).unwrap();
+    assert!(death["acknowledged"].as_u64() >= Some(50) && death["settled_before"].as_u64() >= Some(1), "{death}");
+    assert!(death["gap_ms"].as_f64() > Some(10.0) && !death["failures"].as_object().unwrap().is_empty(), "{death}");
+    assert_eq!((&death["lost"], &death["came_again"]), (&0.into(), &0.into()), "P1 P7: {death}");
 }

@@ -37,7 +37,7 @@ use crate::machine::{Machine, group, plain_message, send, topic};
 struct Plan {
     topic: TopicId,
     group: GroupId,
-    steps: Vec<(QueueId, QueueOffset, Candidate)>,
+    steps: Vec<Candidate>,
 }
 
 #[derive(Default)]
@@ -118,7 +118,8 @@ impl Script {
                     time => ConsumeFrom::At(Timestamp(seconds(time).0)),
                 };
                 let consume_from = Some(consume_from);
-                let update = UpdateGroup { group: group(name), retries_max: None, backoff: None, consume_from };
+                let update =
+                    UpdateGroup { group: group(name), retries_max: None, backoff: None, consume_from, filter: None };
                 self.tell(&Command::UpdateGroup(update), out);
             }
             ["drop-group", name] => self.tell(&Command::DeleteGroup { group: group(name) }, out),
@@ -308,14 +309,12 @@ impl Script {
     }
 
     fn grant(&mut self, plan: &Plan, max: u32, invisible: Millis, client: Option<String>, out: &mut String) {
-        let candidates = plan.steps.iter().map(|(_, _, candidate)| *candidate).collect();
-        match self.machine.grant(plan.topic, plan.group, max, invisible.0, client, candidates) {
+        match self.machine.grant(plan.topic, plan.group, max, invisible.0, client, plan.steps.clone()) {
             Ok(granted) if granted.is_empty() => out.push_str("nothing\n"),
             Ok(granted) => {
                 for lease in granted {
-                    let (queue, first, _) = plan.steps[lease.candidate as usize];
                     for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
-                        let offset = QueueOffset(first.0 + bit);
+                        let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
                         write!(out, "queue {queue} offset {offset} attempt {} ", lease.attempt).unwrap();
                         let (topic, group) = (plan.topic, plan.group);
                         self.name(ReceiptHandle { group, topic, queue, offset, lease: lease.lease }, out);

@@ -83,7 +83,7 @@ pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
 }
 
 /// A plan cut down to what one poll asks for, as the broker's are.
-pub fn narrow(plan: &mut Vec<(QueueId, QueueOffset, Candidate)>, limit: u32) {
+pub fn narrow(plan: &mut Vec<Candidate>, limit: u32) {
     let mut room = limit;
     let mut take = |wanted: &mut u64| {
         let before = *wanted;
@@ -91,7 +91,13 @@ pub fn narrow(plan: &mut Vec<(QueueId, QueueOffset, Candidate)>, limit: u32) {
         room -= wanted.count_ones();
         (*wanted != before).then(|| 64 - wanted.leading_zeros() as u8)
     };
-    plan.retain_mut(|(_, _, candidate)| match candidate {
+    plan.retain_mut(|candidate| match candidate {
+        Candidate::Any { count, .. } => {
+            let mut wanted = u64::MAX >> (64 - *count);
+            take(&mut wanted);
+            *count = wanted.count_ones() as u8;
+            *count != 0
+        }
         Candidate::Returned { wanted, .. } => {
             take(wanted);
             *wanted != 0
@@ -180,46 +186,49 @@ impl Machine {
     }
 
     /// A simple plan: everything returned, then every queue in order.
-    pub fn plan(&self, topic: TopicId, group: GroupId, filter: &TagFilter) -> Vec<(QueueId, QueueOffset, Candidate)> {
+    pub fn plan(&self, topic: TopicId, group: GroupId, filter: &TagFilter) -> Vec<Candidate> {
         let view = self.view();
-        let queues = view.topic_record(topic).unwrap().map_or(0, |record| record.queues);
+        let record = view.topic_record(topic).unwrap();
+        let orderly = record.as_ref().is_some_and(|record| record.topic_type.is_fifo())
+            || view.group_record(group).unwrap().is_some_and(|group| group.orderly);
+        let queues = record.map_or(0, |record| record.queues);
+        // Bits and bytes.
         let wanted = |queue, first: QueueOffset, to: QueueOffset| {
-            let mut bits = 0u64;
+            let (mut bits, mut bytes) = (0u64, 0u64);
             for (run_first, run) in view.runs(topic, queue, first, to).unwrap() {
                 for (offset, item) in (run_first.0..to.0).zip(&run.items) {
                     if offset >= first.0 && filter.may_match(item.tag_hash) {
                         bits |= 1 << (offset - first.0);
+                        bytes += u64::from(item.bytes);
                     }
                 }
             }
-            bits
+            (bits, bytes)
         };
         let mut plan = Vec::new();
         for (queue, order, first) in view.ready(topic, group, 64).unwrap() {
-            let candidate = Candidate::Next {
-                queue,
-                order,
-                first,
-                length: 64,
-                wanted: wanted(queue, first, QueueOffset(first.0 + 64)),
-            };
-            plan.push((queue, first, candidate));
+            let (wanted, _) = wanted(queue, first, QueueOffset(first.0 + 64));
+            plan.push(Candidate::Next { queue, order, first, length: 64, wanted });
         }
         for (at, lease) in view.returned(topic, group, 64).unwrap() {
-            let bits = wanted(at.queue, lease.first, QueueOffset(lease.first.0 + 64));
-            let candidate =
-                Candidate::Returned { queue: at.queue, lease: at.lease, wanted: bits, skipped: lease.held & !bits };
-            plan.push((at.queue, lease.first, candidate));
+            let (wanted, _) = wanted(at.queue, lease.first, QueueOffset(lease.first.0 + 64));
+            let skipped = lease.held & !wanted;
+            plan.push(Candidate::Returned { queue: at.queue, lease: at.lease, wanted, skipped });
         }
         for queue in (0..queues).map(QueueId) {
             let first = view.cursor(topic, group, queue).unwrap();
             let max = view.queue_head(topic, queue).unwrap().max;
             let to = QueueOffset(max.0.min(first.0 + 64));
-            if first < to {
-                let length = (to.0 - first.0) as u8;
-                let candidate = Candidate::Fresh { queue, first, length, wanted: wanted(queue, first, to) };
-                plan.push((queue, first, candidate));
+            if first >= to {
+                continue;
             }
+            let length = (to.0 - first.0) as u8;
+            let (wanted, bytes) = wanted(queue, first, to);
+            plan.push(match filter {
+                TagFilter::All if !orderly => Candidate::Any { queue, first, count: length, bytes },
+                _ if wanted == 0 && !orderly => Candidate::Skip { queue, first, length: length.into() },
+                _ => Candidate::Fresh { queue, first, length, wanted },
+            });
         }
         plan
     }

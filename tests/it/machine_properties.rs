@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raftmq::machine::command::{
-    Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Recall, Subscribe, Visible,
+    Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Recall, Redrive, Subscribe, Visible,
 };
-use raftmq::machine::outcome::{Outcome, Rejected, Stored};
+use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
+use raftmq::machine::queue::Run;
 use raftmq::machine::{Batch, Proposal};
+use raftmq::model::limits::RECENT_FOR;
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle,
     TagFilter, Timestamp, TopicId, TopicType, filter,
@@ -22,16 +24,23 @@ use crate::machine::{Machine, content, group, narrow, plain_message, send, topic
 const TOPIC: TopicId = TopicId(1);
 const QUEUES: u32 = 3;
 const GROUPS: u32 = 2;
+const TAGS: [Option<&str>; 3] = [None, Some("a"), Some("b")];
+/// The first is most of what groups use.
+const FILTERS: [&str; 4] = ["*", "*", "a", "a||b"];
 /// Deliveries after the first.
 const RETRIES: u32 = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Send(u8),
+    /// The tag of each message, as its place in [`TAGS`].
+    Send(Vec<usize>),
+    /// What was sent before, once more, together with something new.
+    SendAgain(usize),
     Receive {
         group: u32,
         limit: u32,
         seconds: u64,
+        filter: usize,
     },
     /// A grant from the plan before the last one.
     Stale {
@@ -41,6 +50,11 @@ enum Step {
     Change {
         handle: usize,
         seconds: u64,
+    },
+    /// A dead letter, delivered again.
+    Redrive {
+        group: u32,
+        letter: usize,
     },
     Pass(u64),
     Tick,
@@ -52,8 +66,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (1u8..6).prop_map(Step::Send),
-        4 => (1..=GROUPS, 1u32..8, 10u64..40).prop_map(|(group, limit, seconds)| Step::Receive { group, limit, seconds }),
+        3 => prop::collection::vec(0..TAGS.len(), 1..6).prop_map(Step::Send),
+        1 => any::<usize>().prop_map(Step::SendAgain),
+        4 => (1..=GROUPS, 1u32..8, 10u64..40, 0..FILTERS.len()).prop_map(|(group, limit, seconds, filter)| Step::Receive { group, limit, seconds, filter }),
+        1 => (1..=GROUPS, any::<usize>()).prop_map(|(group, letter)| Step::Redrive { group, letter }),
         1 => (1..=GROUPS).prop_map(|group| Step::Stale { group }),
         4 => any::<usize>().prop_map(Step::Ack),
         2 => (any::<usize>(), 0u64..30).prop_map(|(handle, seconds)| Step::Change { handle, seconds }),
@@ -83,14 +99,49 @@ struct Model {
     messages: BTreeMap<(GroupId, QueueId, QueueOffset), (State, u32)>,
     handles: Vec<ReceiptHandle>,
     dead: BTreeSet<(GroupId, QueueId, QueueOffset)>,
+    /// Every death there was: one that was redriven may die again.
+    deaths: Vec<(GroupId, QueueId, QueueOffset)>,
+    redriven: BTreeSet<(GroupId, QueueOffset)>,
+    /// When, what and where to.
+    sent: Vec<(u64, Vec<Message>, Vec<Stored>)>,
+    tags: BTreeMap<(QueueId, QueueOffset), Option<&'static str>>,
+    /// The filters that each group has used.
+    used: BTreeMap<GroupId, BTreeSet<usize>>,
 }
 
 impl Model {
     /// The machine was told the time: what was tried for the last time and not settled is dead.
     fn tick(&mut self, now: u64) {
         for (key, (state, attempt)) in &self.messages {
-            if matches!(state, State::Leased { until, .. } if *until <= now && *attempt > RETRIES) {
-                self.dead.insert(*key);
+            let is_over = matches!(state, State::Leased { until, .. } if *until <= now && *attempt > RETRIES);
+            if is_over && self.dead.insert(*key) {
+                self.deaths.push(*key);
+            }
+        }
+    }
+
+    /// A message was stored, or was before.
+    fn store(&mut self, message: &Message, place: &Stored) {
+        let Stored::Queue(queue, offset) = *place else { panic!("a plain message waits for nothing") };
+        let next = self.queues.entry(queue).or_default();
+        assert_eq!(offset.0, *next, "P5: dense");
+        *next += 1;
+        let tag = TAGS.into_iter().flatten().find(|tag| message.tag.as_deref() == Some(tag));
+        self.tags.insert((queue, offset), tag);
+        let (least, most) = (self.queues.values().min().unwrap(), self.queues.values().max().unwrap());
+        assert!(self.queues.len() < QUEUES as usize || most - least <= 1, "queues stay even");
+    }
+
+    /// What lies behind a group's position was delivered to it, or it did not want it.
+    fn is_complete(&self, machine: &Machine, group: GroupId) {
+        for queue in (0..QUEUES).map(QueueId) {
+            let position = machine.view().cursor(TOPIC, group, queue).unwrap();
+            for offset in (0..position.0).map(QueueOffset) {
+                let passed_over =
+                    |filter: &usize| !TagFilter::parse(FILTERS[*filter]).matches(self.tags[&(queue, offset)]);
+                let is_known = self.messages.contains_key(&(group, queue, offset))
+                    || self.used.get(&group).is_some_and(|used| used.iter().any(passed_over));
+                assert!(is_known, "P1: {offset} of queue {queue} never came to group {group}");
             }
         }
     }
@@ -152,34 +203,69 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
     for step in steps {
         let now = machine.now;
         match step {
-            Step::Send(count) => {
-                let messages: Vec<_> = (0..*count).map(|number| plain_message(&number.to_string(), None)).collect();
-                let Outcome::Sent(places) = machine.send(TOPIC, &messages) else { panic!("a send is taken") };
-                for place in places {
-                    let Stored::Queue(queue, offset) = place else { panic!("a plain message waits for nothing") };
-                    let next = model.queues.entry(queue).or_default();
-                    assert_eq!(offset.0, *next, "P5: dense");
-                    *next += 1;
+            Step::Send(tags) => {
+                let name = |number| format!("{}-{number}", machine.index);
+                let message = |(number, tag): (usize, &usize)| Message {
+                    message_id: name(number),
+                    ..plain_message(&name(number), TAGS[*tag])
+                };
+                let messages: Vec<_> = tags.iter().enumerate().map(message).collect();
+                let places = sent(&mut machine, &messages);
+                for (message, place) in messages.iter().zip(&places) {
+                    model.store(message, place);
                 }
-                let (least, most) = (model.queues.values().min().unwrap(), model.queues.values().max().unwrap());
-                assert!(model.queues.len() < QUEUES as usize || most - least <= 1, "queues stay even");
+                model.sent.push((now, messages, places));
             }
-            Step::Receive { group, limit, seconds } => {
+            Step::SendAgain(pick) => {
+                if model.sent.is_empty() {
+                    continue;
+                }
+                let (at, mut messages, before) = model.sent[pick % model.sent.len()].clone();
+                let name = format!("{}-new", machine.index);
+                messages.push(Message { message_id: name.clone(), ..plain_message(&name, None) });
+                let places = sent(&mut machine, &messages);
+                for (number, (message, place)) in messages.iter().zip(&places).enumerate() {
+                    let is_same = before.get(number) == Some(place);
+                    assert!(is_same || number == before.len() || now - at > RECENT_FOR.0, "P4: stored twice");
+                    if !is_same {
+                        model.store(message, place);
+                    }
+                }
+            }
+            Step::Receive { group, limit, seconds, filter } => {
                 let group = GroupId(*group);
-                let plan = machine.plan(TOPIC, group, &TagFilter::All);
-                let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
-                let granted = machine.grant(TOPIC, group, *limit, seconds * 1000, None, candidates).unwrap();
+                model.used.entry(group).or_default().insert(*filter);
+                let wanted = TagFilter::parse(FILTERS[*filter]);
+                let plan = machine.plan(TOPIC, group, &wanted);
+                let granted = machine.grant(TOPIC, group, *limit, seconds * 1000, None, plan.clone()).unwrap();
                 let count: u32 = granted.iter().map(|lease| lease.messages.count_ones()).sum();
                 assert!(count <= *limit);
-                take(&mut model, &plan, &granted, group, now + seconds * 1000, now);
-                stale.insert(group, plan);
+                take(&mut model, &wanted, &granted, group, now + seconds * 1000, now);
+                stale.insert(group, (wanted, plan));
             }
             Step::Stale { group } => {
                 let group = GroupId(*group);
-                let Some(plan) = stale.get(&group).cloned() else { continue };
-                let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
-                let granted = machine.grant(TOPIC, group, 8, 10_000, None, candidates).unwrap();
-                take(&mut model, &plan, &granted, group, now + 10_000, now);
+                let Some((wanted, plan)) = stale.get(&group).cloned() else { continue };
+                let granted = machine.grant(TOPIC, group, 8, 10_000, None, plan).unwrap();
+                take(&mut model, &wanted, &granted, group, now + 10_000, now);
+            }
+            Step::Redrive { group, letter } => {
+                let group = GroupId(*group);
+                let letters = dead_letters(&machine, group);
+                let Some((queue, offset)) = letters.get(letter % letters.len().max(1)).copied() else { continue };
+                let letter = QueueOffset((letter % letters.len()) as u64);
+                let redrive = Redrive { group, offsets: vec![letter] };
+                let is_first = model.redriven.insert((group, letter));
+                assert_eq!(machine.apply(&Command::Redrive(redrive)), Outcome::Redriven(vec![is_first]));
+                if is_first {
+                    let key = (group, queue, offset);
+                    model.dead.remove(&key);
+                    let (state, attempt) = model.messages.get_mut(&key).unwrap();
+                    if let State::Leased { until, .. } = state {
+                        *until = now;
+                    }
+                    *attempt = 0;
+                }
             }
             Step::Ack(pick) => {
                 let Some(handle) = pick_handle(&model, *pick) else { continue };
@@ -206,6 +292,7 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                         model.handles.push(new);
                         if *seconds == 0 && attempt > RETRIES {
                             model.dead.insert(key);
+                            model.deaths.push(key);
                         }
                     }
                     outcome => {
@@ -223,39 +310,44 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
             Step::Crash if crashes => machine.crash(),
             Step::Crash => {}
         }
-        assert_eq!(dead_letters(&machine), model.dead.iter().copied().collect::<Vec<_>>(), "P10: each dead once");
+        let mut letters = Vec::new();
+        for group in (1..=GROUPS).map(GroupId) {
+            letters.extend(dead_letters(&machine, group).into_iter().map(|(queue, offset)| (group, queue, offset)));
+            model.is_complete(&machine, group);
+        }
+        letters.sort_unstable();
+        model.deaths.sort_unstable();
+        assert_eq!(letters, model.deaths, "P10: each dead once");
     }
     machine
 }
 
-/// Where the dead letters of all groups were before.
-fn dead_letters(machine: &Machine) -> Vec<(GroupId, QueueId, QueueOffset)> {
-    let mut found = Vec::new();
-    for number in 1..=GROUPS {
-        let Some((dead, _)) = machine.view().topic(&topic(&format!("%DLQ%g{number}"))).unwrap() else { continue };
-        let max = machine.view().queue_head(dead, QueueId(0)).unwrap().max;
-        for (_, run) in machine.view().runs(dead, QueueId(0), QueueOffset(0), max).unwrap() {
-            let origin = run.origin.unwrap();
-            assert_eq!((origin.topic, origin.attempts), (TOPIC, RETRIES + 1), "P10: after all attempts");
-            found.push((GroupId(number), origin.queue, origin.offset));
-        }
+fn sent(machine: &mut Machine, messages: &[Message]) -> Vec<Stored> {
+    match machine.apply_all(&[send(TOPIC, messages)]).0.pop() {
+        Some(Outcome::Sent(places)) => places,
+        other => panic!("a send is taken, not {other:?}"),
     }
-    found.sort_unstable();
-    found
 }
 
-fn take(
-    model: &mut Model,
-    plan: &[(QueueId, QueueOffset, raftmq::machine::command::Candidate)],
-    granted: &[raftmq::machine::outcome::Granted],
-    group: GroupId,
-    until: u64,
-    now: u64,
-) {
+/// Where the dead letters of a group were before, in the order in which they died.
+fn dead_letters(machine: &Machine, group: GroupId) -> Vec<(QueueId, QueueOffset)> {
+    let name = topic(&format!("%DLQ%g{group}"));
+    let Some((dead, _)) = machine.view().topic(&name).unwrap() else { return Vec::new() };
+    let max = machine.view().queue_head(dead, QueueId(0)).unwrap().max;
+    let of = |run: Run| {
+        let origin = run.origin.unwrap();
+        assert_eq!((origin.topic, origin.attempts), (TOPIC, RETRIES + 1), "P10: after all attempts");
+        (origin.queue, origin.offset)
+    };
+    let runs = machine.view().runs(dead, QueueId(0), QueueOffset(0), max).unwrap();
+    runs.into_iter().map(|(_, run)| of(run)).collect()
+}
+
+fn take(model: &mut Model, wanted: &TagFilter, granted: &[Granted], group: GroupId, until: u64, now: u64) {
     for lease in granted {
-        let (queue, first, _) = plan[lease.candidate as usize];
         for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
-            let offset = QueueOffset(first.0 + bit);
+            let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
+            assert!(wanted.matches(model.tags[&(queue, offset)]), "a filter is kept");
             let handle = ReceiptHandle { group, topic: TOPIC, queue, offset, lease: lease.lease };
             model.grant(handle, lease.attempt, until, now);
         }
@@ -624,15 +716,13 @@ fn receive_in_order(
     if limit.is_multiple_of(2) {
         narrow(&mut plan, limit);
     }
-    let candidates = plan.iter().map(|(_, _, candidate)| *candidate).collect();
-    let granted = machine.grant(STEPS, group, limit, seconds * 1000, None, candidates).unwrap();
+    let granted = machine.grant(STEPS, group, limit, seconds * 1000, None, plan).unwrap();
     assert!(granted.iter().map(|lease| lease.messages.count_ones()).sum::<u32>() <= limit);
     let from = lines.handles.len();
     for lease in granted {
-        let (queue, first, _) = plan[lease.candidate as usize];
         let bits = (0..64).filter(|bit| lease.messages >> bit & 1 == 1);
-        let offsets: Vec<_> = bits.map(|bit| QueueOffset(first.0 + bit)).collect();
-        lines.grant(machine, group, queue, lease.lease, &offsets, lease.attempt);
+        let offsets: Vec<_> = bits.map(|bit| QueueOffset(lease.first.0 + bit)).collect();
+        lines.grant(machine, group, lease.queue, lease.lease, &offsets, lease.attempt);
     }
     lines.handles[from..].to_vec()
 }

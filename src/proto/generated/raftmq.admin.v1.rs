@@ -78,6 +78,9 @@ pub struct Group {
     /// Where it starts in a topic: default, first, last, or milliseconds since 1970.
     #[prost(string, tag = "10")]
     pub consume_from: ::prost::alloc::string::String,
+    /// SQL condition: all that the group is to have, whatever its clients subscribe to; empty for everything.
+    #[prost(string, tag = "14")]
+    pub filter: ::prost::alloc::string::String,
     /// Delivered before and waiting for the next time.
     #[prost(uint64, tag = "11")]
     pub returning: u64,
@@ -192,6 +195,8 @@ pub struct CreateGroupRequest {
     pub backoff: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub consume_from: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "6")]
+    pub filter: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateGroupResponse {
@@ -209,6 +214,9 @@ pub struct UpdateGroupRequest {
     pub backoff: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub consume_from: ::prost::alloc::string::String,
+    /// Empty takes it away.
+    #[prost(string, optional, tag = "5")]
+    pub filter: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateGroupResponse {
