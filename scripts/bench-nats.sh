@@ -27,13 +27,14 @@ listen: 127.0.0.1:$((port + node))
 jetstream { store_dir: "$folder/$name-$node", $disk }
 cluster { name: $name, listen: 127.0.0.1:$((port + 10 + node)), routes: [nats://127.0.0.1:$((port + 10)), nats://127.0.0.1:$((port + 11)), nats://127.0.0.1:$((port + 12))] }
 CONF
-        nats-server -c "$folder/$name-$node.conf" -l "$folder/$name-$node.log" -P "$folder/$name-$node.pid" &
+        nats-server -c "$folder/$name-$node.conf" -l "$folder/$name-$node.log" -P "$folder/$name-$node.pid" >/dev/null 2>&1 &
     done
 }
 down() {
     scripts/fast-try.sh stop >/dev/null 2>&1 || true
     scripts/fast-try.sh clean >/dev/null 2>&1 || true
-    cat "$folder"/*-?.pid 2>/dev/null | xargs -r -n1 kill -9 2>/dev/null || true
+    # Not cat: these files end without a line end.
+    sed '' "$folder"/*-?.pid 2>/dev/null | xargs -r -n1 kill -9 2>/dev/null || true
     rm -rf "$folder"/synced-? "$folder"/plain-?
 }
 trap down EXIT
