@@ -52,14 +52,14 @@ struct Own {
 
 enum Running {
     Child(Child),
-    Process { id: u32, port: u16 },
+    Process(u32),
 }
 
 impl Running {
     fn id(&self) -> u32 {
         match self {
             Self::Child(child) => child.id(),
-            Self::Process { id, .. } => *id,
+            Self::Process(id) => *id,
         }
     }
 
@@ -67,16 +67,14 @@ impl Running {
     fn ended(&mut self) -> io::Result<Option<String>> {
         match self {
             Self::Child(child) => Ok(child.try_wait()?.map(|status| status.to_string())),
-            Self::Process { id, port } => {
-                Ok((process::listener_of(*port) != Some(*id)).then(|| "ended by itself".to_owned()))
-            }
+            Self::Process(id) => Ok((!process::is_running(*id)).then(|| "ended by itself".to_owned())),
         }
     }
 
     fn kill(mut self) -> io::Result<()> {
         match &mut self {
             Self::Child(child) => child.kill(),
-            Self::Process { id, .. } => process::signal(*id, process::Signal::Kill),
+            Self::Process(id) => process::signal(*id, process::Signal::Kill),
         }?;
         self.wait("killed")
     }
@@ -85,6 +83,11 @@ impl Running {
         let until = Instant::now() + STOP_WITHIN;
         while self.ended()?.is_none() {
             if Instant::now() >= until {
+                if let Self::Child(child) = &mut self {
+                    // None outlives the drill.
+                    child.kill()?;
+                    child.wait()?;
+                }
                 return Err(io::Error::other(format!(
                     "process {} was {how} and did not end in {STOP_WITHIN:?}",
                     self.id()
@@ -150,7 +153,7 @@ impl Nodes {
             let id = process::listener_of(address.port).ok_or_else(|| {
                 io::Error::other(format!("no process of this machine that we may see listens on {address}"))
             })?;
-            Ok(Some(Running::Process { id, port: address.port }))
+            Ok(Some(Running::Process(id)))
         };
         let processes = addresses.iter().map(found).collect::<io::Result<_>>()?;
         Ok(Self { place: Place::Running { addresses, start }, processes, recorder })
@@ -304,7 +307,7 @@ fn restart(node: usize, port: u16, start: &str) -> io::Result<Running> {
         if let Some(id) = process::listener_of(port) {
             // Reaped when it ends.
             std::thread::spawn(move || shell.wait());
-            return Ok(Running::Process { id, port });
+            return Ok(Running::Process(id));
         }
         let status = shell.try_wait()?.filter(|status| !status.success());
         if status.is_some() || Instant::now() >= until {
@@ -328,7 +331,7 @@ impl Drop for Nodes {
                     let _ = child.wait();
                 }
                 // A drill that ends early must not leave it standing still.
-                Running::Process { id, .. } => {
+                Running::Process(id) => {
                     let _ = process::signal(*id, process::Signal::Continue);
                 }
             }

@@ -55,6 +55,13 @@ fn named(text: &str, name: &str) -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
+/// Whether a process is there and has not ended; one that nobody waited for has.
+pub fn is_running(process_id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process_id}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
 /// The process that listens on a TCP port of this machine, if we may see it.
 pub fn listener_of(port: u16) -> Option<u32> {
     let sockets: Vec<String> =
@@ -149,6 +156,7 @@ mod tests {
         let me = std::process::id();
         assert_eq!(listener_of(listener.local_addr().unwrap().port()), Some(me));
         let usage = usage(me).unwrap();
+        assert!(is_running(me) && !is_running(u32::MAX));
         assert!(usage.resident_bytes > 100_000, "{usage:?}");
         assert!(usage.context_switches > 0, "{usage:?}");
     }
