@@ -18,6 +18,8 @@ mod node;
 mod offset;
 mod overview;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod recall;
 mod receive;
 mod send;

@@ -98,6 +98,11 @@ impl<T: Load> Outlet<T> {
         }
     }
 
+    /// Commands that wait.
+    pub fn commands(&self) -> usize {
+        self.0.waiting.lock().commands
+    }
+
     /// The first item, if any waits.
     pub fn take(&self) -> Option<T> {
         let mut waiting = self.0.waiting.lock();

@@ -12,6 +12,7 @@ mod apply;
 mod intake;
 mod log_storage;
 mod mailbox;
+mod pace;
 mod peer_client;
 mod peer_forward;
 mod peer_link;

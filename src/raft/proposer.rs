@@ -1,10 +1,9 @@
 //! The way into the log: gathers whatever waits into one entry (D2), here on the leader or, as a frame,
 //! over to it (D15).
 //!
-//! Hot path. While a few batches are under way the next one gathers, so batches are as large as the load
-//! makes them; after a large one the next waits a moment for its callers to come back. A lone command never
-//! waits. While there is no
-//! leader, commands are held.
+//! Hot path. A round costs the same whether it carries one command or a hundred, so the next one gathers until it
+//! is worth as much as what is under way (`raft/pace`). A lone command never waits for others to come. While there
+//! is no leader, commands are held.
 //!
 //! What became of a command is told honestly (D17): [`Failed::NoLeader`], [`Failed::Busy`] and
 //! [`Failed::NotLeader`] mean it is not and will never be in the log; [`Failed::Ambiguous`] means
@@ -22,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::apply::StateMachine;
 use super::intake::{self, Intake, Load, NotTaken, Outlet};
 use super::mailbox::{self, Mailbox, OfThread, Post};
+use super::pace::Pace;
 use super::peer_forward::{Forwarded, Forwarder};
 use super::types::{Applied, Body, Types};
 use crate::env::clock::Clock;
@@ -33,11 +33,6 @@ use crate::model::{LogIndex, NodeId, Term};
 const QUEUE_MAX: usize = 16 * 1024;
 /// Their bytes, in KiB, at most; also covers what is under way.
 const QUEUE_KIB_MAX: usize = 64 * 1024;
-/// After a batch of so many commands the next one waits for their callers to come back, at most
-/// [`GATHER_FOR`].
-const GATHER_FROM: usize = 8;
-/// See [`GATHER_FROM`]; the shortest time the runtime's timer knows.
-const GATHER_FOR: Duration = Duration::from_millis(1);
 /// A stop looks this often whether anything is still under way.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 /// Pause before a batch that found no leader is tried again.
@@ -136,7 +131,7 @@ impl Proposer {
             leadership: leadership.clone(),
             in_flight: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
-            last_commands: 0,
+            pace: Pace::default(),
             sink: Arc::new(Sink { raft, forwarder, clock, leadership }),
         };
         (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)) }, gatherer)
@@ -190,9 +185,8 @@ pub(super) struct Gatherer {
     leadership: watch::Receiver<Leadership>,
     in_flight: Arc<Semaphore>,
     in_flight_max: usize,
+    pace: Pace,
     sink: Arc<Sink>,
-    /// Commands of the batch before.
-    last_commands: usize,
 }
 
 impl Gatherer {
@@ -201,6 +195,7 @@ impl Gatherer {
         // A batch under way holds a permit, so there is always room for it to come back.
         let (give_back, mut given_back) = mpsc::channel::<Vec<Waiting>>(self.in_flight_max);
         let mut held: VecDeque<Waiting> = VecDeque::new();
+        let mut reign = Leadership::default();
         loop {
             let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
             if held.is_empty() {
@@ -228,12 +223,21 @@ impl Gatherer {
             if !leadership.is_self {
                 refuse_forwarded(&mut held);
             }
-            self.wait_for_more(&held).await;
+            if leadership != reign {
+                // What is under way to another leader, or was to be led by another, holds nothing up.
+                (reign, self.pace) = (leadership, Pace::default());
+            }
+            tokio::select! {
+                biased;
+                changed = self.leadership.changed() => if changed.is_err() { return } else { continue },
+                () = self.pace.until_worth_it(&self.waiting, commands_of(held.iter())) => {}
+            }
             let batch = self.gather(&mut held, leadership.is_self);
             if batch.is_empty() {
                 continue;
             }
-            self.last_commands = commands_of(batch.iter());
+            let left = commands_of(held.iter()) + self.waiting.commands();
+            let round = self.pace.begin(commands_of(batch.iter()), left);
             let sink = self.sink.clone();
             let give_back = give_back.clone();
             // Ends by itself: a proposal ends with its reign, a frame with its link.
@@ -245,22 +249,8 @@ impl Gatherer {
                     // Fails only when the gatherer has stopped: the callers then hear NoLeader.
                     let _ = give_back.try_send(unsent);
                 }
-                drop(permit);
+                drop((permit, round));
             });
-        }
-    }
-
-    /// Under load, the callers of the batch before are about to come back together: a round without most of
-    /// them would cost as much as one with them. A lone command, or a few, never wait.
-    async fn wait_for_more(&self, held: &VecDeque<Waiting>) {
-        if self.last_commands < GATHER_FROM {
-            return;
-        }
-        let wanted = self.last_commands * 3 / 4;
-        let missing = wanted.saturating_sub(commands_of(held.iter()));
-        if missing > 0 {
-            // Late or not: what is there goes.
-            let _ = tokio::time::timeout(GATHER_FOR, self.waiting.filled(missing)).await;
         }
     }
 
