@@ -49,7 +49,7 @@ pub use offset::{Moved, Pull, Pulled, Where};
 pub use overview::{GroupDescription, GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
 pub use receive::{Delivery, Receive, Received};
 pub use send::Sent;
-pub use sessions::{ClientInfo, GroupMember, SessionSettings, Sessions, Subscription};
+pub use sessions::{ClientInfo, GroupMember, Heard, SessionSettings, Sessions, Subscription};
 pub use topics::{GroupView, TopicView};
 pub use trace::{Event, GroupTrace, Trace, What};
 pub use transaction::Question;

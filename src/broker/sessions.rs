@@ -43,6 +43,33 @@ pub struct ClientInfo {
     pub address: String,
 }
 
+/// What the headers of one request say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard<'a> {
+    /// Who asks.
+    pub client_id: &'a str,
+    /// The client's language.
+    pub language: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Where it connects from.
+    pub address: &'a str,
+}
+
+impl<'a> Heard<'a> {
+    /// As it was heard before.
+    pub fn of(info: &'a ClientInfo) -> Self {
+        let ClientInfo { client_id, language, version, address } = info;
+        Self { client_id, language, version, address }
+    }
+
+    fn to_info(self) -> ClientInfo {
+        let Self { client_id, language, version, address } = self;
+        let [client_id, language, version, address] = [client_id, language, version, address].map(str::to_owned);
+        ClientInfo { client_id, language, version, address }
+    }
+}
+
 /// What a client's settings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSettings {
@@ -80,7 +107,7 @@ pub struct GroupMember {
 
 #[derive(Debug, Clone)]
 struct Session {
-    info: ClientInfo,
+    info: Arc<ClientInfo>,
     settings: Option<SessionSettings>,
     seen_at: Timestamp,
     /// Its newest stream, if it has one here.
@@ -98,16 +125,16 @@ impl Sessions {
         Self { clock, by_client: Mutex::default() }
     }
 
-    /// A request came from this client.
-    pub fn seen(&self, info: ClientInfo) {
+    /// A request came from a client; what is known of it.
+    pub fn seen(&self, heard: Heard<'_>) -> Arc<ClientInfo> {
         let seen_at = self.clock.wall();
         let mut sessions = self.by_client.lock();
-        if let Some(session) = sessions.get_mut(&info.client_id) {
+        if let Some(session) = sessions.get_mut(heard.client_id) {
             session.seen_at = seen_at;
-            if session.info != info {
-                session.info = info;
+            if Heard::of(&session.info) != heard {
+                session.info = Arc::new(heard.to_info());
             }
-            return;
+            return session.info.clone();
         }
         if sessions.len() >= SESSIONS_MAX {
             // Those that were silent for longest make room, many at a time: a new client must not go unheard.
@@ -120,7 +147,10 @@ impl Sessions {
                 !goes
             });
         }
-        sessions.insert(info.client_id.clone(), Session { info, settings: None, seen_at, questions: None });
+        let info = Arc::new(heard.to_info());
+        let session = Session { info: info.clone(), settings: None, seen_at, questions: None };
+        sessions.insert(info.client_id.clone(), session);
+        info
     }
 
     /// A known client said what it is.
@@ -183,7 +213,7 @@ impl Sessions {
         let members = sessions.values().filter_map(|session| {
             let settings = session.settings.as_ref().filter(|settings| settings.group.as_ref() == Some(group))?;
             let subscriptions = settings.subscriptions.clone();
-            Some(GroupMember { client: session.info.clone(), seen_at: session.seen_at, subscriptions })
+            Some(GroupMember { client: ClientInfo::clone(&session.info), seen_at: session.seen_at, subscriptions })
         });
         members.take(MEMBERS_TOLD_MAX).collect()
     }
@@ -259,12 +289,12 @@ mod tests {
     fn a_client_lives_while_it_is_heard_and_is_forgotten_later() {
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
         let sessions = Sessions::new(clock.clone());
-        let info = ClientInfo { client_id: "c".into(), ..ClientInfo::default() };
-        sessions.seen(info.clone());
+        let heard = Heard { client_id: "c", ..Heard::default() };
+        sessions.seen(heard);
         assert!(sessions.is_alive("c"));
         clock.advance(LIVING_FOR);
         assert!(!sessions.is_alive("c"));
-        sessions.seen(info);
+        sessions.seen(heard);
         assert!(sessions.is_alive("c"));
         clock.advance(SESSION_SILENT_MAX);
         sessions.expire();
@@ -275,7 +305,7 @@ mod tests {
     #[test]
     fn a_client_that_said_goodbye_is_no_member() {
         let sessions = Sessions::new(Arc::new(ManualClock::new(Timestamp(0))));
-        sessions.seen(ClientInfo { client_id: "c".into(), ..ClientInfo::default() });
+        sessions.seen(Heard { client_id: "c", ..Heard::default() });
         sessions.settings("c", settings());
         let group = GroupName::parse("g").unwrap();
         assert_eq!(sessions.members(&group).len(), 1);

@@ -95,7 +95,8 @@ impl Broker {
     ) -> Result<(TopicId, TopicRecord), Error> {
         match self.existing_topic(name, until).await {
             Err(Error::TopicNotFound(_)) if self.settings.creates_topics && name.dead_letter_group().is_none() => {
-                self.make_topic(name, self.settings.topic_queues, PERMISSION_READ | PERMISSION_WRITE, until).await?;
+                let permission = PERMISSION_READ | PERMISSION_WRITE;
+                Box::pin(self.make_topic(name, self.settings.topic_queues, permission, until)).await?;
                 self.existing_topic(name, until).await
             }
             found => found,
@@ -115,7 +116,8 @@ impl Broker {
         if let Some(found) = self.replica.view().topic(name)? {
             return Ok(found);
         }
-        self.see_what_was_answered(until).await?;
+        // Boxed: what is rarely waited for would make the future of every request four times as large.
+        Box::pin(self.see_what_was_answered(until)).await?;
         if let Some(found) = self.replica.view().topic(name)? {
             return Ok(found);
         }
@@ -123,7 +125,7 @@ impl Broker {
             && self.group(&group)?.is_some()
         {
             // The dead letters of a group can be read before there are any.
-            self.make_topic(name, 1, PERMISSION_READ, until).await?;
+            Box::pin(self.make_topic(name, 1, PERMISSION_READ, until)).await?;
         }
         self.replica.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
     }
@@ -145,7 +147,7 @@ impl Broker {
         if let Some(found) = self.group(name)? {
             return Ok(found);
         }
-        self.see_what_was_answered(until).await?;
+        Box::pin(self.see_what_was_answered(until)).await?;
         self.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))
     }
 

@@ -40,8 +40,8 @@ const TLS_FIRST_BYTE: u8 = 0x16;
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a request comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+#[derive(Debug, Clone)]
+pub struct Peer(pub Arc<str>);
 
 /// What the ports speak.
 #[derive(Clone)]
@@ -206,8 +206,9 @@ async fn connection<I>(io: I, peer: SocketAddr, routes: Routes, stop: Cancellati
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    let peer: Arc<str> = peer.to_string().into();
     let service = routes.prepare().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Peer(peer.clone()));
         request.map(tonic::body::Body::new)
     });
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

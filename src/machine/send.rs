@@ -1,8 +1,9 @@
 //! Sends below the log: gives each message its queue and offset. Before: `broker/send`.
 //!
-//! Hot path. Queues take turns message by message over the whole topic, whichever node and client a
-//! message came through, so queues stay even; offsets are given here, so they are dense and a failed
-//! proposal leaves no hole (D8, P5).
+//! Hot path. Queues take turns over the whole topic, whichever node and client a message came through: each entry
+//! begins with the next queue, and [`TURN_MESSAGES`] of one entry at most are one queue's. Under load, what lies
+//! together in the log therefore lies together in a queue: few keys for an entry, and few entries to be read for a
+//! poll. Offsets are given here, so they are dense and a failed proposal leaves no hole (D8, P5).
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,9 @@ pub const PERMISSION_WRITE: u8 = 2;
 /// RocketMQ's permission bit for reading.
 pub const PERMISSION_READ: u8 = 4;
 
+/// Messages of one entry that one queue takes before it is another one's turn: as many as a poll takes.
+pub const TURN_MESSAGES: u32 = 32;
+
 /// The messages of one entry that enter queues, not yet in the stage: what they add to a queue becomes as
 /// few runs as can be.
 #[derive(Default)]
@@ -35,6 +39,8 @@ struct Topic {
     record: TopicRecord,
     /// Queue of the next message.
     turn: u64,
+    /// Messages that it got of this entry.
+    in_turn: u32,
     queues: BTreeMap<QueueId, Growth>,
 }
 
@@ -66,6 +72,14 @@ pub(super) enum Into {
     Order(u64),
     /// That of its priority, the last one for all above.
     Priority(u32),
+}
+
+impl Topic {
+    /// Goes on to the next queue, if this one got anything.
+    fn end_turn(&mut self) {
+        self.turn += u64::from(self.in_turn > 0);
+        self.in_turn = 0;
+    }
 }
 
 impl Entering {
@@ -169,8 +183,12 @@ impl Sends {
             Into::Order(order) => queue_of(order, entered.record.queues),
             Into::Priority(priority) => QueueId(priority.min(entered.record.queues - 1)),
             Into::Turn => {
-                entered.turn += 1;
-                queue_of(entered.turn - 1, entered.record.queues)
+                if entered.in_turn == TURN_MESSAGES {
+                    entered.end_turn();
+                }
+                entered.in_turn += 1;
+                // Each round begins one queue further on: entries that alternate in size favour no queue.
+                queue_of(entered.turn + entered.turn / u64::from(entered.record.queues), entered.record.queues)
             }
         };
         let growth = match entered.queues.entry(queue) {
@@ -187,7 +205,7 @@ impl Sends {
         if let std::collections::btree_map::Entry::Vacant(free) = self.topics.entry(id) {
             let Some(record) = catalog::topic_record(stage, id)? else { return Ok(None) };
             let turn = stage.number(Space::Queue, &keys::next_queue(id))?;
-            free.insert(Topic { record, turn, queues: BTreeMap::new() });
+            free.insert(Topic { record, turn, in_turn: 0, queues: BTreeMap::new() });
         }
         Ok(self.topics.get_mut(&id))
     }
@@ -195,10 +213,11 @@ impl Sends {
     /// Puts the runs into the stage, where other commands see them.
     pub fn settle(&mut self, stage: &mut Stage<'_>) {
         let stored_at = stage.now();
-        for (id, topic) in std::mem::take(&mut self.topics) {
+        for (id, mut topic) in std::mem::take(&mut self.topics) {
             if topic.queues.is_empty() {
                 continue;
             }
+            topic.end_turn();
             for (queue, growth) in topic.queues {
                 let head = QueueHead { max: growth.next, last_stored_at: Some(stored_at), ..growth.head };
                 for (first, run) in &growth.runs {
@@ -209,7 +228,7 @@ impl Sends {
                 }
                 queue::put_head(stage, id, queue, &head);
             }
-            let turn = topic.turn % u64::from(topic.record.queues);
+            let turn = topic.turn % u64::from(topic.record.queues).pow(2);
             stage.put_number(Space::Queue, keys::next_queue(id), turn);
             stage.effects().grown.insert(id);
         }

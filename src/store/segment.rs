@@ -22,8 +22,9 @@ use crate::model::LogIndex;
 pub(super) const SUFFIX: &str = ".seg";
 pub(super) const HEADER_BYTES: u64 = 64;
 const MAGIC: u64 = 0x5241_4654_4D51_5347;
-/// Also stands for the formats inside: another version of theirs makes another version here.
-const VERSION: u32 = 3;
+/// Also stands for the formats inside, and for what the machine makes of them: another version of theirs makes another
+/// version here.
+const VERSION: u32 = 4;
 
 /// One file of the log. Cloning shares it.
 #[derive(Clone)]

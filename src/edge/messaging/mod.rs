@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::listener::Peer;
 use super::status::{Refused, status};
-use crate::broker::{Broker, ClientInfo, Deadline};
+use crate::broker::{Broker, ClientInfo, Deadline, Heard};
 use crate::model::Millis;
 use crate::model::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::proto::v2;
@@ -49,7 +49,7 @@ pub struct Messaging {
 
 /// Who calls, and how long they wait.
 struct Caller {
-    client: ClientInfo,
+    client: Arc<ClientInfo>,
     asked_at: Instant,
     timeout: Option<Duration>,
 }
@@ -70,30 +70,29 @@ impl Messaging {
 
     /// Reads the headers; every request renews its client's session.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refused> {
-        let header = |name: &str| {
-            request.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-        };
-        let client = ClientInfo {
+        let header =
+            |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let heard = Heard {
             client_id: header("x-mq-client-id"),
             language: header("x-mq-language"),
             version: header("x-mq-client-version"),
-            address: request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.0.to_string()),
+            address: request.extensions().get::<Peer>().map_or("", |peer| &peer.0),
         };
-        if client.client_id.trim().is_empty() {
+        if heard.client_id.trim().is_empty() {
             return Err(Refused::new(Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
         }
         for (name, text) in [
-            ("x-mq-client-id", &client.client_id),
-            ("x-mq-language", &client.language),
-            ("x-mq-client-version", &client.version),
+            ("x-mq-client-id", heard.client_id),
+            ("x-mq-language", heard.language),
+            ("x-mq-client-version", heard.version),
         ] {
             if text.len() > CLIENT_TEXT_BYTES_MAX {
                 let text = format!("the header {name} of {} bytes is longer than {CLIENT_TEXT_BYTES_MAX}", text.len());
                 return Err(Refused::new(Code::BadRequest, text));
             }
         }
-        self.broker.sessions().seen(client.clone());
-        Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(&header("grpc-timeout")) })
+        let client = self.broker.sessions().seen(heard);
+        Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(header("grpc-timeout")) })
     }
 }
 

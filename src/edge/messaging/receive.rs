@@ -76,7 +76,7 @@ async fn try_receive(
         invisible,
         renew: request.auto_renew,
         wait,
-        client_id: caller.client.client_id,
+        client_id: caller.client.client_id.clone(),
         attempt_id: request.attempt_id.filter(|id| !id.is_empty()),
     };
     Ok(edge.broker.receive(receive).await?)
@@ -142,7 +142,7 @@ mod tests {
     use crate::broker::ClientInfo;
 
     fn poll(wanted: Option<u64>, left: Option<u64>, version: &str) -> Result<u64, Code> {
-        let client = ClientInfo { version: version.into(), ..ClientInfo::default() };
+        let client = ClientInfo { version: version.into(), ..ClientInfo::default() }.into();
         let caller = Caller { client, asked_at: tokio::time::Instant::now(), timeout: left.map(Duration::from_millis) };
         poll_time(wanted.map(Millis), None, &caller).map(|wait| wait.0).map_err(|refused| refused.code)
     }

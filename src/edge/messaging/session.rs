@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
 use super::{Caller, Items, Messaging, name, receive, transaction};
-use crate::broker::{Error, SessionSettings, Subscription};
+use crate::broker::{Error, Heard, SessionSettings, Subscription};
 use crate::edge::status::{Refused, bad_group, bad_topic, ok};
 use crate::edge::validate::{client_properties, millis};
 use crate::model::backoff::STEPS_MAX;
@@ -71,7 +71,7 @@ pub(super) fn telemetry(
                 }
                 command = commands.next() => command?.ok()?,
             };
-            edge.broker.sessions().seen(caller.client.clone());
+            edge.broker.sessions().seen(Heard::of(&caller.client));
             // The other commands are answers to commands this server never sends.
             let Some(Command::Settings(settings)) = command.command else { continue };
             return match apply(&edge, &caller, settings).await {
