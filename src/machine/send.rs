@@ -26,7 +26,7 @@ pub const PERMISSION_WRITE: u8 = 2;
 pub const PERMISSION_READ: u8 = 4;
 
 /// Messages of one entry that one queue takes before it is another one's turn: as many as a poll takes.
-pub const TURN_MESSAGES: u32 = 32;
+const TURN_MESSAGES: u32 = 32;
 
 /// The messages of one entry that enter queues, not yet in the stage: what they add to a queue becomes as
 /// few runs as can be.

@@ -558,6 +558,9 @@ fn pulls_and_positions_are_as_the_contract_says() {
         }
         assert_eq!(pull(&b, 0, 0, 0, None).await, (Code::Ok, names(0..4), Some(4)));
         assert_eq!(pull(&b, 0, 4, 0, None).await, (Code::Ok, names(4..6), Some(6)));
+        // Broadcast: each consumer of a group that keeps positions of its own gets everything.
+        assert_eq!(pull(&a, 0, 0, 0, None).await, (Code::Ok, names(0..4), Some(4)));
+        assert_eq!(pull(&a, 0, 4, 0, None).await, (Code::Ok, names(4..6), Some(6)));
         assert_eq!(pull(&b, 0, 6, 0, None).await, (Code::MessageNotFound, vec![], Some(6)));
         assert_eq!(pull(&b, 0, 0, 0, Some("number >= 5")).await, (Code::Ok, names(5..6), Some(6)));
         assert_eq!(pull(&b, 0, 7, 0, None).await, (Code::IllegalOffset, vec![], None));
