@@ -6,7 +6,7 @@
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::receive::BodyReader;
+use super::receive::{BodyReader, with_stored};
 use super::{Broker, Deadline, Error};
 use crate::machine::command::SetPositions;
 use crate::machine::lease::SPAN;
@@ -26,6 +26,8 @@ const PULLING: GroupId = GroupId(u32::MAX);
 /// One pull.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pull {
+    /// For whom; the group need not exist.
+    pub group: GroupName,
     /// From which topic.
     pub topic: TopicName,
     /// From which queue.
@@ -92,6 +94,10 @@ impl Broker {
         let until = Instant::now() + request.wait.into();
         let lookup = self.held_until(deadline);
         let topic = self.readable(&request.topic, request.queue, lookup).await?;
+        let request = match self.group(&request.group)?.and_then(|group| group.settings.filter) {
+            Some(condition) => Pull { filter: with_stored(&request.filter, &request.group, &condition)?, ..request },
+            None => request,
+        };
         let head = self.replica.view().queue_head(topic, request.queue)?;
         if request.offset < head.min || request.offset > head.max {
             // What another node answered a moment ago may not be here yet.

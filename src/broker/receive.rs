@@ -101,7 +101,7 @@ impl Broker {
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
         let group = self.existing_group(&request.group, held_until).await?;
         let request = match &group.settings.filter {
-            Some(condition) => Receive { filter: stored_filter(&request, condition)?, ..request },
+            Some(condition) => Receive { filter: with_stored(&request.filter, &request.group, condition)?, ..request },
             None => request,
         };
         let (group, orderly) = (group.id, group.orderly || record.topic_type.is_fifo());
@@ -348,11 +348,11 @@ impl Broker {
     }
 }
 
-/// What the poll wants of what its group is to have.
-fn stored_filter(request: &Receive, condition: &str) -> Result<Filter, Error> {
+/// What a consumer wants of what its group is to have.
+pub(super) fn with_stored(wanted: &Filter, group: &GroupName, condition: &str) -> Result<Filter, Error> {
     let condition = SqlFilter::parse(condition)
-        .map_err(|error| Error::Stopped(format!("the filter of group {} does not parse: {error}", request.group)))?;
-    Ok(Filter::Both(Box::new(request.filter.clone()), Arc::new(condition)))
+        .map_err(|error| Error::Stopped(format!("the filter of group {group} does not parse: {error}")))?;
+    Ok(Filter::Both(Box::new(wanted.clone()), Arc::new(condition)))
 }
 
 /// Reads messages by reference; neighbours in one entry cost one look-up.

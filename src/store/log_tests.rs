@@ -78,7 +78,7 @@ fn a_log_of_another_format_is_refused_by_its_version() {
     bytes[20..24].copy_from_slice(&sum.to_be_bytes());
     disk.put_bytes(&path, bytes);
     let refused = open_with(&disk, 4096).err().unwrap().to_string();
-    assert!(refused.contains("format version 2, this program reads 3"), "{refused}");
+    assert!(refused.contains("format version 2, this program reads 4"), "{refused}");
 }
 
 #[test]

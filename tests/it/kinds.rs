@@ -611,6 +611,19 @@ fn pulls_and_positions_are_as_the_contract_says() {
         cluster.raftmq_ok(&["group", "reset-offset", "pullers", "t", "--to-offset", "2"]);
         let (_, messages) = a.receive("pullers", "t", 16, WAIT).await.unwrap();
         assert_eq!(ids(&messages), names(2..7));
+
+        // What is stored with the group holds for its pulls too, beside their own filter.
+        cluster.raftmq_ok(&["group", "update", "pullers", "--filter", "number >= 3"]);
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while pull(&b, 0, 0, 0, None).await.1 != names(3..7) {
+            assert!(
+                std::time::Instant::now() < until,
+                "the group's filter does not hold: {:?}",
+                pull(&b, 0, 0, 0, None).await
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(pull(&b, 0, 0, 0, Some("number < 5")).await.1, names(3..5));
     });
 }
 

@@ -47,10 +47,11 @@ async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) ->
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
     let left = caller.timeout.map_or(POLL_MAX, Millis::from);
     let wait = request.long_polling_timeout.as_ref().map_or(Millis(0), millis).min(POLL_MAX);
     let pull = Pull {
+        group,
         topic,
         queue,
         offset: offset_of(request.offset)?,
