@@ -32,7 +32,7 @@ use raftmq::model::{
 };
 use raftmq::store::kv::{Kv, Space};
 
-use crate::machine::{Machine, group, plain_message, send, topic};
+use crate::machine::{Machine, content, group, plain_message, send, topic};
 
 struct Plan {
     topic: TopicId,
@@ -467,6 +467,11 @@ fn replay(text: &str) -> String {
         }
     }
     assert_eq!(printed, "", "the last commands have no ---");
+    // Another replica, which applies the same log from its beginning, arrives at the same state (P15).
+    let state = |machine: &Machine| (machine.view().digest().unwrap(), content(&machine.kv));
+    let first = state(&script.machine);
+    script.machine.crash();
+    assert_eq!(state(&script.machine), first, "P15: another state on another replica");
     out
 }
 
