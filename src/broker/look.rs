@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bodies::BodyReader;
 use super::offset::find;
-use super::receive::BodyReader;
 use super::{Broker, Deadline, Error, Where};
 use crate::machine::queue::{Origin, Run, RunItem};
 use crate::model::limits::LOOK_MESSAGES_MAX;
@@ -93,7 +93,7 @@ impl Broker {
         let Some((run, item)) = found.filter(|_| offset >= head.min && offset < head.max) else {
             return Err(Error::IllegalOffset { offset, min: head.min, max: head.max });
         };
-        self.stored(&topic, id, (queue, offset), run, item, &mut BodyReader::new(self))
+        self.stored(&topic, id, (queue, offset), run, item, &mut BodyReader::new(self)).await
     }
 
     /// Looks through what a topic stored, from a cursor on.
@@ -137,7 +137,7 @@ impl Broker {
                             tokio::task::yield_now().await;
                         }
                         let place = (queue, QueueOffset(at));
-                        let stored = self.stored(&topic, id, place, &run, *item, &mut reader)?;
+                        let stored = self.stored(&topic, id, place, &run, *item, &mut reader).await?;
                         if wanted.is(&stored.message) {
                             bytes += stored.message.body.len();
                             found.messages.push(stored);
@@ -181,7 +181,7 @@ impl Broker {
         }
         waiting.truncate(limit.min(LOOK_MESSAGES_MAX));
         for (waits_until, at) in waiting {
-            let (message, stored_at) = reader.read_with_stamp(at)?;
+            let (message, stored_at) = reader.read_with_stamp(at).await?;
             bytes += message.body.len();
             let (topic, waits_until) = (topic.clone(), Some(waits_until));
             messages.push(Stored { topic, place: None, at, message, stored_at, waits_until, origin: None });
@@ -213,7 +213,7 @@ impl Broker {
         let (mut reader, mut bytes, mut messages) = (BodyReader::new(self), 0, Vec::new());
         for (run_first, run) in view.runs(id, QueueId(0), first, to)? {
             for (item, at) in run.items.iter().zip(run_first.0..to.0).filter(|(_, at)| *at >= first.0) {
-                let stored = self.stored(&topic, id, (QueueId(0), QueueOffset(at)), &run, *item, &mut reader)?;
+                let stored = self.stored(&topic, id, (QueueId(0), QueueOffset(at)), &run, *item, &mut reader).await?;
                 bytes += stored.message.body.len();
                 messages.push(stored);
             }
@@ -225,7 +225,7 @@ impl Broker {
         Ok((messages, head.max))
     }
 
-    fn stored(
+    async fn stored(
         &self,
         topic: &TopicName,
         id: TopicId,
@@ -243,7 +243,7 @@ impl Broker {
             topic: topic.clone(),
             place: Some(place),
             at,
-            message: reader.read(at)?,
+            message: reader.read(at).await?,
             stored_at: run.stored_at,
             waits_until: None,
             origin,

@@ -8,6 +8,7 @@
 
 mod ack;
 mod arrivals;
+mod bodies;
 mod dead;
 mod error;
 mod handed;
@@ -138,6 +139,8 @@ pub struct Broker {
     arrivals: Arc<Arrivals>,
     plans: Plans,
     polls: Arc<Semaphore>,
+    /// Plans whose filter reads whole messages, at once.
+    checks: Semaphore,
     renewals: Renewals,
     tasks: TaskTracker,
     /// The Raft runtime.
@@ -168,6 +171,7 @@ impl Broker {
             arrivals,
             plans: Plans::default(),
             polls: Arc::new(Semaphore::new(POLLS_WAITING_MAX)),
+            checks: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             renewals: Renewals::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),

@@ -3,10 +3,10 @@
 //!
 //! A pull leases nothing: it reads this node's applied state, and what has been answered anywhere is in it.
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::receive::{BodyReader, with_stored};
+use super::bodies::BodyReader;
+use super::receive::with_stored;
 use super::{Broker, Deadline, Error};
 use crate::machine::command::SetPositions;
 use crate::machine::lease::SPAN;
@@ -112,7 +112,7 @@ impl Broker {
         loop {
             let mut arrival = std::pin::pin!(bell.notified());
             arrival.as_mut().enable();
-            let pulled = self.read_on(topic, &request, next)?;
+            let pulled = self.read_on(topic, &request, next).await?;
             let has_moved = pulled.next > next;
             next = pulled.next;
             if !pulled.messages.is_empty() || Instant::now() >= until {
@@ -132,11 +132,11 @@ impl Broker {
     }
 
     /// Up to 64 offsets on from `from`.
-    fn read_on(&self, topic: TopicId, request: &Pull, from: QueueOffset) -> Result<Pulled, Error> {
+    async fn read_on(&self, topic: TopicId, request: &Pull, from: QueueOffset) -> Result<Pulled, Error> {
         let view = self.replica.view();
         let max = view.queue_head(topic, request.queue)?.max;
         let to = QueueOffset(max.0.min(from.0 + SPAN));
-        let reader = Mutex::new(BodyReader::new(self));
+        let mut reader = BodyReader::new(self);
         let mut pulled = Pulled { messages: Vec::new(), next: from };
         let mut bytes = 0;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX) as usize;
@@ -152,7 +152,7 @@ impl Broker {
                 if !request.filter.may_match(item.tag_hash) {
                     continue;
                 }
-                let message = reader.lock().read(MessageRef { index: run.index, slot: item.slot })?;
+                let message = reader.read(MessageRef { index: run.index, slot: item.slot }).await?;
                 if request.filter.matches(&message) {
                     bytes += u64::from(item.bytes);
                     let (offset, stored_at) = (QueueOffset(offset), run.stored_at);

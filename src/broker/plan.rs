@@ -57,8 +57,33 @@ impl Wanted<'_> {
     }
 }
 
+/// Why no plan was made.
+#[derive(Debug)]
+pub(super) enum NoPlan {
+    /// This message must be looked at, and is on the disk only.
+    OnDisk(MessageRef),
+    /// The rest.
+    Failed(Error),
+}
+
+impl NoPlan {
+    /// The error, where nothing asks for the disk.
+    pub fn failed(self) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::OnDisk(at) => Error::Stopped(format!("entry {} was looked for in memory", at.index)),
+        }
+    }
+}
+
+impl<E: Into<Error>> From<E> for NoPlan {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// Reads a message and asks the filter.
-pub(super) type Check<'a> = dyn Fn(MessageRef) -> Result<bool, Error> + Send + Sync + 'a;
+pub(super) type Check<'a> = dyn Fn(MessageRef) -> Result<bool, NoPlan> + Send + Sync + 'a;
 
 /// Where a message lies, and what it takes.
 #[derive(Debug, Clone, Copy)]
@@ -156,8 +181,19 @@ impl Room {
 }
 
 impl Plans {
-    /// Looks for up to `limit` messages.
-    pub(super) fn make<'a>(&self, view: View<'_>, wanted: Wanted<'_>, bell: &'a Notify) -> Result<Plan<'a>, Error> {
+    /// Which queue a plan begins with: the next one's turn.
+    pub(super) fn turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Looks for up to `limit` messages. A plan that is made again has the `turn` it had: it needs the same.
+    pub(super) fn make<'a>(
+        &self,
+        view: View<'_>,
+        wanted: Wanted<'_>,
+        turn: u32,
+        bell: &'a Notify,
+    ) -> Result<Plan<'a>, NoPlan> {
         let key = (wanted.topic, wanted.group);
         let reserved = self.lines.lock().entry(key).or_default().clone();
         // A filter that reads messages takes its time over each of them: others have their turn.
@@ -179,7 +215,6 @@ impl Plans {
         if wanted.orderly {
             plan.next_in_lines(view, wanted, &mut room)?;
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for step in 0..wanted.queues {
             if room.is_used_up() || plan.has_read_enough(wanted) {
                 break;
@@ -204,7 +239,7 @@ impl Plan<'_> {
         wanted: Wanted<'_>,
         returned: Vec<(LeaseKey, Lease)>,
         room: &mut Room,
-    ) -> Result<(), Error> {
+    ) -> Result<(), NoPlan> {
         for (at, lease) in returned {
             if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
@@ -230,7 +265,7 @@ impl Plan<'_> {
     }
 
     /// Messages that waited for those of their message group before them.
-    fn next_in_lines(&mut self, view: View<'_>, wanted: Wanted<'_>, room: &mut Room) -> Result<(), Error> {
+    fn next_in_lines(&mut self, view: View<'_>, wanted: Wanted<'_>, room: &mut Room) -> Result<(), NoPlan> {
         for (queue, order, first) in view.ready(wanted.topic, wanted.group, READY_MAX)? {
             if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
@@ -260,7 +295,7 @@ impl Plan<'_> {
 
     /// Messages of a queue the group never saw, if there are any. They are read under the line's lock: another poll
     /// of this group must begin where this one ends.
-    fn fresh_of(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId, room: &mut Room) -> Result<(), Error> {
+    fn fresh_of(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId, room: &mut Room) -> Result<(), NoPlan> {
         let head = view.queue_head(wanted.topic, queue)?;
         let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
         let line = self.reserved.clone();
@@ -342,7 +377,8 @@ impl Drop for Plan<'_> {
                 }
             }
         }
-        if std::mem::take(&mut reserved.turned_away) {
+        // One that held nothing back has nothing to tell: it would only wake itself, over and over.
+        if !self.planned.is_empty() && std::mem::take(&mut reserved.turned_away) {
             self.bell.notify_waiters();
         }
     }
@@ -360,7 +396,7 @@ struct Window {
 impl Window {
     /// The messages whose message groups are at work already. One that has no message group and is at work ends the
     /// window: no position passes over it.
-    fn at_work(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId) -> Result<u64, Error> {
+    fn at_work(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId) -> Result<u64, NoPlan> {
         let mut lines = BTreeMap::new();
         let mut bits = 0;
         for bit in 0..u32::try_from(self.length).unwrap_or(64) {
@@ -397,7 +433,7 @@ impl Window {
         queue: QueueId,
         first: QueueOffset,
         to: QueueOffset,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, NoPlan> {
         let length = to.0.saturating_sub(first.0);
         let mut window = Self { length, wanted: 0, contents: Contents::default(), orders: BTreeMap::new() };
         for (run_first, run) in view.runs(wanted.topic, queue, first, to)? {
@@ -427,10 +463,11 @@ impl Window {
     }
 }
 
-/// What a lease holds, looked up after it was granted.
+/// What a lease holds, looked up after it was granted: of messages that the filter wants.
 pub(super) fn contents(view: View<'_>, wanted: Wanted<'_>, granted: &Granted) -> Result<Contents, Error> {
     let to = last_offset(granted.first, granted.messages);
-    Ok(Window::read(view, wanted, granted.queue, granted.first, to)?.contents)
+    let window = Window::read(view, Wanted { check: None, ..wanted }, granted.queue, granted.first, to);
+    Ok(window.map_err(NoPlan::failed)?.contents)
 }
 
 /// One behind the last of `bits`.

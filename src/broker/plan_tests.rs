@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
-use super::plan::{Plans, Wanted};
+use super::plan::{Plan, Plans, Wanted};
 use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Send, Subscribe, Visible};
 use crate::machine::outcome::{Outcome, Stored};
 use crate::machine::view::View;
@@ -64,20 +65,23 @@ impl Node {
         places.into_iter().map(place).collect()
     }
 
-    /// A poll as `broker/receive` makes it: its deliveries, in order.
-    fn receive(&mut self, plans: &Plans, limit: u32) -> Vec<ReceiptHandle> {
-        let (bell, filter) = (Notify::new(), &FILTER);
+    fn plan<'a>(&self, plans: &Plans, limit: u32, bell: &'a Notify) -> Plan<'a> {
         let wanted = Wanted {
             topic: TOPIC,
             queues: QUEUES,
             group: GROUP,
             orderly: false,
             by_priority: true,
-            filter,
+            filter: &FILTER,
             check: None,
             limit,
         };
-        let candidates = plans.make(View::new(&self.kv), wanted, &bell).unwrap().candidates();
+        plans.make(View::new(&self.kv), wanted, plans.turn(), bell).unwrap()
+    }
+
+    /// A poll as `broker/receive` makes it: its deliveries, in order.
+    fn receive(&mut self, plans: &Plans, limit: u32) -> Vec<ReceiptHandle> {
+        let candidates = self.plan(plans, limit, &Notify::new()).candidates();
         let grant = Command::Grant(Grant {
             group: GROUP,
             topic: TOPIC,
@@ -130,6 +134,22 @@ fn node() -> Node {
     let subscribe = Subscribe { group, topics: vec![topic], create: Some(RETRIES) };
     assert_eq!(node.apply(&Command::Subscribe(subscribe), Vec::new()), Outcome::GroupCreated(GROUP));
     node
+}
+
+#[test]
+fn a_poll_that_was_turned_away_is_woken_by_the_one_that_holds_back_and_not_by_itself() {
+    let (mut node, plans, bell) = (node(), Plans::default(), Notify::new());
+    node.send(&[0, 1, 2]);
+    let holds = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    assert_eq!(holds.planned.len(), 3);
+    let mut arrival = std::pin::pin!(bell.notified());
+    arrival.as_mut().enable();
+    let turned_away = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    assert!(turned_away.planned.is_empty());
+    drop(turned_away);
+    assert!(arrival.as_mut().now_or_never().is_none(), "it would plan again and again until the other is done");
+    drop(holds);
+    assert!(arrival.now_or_never().is_some());
 }
 
 #[derive(Debug, Clone)]

@@ -12,21 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::bodies::{BodyReader, Checker};
 use super::handed::{Asked, OnItsWay};
-use super::plan::{self, Check, Plan, Planned, Wanted};
+use super::plan::{self, Check, NoPlan, Plan, Planned, Wanted};
 use super::{Broker, Deadline, Error, RETRY_AFTER};
 use crate::machine::command::{Ack, Grant, Repeat};
 use crate::machine::lease::Lease;
 use crate::machine::outcome::Granted;
 use crate::machine::send::PERMISSION_READ;
-use crate::machine::{Batch, Command, Outcome, Rejected};
+use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::sql::SqlFilter;
 use crate::model::{
-    Filter, GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset,
-    ReceiptHandle, Timestamp, TopicId, TopicName, filter,
+    Filter, GroupId, GroupName, Message, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
+    TopicName, filter,
 };
 
 /// How long a grant may take before its fate is looked up.
@@ -108,8 +110,8 @@ impl Broker {
         let by_priority = record.topic_type.is_priority();
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX);
-        let reader = Mutex::new(BodyReader::new(self));
-        let check = |message| Ok(request.filter.matches(&reader.lock().read(message)?));
+        let checker = Mutex::new(Checker::new(self, &request.filter));
+        let check = |message| checker.lock().check(message);
         let check = request.filter.needs_message().then_some(&check as &Check<'_>);
         let (queues, filter) = (record.queues, &request.filter);
         let wanted = Wanted { topic, queues, group, orderly, by_priority, filter, check, limit };
@@ -125,7 +127,7 @@ impl Broker {
         loop {
             let mut arrival = std::pin::pin!(bell.notified());
             arrival.as_mut().enable();
-            let plan = self.plans.make(self.replica.view(), wanted, &bell)?;
+            let plan = self.plan(wanted, &bell, &checker).await?;
             if plan.planned.is_empty() {
                 drop(plan);
                 tokio::select! {
@@ -149,6 +151,32 @@ impl Broker {
                 return Ok(None);
             }
         }
+    }
+
+    /// What could be leased now.
+    async fn plan<'a>(
+        &self,
+        wanted: Wanted<'_>,
+        bell: &'a Notify,
+        checker: &Mutex<Checker<'_>>,
+    ) -> Result<Plan<'a>, Error> {
+        let turn = self.plans.turn();
+        if wanted.check.is_none() {
+            return self.plans.make(self.replica.view(), wanted, turn, bell).map_err(NoPlan::failed);
+        }
+        // A filter that reads messages takes its time: a few of them at once, and between two of them everything else
+        // on this thread has its turn.
+        let _turn = self.checks.acquire().await.map_err(|_| Error::Busy)?;
+        let plan = loop {
+            match self.plans.make(self.replica.view(), wanted, turn, bell) {
+                Ok(plan) => break plan,
+                Err(NoPlan::OnDisk(place)) => Checker::fetch(checker, self, place).await?,
+                Err(NoPlan::Failed(error)) => return Err(error),
+            }
+        };
+        checker.lock().forget();
+        tokio::task::yield_now().await;
+        Ok(plan)
     }
 
     /// What an orderly group's poll of the same attempt id was given: its answer was lost, and until it is settled
@@ -237,7 +265,7 @@ impl Broker {
                 let Some(place) = contents.places.get(&bit) else { continue };
                 let offset = QueueOffset(granted.first.0 + u64::from(bit));
                 let handle = ReceiptHandle { offset, ..lease(granted) };
-                let message = reader.read(place.message)?;
+                let message = reader.read(place.message).await?;
                 // Equal tag hashes are no proof of equal tags.
                 if !request.filter.matches(&message) {
                     unwanted.push(handle);
@@ -353,34 +381,4 @@ pub(super) fn with_stored(wanted: &Filter, group: &GroupName, condition: &str) -
     let condition = SqlFilter::parse(condition)
         .map_err(|error| Error::Stopped(format!("the filter of group {group} does not parse: {error}")))?;
     Ok(Filter::Both(Box::new(wanted.clone()), Arc::new(condition)))
-}
-
-/// Reads messages by reference; neighbours in one entry cost one look-up.
-pub(super) struct BodyReader<'a> {
-    broker: &'a Broker,
-    last: Option<(LogIndex, Batch)>,
-}
-
-impl<'a> BodyReader<'a> {
-    pub(super) fn new(broker: &'a Broker) -> Self {
-        Self { broker, last: None }
-    }
-
-    pub(super) fn read(&mut self, place: MessageRef) -> Result<Message, Error> {
-        Ok(self.read_with_stamp(place)?.0)
-    }
-
-    /// The message and the time of its entry.
-    pub(super) fn read_with_stamp(&mut self, place: MessageRef) -> Result<(Message, Timestamp), Error> {
-        let damaged = |what: &dyn std::fmt::Display| {
-            Error::Stopped(format!("message {} of entry {} cannot be read: {what}", place.slot, place.index))
-        };
-        if self.last.as_ref().is_none_or(|(index, _)| *index != place.index) {
-            let batch = self.broker.replica.read_batch(place.index).map_err(|error| damaged(&error))?;
-            self.last = Some((place.index, batch.ok_or_else(|| damaged(&"the entry is missing"))?));
-        }
-        let batch = self.last.as_ref().map(|(_, batch)| batch).ok_or_else(|| damaged(&"the entry is missing"))?;
-        let bytes = batch.message(place.slot).ok_or_else(|| damaged(&"no such slot"))?;
-        Ok((Message::decode(bytes).map_err(|error| damaged(&error))?, batch.stamp()))
-    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bodies::BodyReader;
 use super::{Broker, Deadline, Error, Stored};
 use crate::machine::command::Candidate;
 use crate::machine::ordinals::Ordinals;
@@ -131,6 +132,7 @@ impl Broker {
         let place = Place { topic: id, queue, offset };
         let log_end = *self.replica.applied().borrow();
         let (mut said, mut searched_to) = (Vec::new(), message.at.index);
+        let mut reader = BodyReader::new(self);
         for (turn, index) in (0u32..).zip(message.at.index.0..=log_end.0) {
             if turn % SLICE == SLICE - 1 {
                 tokio::task::yield_now().await;
@@ -139,8 +141,8 @@ impl Broker {
                 }
             }
             let index = LogIndex(index);
-            if let Some(batch) = self.entry(index)? {
-                listen(&mut said, place, index, &batch);
+            if let Some(batch) = reader.batch(index).await? {
+                listen(&mut said, place, index, batch);
             }
             searched_to = index;
         }
@@ -157,10 +159,6 @@ impl Broker {
 }
 
 impl Broker {
-    fn entry(&self, index: LogIndex) -> Result<Option<Batch>, Error> {
-        self.replica.read_batch(index).map_err(|error| Error::Stopped(error.to_string()))
-    }
-
     async fn trace_in(
         &self,
         view: View<'_>,
@@ -183,11 +181,12 @@ impl Broker {
         // Those that are over: another one follows, or the message waits for one.
         let mut ended: BTreeSet<LeaseId> = held.iter().map(|(lease, _)| *lease).collect();
         let mut events = Vec::new();
+        let mut reader = BodyReader::new(self);
         // From the last lease to the first: what one follows was made before.
         while let Some(lease) = leases.pop_last() {
             tokio::task::yield_now().await;
-            let Some(batch) = self.entry(lease.made_at())? else { continue };
-            let Some(Made { entry, at, client, after }) = maker(&batch, place, group, lease) else { continue };
+            let Some(batch) = reader.batch(lease.made_at()).await? else { continue };
+            let Some(Made { entry, at, client, after }) = maker(batch, place, group, lease) else { continue };
             events.extend(client.map(|client| Event { entry, at, what: What::Delivered, client }));
             leases.extend(after);
             ended.extend(after);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::receive::BodyReader;
+use super::bodies::BodyReader;
 use super::{Broker, Deadline, Error};
 use crate::machine::command::Decide;
 use crate::machine::{Command, Outcome, Rejected};
@@ -74,7 +74,7 @@ impl Broker {
         let every: Duration = half.checks.every.into();
         let members = u32::try_from(self.place.members.len()).unwrap_or(u32::MAX);
         tokio::time::sleep(self.turn_of(message) * TURN.min(every / members.saturating_add(1))).await;
-        self.ask(topic, message)
+        self.ask(topic, message).await
     }
 
     /// After how many others this node asks.
@@ -85,14 +85,14 @@ impl Broker {
         u32::try_from((own + members - first) % members).unwrap_or(0)
     }
 
-    fn ask(&self, topic: TopicId, at: MessageRef) -> Result<(), Error> {
+    async fn ask(&self, topic: TopicId, at: MessageRef) -> Result<(), Error> {
         let view = self.replica.view();
         let Some(half) = view.half(topic, at)? else { return Ok(()) };
         let Some(record) = view.topic_record(topic)? else { return Ok(()) };
         if half.decided.is_some() {
             return Ok(());
         }
-        let (message, stored_at) = BodyReader::new(self).read_with_stamp(at)?;
+        let (message, stored_at) = BodyReader::new(self).read_with_stamp(at).await?;
         let question = Question { topic: record.name.clone(), message, at, stored_at };
         if !self.sessions.ask(&record.name, &question, u64::from(half.asked) + u64::from(at.slot)) {
             tracing::debug!(topic = %record.name, entry = at.index.0, "no producer to ask is connected here");

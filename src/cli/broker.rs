@@ -1,6 +1,6 @@
 //! `raftmq broker`: one node, from its configuration to its end.
 //!
-//! The main thread is the Raft runtime; the front end has threads of its own, the commit log one. The
+//! The main thread is the Raft runtime; the front end has threads of its own on larger machines, the commit log one. The
 //! order of the start: read the configuration, bind every port, open log and state, join the group,
 //! serve clients. What fails ends the start with one line and a named exit code.
 
@@ -20,13 +20,16 @@ use crate::edge::admin::AdminService;
 use crate::edge::listener::{self, FrontEnd, Security};
 use crate::edge::messaging::{EdgeSettings, Messaging};
 use crate::edge::tls;
-use crate::env::{disk, process};
+use crate::edge::unary::Services;
+use crate::env::{disk, process, runtime};
 use crate::logging;
 use crate::model::limits::REQUEST_BYTES_MAX;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v2::messaging_service_server::MessagingServiceServer;
 
+/// So many cores are no more than Raft and its log need.
+const FEW_CORES: usize = 2;
 /// Open files a node with many connections and a long log may need.
 const OPEN_FILES_WANTED: u64 = 16 * 1024;
 
@@ -109,8 +112,8 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
     let peer_port = bind(config.me().port)?;
     let security = security(config)?;
     let failed = refusal(Exit::Failed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
-    runtime.block_on(async {
+    let runtime = runtime::of_one_thread().map_err(|error| failed(&error))?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
         let node = Node::start(config, peer_port, Arc::new(die)).await.map_err(|error| {
             let exit = match &error {
                 StartError::FolderTaken(_) => Exit::FolderTaken,
@@ -120,20 +123,17 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
             };
             Refusal(exit, error.to_string())
         })?;
-        let threads = match config.frontend_threads {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            threads => threads,
-        };
-        let front_end = FrontEnd::start(ports, threads, security, routes(config, node.broker().clone()))
+        let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
+        let services = services(config, node.broker().clone());
+        let front_end = FrontEnd::start(ports, threads, runtime::of_one_thread, security, services)
             .map_err(|error| failed(&error))?;
         tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
         until_told_to_stop().await.map_err(|error| failed(&error))?;
         tracing::info!("stopping");
         node.broker().stopping().cancel();
         let limit = config.shutdown_time;
-        let stopped = tokio::task::spawn_blocking(move || front_end.stop(limit));
         tokio::select! {
-            _ = stopped => {}
+            () = front_end.stop(limit) => {}
             _ = until_told_to_stop() => tracing::warn!("told twice: stopping at once"),
         }
         node.stop().await;
@@ -142,12 +142,18 @@ fn start_and_serve(config: &BrokerConfig) -> Result<(), Refusal> {
     })
 }
 
-fn routes(config: &BrokerConfig, broker: Arc<Broker>) -> Routes {
+/// One per core; on a machine of one or two, where threads cost more than they bring, Raft's thread serves clients too.
+fn front_end_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(FEW_CORES, usize::from);
+    if cores <= FEW_CORES { 0 } else { cores }
+}
+
+fn services(config: &BrokerConfig, broker: Arc<Broker>) -> Services {
     let messaging = Messaging::new(
         broker.clone(),
         EdgeSettings { body_bytes_max: config.body_bytes_max, delay_max: config.delay_max },
     );
-    let messaging = MessagingServiceServer::new(messaging)
+    let service = MessagingServiceServer::new(messaging.clone())
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -157,12 +163,12 @@ fn routes(config: &BrokerConfig, broker: Arc<Broker>) -> Routes {
         .expect("the descriptor is made with the code");
     let mut routes = Routes::builder();
     routes
-        .add_service(messaging)
+        .add_service(service)
         .add_service(AdminServer::new(AdminService::new(broker.clone())))
         .add_service(health)
         .add_service(reflection);
     tokio::spawn(report_health(broker, reporter));
-    routes.routes()
+    Services { messaging, request_bytes_max: REQUEST_BYTES_MAX, routes: routes.routes() }
 }
 
 /// Healthy means that a leader is known, not merely that a port is open. Ends with the runtime.

@@ -107,8 +107,8 @@ pub struct BrokerConfig {
     pub state_memory_bytes: usize,
     /// `tailCacheBytes`.
     pub tail_cache_bytes: usize,
-    /// `frontendThreads`; 0: one per core.
-    pub frontend_threads: usize,
+    /// `frontendThreads`; 0: Raft's thread serves clients; `None`: as the machine is.
+    pub frontend_threads: Option<usize>,
     /// `grpcShutdownTimeSeconds`.
     pub shutdown_time: Duration,
     /// `tls.*`.
@@ -197,7 +197,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         leader_wait: Duration::from_millis(values.number("leaderWaitMs")),
         state_memory_bytes: size(values, "rocksdbMemoryBudget"),
         tail_cache_bytes: size(values, "tailCacheBytes"),
-        frontend_threads: size(values, "frontendThreads"),
+        frontend_threads: (!values.is_auto("frontendThreads")).then(|| size(values, "frontendThreads")),
         shutdown_time: Duration::from_secs(values.number("grpcShutdownTimeSeconds")),
         tls: tls?,
         loses_power,

@@ -13,6 +13,8 @@ pub enum Kind {
     Bool,
     /// A whole number.
     Number(RangeInclusive<u64>),
+    /// A whole number, or `auto`.
+    AutoNumber(RangeInclusive<u64>),
     /// A size in bytes.
     Bytes(RangeInclusive<u64>),
     /// A length of time in milliseconds.
@@ -107,7 +109,12 @@ pub const KEYS: &[Key] = &[
     key("leaderWaitMs", Kind::Millis(100..=5000), "2500", "how long a request is held for a leader and its majority"),
     key("rocksdbMemoryBudget", Kind::Bytes(16_777_216..=17_179_869_184), "96MiB", "memory of the state store"),
     key("tailCacheBytes", Kind::Bytes(1_048_576..=17_179_869_184), "32MiB", "memory for the newest log records"),
-    key("frontendThreads", Kind::Number(0..=64), "0", "threads that serve clients; 0: one per core"),
+    key(
+        "frontendThreads",
+        Kind::AutoNumber(0..=64),
+        "auto",
+        "threads that serve clients; 0: Raft's does; auto: one per core, and 0 on up to two",
+    ),
     key("grpcShutdownTimeSeconds", Kind::Number(0..=600), "5", "time for calls under way when the node stops"),
     key("tls.server.mode", Kind::Text, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
     key("tls.server.certPath", Kind::Text, "", "PEM certificate chain; default: one made at start"),

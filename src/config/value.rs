@@ -66,11 +66,16 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Whether the machine is to decide.
+    pub fn is_auto(&self, name: &str) -> bool {
+        self.lookup(name).0.eq_ignore_ascii_case("auto")
+    }
+
     /// A number, size or duration inside its bounds.
     pub fn number(&mut self, name: &str) -> u64 {
         let key = KEYS.iter().find(|key| key.name == name).expect("honoured keys are in the table");
         let (parse, range): (Parse, RangeInclusive<u64>) = match &key.kind {
-            Kind::Number(range) => (|text| text.parse().ok(), range.clone()),
+            Kind::Number(range) | Kind::AutoNumber(range) => (|text| text.parse().ok(), range.clone()),
             Kind::Bytes(range) => (parse_bytes, range.clone()),
             Kind::Millis(range) => (parse_millis, range.clone()),
             Kind::Text | Kind::Bool => unreachable!("{name} is no number"),
@@ -84,6 +89,7 @@ impl<'a> Values<'a> {
             None => {
                 let example = match key.kind {
                     Kind::Bytes(_) => "a size such as 1048576 or 64MiB",
+                    Kind::AutoNumber(_) => "auto or a whole number",
                     Kind::Millis(_) => "milliseconds, or a time such as 500ms or 30s",
                     _ => "a whole number",
                 };

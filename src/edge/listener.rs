@@ -1,25 +1,26 @@
 //! The client ports: accepts connections, tells TLS from plaintext by the first byte, and serves HTTP/2
-//! on current-thread runtimes, connections taking turns (D22).
+//! on threads of its own, connections taking turns, or on Raft's thread (D22).
 //!
-//! tonic's services are called from hyper's connections directly; tonic's own transport is not used.
+//! tonic's services are called from hyper's connections directly; tonic's own transport is not used. What is served
+//! runs in a `LocalSet`: on Raft's thread, however many requests are ready, Raft's tasks have their turn after sixty of
+//! them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tonic::service::Routes;
-use tower::ServiceExt;
 
 use super::authority::Mended;
+use super::unary::{self, Services};
 
 /// Open connections of one node.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -36,6 +37,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TLS_FIRST_BYTE: u8 = 0x16;
+/// A stop looks this often whether the threads have ended.
+const STOP_STEP: Duration = Duration::from_millis(10);
 /// How often a front-end thread looks up though nothing happens; shorter than what requests wait for.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,9 +55,14 @@ pub struct Security {
     pub allows_plaintext: bool,
 }
 
+/// Makes the runtime of a thread.
+pub type NewRuntime = fn() -> io::Result<tokio::runtime::Runtime>;
+
 /// The front end: its threads and ports.
 pub struct FrontEnd {
     threads: Vec<std::thread::JoinHandle<()>>,
+    /// What the caller's thread does of it.
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -67,54 +75,71 @@ pub fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
 }
 
 impl FrontEnd {
-    /// Serves on bound ports with `threads` threads.
+    /// Serves on bound ports with `threads` threads of its own, each on a runtime of its own; with none, in the
+    /// `LocalSet` it is called in.
     pub fn start(
         ports: Vec<std::net::TcpListener>,
         threads: usize,
+        runtime: NewRuntime,
         security: Security,
-        routes: Routes,
+        services: Services,
     ) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let tasks = TaskTracker::new();
         let mut workers = Vec::new();
         let mut handles = Vec::new();
-        for number in 0..threads {
+        for number in 0..threads.max(1) {
             let (connections, taken) = mpsc::channel(ACCEPTED_MAX);
             workers.push(connections);
-            let worker = Worker { taken, security: security.clone(), routes: routes.clone(), stop: stop.clone() };
-            let name = format!("front-end-{number}");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let run = move || runtime.block_on(worker.run());
-            handles.push(std::thread::Builder::new().name(name).spawn(run)?);
+            let worker = Worker { taken, security: security.clone(), services: services.clone(), stop: stop.clone() };
+            if threads == 0 {
+                tasks.spawn_local(worker.run());
+            } else {
+                handles.push(thread(format!("front-end-{number}"), runtime, worker.run())?);
+            }
         }
-        let (accept_stop, runtime) =
-            (stop.clone(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
-        let accept = move || {
-            runtime.block_on(async {
-                let tasks = TaskTracker::new();
-                for port in ports {
-                    let accepting = accept(port, workers.clone(), room.clone());
-                    tasks.spawn(accept_stop.clone().run_until_cancelled_owned(accepting));
-                }
-                tasks.close();
-                tasks.wait().await;
-            });
-        };
-        handles.push(std::thread::Builder::new().name("accept".to_owned()).spawn(accept)?);
-        Ok(Self { threads: handles, stop })
+        let accepting = accept_all(ports, workers, stop.clone());
+        if threads == 0 {
+            tasks.spawn_local(accepting);
+        } else {
+            handles.push(thread("accept".to_owned(), runtime, accepting)?);
+        }
+        tasks.close();
+        Ok(Self { threads: handles, tasks, stop })
     }
 
-    /// Takes no more requests and gives those under way until `limit`. Blocks.
-    pub fn stop(self, limit: Duration) {
+    /// Takes no more requests and gives those under way until `limit`.
+    pub async fn stop(self, limit: Duration) {
         self.stop.cancel();
-        let until = std::time::Duration::ZERO + limit;
-        let step = Duration::from_millis(10);
-        let mut waited = Duration::ZERO;
-        while waited < until && self.threads.iter().any(|thread| !thread.is_finished()) {
-            std::thread::sleep(step);
-            waited += step;
-        }
+        let threads_end = async {
+            while self.threads.iter().any(|thread| !thread.is_finished()) {
+                tokio::time::sleep(STOP_STEP).await;
+            }
+        };
+        // Late or not, the node stops.
+        let _ = tokio::time::timeout(limit, futures_util::future::join(threads_end, self.tasks.wait())).await;
     }
+}
+
+/// A thread that does nothing else.
+fn thread(
+    name: String,
+    runtime: NewRuntime,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    let runtime = runtime()?;
+    std::thread::Builder::new().name(name).spawn(move || tokio::task::LocalSet::new().block_on(&runtime, work))
+}
+
+async fn accept_all(ports: Vec<std::net::TcpListener>, workers: Vec<mpsc::Sender<Accepted>>, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let tasks = TaskTracker::new();
+    for port in ports {
+        let accepting = accept(port, workers.clone(), room.clone());
+        tasks.spawn_local(stop.clone().run_until_cancelled_owned(accepting));
+    }
+    tasks.close();
+    tasks.wait().await;
 }
 
 /// A connection between the threads: a tokio stream would go on being polled by the thread that accepted it.
@@ -147,7 +172,7 @@ async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>
 struct Worker {
     taken: mpsc::Receiver<Accepted>,
     security: Security,
-    routes: Routes,
+    services: Services,
     stop: CancellationToken,
 }
 
@@ -156,9 +181,9 @@ impl Worker {
         let tasks = TaskTracker::new();
         let _looking_up = AbortOnDropHandle::new(tokio::spawn(look_up()));
         while let Some(Some((stream, peer, permit))) = self.stop.run_until_cancelled(self.taken.recv()).await {
-            let (security, routes, stop) = (self.security.clone(), self.routes.clone(), self.stop.clone());
-            tasks.spawn(async move {
-                if let Err(error) = serve(stream, peer, security, routes, stop).await {
+            let (security, services, stop) = (self.security.clone(), self.services.clone(), self.stop.clone());
+            tasks.spawn_local(async move {
+                if let Err(error) = serve(stream, peer, security, services, stop).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 drop(permit);
@@ -183,7 +208,7 @@ async fn serve(
     stream: std::net::TcpStream,
     peer: SocketAddr,
     security: Security,
-    routes: Routes,
+    services: Services,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let stream = TcpStream::from_std(stream)?;
@@ -195,33 +220,42 @@ async fn serve(
     match security.tls {
         Some(tls) if first[0] == TLS_FIRST_BYTE => {
             let secure = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await??;
-            connection(TokioIo::new(Mended::new(secure)), peer, routes, stop).await
+            connection(TokioIo::new(Mended::new(secure)), peer, services, stop).await
         }
-        _ if security.allows_plaintext => connection(TokioIo::new(Mended::new(stream)), peer, routes, stop).await,
+        _ if security.allows_plaintext => connection(TokioIo::new(Mended::new(stream)), peer, services, stop).await,
         _ => Err("plaintext is not served on this port (tls.server.mode=enforcing)".into()),
     }
 }
 
-async fn connection<I>(io: I, peer: SocketAddr, routes: Routes, stop: CancellationToken) -> Result<(), Failure>
+async fn connection<I>(io: I, peer: SocketAddr, services: Services, stop: CancellationToken) -> Result<(), Failure>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let peer: Arc<str> = peer.to_string().into();
-    let service = routes.prepare().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer.clone()));
-        request.map(tonic::body::Body::new)
-    });
-    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let peer = Peer(peer.to_string().into());
+    let service = service_fn(move |request| unary::serve(services.clone(), peer.clone(), request));
+    let mut http = hyper::server::conn::http2::Builder::new(OnThisThread);
     http.timer(TokioTimer::new())
+        // As gRPC's own servers: nobody reads it.
+        .auto_date_header(false)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
-    let mut connection = std::pin::pin!(http.serve_connection(io, TowerToHyperService::new(service)));
+    let mut connection = std::pin::pin!(http.serve_connection(io, service));
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
+}
+
+/// Runs a connection's requests where the connection is.
+#[derive(Clone)]
+struct OnThisThread;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, request: F) {
+        tokio::task::spawn_local(request);
+    }
 }

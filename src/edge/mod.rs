@@ -13,6 +13,7 @@ pub mod listener;
 pub mod messaging;
 mod status;
 pub mod tls;
+pub mod unary;
 mod validate;
 
 /// Decodes a send request and checks it as the service does; how many messages it holds. For measurements.

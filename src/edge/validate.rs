@@ -120,14 +120,15 @@ pub(super) fn send(request: v2::SendMessageRequest, rules: Rules, peer: &str) ->
 }
 
 fn message(wire: v2::Message, rules: Rules, peer: &str) -> Result<Message, Refused> {
-    let system = wire.system_properties.unwrap_or_default();
+    let mut system = wire.system_properties.unwrap_or_default();
     body(&wire.body, rules.body_bytes_max)?;
     properties(&wire.user_properties)?;
-    let tag = system.tag.clone().filter(|tag| !tag.is_empty());
+    let tag = system.tag.take().filter(|tag| !tag.is_empty());
     if let Some(tag) = &tag {
         check_tag(tag)?;
     }
-    let keys: Vec<String> = system.keys.iter().filter(|key| !key.is_empty()).cloned().collect();
+    let mut keys = std::mem::take(&mut system.keys);
+    keys.retain(|key| !key.is_empty());
     for key in &keys {
         if key.trim().is_empty() || has_control(key) {
             return Err(Refused::new(
@@ -154,7 +155,7 @@ fn message(wire: v2::Message, rules: Rules, peer: &str) -> Result<Message, Refus
         let text = format!("the delivery timestamp {at} is more than {limit} ahead (timerMaxDelaySec)");
         return Err(Refused::new(Code::IllegalDeliveryTime, text));
     }
-    let group = system.message_group.clone().filter(|group| !group.is_empty());
+    let group = system.message_group.take().filter(|group| !group.is_empty());
     if let Some(group) = &group {
         check_group(group)?;
     }

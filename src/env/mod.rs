@@ -9,6 +9,7 @@ pub mod lazy;
 pub mod plant;
 pub mod process;
 pub mod rng;
+pub mod runtime;
 pub mod sim;
 
 /// The host's name as the shell tells it, or `localhost`.

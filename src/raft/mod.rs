@@ -19,6 +19,7 @@ mod peer_link;
 mod peer_server;
 mod peer_status;
 mod peer_wire;
+mod pieces;
 mod proposer;
 mod read_index;
 mod snapshot;
@@ -75,6 +76,9 @@ const STAGGER_STEPS_MAX: u32 = 8;
 const STOP_DRAIN: Duration = Duration::from_millis(200);
 /// A read gives at least one entry, however small its bound; one entry is what is wanted.
 const ONE_ENTRY: usize = 1;
+/// Entries, and their bytes, that one look at the disk gives.
+const LOOK_ENTRIES: u64 = 64;
+const LOOK_BYTES: usize = 256 * 1024;
 
 /// What a replica has to know to start.
 #[derive(Debug, Clone)]
@@ -317,12 +321,21 @@ impl Replica {
         self.applied.clone()
     }
 
-    /// The batch in the entry at `index`, from the tail cache or the disk of this node. `None` if this
-    /// node does not have it.
-    pub fn read_batch(&self, index: LogIndex) -> Result<Option<Batch>, crate::store::Error> {
-        let records = self.log.read(index, index.next(), ONE_ENTRY)?;
-        let Some(record) = records.into_iter().next() else { return Ok(None) };
-        Ok(Batch::decode(record.body).ok())
+    /// The batch in the entry at `index`, if this node has it in memory.
+    pub fn batch_in_memory(&self, index: LogIndex) -> Option<Batch> {
+        let records = self.log.read_cached(index, index.next(), ONE_ENTRY)?;
+        Batch::decode(records.into_iter().next()?.body).ok()
+    }
+
+    /// The batches in the entries from `index` on, as many as one look at the disk gives, by position. What is no batch
+    /// or not on this node is left out.
+    pub async fn read_batches(&self, index: LogIndex) -> io::Result<Vec<(LogIndex, Batch)>> {
+        let log = self.log.clone();
+        let to = LogIndex(index.0.saturating_add(LOOK_ENTRIES));
+        let read = tokio::task::spawn_blocking(move || log.read(index, to, LOOK_BYTES));
+        let records = read.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let batches = records.into_iter().filter_map(|record| Some((record.index, Batch::decode(record.body).ok()?)));
+        Ok(batches.collect())
     }
 
     /// This replica's marks.

@@ -210,7 +210,8 @@ where
         let (request, next) = fold(request, &mut requests, &in_flight).await;
         for request in std::iter::once(request).chain(next) {
             in_flight.add(&request).await;
-            link.put(&peer_wire::put_append(request));
+            let (frame, records) = peer_wire::put_append(request);
+            link.put_append(&frame, &records);
             link.flush().await?;
         }
     }
@@ -297,7 +298,8 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>> {
-        let mut frame = peer_wire::put_append(request);
+        let (mut frame, records) = peer_wire::put_append(request);
+        frame.records = peer_wire::records(&records);
         frame.envelope = Some(self.envelope());
         let ack = Self::within(option.hard_ttl(), self.control.heartbeat(frame)).await?;
         self.meet(ack.disk).await?;
@@ -407,7 +409,8 @@ where
                 let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
                 let _ = answer.send(Ok(Ok(last)));
             }
-            writer.put(&peer_wire::put_append(request));
+            let (frame, records) = peer_wire::put_append(request);
+            writer.put_append(&frame, &records);
             if writer.flush().await.is_err() {
                 return;
             }

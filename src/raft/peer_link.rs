@@ -12,24 +12,28 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use prost::Message;
+use prost::{Message, encoding};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::peer_wire::{Identity, Unusable};
+use super::pieces::Pieces;
 use crate::proto::peer as wire;
+use crate::store::record::{self, Record};
 
 /// First bytes of a link. The last two are the version and what no text protocol begins with.
 pub(super) const MAGIC: [u8; 8] = *b"RAFTMQ\x01\n";
 /// Largest frame: two full reads of the log.
 pub(super) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Read at once, and kept for writing between bursts.
+/// Read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Least room for a read.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const LENGTH_BYTES: usize = 4;
+/// Number of the field `records` in an `AppendFrame`.
+const RECORDS_TAG: u32 = 5;
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for the hello and its answer: a peer that takes longer would not answer frames either.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -70,7 +74,7 @@ pub(super) struct FrameReader<R = OwnedReadHalf> {
 /// Frames that go out.
 pub(super) struct FrameWriter<W = OwnedWriteHalf> {
     to: W,
-    buffer: BytesMut,
+    pieces: Pieces,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -119,17 +123,38 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Adds a frame to what the next [`Self::flush`] writes.
     pub(super) fn put(&mut self, message: &impl Message) {
         let length = message.encoded_len();
-        self.buffer.reserve(LENGTH_BYTES + length);
-        self.buffer.put_u32(u32::try_from(length).expect("frames are cut far below 4 GiB"));
-        message.encode(&mut self.buffer).expect("a BytesMut grows");
+        self.begin(length);
+        message.encode(self.pieces.buffer()).expect("a BytesMut grows");
+    }
+
+    /// As [`Self::put`], with these records in the frame: what a decoder finds in [`wire::AppendFrame::records`]. Their
+    /// bodies are shared.
+    pub(super) fn put_append(&mut self, frame: &wire::AppendFrame, records: &[Record]) {
+        debug_assert!(frame.records.is_empty(), "the records are those given");
+        let bytes: usize = records.iter().map(Record::wire_bytes).sum();
+        if bytes == 0 {
+            return self.put(frame);
+        }
+        let field = encoding::key_len(RECORDS_TAG) + encoding::encoded_len_varint(bytes as u64) + bytes;
+        self.begin(frame.encoded_len() + field);
+        let buffer = self.pieces.buffer();
+        frame.encode(buffer).expect("a BytesMut grows");
+        encoding::encode_key(RECORDS_TAG, encoding::WireType::LengthDelimited, buffer);
+        encoding::encode_varint(bytes as u64, buffer);
+        for record in records {
+            record::encode_head(record, self.pieces.buffer());
+            self.pieces.share(record.body.clone());
+        }
+    }
+
+    fn begin(&mut self, length: usize) {
+        self.pieces.buffer().put_u32(u32::try_from(length).expect("frames are cut far below 4 GiB"));
     }
 
     /// Writes what was put.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        self.to.write_all_buf(&mut self.buffer).await?;
-        if self.buffer.capacity() > BUFFER_BYTES {
-            self.buffer = BytesMut::new();
-        }
+        self.to.write_all_buf(&mut self.pieces).await?;
+        self.pieces.shrink();
         Ok(())
     }
 
@@ -149,8 +174,7 @@ fn halves(stream: TcpStream) -> io::Result<(FrameReader, FrameWriter)> {
     // The system does not probe while something is under way.
     sockopt::set_tcp_user_timeout(&stream, UNANSWERED_MAX_MS)?;
     let (from, to) = stream.into_split();
-    let (read, write) = (BytesMut::new(), BytesMut::new());
-    Ok((FrameReader { from, buffer: read }, FrameWriter { to, buffer: write }))
+    Ok((FrameReader { from, buffer: BytesMut::new() }, FrameWriter { to, pieces: Pieces::default() }))
 }
 
 fn late() -> io::Error {
@@ -169,7 +193,7 @@ pub(super) async fn dial(
     let stream = dialled.map_err(|_| unreachable(late()))?.map_err(unreachable)?;
     let (mut reader, mut writer) = halves(stream)?;
     let greeting = async {
-        writer.buffer.put_slice(&MAGIC);
+        writer.pieces.buffer().put_slice(&MAGIC);
         writer.put(&wire::Hello { envelope: Some(identity.envelope(target)), purpose: purpose.into() });
         writer.flush().await?;
         reader.next::<wire::Welcome>().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
@@ -216,7 +240,7 @@ mod tests {
 
     fn pair() -> (FrameReader<tokio::io::DuplexStream>, FrameWriter<tokio::io::DuplexStream>) {
         let (from, to) = tokio::io::duplex(7);
-        (FrameReader { from, buffer: BytesMut::new() }, FrameWriter { to, buffer: BytesMut::new() })
+        (FrameReader { from, buffer: BytesMut::new() }, FrameWriter { to, pieces: Pieces::default() })
     }
 
     fn reply(id: u64) -> wire::ForwardReply {
@@ -244,16 +268,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_append_with_shared_bodies_reads_as_any_other_frame() {
+        let (mut reader, mut writer) = pair();
+        let record = |index: u64, bytes: usize| Record {
+            term: crate::model::Term(3),
+            node: crate::model::NodeId(1),
+            index: crate::model::LogIndex(index),
+            kind: record::RecordKind::Batch,
+            body: vec![7; bytes].into(),
+        };
+        for records in [vec![], vec![record(1, 3)], vec![record(2, 100_000), record(3, 0), record(4, 20_000)]] {
+            let frame = wire::AppendFrame { record_count: 9, ..wire::AppendFrame::default() };
+            writer.put_append(&frame, &records);
+            writer.put(&reply(5));
+            let (sent, read) = tokio::join!(writer.flush(), async {
+                (reader.next::<wire::AppendFrame>().await.unwrap(), reader.next().await.unwrap())
+            });
+            sent.unwrap();
+            assert_eq!(
+                read,
+                (
+                    Some(wire::AppendFrame { records: super::super::peer_wire::records(&records), ..frame }),
+                    Some(reply(5))
+                )
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn a_link_that_ends_inside_a_frame_or_sends_too_large_a_one_is_broken() {
         let (mut reader, mut writer) = pair();
-        writer.buffer.put_slice(&[0, 0, 0, 9, 1]);
+        writer.pieces.buffer().put_slice(&[0, 0, 0, 9, 1]);
         writer.flush().await.unwrap();
         writer.close().await.unwrap();
         let error = reader.next::<wire::ForwardReply>().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 
         let (mut reader, mut writer) = pair();
-        writer.buffer.put_u32(u32::MAX);
+        writer.pieces.buffer().put_u32(u32::MAX);
         writer.flush().await.unwrap();
         let error = reader.next::<wire::ForwardReply>().await.unwrap_err();
         assert!(error.to_string().contains("67108864 is the most"), "{error}");

@@ -11,7 +11,7 @@ use super::types::{self, LogId, Types, Vote};
 use crate::model::NodeId;
 use crate::proto::peer as wire;
 use crate::store::commit_log::CommitLog;
-use crate::store::record;
+use crate::store::record::{self, Record};
 
 /// Who this node is to its peers, and who they are to it.
 #[derive(Clone)]
@@ -113,21 +113,26 @@ pub(super) fn vote(vote: Option<wire::Vote>) -> Result<Vote, Unusable> {
     Ok(types::vote(vote.term, vote.node, vote.committed))
 }
 
-/// A frame without envelope: on a link the hello said it.
-pub(super) fn put_append(request: AppendEntriesRequest<Types>) -> wire::AppendFrame {
-    let record_count = u32::try_from(request.entries.len()).expect("openraft caps the entries of a request");
-    let mut records = BytesMut::new();
-    for entry in request.entries {
-        record::encode_wire(&types::to_record(entry), &mut records);
-    }
-    wire::AppendFrame {
+/// A frame without envelope, for on a link the hello said it, and the records that belong into it.
+pub(super) fn put_append(request: AppendEntriesRequest<Types>) -> (wire::AppendFrame, Vec<Record>) {
+    let frame = wire::AppendFrame {
         envelope: None,
         vote: put_vote(&request.vote),
         prev: put_log_id(&request.prev_log_id),
         committed: put_log_id(&request.leader_commit),
-        records: records.freeze(),
-        record_count,
+        records: Bytes::new(),
+        record_count: u32::try_from(request.entries.len()).expect("openraft caps the entries of a request"),
+    };
+    (frame, request.entries.into_iter().map(types::to_record).collect())
+}
+
+/// Records as they are in a frame.
+pub(super) fn records(records: &[Record]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for record in records {
+        record::encode_wire(record, &mut bytes);
     }
+    bytes.freeze()
 }
 
 pub(super) fn append(frame: wire::AppendFrame) -> Result<AppendEntriesRequest<Types>, Unusable> {

@@ -104,8 +104,14 @@ impl Record {
 
 /// Appends the wire record.
 pub fn encode_wire(record: &Record, out: &mut BytesMut) {
-    let start = out.len();
     out.reserve(record.wire_bytes());
+    encode_head(record, out);
+    out.put_slice(&record.body);
+}
+
+/// Appends what comes before the body.
+pub fn encode_head(record: &Record, out: &mut BytesMut) {
+    let start = out.len();
     out.put_u64(record.term.0);
     out.put_u64(record.node.0);
     out.put_u64(record.index.0);
@@ -114,7 +120,6 @@ pub fn encode_wire(record: &Record, out: &mut BytesMut) {
     out.put_u32(crc32c::crc32c(&record.body));
     let crc = crc32c::crc32c(&out[start..]);
     out.put_u32(crc);
-    out.put_slice(&record.body);
 }
 
 /// Takes one wire record off the front; the body shares the bytes.

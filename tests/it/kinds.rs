@@ -460,10 +460,12 @@ fn by_sql(group: &str, expression: &str, batch: i32) -> v2::ReceiveMessageReques
 
 #[test]
 fn sql_filters_choose_by_properties_and_pass_over_the_rest() {
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+    // Two thirds of what is sent are on the disk only.
+    with_cluster(&["tailCacheBytes=1MiB"], &[("t", "NORMAL")], async |cluster| {
         let [a, b] = [0, 1].map(|node| wire(&cluster, node));
+        let large = |number| v2::Message { body: vec![b'x'; 1024].into(), ..numbered(number) };
         for from in (0..3000).step_by(100) {
-            let sent = a.send((from..from + 100).map(numbered).collect(), SOON).await.unwrap();
+            let sent = a.send((from..from + 100).map(large).collect(), SOON).await.unwrap();
             assert_eq!(sent.status.unwrap().code(), Code::Ok);
         }
         let condition = "number BETWEEN 2990 AND 2992 AND missing IS NULL";

@@ -16,3 +16,4 @@ mod messaging;
 mod proto;
 mod tidy;
 mod tls;
+mod unary;

@@ -1,0 +1,11 @@
+//! Runtimes of one thread: Raft's, and those of the front end.
+
+use std::io;
+
+/// A runtime for the calling thread, or one that it starts.
+///
+/// Before the thread sleeps, others that are ready have their turn: what they do is often what it would be woken for at
+/// once, and a wake-up costs more than most of the work here (docs/benchmarks.md).
+pub fn of_one_thread() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(std::thread::yield_now).build()
+}

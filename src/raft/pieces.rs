@@ -1,0 +1,119 @@
+//! Bytes on their way out, in pieces: what is large is shared, what is small is copied together.
+//!
+//! Hot path. The leader sends the body of an entry to each follower; copying it into each frame cost more than
+//! the system call that takes it from several places.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Shorter pieces are copied: that costs less than one more place to read from.
+const SHARED_BYTES_MIN: usize = 8 * 1024;
+/// Room that is kept for what is copied.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// See the module. Reads as the bytes that were put, in order.
+#[derive(Default)]
+pub(super) struct Pieces {
+    done: VecDeque<Bytes>,
+    /// Behind those.
+    open: BytesMut,
+}
+
+impl Pieces {
+    /// Where small things are put.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.open
+    }
+
+    /// Puts bytes without copying them, if they are many.
+    pub fn share(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARED_BYTES_MIN {
+            return self.open.extend_from_slice(&bytes);
+        }
+        if !self.open.is_empty() {
+            self.done.push_back(self.open.split().freeze());
+        }
+        self.done.push_back(bytes);
+    }
+
+    /// Keeps no more memory than between bursts.
+    pub fn shrink(&mut self) {
+        if self.open.capacity() > KEPT_BYTES {
+            self.open = BytesMut::new();
+        }
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.done.iter().map(Bytes::len).sum::<usize>() + self.open.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.done.front().map_or(&self.open, |piece| piece)
+    }
+
+    fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
+        let pieces = self.done.iter().map(|piece| &piece[..]).chain([&self.open[..]]).filter(|piece| !piece.is_empty());
+        let mut count = 0;
+        for (slot, piece) in to.iter_mut().zip(pieces) {
+            *slot = IoSlice::new(piece);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.done.front_mut() {
+            if count < piece.len() {
+                return piece.advance(count);
+            }
+            count -= piece.len();
+            self.done.pop_front();
+        }
+        self.open.advance(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_read_as_what_was_put_however_it_is_taken() {
+        let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
+        let mut expected = Vec::new();
+        for step in [1, 3, SHARED_BYTES_MIN - 1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN] {
+            let mut pieces = Pieces::default();
+            expected.clear();
+            for part in [&b"head"[..], &large, b"", b"between", &large, &large, b"tail"] {
+                pieces.share(Bytes::copy_from_slice(part));
+                expected.extend_from_slice(part);
+            }
+            pieces.buffer().extend_from_slice(b"end");
+            expected.extend_from_slice(b"end");
+            let mut read = Vec::new();
+            while pieces.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let count = pieces.chunks_vectored(&mut slices);
+                let all: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                assert!(all.starts_with(pieces.chunk()));
+                let taken = step.min(all.len());
+                read.extend_from_slice(&all[..taken]);
+                pieces.advance(taken);
+                assert_eq!(pieces.remaining(), expected.len() - read.len());
+            }
+            assert_eq!(read, expected, "taken {step} at a time");
+        }
+    }
+
+    #[test]
+    fn large_pieces_are_shared() {
+        let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
+        let mut pieces = Pieces::default();
+        pieces.share(large.clone());
+        assert_eq!(pieces.chunk().as_ptr(), large.as_ptr());
+    }
+}
