@@ -78,7 +78,7 @@ const STOP_DRAIN: Duration = Duration::from_millis(200);
 const ONE_ENTRY: usize = 1;
 /// Entries, and their bytes, that one look at the disk gives.
 const LOOK_ENTRIES: u64 = 64;
-const LOOK_BYTES: usize = 256 * 1024;
+const LOOK_BYTES: usize = 64 * 1024;
 
 /// What a replica has to know to start.
 #[derive(Debug, Clone)]
