@@ -30,6 +30,8 @@ pub(super) struct Basket {
     pub batch: u32,
     /// Messages of this run got so far.
     pub got: AtomicU64,
+    /// Messages got so far, others' too: what lies before those of this run is received first.
+    pub seen: AtomicU64,
     /// Cancelled when nothing more is awaited: polls are called off, acks are not.
     pub done: CancellationToken,
 }
@@ -143,6 +145,7 @@ fn take(
             tally.end_to_end_us.saturating_record(now_us.saturating_sub(proof.stamp_us).max(1));
         }
     }
+    basket.seen.fetch_add(handles.len() as u64, Ordering::Relaxed);
     if own > 0 {
         basket.got.fetch_add(own, Ordering::Relaxed);
     }

@@ -159,6 +159,7 @@ impl<'a> Crew<'a> {
             acks: self.plan.acks,
             batch: self.plan.receive_batch,
             got: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
             done: CancellationToken::new(),
         })
     }
@@ -354,12 +355,12 @@ fn wait_for(basket: &Basket, awaited: u64) {
     let step = Duration::from_millis(2);
     let (mut before, mut idle) = (0, Duration::ZERO);
     loop {
-        let got = basket.got.load(Ordering::Relaxed);
-        if got >= awaited || idle > IDLE_MAX {
+        if basket.got.load(Ordering::Relaxed) >= awaited || idle > IDLE_MAX {
             return;
         }
-        idle = if got == before { idle + step } else { Duration::ZERO };
-        before = got;
+        let seen = basket.seen.load(Ordering::Relaxed);
+        idle = if seen == before { idle + step } else { Duration::ZERO };
+        before = seen;
         std::thread::sleep(step);
     }
 }
