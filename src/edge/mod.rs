@@ -2,9 +2,9 @@
 //! code; below there is nothing left to check.
 //!
 //! Every node serves every request (D15). Connections are spread over current-thread runtimes, one per
-//! core the front end may use (D22).
+//! core the front end may use (D22), or are served by Raft's thread.
 //!
-//! Not here: authentication, HTTP pages and metrics, message kinds other than NORMAL.
+//! Not here: authentication, HTTP pages and metrics.
 
 pub mod admin;
 mod authority;
