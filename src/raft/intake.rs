@@ -1,18 +1,57 @@
 //! What waits for the log: callers of any thread put in, the one gathering task takes out.
 //!
 //! Hot path. Waking the Raft thread costs a system call and a switch, more than a message does. Whoever gathers
-//! says how many commands are worth it, and is woken once, when as many wait.
+//! says how much is worth it, and is woken once, when as much waits.
 
 use std::collections::VecDeque;
+use std::iter::Sum;
+use std::ops::Add;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+/// How much something carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Load {
+    pub commands: usize,
+    /// A command without any counts as one.
+    pub messages: usize,
+}
+
+impl Load {
+    /// Whether this is as much, by the one count or the other.
+    pub fn reaches(self, wanted: Self) -> bool {
+        self.commands >= wanted.commands || self.messages >= wanted.messages
+    }
+
+    /// What is missing; nothing of a count that is reached.
+    pub fn without(self, part: Self) -> Self {
+        Self {
+            commands: self.commands.saturating_sub(part.commands),
+            messages: self.messages.saturating_sub(part.messages),
+        }
+    }
+}
+
+impl Add for Load {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { commands: self.commands + other.commands, messages: self.messages + other.messages }
+    }
+}
+
+impl Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), Add::add)
+    }
+}
+
 /// Anything that carries commands.
-pub(super) trait Load {
-    /// How many.
-    fn commands(&self) -> usize;
+pub(super) trait Carries {
+    /// How much.
+    fn load(&self) -> Load;
 }
 
 /// Why something was not taken in.
@@ -26,9 +65,9 @@ pub(super) enum NotTaken {
 
 struct Waiting<T> {
     items: VecDeque<T>,
-    commands: usize,
-    /// The gatherer sleeps until so many commands wait.
-    ring_at: Option<usize>,
+    load: Load,
+    /// The gatherer sleeps until so much waits.
+    ring_at: Option<Load>,
     is_closed: bool,
 }
 
@@ -51,13 +90,13 @@ impl<T> Clone for Intake<T> {
 pub(super) struct Outlet<T>(Arc<Shared<T>>);
 
 /// An intake that holds `most` items.
-pub(super) fn intake<T: Load>(most: usize) -> (Intake<T>, Outlet<T>) {
-    let waiting = Waiting { items: VecDeque::new(), commands: 0, ring_at: None, is_closed: false };
+pub(super) fn intake<T: Carries>(most: usize) -> (Intake<T>, Outlet<T>) {
+    let waiting = Waiting { items: VecDeque::new(), load: Load::default(), ring_at: None, is_closed: false };
     let shared = Arc::new(Shared { most, waiting: Mutex::new(waiting), bell: Notify::new() });
     (Intake(shared.clone()), Outlet(shared))
 }
 
-impl<T: Load> Intake<T> {
+impl<T: Carries> Intake<T> {
     /// Puts an item behind the others; never waits.
     pub fn put(&self, item: T) -> Result<(), NotTaken> {
         let mut waiting = self.0.waiting.lock();
@@ -67,9 +106,9 @@ impl<T: Load> Intake<T> {
         if waiting.items.len() >= self.0.most {
             return Err(NotTaken::Full);
         }
-        waiting.commands += item.commands();
+        waiting.load = waiting.load + item.load();
         waiting.items.push_back(item);
-        let rings = waiting.ring_at.is_some_and(|wanted| waiting.commands >= wanted);
+        let rings = waiting.ring_at.is_some_and(|wanted| waiting.load.reaches(wanted));
         if rings {
             waiting.ring_at = None;
         }
@@ -81,13 +120,13 @@ impl<T: Load> Intake<T> {
     }
 }
 
-impl<T: Load> Outlet<T> {
-    /// Waits until `wanted` commands wait, at least one. Nothing is lost if the future is dropped.
-    pub async fn filled(&self, wanted: usize) {
+impl<T: Carries> Outlet<T> {
+    /// Waits until `wanted` waits, at least one item. Nothing is lost if the future is dropped.
+    pub async fn filled(&self, wanted: Load) {
         loop {
             {
                 let mut waiting = self.0.waiting.lock();
-                if !waiting.items.is_empty() && waiting.commands >= wanted {
+                if !waiting.items.is_empty() && waiting.load.reaches(wanted) {
                     waiting.ring_at = None;
                     return;
                 }
@@ -98,16 +137,21 @@ impl<T: Load> Outlet<T> {
         }
     }
 
-    /// Commands that wait.
-    pub fn commands(&self) -> usize {
-        self.0.waiting.lock().commands
+    /// Waits until anything does.
+    pub async fn any(&self) {
+        self.filled(Load::default()).await;
+    }
+
+    /// What waits.
+    pub fn load(&self) -> Load {
+        self.0.waiting.lock().load
     }
 
     /// The first item, if any waits.
     pub fn take(&self) -> Option<T> {
         let mut waiting = self.0.waiting.lock();
         let item = waiting.items.pop_front()?;
-        waiting.commands -= item.commands();
+        waiting.load = waiting.load.without(item.load());
         Some(item)
     }
 }
@@ -132,22 +176,27 @@ mod tests {
 
     use super::*;
 
-    impl Load for usize {
-        fn commands(&self) -> usize {
-            *self
+    /// Commands of one message each.
+    impl Carries for usize {
+        fn load(&self) -> Load {
+            commands(*self)
         }
+    }
+
+    fn commands(count: usize) -> Load {
+        Load { commands: count, messages: count }
     }
 
     #[tokio::test]
     async fn it_rings_once_and_only_for_as_many_as_are_wanted() {
         let (intake, outlet) = intake(8);
-        assert!(outlet.filled(3).now_or_never().is_none());
+        assert!(outlet.filled(commands(3)).now_or_never().is_none());
         intake.put(1).unwrap();
-        assert!(outlet.filled(3).now_or_never().is_none(), "one command is not three");
+        assert!(outlet.filled(commands(3)).now_or_never().is_none(), "one command is not three");
         intake.put(2).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), outlet.filled(3)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), outlet.filled(commands(3))).await.unwrap();
         assert_eq!((outlet.take(), outlet.take(), outlet.take()), (Some(1), Some(2), None));
-        assert!(outlet.filled(1).now_or_never().is_none(), "an old ring is not taken for a new item");
+        assert!(outlet.filled(commands(1)).now_or_never().is_none(), "an old ring is not taken for a new item");
     }
 
     #[tokio::test]
@@ -156,7 +205,7 @@ mod tests {
         let putting = std::thread::spawn(move || (0..1000).for_each(|_| intake.put(1).unwrap()));
         let mut taken = 0;
         while taken < 1000 {
-            tokio::time::timeout(Duration::from_secs(5), outlet.filled(10.min(1000 - taken))).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(5), outlet.filled(commands(10.min(1000 - taken)))).await.unwrap();
             while outlet.take().is_some() {
                 taken += 1;
             }

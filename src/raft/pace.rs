@@ -4,7 +4,7 @@
 //! or a hundred: rounds with few commands are what costs. So the callers that are at work together are kept together.
 //! A round begins beside others only if it carries as much as they do and most of the callers wait, and else when one
 //! of them has ended; with none under way it waits a moment for most of them to come back. A lone command waits for
-//! nobody.
+//! nobody. Messages enough for a round go whatever there is beside: while one waits for the disk, the next is made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::intake::{Load, Outlet};
+use super::intake::{Carries, Load, Outlet};
 
-/// So many commands are worth a round whatever is under way.
+/// So many messages are worth a round whatever is under way.
 const WORTH_A_ROUND: usize = 128;
 /// Fewer callers than these are not waited for.
 const MANY: usize = 8;
@@ -42,22 +42,23 @@ pub(super) struct Round {
 }
 
 impl Pace {
-    /// Waits until a round is worth it, with `held` commands beside those that wait.
-    pub(super) async fn until_worth_it<T: Load>(&self, waiting: &Outlet<T>, held: usize) {
+    /// Waits until a round is worth it, with `held` beside what waits.
+    pub(super) async fn until_worth_it<T: Carries>(&self, waiting: &Outlet<T>, held: Load) {
         let most = if self.callers < MANY { 0 } else { self.callers * 3 / 4 };
         loop {
             let under_way = self.under_way.commands.load(Ordering::Acquire);
-            let wanted = under_way.max(most).min(WORTH_A_ROUND);
-            if wanted <= held {
+            let wanted = Load { commands: under_way.max(most), messages: WORTH_A_ROUND };
+            if held.reaches(wanted) {
                 return;
             }
+            let missing = wanted.without(held);
             if under_way == 0 {
                 // Late or not: what is there goes.
-                let _ = tokio::time::timeout(COME_BACK_WITHIN, waiting.filled(wanted - held)).await;
+                let _ = tokio::time::timeout(COME_BACK_WITHIN, waiting.filled(missing)).await;
                 return;
             }
             tokio::select! {
-                () = waiting.filled(wanted - held) => return,
+                () = waiting.filled(missing) => return,
                 // A ring from before this look at most repeats it.
                 () = self.under_way.ended.notified() => {}
             }
@@ -89,7 +90,7 @@ mod tests {
 
     /// Whether a round begins at once with what waits; takes it out, as the gatherer does.
     fn begins(pace: &Pace, waiting: &Outlet<usize>) -> bool {
-        let begins = pace.until_worth_it(waiting, 0).now_or_never().is_some();
+        let begins = pace.until_worth_it(waiting, Load::default()).now_or_never().is_some();
         while begins && waiting.take().is_some() {}
         begins
     }
@@ -117,6 +118,31 @@ mod tests {
         assert!(begins(&pace, &waiting), "enough is enough");
     }
 
+    /// A command of several messages.
+    struct Several(usize);
+
+    impl Carries for Several {
+        fn load(&self) -> Load {
+            Load { commands: 1, messages: self.0 }
+        }
+    }
+
+    #[tokio::test]
+    async fn enough_messages_wait_for_nobody() {
+        let (intake, waiting) = intake(64);
+        let mut pace = Pace::default();
+        let _first = pace.begin(16, 16);
+        let begins = |held| pace.until_worth_it(&waiting, held).now_or_never().is_some();
+        intake.put(Several(WORTH_A_ROUND / 4)).map_err(|_| ()).unwrap();
+        assert!(!begins(Load::default()));
+        assert!(begins(Load { commands: 3, messages: WORTH_A_ROUND * 3 / 4 }), "what is held counts");
+        for _ in 0..3 {
+            assert!(!begins(Load::default()));
+            intake.put(Several(WORTH_A_ROUND / 4)).map_err(|_| ()).unwrap();
+        }
+        assert!(begins(Load::default()));
+    }
+
     #[tokio::test]
     async fn what_waits_goes_when_a_round_ends() {
         let (intake, waiting) = intake(64);
@@ -142,7 +168,7 @@ mod tests {
         assert!(begins(&pace, &waiting), "three quarters are back");
         drop(pace.begin(30, 10));
         put(&intake, 1);
-        tokio::time::timeout(Duration::from_secs(5), pace.until_worth_it(&waiting, 0)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), pace.until_worth_it(&waiting, Load::default())).await.unwrap();
         for _ in 0..100 {
             drop(pace.begin(1, 0));
         }

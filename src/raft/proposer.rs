@@ -19,7 +19,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::apply::StateMachine;
-use super::intake::{self, Intake, Load, NotTaken, Outlet};
+use super::intake::{self, Carries, Intake, Load, NotTaken, Outlet};
 use super::mailbox::{self, Mailbox, OfThread, Post};
 use super::pace::Pace;
 use super::peer_forward::{Forwarded, Forwarder};
@@ -88,10 +88,11 @@ struct Waiting {
     _room: OwnedSemaphorePermit,
 }
 
-impl Load for Waiting {
-    fn commands(&self) -> usize {
+impl Carries for Waiting {
+    fn load(&self) -> Load {
+        let messages = self.proposals.iter().map(|proposal| proposal.messages.len().max(1)).sum::<usize>();
         // A frame without commands is answered too.
-        self.proposals.len().max(1)
+        Load { commands: self.proposals.len().max(1), messages: messages.max(1) }
     }
 }
 
@@ -202,7 +203,7 @@ impl Gatherer {
                 tokio::select! {
                     biased;
                     Some(batch) = given_back.recv() => held.extend(batch),
-                    () = self.waiting.filled(1) => held.extend(self.waiting.take()),
+                    () = self.waiting.any() => held.extend(self.waiting.take()),
                 }
             }
             while let Ok(batch) = given_back.try_recv() {
@@ -216,7 +217,7 @@ impl Gatherer {
                 // waits for any more must not fill the queue.
                 tokio::select! {
                     changed = self.leadership.changed() => if changed.is_err() { return },
-                    () = self.waiting.filled(1) => held.extend(self.waiting.take()),
+                    () = self.waiting.any() => held.extend(self.waiting.take()),
                 }
                 continue;
             };
@@ -230,14 +231,14 @@ impl Gatherer {
             tokio::select! {
                 biased;
                 changed = self.leadership.changed() => if changed.is_err() { return } else { continue },
-                () = self.pace.until_worth_it(&self.waiting, commands_of(held.iter())) => {}
+                () = self.pace.until_worth_it(&self.waiting, load_of(held.iter())) => {}
             }
             let batch = self.gather(&mut held, leadership.is_self);
             if batch.is_empty() {
                 continue;
             }
-            let left = commands_of(held.iter()) + self.waiting.commands();
-            let round = self.pace.begin(commands_of(batch.iter()), left);
+            let left = load_of(held.iter()) + self.waiting.load();
+            let round = self.pace.begin(load_of(batch.iter()).commands, left.commands);
             let sink = self.sink.clone();
             let give_back = give_back.clone();
             // Ends by itself: a proposal ends with its reign, a frame with its link.
@@ -283,8 +284,8 @@ impl Gatherer {
     }
 }
 
-fn commands_of<'a>(waiting: impl Iterator<Item = &'a Waiting>) -> usize {
-    waiting.map(Load::commands).sum()
+fn load_of<'a>(waiting: impl Iterator<Item = &'a Waiting>) -> Load {
+    waiting.map(Carries::load).sum()
 }
 
 /// Tells followers at once that this node cannot take their frames, so that they look further.
