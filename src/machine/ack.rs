@@ -4,6 +4,8 @@
 //! that races the end of its lease has one answer on all nodes (P7, P8). Repeating an ack is fine.
 
 use super::command::Ack;
+use super::keys::LeaseKey;
+use super::lease::Lease;
 use super::outcome::Outcome;
 use super::stage::Stage;
 use super::{Failure, lease};
@@ -11,23 +13,47 @@ use crate::model::ReceiptHandle;
 
 pub(super) fn apply(stage: &mut Stage<'_>, ack: &Ack) -> Result<Outcome, Failure> {
     let mut settled = Vec::with_capacity(ack.handles.len());
-    for handle in &ack.handles {
-        settled.push(settle(stage, handle)?);
+    // Handles of one poll name few leases: each is read and stored once for all that lie together.
+    let mut rest = &ack.handles[..];
+    while let Some(first) = rest.first() {
+        let at = lease::key_of(first);
+        let Some(lease) = lease::get(stage, at)? else {
+            settled.push(false);
+            rest = &rest[1..];
+            continue;
+        };
+        let taken = settle(stage, at, lease, rest, &mut settled)?;
+        rest = &rest[taken..];
     }
     Ok(Outcome::Acked(settled))
 }
 
-fn settle(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<bool, Failure> {
-    let at = lease::key_of(handle);
-    let Some(mut lease) = lease::get(stage, at)? else { return Ok(false) };
-    let Some(bit) = lease.bit(handle.offset) else { return Ok(false) };
-    if lease.acked & bit != 0 {
-        return Ok(true);
+/// Settles the handles of one lease up to the one that ends it; how many were answered.
+fn settle(
+    stage: &mut Stage<'_>,
+    at: LeaseKey,
+    mut lease: Lease,
+    handles: &[ReceiptHandle],
+    settled: &mut Vec<bool>,
+) -> Result<usize, Failure> {
+    let (mut taken, mut has_changed) = (0, false);
+    for handle in handles.iter().take_while(|handle| lease::key_of(handle) == at) {
+        taken += 1;
+        let bit = lease.bit(handle.offset).unwrap_or(0);
+        if lease.held & bit == 0 || !lease.is_open(stage.now()) {
+            settled.push(lease.acked & bit != 0);
+            continue;
+        }
+        lease.settle(bit);
+        settled.push(true);
+        has_changed = true;
+        if !lease.is_at_work() {
+            // What becomes of it decides about the handles that follow.
+            break;
+        }
     }
-    if lease.held & bit == 0 || !lease.is_open(stage.now()) {
-        return Ok(false);
+    if has_changed {
+        lease::shrink(stage, at, &mut lease)?;
     }
-    lease.settle(bit);
-    lease::shrink(stage, at, &mut lease)?;
-    Ok(true)
+    Ok(taken)
 }

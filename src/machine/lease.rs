@@ -140,6 +140,11 @@ impl Lease {
         if unsettled == 0 { 0 } else { unsettled | (held & !below(unsettled)) }
     }
 
+    /// Whether somebody is at work on a message that it holds.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.held & !self.behind & !self.given_up != 0
+    }
+
     /// Whether deliveries through this lease can still be settled at `now`.
     pub fn is_open(&self, now: Timestamp) -> bool {
         !self.returned && self.until > now
@@ -173,7 +178,7 @@ pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) -> Re
 
 /// Stores what a settlement or a move left of an open lease.
 pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
-    if lease.held & !lease.behind & !lease.given_up != 0 {
+    if lease.is_at_work() {
         stage.put(Space::Lease, keys::lease(at), lease.encode());
         return Ok(());
     }

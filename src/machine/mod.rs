@@ -27,6 +27,7 @@ mod position;
 pub mod queue;
 pub mod receive;
 pub mod recent;
+mod recent_table;
 pub mod send;
 pub mod stage;
 pub mod tick;

@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hashbrown::HashTable;
 
 use super::catalog::versioned;
 use super::outcome::Stored;
+use super::recent_table::Table;
 use super::stage::Stage;
 use super::{Failure, keys};
 use crate::model::codec::{Malformed, Reader, Writer};
@@ -50,10 +50,9 @@ struct Sent {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Recent {
     /// Numbers of messages, found by key.
-    table: HashTable<u32>,
+    table: Table,
     /// By number, from `first` on; numbers wrap.
     messages: VecDeque<Sent>,
     first: u32,
@@ -63,7 +62,23 @@ pub struct Recent {
     fresh: u32,
 }
 
+impl Default for Recent {
+    fn default() -> Self {
+        Self::numbered_from(0)
+    }
+}
+
 impl Recent {
+    fn numbered_from(first: u32) -> Self {
+        Self {
+            table: Table::new(0, first.wrapping_sub(1)),
+            messages: VecDeque::new(),
+            first,
+            entries: VecDeque::new(),
+            fresh: 0,
+        }
+    }
+
     /// As the state has it.
     pub fn load(kv: &dyn Kv) -> Result<Self, Failure> {
         let mut recent = Self::default();
@@ -97,10 +112,17 @@ impl Recent {
         Ok(())
     }
 
+    /// Messages of these keys are looked for next.
+    pub(super) fn expect(&self, keys: &[Option<Key>]) {
+        for key in keys.iter().flatten() {
+            self.table.touch(key.low);
+        }
+    }
+
     /// Where the message was stored, if it was sent within the window.
     pub(super) fn find(&self, key: Key) -> Option<Stored> {
-        let number = self.table.find(key.low, |number| self.at(*number).is_some_and(|sent| sent.is(key)))?;
-        self.at(*number).map(Sent::stored)
+        let number = self.table.find(key.low, |number| self.at(number).is_some_and(|sent| sent.is(key)))?;
+        self.at(number).map(Sent::stored)
     }
 
     /// A message was stored by the entry that is being applied.
@@ -150,20 +172,27 @@ impl Recent {
     }
 
     fn push(&mut self, sent: Sent) {
-        let number = self.first.wrapping_add(u32::try_from(self.messages.len()).expect("the window is smaller"));
+        if self.table.is_full(self.messages.len() + 1) {
+            self.table = Table::new(self.messages.len() + 1, self.first.wrapping_sub(1));
+            for (before, sent) in (0..).zip(&self.messages) {
+                insert(&mut self.table, *sent, self.first, before);
+            }
+        }
+        let before = u32::try_from(self.messages.len()).expect("the window is smaller");
+        insert(&mut self.table, sent, self.first, before);
         self.messages.push_back(sent);
-        let Self { table, messages, first, .. } = self;
-        let low = |number: &u32| messages.get(number.wrapping_sub(*first) as usize).map_or(0, |sent| sent.low);
-        table.insert_unique(sent.low, number, low);
     }
 
     fn pop(&mut self) {
         let Some(sent) = self.messages.pop_front() else { return };
-        if let Ok(entry) = self.table.find_entry(sent.low, |number| *number == self.first) {
-            entry.remove();
-        }
+        self.table.leave(sent.low, self.first);
         self.first = self.first.wrapping_add(1);
     }
+}
+
+/// Puts the number of a message into the table, with `before` messages before it in the window.
+fn insert(table: &mut Table, sent: Sent, first: u32, before: u32) {
+    table.insert(sent.low, first.wrapping_add(before), |old| old.wrapping_sub(first) < before);
 }
 
 impl Sent {
@@ -244,7 +273,7 @@ mod tests {
     #[test]
     fn p4_the_window_is_bounded_by_count_and_time_and_the_same_after_a_restart() {
         let kv = PlainKv::default();
-        let mut recent = Recent { first: u32::MAX - 5000, ..Recent::default() };
+        let mut recent = Recent::numbered_from(u32::MAX - 5000);
         let entries = RECENT_MESSAGES_MAX as u64 / PER_ENTRY + 20;
         for index in 0..entries {
             entry(&kv, &mut recent, index, 1);
@@ -252,7 +281,6 @@ mod tests {
         let loaded = Recent::load(&kv).unwrap();
         for recent in [&recent, &loaded] {
             assert_eq!(recent.messages.len(), RECENT_MESSAGES_MAX);
-            assert_eq!(recent.table.len(), RECENT_MESSAGES_MAX);
             assert_eq!(recent.find(id(20 * PER_ENTRY - 1)), None);
             for number in [20 * PER_ENTRY, entries * PER_ENTRY - 1] {
                 assert_eq!(recent.find(id(number)), Some(Stored::Queue(QueueId(0), QueueOffset(number))));

@@ -14,7 +14,7 @@ use super::catalog::TopicRecord;
 use super::command::{Send, Visible};
 use super::outcome::{Outcome, Rejected, Stored};
 use super::queue::{self, Origin, QueueHead, Run, RunItem};
-use super::recent::{self, Recent};
+use super::recent::{self, Key, Recent};
 use super::stage::Stage;
 use super::{Failure, aside, catalog, keys, transaction};
 use crate::model::{LogIndex, MessageRef, QueueId, QueueOffset, TopicId};
@@ -134,10 +134,12 @@ impl Sends {
         }
         let index = stage.at();
         let mut places = Vec::with_capacity(send.tag_hashes.len());
-        for (slot, (number, tag_hash)) in (first_slot..).zip(send.tag_hashes.iter().enumerate()) {
+        let key = |(slot, _)| recent::key(send.topic, &batch.message(slot).unwrap_or_default());
+        let ids: Vec<Option<Key>> = (first_slot..).zip(&send.tag_hashes).map(key).collect();
+        recent.expect(&ids);
+        for (slot, (number, (tag_hash, id))) in (first_slot..).zip(send.tag_hashes.iter().zip(ids).enumerate()) {
             let item = RunItem { slot, bytes: batch.message_bytes(slot), tag_hash: *tag_hash };
             let message = MessageRef { index, slot };
-            let id = recent::key(send.topic, &batch.message(slot).unwrap_or_default());
             if let Some(before) = id.and_then(|id| recent.find(id)) {
                 places.push(before);
                 continue;
