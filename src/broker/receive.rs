@@ -36,7 +36,7 @@ const GRANT_WAIT: Duration = Duration::from_millis(2500);
 /// A grant asked for at the end of a poll may take this much longer: the poll ends half a second before its
 /// caller gives up.
 const GRANT_MARGIN: Duration = Duration::from_millis(150);
-/// However short the poll, looking up what it names may take this long.
+/// However short the poll, looking up what it names may take this long, and so may its turn to look at messages.
 const LOOKUP_MIN: Duration = Duration::from_millis(500);
 
 /// One poll.
@@ -116,6 +116,7 @@ impl Broker {
         let (queues, filter) = (record.queues, &request.filter);
         let wanted = Wanted { topic, queues, group, orderly, by_priority, filter, check, limit };
         let bell = self.arrivals.bell(topic, group);
+        let turn_until = until.max(Instant::now() + LOOKUP_MIN);
         if orderly && request.attempt_id.is_some() {
             match self.answered_before(&request, wanted, held_until).await {
                 Ok(Some(received)) => return Ok(Some(received)),
@@ -127,7 +128,7 @@ impl Broker {
         loop {
             let mut arrival = std::pin::pin!(bell.notified());
             arrival.as_mut().enable();
-            let plan = self.plan(wanted, &bell, &checker).await?;
+            let Some(plan) = self.plan(wanted, &bell, &checker, turn_until).await? else { return Ok(None) };
             if plan.planned.is_empty() {
                 drop(plan);
                 tokio::select! {
@@ -153,20 +154,22 @@ impl Broker {
         }
     }
 
-    /// What could be leased now.
+    /// What could be leased now; `None` if the poll was over before it had its turn.
     async fn plan<'a>(
         &self,
         wanted: Wanted<'_>,
         bell: &'a Notify,
         checker: &Mutex<Checker<'_>>,
-    ) -> Result<Plan<'a>, Error> {
+        until: Instant,
+    ) -> Result<Option<Plan<'a>>, Error> {
         let turn = self.plans.turn();
         if wanted.check.is_none() {
-            return self.plans.make(self.replica.view(), wanted, turn, bell).map_err(NoPlan::failed);
+            return self.plans.make(self.replica.view(), wanted, turn, bell).map(Some).map_err(NoPlan::failed);
         }
         // A filter that reads messages takes its time: a few of them at once, and between two of them everything else
         // on this thread has its turn.
-        let _turn = self.checks.acquire().await.map_err(|_| Error::Busy)?;
+        let Ok(checks) = tokio::time::timeout_at(until, self.checks.acquire()).await else { return Ok(None) };
+        let _turn = checks.map_err(|_| Error::Busy)?;
         let plan = loop {
             match self.plans.make(self.replica.view(), wanted, turn, bell) {
                 Ok(plan) => break plan,
@@ -176,7 +179,7 @@ impl Broker {
         };
         checker.lock().forget();
         tokio::task::yield_now().await;
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     /// What an orderly group's poll of the same attempt id was given: its answer was lost, and until it is settled

@@ -71,6 +71,15 @@ fn a_bad_value_names_value_limit_and_remedy() {
     );
     assert_eq!(errors("raftPreVote=maybe"), "broker.conf:1: raftPreVote=maybe: is neither true nor false");
     assert!(errors("leaderWaitMs=soon").contains("500ms or 30s"));
+    assert_eq!(errors("frontendThreads=many"), "broker.conf:1: frontendThreads=many: is not auto or a whole number");
+    assert_eq!(errors("frontendThreads=65"), "broker.conf:1: frontendThreads=65: must be between 0 and 64");
+}
+
+#[test]
+fn front_end_threads_are_those_asked_for_or_the_machine_s_choice() {
+    let threads = |text: &str| load_text(text).unwrap().config.frontend_threads;
+    assert_eq!([threads(""), threads("frontendThreads=AUTO")], [None, None]);
+    assert_eq!([threads("frontendThreads=0"), threads("frontendThreads=3")], [Some(0), Some(3)]);
 }
 
 #[test]
