@@ -2,10 +2,8 @@
 //!
 //! Hot path. A thread of the front end serves many clients, and may be Raft's too: none of them waits for the disk where
 //! messages lie. The state store's own reads are small and mostly in its cache; they are made where they are needed.
-//! What one poll took from the disk is kept for a while: the next one mostly wants what lies beside it, and another
-//! group's the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -14,59 +12,11 @@ use super::{Broker, Error};
 use crate::machine::Batch;
 use crate::model::{Filter, LogIndex, Message, MessageRef, Timestamp};
 
-/// What is kept of the last looks at the disk.
-const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
-const KEPT_LOOKS_MAX: usize = 64;
-
-/// Batches that lie together, by position.
-type Look = Vec<(LogIndex, Batch)>;
-
-/// The last looks at the disk, of all readers of this node. Only of applied entries, which never change.
-#[derive(Default)]
-pub(super) struct LastLooks(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    looks: VecDeque<Look>,
-    bytes: usize,
-}
-
-impl LastLooks {
-    /// The look with this entry.
-    fn find(&self, index: LogIndex) -> Option<Look> {
-        let kept = self.0.lock();
-        // Newest first: readers move on.
-        kept.looks.iter().rev().find(|look| position(look, index).is_some()).cloned()
-    }
-
-    fn keep(&self, look: Look) {
-        if look.is_empty() {
-            return;
-        }
-        let mut kept = self.0.lock();
-        kept.bytes += size(&look);
-        kept.looks.push_back(look);
-        while (kept.bytes > KEPT_BYTES_MAX || kept.looks.len() > KEPT_LOOKS_MAX)
-            && let Some(oldest) = kept.looks.pop_front()
-        {
-            kept.bytes -= size(&oldest);
-        }
-    }
-}
-
-fn size(look: &Look) -> usize {
-    look.iter().map(|(_, batch)| batch.bytes()).sum()
-}
-
-fn position(look: &Look, index: LogIndex) -> Option<usize> {
-    look.binary_search_by_key(&index, |(index, _)| *index).ok()
-}
-
 /// Reads entries and their messages; neighbours in the log cost one look-up.
 pub(super) struct BodyReader<'a> {
     broker: &'a Broker,
     /// What was read last, by position: an entry from memory, or as many as one read of the disk gave.
-    batches: Look,
+    batches: Vec<(LogIndex, Batch)>,
 }
 
 impl<'a> BodyReader<'a> {
@@ -103,18 +53,14 @@ impl<'a> BodyReader<'a> {
     }
 
     fn found(&self, index: LogIndex) -> Option<&Batch> {
-        position(&self.batches, index).map(|position| &self.batches[position].1)
+        let position = self.batches.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        Some(&self.batches[position].1)
     }
 }
 
-async fn from_disk(broker: &Broker, index: LogIndex) -> Result<Look, Error> {
-    if let Some(look) = broker.last_looks.find(index) {
-        return Ok(look);
-    }
+async fn from_disk(broker: &Broker, index: LogIndex) -> Result<Vec<(LogIndex, Batch)>, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Stopped(format!("entry {index} cannot be read: {error}"));
-    let look = broker.replica.read_batches(index).await.map_err(|error| failed(&error))?;
-    broker.last_looks.keep(look.clone());
-    Ok(look)
+    broker.replica.read_batches(index).await.map_err(|error| failed(&error))
 }
 
 fn unreadable(place: MessageRef, what: &dyn std::fmt::Display) -> Error {
@@ -167,35 +113,5 @@ impl<'a> Checker<'a> {
             Err(NoPlan::Failed(error)) => Err(error),
             Err(NoPlan::OnDisk(_)) => Err(unreadable(place, &"the entry is missing")),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn look(first: u64, bytes: usize) -> Look {
-        let proposal = crate::machine::Proposal { command: vec![0; bytes].into(), messages: Vec::new() };
-        let batch = Batch::decode(Batch::encode(Timestamp(first), [&proposal].into_iter())).unwrap();
-        vec![(LogIndex(first), batch.clone()), (LogIndex(first + 1), batch)]
-    }
-
-    #[test]
-    fn the_last_looks_are_kept_and_no_more_than_fit() {
-        let kept = LastLooks::default();
-        kept.keep(Vec::new());
-        let found = |index| kept.find(LogIndex(index)).map(|look| look[0].0.0);
-        for first in (0..200).step_by(2) {
-            kept.keep(look(first, 100));
-        }
-        assert_eq!([found(199), found(198), found(200)], [Some(198), Some(198), None]);
-        let oldest = 200 - 2 * KEPT_LOOKS_MAX as u64;
-        assert_eq!([found(oldest), found(oldest - 1)], [Some(oldest), None]);
-        kept.keep(look(1000, KEPT_BYTES_MAX / 3));
-        assert_eq!([found(1001), found(198)], [Some(1000), Some(198)]);
-        kept.keep(look(2000, KEPT_BYTES_MAX / 3));
-        assert_eq!([found(2001), found(1001), found(198)], [Some(2000), None, None]);
-        kept.keep(look(3000, KEPT_BYTES_MAX));
-        assert_eq!((found(3000), kept.0.lock().bytes), (None, 0), "what is larger than all of it is not kept");
     }
 }

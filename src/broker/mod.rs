@@ -63,7 +63,6 @@ use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{LogIndex, NodeId, Timestamp};
 pub use crate::raft::{Fatal, ReplicaStatus};
 use crate::raft::{Leadership, Replica};
-use bodies::LastLooks;
 use handed::Renewals;
 use members::Members;
 use plan::Plans;
@@ -142,7 +141,6 @@ pub struct Broker {
     polls: Arc<Semaphore>,
     /// Plans whose filter reads whole messages, at once.
     checks: Semaphore,
-    last_looks: LastLooks,
     renewals: Renewals,
     tasks: TaskTracker,
     /// The Raft runtime.
@@ -174,7 +172,6 @@ impl Broker {
             plans: Plans::default(),
             polls: Arc::new(Semaphore::new(POLLS_WAITING_MAX)),
             checks: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
-            last_looks: LastLooks::default(),
             renewals: Renewals::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),

@@ -110,11 +110,6 @@ impl Batch {
         Ok(Self { bytes, stamp, command_count, message_count, commands_at, messages_at })
     }
 
-    /// Its size, encoded.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// The leader's time.
     pub fn stamp(&self) -> Timestamp {
         self.stamp
