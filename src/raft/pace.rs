@@ -17,7 +17,7 @@ use super::intake::{Carries, Load, Outlet};
 /// So many messages are worth a round whatever is under way.
 const WORTH_A_ROUND: usize = 128;
 /// Fewer callers than these are not waited for.
-const MANY: usize = 8;
+const MANY: usize = 4;
 /// How long a round waits for callers to come back; the shortest time the runtime's timer knows.
 const COME_BACK_WITHIN: Duration = Duration::from_millis(1);
 
