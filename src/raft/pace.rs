@@ -147,7 +147,7 @@ mod tests {
     async fn what_waits_goes_when_a_round_ends() {
         let (intake, waiting) = intake(64);
         let mut pace = Pace::default();
-        let (first, _second) = (pace.begin(5, 0), pace.begin(1, 0));
+        let (first, _second) = (pace.begin(2, 0), pace.begin(1, 0));
         put(&intake, 2);
         assert!(!begins(&pace, &waiting));
         drop(first);
