@@ -108,7 +108,7 @@ pub const KEYS: &[Key] = &[
     key("raftInflightProposals", Kind::Number(1..=64), "4", "batches under way at once"),
     key("leaderWaitMs", Kind::Millis(100..=5000), "2500", "how long a request is held for a leader and its majority"),
     key("rocksdbMemoryBudget", Kind::Bytes(16_777_216..=17_179_869_184), "96MiB", "memory of the state store"),
-    key("tailCacheBytes", Kind::Bytes(1_048_576..=17_179_869_184), "32MiB", "memory for the newest log records"),
+    key("tailCacheBytes", Kind::Bytes(1_048_576..=17_179_869_184), "24MiB", "memory for the newest log records"),
     key(
         "frontendThreads",
         Kind::AutoNumber(0..=64),
