@@ -16,10 +16,13 @@ pub struct Network {
     nodes: usize,
 }
 
-fn ip(arguments: &str) -> io::Result<()> {
+/// Subnets tried before the machine is taken for full of drills.
+const TRIES: usize = 32;
+
+fn ip(arguments: &str) -> io::Result<String> {
     let output = Command::new("ip").args(arguments.split_whitespace()).output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("ip {arguments}: {}", said.trim())))
@@ -28,20 +31,33 @@ fn ip(arguments: &str) -> io::Result<()> {
 impl Network {
     /// Makes the namespaces; fails where that is not allowed.
     pub fn make(nodes: usize) -> io::Result<Self> {
-        let random = crate::env::rng::random_u64();
-        let network = Self { tag: format!("rd{:05x}", random & 0xF_FFFF), subnet: (random >> 32) as u8, nodes };
-        // Dropping it removes what a failure left half made.
-        network.build()?;
-        Ok(network)
+        for _ in 0..TRIES {
+            let random = crate::env::rng::random_u64();
+            let network = Self { tag: format!("rd{:05x}", random & 0xF_FFFF), subnet: (random >> 32) as u8, nodes };
+            // Dropping it removes what a failure left half made.
+            if network.claim()? {
+                network.build()?;
+                return Ok(network);
+            }
+        }
+        Err(io::Error::other(format!("{TRIES} subnets of 198.19.0.0/16 are all in use; end other drills")))
     }
 
-    fn build(&self) -> io::Result<()> {
+    /// Makes the bridges; tells whether no other drill has the subnet: its cluster would answer our clients.
+    fn claim(&self) -> io::Result<bool> {
         let Self { tag, .. } = self;
         for plane in [PEERS, CLIENTS] {
             ip(&format!("link add {tag}{plane} type bridge"))?;
             ip(&format!("link set {tag}{plane} up"))?;
         }
-        ip(&format!("addr add {}/24 dev {tag}{CLIENTS}", self.address(CLIENTS, HOST)))?;
+        let host = self.address(CLIENTS, HOST);
+        ip(&format!("addr add {host}/24 dev {tag}{CLIENTS}"))?;
+        // Of two who claim it at once, one at least sees the other.
+        Ok(ip(&format!("-o -4 addr show to {host}"))?.lines().count() == 1)
+    }
+
+    fn build(&self) -> io::Result<()> {
+        let Self { tag, .. } = self;
         for node in 0..self.nodes {
             let space = self.space(node);
             ip(&format!("netns add {space}"))?;
@@ -80,7 +96,7 @@ impl Network {
 
     /// Cuts a node off from its peers, or joins it to them again; clients reach it all the time.
     pub fn cut(&self, node: usize, is_cut: bool) -> io::Result<()> {
-        ip(&format!("link set {}{PEERS}{node} {}", self.tag, if is_cut { "down" } else { "up" }))
+        ip(&format!("link set {}{PEERS}{node} {}", self.tag, if is_cut { "down" } else { "up" })).map(drop)
     }
 }
 
@@ -98,5 +114,24 @@ impl Drop for Network {
         for plane in [PEERS, CLIENTS] {
             let _ = ip(&format!("link del {}{plane}", self.tag));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_that_another_drill_has_is_not_taken() {
+        let network =
+            |tag: &str| Network { tag: format!("rt{:04x}{tag}", std::process::id() & 0xFFFF), subnet: 255, nodes: 0 };
+        let (first, second) = (network("a"), network("b"));
+        match first.claim() {
+            Ok(is_free) => assert!(is_free),
+            Err(error) => return eprintln!("SKIPPED: no bridges can be made here: {error}"),
+        }
+        assert!(!second.claim().unwrap());
+        drop((first, second));
+        assert!(network("c").claim().unwrap(), "what was made is removed");
     }
 }
