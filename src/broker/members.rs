@@ -5,6 +5,7 @@
 //! Java client does not start if any endpoint of a route does not answer.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -19,29 +20,45 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A node that did not answer this many probes in a row is left out of routes.
 const MISSED_MAX: u32 = 2;
 
-/// Probes in a row that each node did not answer.
 #[derive(Default)]
 pub(super) struct Members {
+    /// Probes in a row that each node did not answer.
     missed: RwLock<BTreeMap<NodeId, u32>>,
+    /// This node has applied, since it was started, what had been announced before.
+    is_caught_up: AtomicBool,
 }
 
 impl Broker {
-    /// The nodes whose client address is known, this one always; by id. With `alive`, only those that
-    /// answer.
-    pub fn members(&self, alive: bool) -> Result<Vec<MemberAddress>, Error> {
+    /// Where the nodes of the group serve clients, by id: of a node that never started, nothing is known.
+    /// A node that was just started has not applied what the others announced: it catches up first.
+    pub async fn members(&self, deadline: Deadline) -> Result<Vec<MemberAddress>, Error> {
+        if !self.members.is_caught_up.load(Ordering::Relaxed) {
+            Box::pin(self.see_what_was_answered(self.held_until(deadline))).await?;
+            self.members.is_caught_up.store(true, Ordering::Relaxed);
+        }
+        self.known_members()
+    }
+
+    /// As many of [`Self::members`] as this node has applied, itself always.
+    pub fn known_members(&self) -> Result<Vec<MemberAddress>, Error> {
         let announced: BTreeMap<NodeId, String> = self.replica.view().members()?.into_iter().collect();
-        let missed = self.members.missed.read();
         let address = |member: &MemberAddress| {
             if member.id == self.place.self_id {
                 return Some(member.clone());
-            }
-            if alive && missed.get(&member.id).is_none_or(|missed| *missed >= MISSED_MAX) {
-                return None;
             }
             let (host, port) = announced.get(&member.id)?.rsplit_once(':')?;
             Some(MemberAddress { host: host.to_owned(), grpc_port: Some(port.parse().ok()?), ..member.clone() })
         };
         Ok(self.place.members.iter().filter_map(address).collect())
+    }
+
+    /// Those of [`Self::known_members`] that answer.
+    pub fn members_alive(&self) -> Result<Vec<MemberAddress>, Error> {
+        let mut members = self.known_members()?;
+        let missed = self.members.missed.read();
+        let answers = |id| missed.get(&id).is_some_and(|missed| *missed < MISSED_MAX);
+        members.retain(|member| member.id == self.place.self_id || answers(member.id));
+        Ok(members)
     }
 
     pub(super) async fn probe_members(&self) {

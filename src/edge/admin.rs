@@ -467,7 +467,7 @@ impl Admin for AdminService {
         let is_leader = |node: &NodeSummary| Some(node.id) == leader;
         let committed = nodes.iter().filter_map(|node| node.status.as_ref()).map(|status| status.committed.0).max();
         let place = self.broker.place();
-        let members = self.broker.members(false).map_err(refuse)?;
+        let members = self.broker.known_members().map_err(refuse)?;
         // A node that does not answer is shown where it was last seen.
         let address_of = |id: NodeId| {
             let seen = members.iter().find(|member| member.id == id);

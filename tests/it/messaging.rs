@@ -412,27 +412,47 @@ fn assignments_are_the_same_from_every_node_also_while_one_is_down() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let assigned = |cluster: &Cluster, node: usize| {
+    let first_answer = |cluster: &Cluster, node: usize| {
         let _entered = runtime.enter();
         let wire = wire(cluster, node);
         let request =
             v2::QueryAssignmentRequest { topic: Some(resource("t")), group: Some(resource("g")), ..Default::default() };
-        let answer = runtime.block_on(wire.raw().query_assignment(wire.request(request, SOON)));
-        let rows = answer.unwrap().into_inner().assignments;
-        let broker = |row: v2::Assignment| row.message_queue.unwrap().broker.unwrap();
-        rows.into_iter().map(broker).map(|broker| (broker.name, broker.endpoints)).collect::<Vec<_>>()
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let answer = runtime.block_on(wire.raw().query_assignment(wire.request(request.clone(), SOON)));
+            if let Ok(answer) = answer.map(tonic::Response::into_inner) {
+                break answer;
+            }
+            assert!(Instant::now() < until, "n{node} does not answer\n{}", cluster.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     };
-    let until = Instant::now() + Duration::from_secs(10);
-    while (0..3).any(|node| assigned(&cluster, node).len() < 3) {
-        assert!(Instant::now() < until, "the nodes do not learn of each other\n{}", cluster.logs());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let assigned = |cluster: &Cluster, node: usize| {
+        let broker = |row: v2::Assignment| row.message_queue.unwrap().broker.unwrap();
+        let brokers = first_answer(cluster, node).assignments.into_iter().map(broker);
+        brokers.map(|broker| (broker.name, broker.endpoints)).collect::<Vec<_>>()
+    };
+    let eventually = |cluster: &Cluster, what: &str, is_so: &dyn Fn() -> bool| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < until, "{what}\n{}", cluster.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    eventually(&cluster, "the nodes learn of each other", &|| (0..3).all(|node| assigned(&cluster, node).len() == 3));
     let all = assigned(&cluster, 0);
     assert!(assigned(&cluster, 1) == all && assigned(&cluster, 2) == all);
-    // A node that has just started knows the one that is down.
-    cluster.kill(2);
+    // n0 moves while n1 is down; what n1 knew of it is not told before n1 has caught up.
     cluster.kill(1);
+    cluster.kill(0);
+    cluster.start_node_with(0, &["brokerIP1=localhost"]);
+    eventually(&cluster, "n2 hears of the move", &|| !assigned(&cluster, 2).is_empty() && assigned(&cluster, 2) != all);
+    let moved = assigned(&cluster, 2);
+    cluster.kill(0);
+    cluster.kill(2);
     cluster.start_node(1);
-    cluster.wait_for_leader();
-    assert_eq!(assigned(&cluster, 1), all);
+    assert_eq!(first_answer(&cluster, 1).status.unwrap().code(), Code::HaNotAvailable);
+    cluster.start_node(2);
+    eventually(&cluster, "n1 hears of the move", &|| !assigned(&cluster, 1).is_empty());
+    assert_eq!(assigned(&cluster, 1), moved);
 }

@@ -31,7 +31,7 @@ async fn try_route(
     let request = request.into_inner();
     let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
     let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
-    let endpoints = endpoints(&edge.broker.members(true)?, request.endpoints.as_ref());
+    let endpoints = endpoints(&edge.broker.members_alive()?, request.endpoints.as_ref());
     let mut rows = Vec::new();
     for (member, endpoints) in endpoints {
         for id in 0..topic.queues {
@@ -65,7 +65,8 @@ async fn try_assignment(
     if topic.permission & 4 == 0 {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
     }
-    let endpoints = endpoints(&edge.broker.members(false)?, request.endpoints.as_ref());
+    let members = edge.broker.members(caller.deadline()).await?;
+    let endpoints = endpoints(&members, request.endpoints.as_ref());
     let assign = |(member, endpoints)| {
         let queue = row(edge, &topic, request.topic.as_ref(), -1, &member, endpoints);
         v2::Assignment { message_queue: Some(queue) }
