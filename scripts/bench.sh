@@ -68,11 +68,17 @@ bench queues-1 send --topic queues-1 --connections 10 --in-flight 64 --duration 
 bench queues-10k send --topic "$ten" --connections 10 --consumers 10 --in-flight 64 --duration "$length"
 bench null-batch-32 null --in-flight 16 --batch 32 --duration "$length"
 bench null-64-again null --in-flight 64 --duration "$length"
-scripts/fast-try.sh kill n0 >/dev/null
-endpoints='127.0.0.1:8082;127.0.0.1:8083'
-sleep 2
-bench one-down send --in-flight 64 --duration "$length"
-endpoints='127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083'
+# In turn: what the machine does meanwhile is in both.
+for pair in 1 2 3 4 5; do
+    bench "all-up-$pair" send --in-flight 64 --duration "$length"
+    scripts/fast-try.sh kill n0 >/dev/null
+    endpoints='127.0.0.1:8082;127.0.0.1:8083'
+    sleep 2
+    bench "one-down-$pair" send --in-flight 64 --duration "$length"
+    endpoints='127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083'
+    scripts/fast-try.sh start n0 >/dev/null
+    sleep 2
+done
 # From the start of the processes, with what they have stored, to the first acknowledged send.
 for attempt in 1 2 3 4 5; do
     scripts/fast-try.sh stop >/dev/null
@@ -88,8 +94,9 @@ cluster
 bench async-64 send --in-flight 64 --duration "$length"
 
 python3 - "$folder" <<'P'
-import json, pathlib, sys
+import json, pathlib, statistics, sys
 folder = pathlib.Path(sys.argv[1])
+rate = lambda name: json.loads((folder / f"{name}.json").read_text())["messages_per_second"]
 print("| | msg/s | MB/s | p50 ms | p99 ms | p99.9 ms | server CPU µs/msg | bytes written per payload byte | RSS MiB | command |")
 print("|---|---|---|---|---|---|---|---|---|---|")
 for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
@@ -100,6 +107,8 @@ for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         continue
     latency = report["end_to_end"] if report["settings"]["what"] == "e2e" else report["latency"]
     print(f"| {path.stem} | {report['messages_per_second']:.0f} | {report['megabytes_per_second']:.1f} | {latency['p50_us']/1000:.2f} | {latency['p99_us']/1000:.2f} | {latency['p999_us']/1000:.2f} | {report['server_cpu_us']:.1f} | {report['write_amplification']:.2f} | {report['server_mib']:.0f} | `{command}` |")
+ratios = sorted(rate(f"one-down-{pair}") / rate(f"all-up-{pair}") for pair in range(1, 6))
+print(f"\none node down over all up, 5 pairs: {statistics.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f})")
 P
 raftmq bench picture "null, 64 in flight=$folder/null-64.json" "1 in flight=$folder/send-1.json" "16 in flight=$folder/send-16.json" \
     "64 in flight=$folder/send-64.json" "256 in flight=$folder/send-256.json" "64 in flight, ASYNC_FLUSH=$folder/async-64.json" \

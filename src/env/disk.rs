@@ -6,10 +6,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::{Errno, ReadWriteFlags};
+
 /// An open file, read and written at positions.
 pub trait DiskFile: Send + Sync {
     /// Fills `bytes` from `at`; a file that ends before is an error.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
+    /// The same from memory only; false, and anything in `bytes`, if the disk would have to be waited for.
+    fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool>;
     /// Writes all of `bytes` at `at`. Durable only after [`Self::sync_data`].
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Makes what was written durable. After an error nothing is known about it: never retried.
@@ -117,6 +121,18 @@ impl DiskFile for RealFile {
         self.0.read_exact_at(bytes, at)
     }
 
+    /// From the page cache (`RWF_NOWAIT`, preadv2(2)).
+    fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool> {
+        let whole = bytes.len();
+        match rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(bytes)], at, ReadWriteFlags::NOWAIT) {
+            // A part is at hand, or the file ends: for the one who may wait to tell.
+            Ok(read) => Ok(read == whole),
+            // Nothing is, or the file system cannot say so.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, at)
     }
@@ -165,4 +181,21 @@ pub fn make_empty(folder: &Path) -> io::Result<()> {
 /// A path as given, made absolute against the working folder.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_just_written_is_at_hand_and_no_more_than_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&folder.path().join("file")).unwrap();
+        file.write_at(b"0123456789", 0).unwrap();
+        let mut bytes = [0; 4];
+        assert!(file.read_at_hand(&mut bytes, 6).unwrap());
+        assert_eq!(&bytes, b"6789");
+        assert!(!file.read_at_hand(&mut bytes, 7).unwrap(), "the file ends before");
+        assert!(!file.read_at_hand(&mut bytes, 20).unwrap());
+    }
 }

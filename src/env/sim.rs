@@ -35,6 +35,7 @@ struct State {
     syncs_until_error: Option<u64>,
     syncs: u64,
     sync_takes: Duration,
+    is_cold: bool,
 }
 
 /// See the module. Cloning shares the disk.
@@ -96,6 +97,11 @@ impl SimDisk {
     /// Every sync takes this long.
     pub fn slow_sync(&self, takes: Duration) {
         self.state.lock().sync_takes = takes;
+    }
+
+    /// Nothing is at hand any more: every read waits for the disk.
+    pub fn cool(&self) {
+        self.state.lock().is_cold = true;
     }
 
     /// Syncs of files so far.
@@ -212,6 +218,13 @@ impl DiskFile for SimFile {
         let from = content.now.get(at..at + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         bytes.copy_from_slice(from);
         Ok(())
+    }
+
+    fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool> {
+        if self.disk.state.lock().is_cold {
+            return Ok(false);
+        }
+        self.read_at(bytes, at).map(|()| true)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {

@@ -330,12 +330,18 @@ impl Replica {
     /// The batches in the applied entries from `index` on, as many as one look at the disk gives, by position. What is
     /// no batch or not on this node is left out.
     pub async fn read_batches(&self, index: LogIndex) -> io::Result<Vec<(LogIndex, Batch)>> {
-        let log = self.log.clone();
         // Not beyond what is applied: the rest may yet be cut, and who keeps this would take it for what came instead.
         let applied = self.applied.borrow().next();
         let to = LogIndex(index.0.saturating_add(LOOK_ENTRIES)).min(applied).max(index.next());
-        let read = tokio::task::spawn_blocking(move || log.read(index, to, LOOK_BYTES));
-        let records = read.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        // Mostly in the page cache still: then no other thread has to be woken for it, and to wake this one.
+        let records = match self.log.read_at_hand(index, to, LOOK_BYTES).map_err(io::Error::other)? {
+            Some(records) => records,
+            None => {
+                let log = self.log.clone();
+                let read = tokio::task::spawn_blocking(move || log.read(index, to, LOOK_BYTES));
+                read.await.map_err(io::Error::other)?.map_err(io::Error::other)?
+            }
+        };
         let batches = records.into_iter().filter_map(|record| Some((record.index, Batch::decode(record.body).ok()?)));
         Ok(batches.collect())
     }

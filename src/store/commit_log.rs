@@ -328,28 +328,47 @@ impl CommitLog {
     /// Reads `[from, to)`: at least one record if `from` is here, else as many as fit `bytes_max`. What
     /// is missing at the end is left out.
     pub fn read(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Vec<Record>, Error> {
+        Ok(self.read_if(from, to, bytes_max, true)?.unwrap_or_default())
+    }
+
+    /// As [`Self::read`], but never waits for the disk; `None` if the first record is on the disk only.
+    pub fn read_at_hand(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Option<Vec<Record>>, Error> {
+        self.read_if(from, to, bytes_max, false)
+    }
+
+    fn read_if(
+        &self,
+        from: LogIndex,
+        to: LogIndex,
+        bytes_max: usize,
+        waits: bool,
+    ) -> Result<Option<Vec<Record>>, Error> {
         if let Some(found) = self.read_cached(from, to, bytes_max) {
-            return Ok(found);
+            return Ok(Some(found));
         }
-        let last = self.last().map_or(LogIndex(0), |last| last.index);
-        let mut found = Vec::new();
-        let mut bytes = 0;
+        let to = self.last().map_or(LogIndex(0), |last| last.index.next()).min(to);
+        let mut found: Vec<Record> = Vec::new();
         let mut next = from;
-        while next < to && next <= last {
+        let mut room = bytes_max;
+        while next < to {
             let segment = {
                 let segments = self.shared.segments.read();
                 let after = segments.partition_point(|segment| segment.first <= next);
                 after.checked_sub(1).map(|position| segments[position].clone())
             };
-            let Some(record) = segment.map(|segment| segment.read(next)).transpose()?.flatten() else { break };
-            bytes += record.wire_bytes();
-            if !found.is_empty() && bytes > bytes_max {
-                break;
+            let Some(segment) = segment else { break };
+            match segment.read(next, to, room, found.is_empty(), waits)? {
+                None if found.is_empty() => return Ok(None),
+                None => break,
+                Some(more) if more.is_empty() => break,
+                Some(more) => {
+                    next = LogIndex(next.0 + more.len() as u64);
+                    room = more.iter().fold(room, |room, record| room.saturating_sub(record.wire_bytes()));
+                    found.extend(more);
+                }
             }
-            found.push(record);
-            next = next.next();
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// As [`Self::read`], if `from` is in the tail cache.

@@ -98,7 +98,22 @@ fn records_are_read_back_over_segments_and_restarts() {
     let log = open(&disk);
     assert_eq!(all(&log), expected);
     assert_eq!(log.first_index(), Some(LogIndex(1)));
+    // From the files now, over their borders: one record always, else no more than was asked for.
+    for bytes_max in [0, 1, 200, 1000, 5000, 50_000] {
+        for from in [1, 2, 50, 299, 300, 301] {
+            let found = log.read(LogIndex(from), LogIndex(290), bytes_max).unwrap();
+            assert_eq!(found, expected[from as usize - 1..][..found.len()]);
+            assert_eq!(found.is_empty(), from >= 290);
+            let bytes: usize = found.iter().map(Record::wire_bytes).sum();
+            assert!(bytes <= bytes_max || found.len() == 1, "{bytes} bytes of {bytes_max}");
+            assert_eq!(log.read_at_hand(LogIndex(from), LogIndex(290), bytes_max).unwrap(), Some(found));
+        }
+    }
+    disk.cool();
+    assert_eq!(log.read_at_hand(LogIndex(7), LogIndex(9), 1).unwrap(), None);
+    assert_eq!(log.read_at_hand(LogIndex(301), LogIndex(400), 1).unwrap(), Some(Vec::new()));
     append_and_wait(&log, 2, 301..=302);
+    assert!(log.read_at_hand(LogIndex(301), LogIndex(302), 1).unwrap().is_some(), "the tail cache has it");
     assert_eq!(last_index(&log), 302);
 }
 

@@ -25,6 +25,8 @@ const MAGIC: u64 = 0x5241_4654_4D51_5347;
 /// Also stands for the formats inside, and for what the machine makes of them: another version of theirs makes another
 /// version here.
 const VERSION: u32 = 4;
+/// More is not read by who cannot wait: to copy and check it takes its time too.
+const AT_HAND_BYTES_MAX: usize = 1024 * 1024;
 
 /// One file of the log. Cloning shares it.
 #[derive(Clone)]
@@ -173,39 +175,76 @@ impl Segment {
         self.file.read_at(bytes, at).map_err(Error::io(self.path.display()))
     }
 
-    /// Where the record at `index` lies.
-    fn place(&self, index: LogIndex) -> Option<Range<u64>> {
+    /// Where the records from `from` on lie, before `to`, as many as fit `bytes_max`; one at least if `always`.
+    fn places(&self, from: LogIndex, to: LogIndex, bytes_max: usize, always: bool) -> Vec<Range<u64>> {
         let places = self.places.read();
-        let position = usize::try_from(index.0.checked_sub(self.first.0)?).expect("a segment fits in memory");
-        let start = places.starts.get(position).copied()?;
-        Some(start..places.starts.get(position + 1).copied().unwrap_or(places.end))
+        let position = |index: LogIndex| usize::try_from(index.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX);
+        let count = places.starts.len();
+        let (from, to) = (position(from).min(count), position(to).min(count));
+        let end_of = |position: usize| places.starts.get(position + 1).copied().unwrap_or(places.end);
+        let mut room = bytes_max as u64;
+        let mut found = Vec::new();
+        for position in from..to {
+            let place = places.starts[position]..end_of(position);
+            let bytes = place.end - place.start;
+            if bytes > room && !(always && found.is_empty()) {
+                break;
+            }
+            room = room.saturating_sub(bytes);
+            found.push(place);
+        }
+        found
     }
 
-    /// Reads and checks the record at `index`; `None` if it is not here, or was cut off meanwhile.
-    pub fn read(&self, index: LogIndex) -> Result<Option<Record>, Error> {
-        let Some(at) = self.place(index) else { return Ok(None) };
-        match self.read_record(index, at.clone()) {
+    /// Reads and checks the records from `from` on, before `to`, as many as fit `bytes_max`; one at least if `always`.
+    /// None of what is not here, or was cut off meanwhile. `None` if the disk would have to be waited for and `waits`
+    /// is false.
+    pub fn read(
+        &self,
+        from: LogIndex,
+        to: LogIndex,
+        bytes_max: usize,
+        always: bool,
+        waits: bool,
+    ) -> Result<Option<Vec<Record>>, Error> {
+        let places = self.places(from, to, bytes_max, always);
+        match self.read_records(from, &places, waits) {
             // A truncation overtook the read: what it saw is no damage.
-            Err(_) if self.place(index) != Some(at) => Ok(None),
+            Err(_) if self.places(from, to, bytes_max, always) != places => Ok(Some(Vec::new())),
             read => read,
         }
     }
 
-    fn read_record(&self, index: LogIndex, at: Range<u64>) -> Result<Option<Record>, Error> {
-        let mut bytes = vec![0; usize::try_from(at.end - at.start).expect("a record fits in memory")];
-        self.read_at(&mut bytes, at.start)?;
-        let damaged = |error: record::BadRecord| Error::Damaged {
-            file: self.path.clone(),
-            at: at.start,
-            reason: error.to_string(),
-        };
-        let preamble = Preamble::decode(&bytes).map_err(damaged)?;
-        let mut wire = Bytes::from(bytes).slice(PREAMBLE_BYTES..PREAMBLE_BYTES + preamble.wire_bytes);
-        let record = record::decode_wire(&mut wire).map_err(damaged)?;
-        if record.index != index {
-            return Err(damaged(record::BadRecord::Magic));
+    /// Reads consecutive records at one go.
+    fn read_records(&self, from: LogIndex, places: &[Range<u64>], waits: bool) -> Result<Option<Vec<Record>>, Error> {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Some(Vec::new())) };
+        let start = first.start;
+        let within = |at: u64| usize::try_from(at - start).expect("records fit in memory");
+        let mut bytes = vec![0; within(last.end)];
+        if waits {
+            self.read_at(&mut bytes, start)?;
+        } else if bytes.len() > AT_HAND_BYTES_MAX
+            || !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))?
+        {
+            return Ok(None);
         }
-        Ok(Some(record))
+        let bytes = Bytes::from(bytes);
+        let record = |(place, index): (&Range<u64>, u64)| {
+            let damaged = |error: record::BadRecord| Error::Damaged {
+                file: self.path.clone(),
+                at: place.start,
+                reason: error.to_string(),
+            };
+            let framed = bytes.slice(within(place.start)..within(place.end));
+            let preamble = Preamble::decode(&framed).map_err(damaged)?;
+            let mut wire = framed.slice(PREAMBLE_BYTES..PREAMBLE_BYTES + preamble.wire_bytes);
+            let record = record::decode_wire(&mut wire).map_err(damaged)?;
+            if record.index.0 != index {
+                return Err(damaged(record::BadRecord::Magic));
+            }
+            Ok(record)
+        };
+        places.iter().zip(from.0..).map(record).collect::<Result<_, _>>().map(Some)
     }
 
     /// Reads the heads of the record at `at`, and checks the body too if asked.
