@@ -2,21 +2,17 @@
 //!
 //! Hot path. The body goes out as the bytes that lie in the log.
 
-use std::fmt::Write;
-
-use md5::{Digest, Md5};
-
 use super::validate::SHARDING_KEY;
 use crate::broker::Delivery;
 use crate::model::{BodyEncoding, Message, MessageType, Timestamp};
 use crate::proto::v2;
 
-/// A delivered message. `namespace` is what the client uses.
-pub(super) fn delivery(delivery: Delivery, topic: &v2::Resource) -> v2::Message {
+/// A delivered message with its body's digest. `topic` is as the client names it.
+pub(super) fn delivery(delivery: Delivery, digest: String, topic: &v2::Resource) -> v2::Message {
     let dead_letter_queue = delivery
         .died_in
         .map(|topic| v2::DeadLetterQueue { topic: topic.to_string(), message_id: delivery.message.message_id.clone() });
-    let mut wire = stored(delivery.message, topic, delivery.stored_at, delivery.store_host);
+    let mut wire = stored(delivery.message, digest, topic, delivery.stored_at, delivery.store_host);
     let system_properties = wire.system_properties.get_or_insert_default();
     system_properties.receipt_handle = Some(delivery.handle.to_text());
     system_properties.queue_id = i32::try_from(delivery.queue.0).unwrap_or(i32::MAX);
@@ -27,7 +23,13 @@ pub(super) fn delivery(delivery: Delivery, topic: &v2::Resource) -> v2::Message 
 }
 
 /// A stored message, without what belongs to a delivery.
-pub(super) fn stored(message: Message, topic: &v2::Resource, stored_at: Timestamp, store_host: String) -> v2::Message {
+pub(super) fn stored(
+    message: Message,
+    digest: String,
+    topic: &v2::Resource,
+    stored_at: Timestamp,
+    store_host: String,
+) -> v2::Message {
     // A key with a space comes back as several keys, as from RocketMQ, which joins them with spaces.
     let keys = message.keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty());
     let keys = keys.map(str::to_owned).collect();
@@ -39,7 +41,7 @@ pub(super) fn stored(message: Message, topic: &v2::Resource, stored_at: Timestam
         tag: message.tag,
         keys,
         message_id: message.message_id,
-        body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5.into(), checksum: md5_upper_hex(&message.body) }),
+        body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5.into(), checksum: digest }),
         body_encoding: match message.body_encoding {
             BodyEncoding::Identity => v2::Encoding::Identity.into(),
             BodyEncoding::Gzip => v2::Encoding::Gzip.into(),
@@ -70,15 +72,6 @@ pub(super) fn stored(message: Message, topic: &v2::Resource, stored_at: Timestam
     }
 }
 
-/// The only form of digest that all clients compute alike.
-fn md5_upper_hex(body: &[u8]) -> String {
-    let mut text = String::with_capacity(32);
-    for byte in Md5::digest(body) {
-        write!(text, "{byte:02X}").expect("writing to a string does not fail");
-    }
-    text
-}
-
 /// A type on the wire.
 pub(super) fn message_type(message_type: MessageType) -> v2::MessageType {
     match message_type {
@@ -100,11 +93,6 @@ pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_digest_is_md5_in_upper_case_hex() {
-        assert_eq!(md5_upper_hex(b"hi"), "49F68A5C8493EC2C0BF489821C21FC3B");
-    }
 
     #[test]
     fn times_go_out_in_seconds_and_nanoseconds() {

@@ -9,6 +9,7 @@
 pub mod admin;
 mod authority;
 mod convert;
+mod digest;
 pub mod listener;
 pub mod messaging;
 mod status;

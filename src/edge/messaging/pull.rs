@@ -6,6 +6,7 @@ use tonic::Request;
 use super::{Items, Messaging, name, receive};
 use crate::broker::{Pull, Pulled, Where};
 use crate::edge::convert;
+use crate::edge::digest::with_digests;
 use crate::edge::status::{Refused, bad_group, bad_topic, ok, status};
 use crate::edge::validate::{millis, timestamp};
 use crate::model::limits::{POLL_MARGIN, POLL_MAX};
@@ -28,8 +29,9 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
         let store_host = edge.broker.place().store_host.clone();
         let mut contents = vec![Content::Status(first)];
         if let Some(Pulled { messages, next }) = pulled {
-            contents.extend(messages.into_iter().map(|pulled| {
-                let mut message = convert::stored(pulled.message, &topic, pulled.stored_at, store_host.clone());
+            let messages = with_digests(messages, |pulled| &pulled.message.body);
+            contents.extend(messages.map(|(pulled, digest)| {
+                let mut message = convert::stored(pulled.message, digest, &topic, pulled.stored_at, store_host.clone());
                 let system = message.system_properties.get_or_insert_default();
                 system.queue_id = queue.id;
                 system.queue_offset = Some(wire(pulled.offset));

@@ -10,6 +10,7 @@ use tonic::Request;
 use super::{Caller, Items, Messaging, name};
 use crate::broker::{Receive, Received};
 use crate::edge::convert;
+use crate::edge::digest::with_digests;
 use crate::edge::status::{Refused, bad_group, bad_topic, ok, status};
 use crate::edge::validate::millis;
 use crate::model::limits::{
@@ -38,8 +39,9 @@ pub(super) fn receive(
         };
         let (deliveries, leases) = received.map_or((Vec::new(), None), |got| (got.deliveries, Some(got.leases)));
         // Converted one by one as the connection takes them.
+        let messages = with_digests(deliveries, |delivery| &delivery.message.body);
         let messages =
-            deliveries.into_iter().map(move |delivery| Content::Message(convert::delivery(delivery, &topic)));
+            messages.map(move |(delivery, digest)| Content::Message(convert::delivery(delivery, digest, &topic)));
         let last = async move {
             // The connection asks for this once it has taken all before; a stream dropped earlier takes the
             // leases with it.

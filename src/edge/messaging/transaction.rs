@@ -7,6 +7,7 @@ use tonic::Request;
 use super::{Messaging, name};
 use crate::broker::Question;
 use crate::edge::convert;
+use crate::edge::digest::md5_upper_hex;
 use crate::edge::status::{Refused, bad_topic, ok};
 use crate::model::{LogIndex, MessageRef, TopicName};
 use crate::proto::v2;
@@ -50,7 +51,8 @@ async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) 
 /// A question as the stream of a producer carries it.
 pub(super) fn question(question: Question, store_host: &str) -> v2::RecoverOrphanedTransactionCommand {
     let topic = v2::Resource { resource_namespace: String::new(), name: question.topic.to_string() };
-    let message = convert::stored(question.message, &topic, question.stored_at, store_host.to_owned());
+    let digest = md5_upper_hex(&[&question.message.body]).swap_remove(0);
+    let message = convert::stored(question.message, digest, &topic, question.stored_at, store_host.to_owned());
     v2::RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: id(question.at) }
 }
 
