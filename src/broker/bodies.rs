@@ -1,4 +1,5 @@
-//! What entries hold, for those above the log: from memory at once, from the disk away from the calling thread.
+//! What entries hold, for those above the log: from memory or the page cache at once, from the disk away from the calling
+//! thread.
 //!
 //! Hot path. A thread of the front end serves many clients, and may be Raft's too: none of them waits for the disk where
 //! messages lie. The state store's own reads are small and mostly in its cache; they are made where they are needed.

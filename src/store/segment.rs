@@ -25,6 +25,8 @@ const MAGIC: u64 = 0x5241_4654_4D51_5347;
 /// Also stands for the formats inside, and for what the machine makes of them: another version of theirs makes another
 /// version here.
 const VERSION: u32 = 4;
+/// Read at one go, unless one record has more: who keeps one of the records keeps what was read with it.
+const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// More is not read by who cannot wait: to copy and check it takes its time too.
 const AT_HAND_BYTES_MAX: usize = 1024 * 1024;
 
@@ -175,30 +177,30 @@ impl Segment {
         self.file.read_at(bytes, at).map_err(Error::io(self.path.display()))
     }
 
-    /// Where the records from `from` on lie, before `to`, as many as fit `bytes_max`; one at least if `always`.
+    /// Where the records from `from` on lie, before `to`, as many as one read takes and fit `bytes_max`; one at least
+    /// if `always`.
     fn places(&self, from: LogIndex, to: LogIndex, bytes_max: usize, always: bool) -> Vec<Range<u64>> {
         let places = self.places.read();
         let position = |index: LogIndex| usize::try_from(index.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX);
         let count = places.starts.len();
         let (from, to) = (position(from).min(count), position(to).min(count));
-        let end_of = |position: usize| places.starts.get(position + 1).copied().unwrap_or(places.end);
-        let mut room = bytes_max as u64;
-        let mut found = Vec::new();
+        let mut found: Vec<Range<u64>> = Vec::new();
         for position in from..to {
-            let place = places.starts[position]..end_of(position);
-            let bytes = place.end - place.start;
-            if bytes > room && !(always && found.is_empty()) {
+            let start = places.starts[position];
+            let end = places.starts.get(position + 1).copied().unwrap_or(places.end);
+            let with_it = end - found.first().map_or(start, |first| first.start);
+            let fits = with_it <= bytes_max as u64 && (found.is_empty() || with_it <= READ_BYTES_MAX);
+            if !fits && !(always && found.is_empty()) {
                 break;
             }
-            room = room.saturating_sub(bytes);
-            found.push(place);
+            found.push(start..end);
         }
         found
     }
 
-    /// Reads and checks the records from `from` on, before `to`, as many as fit `bytes_max`; one at least if `always`.
-    /// None of what is not here, or was cut off meanwhile. `None` if the disk would have to be waited for and `waits`
-    /// is false.
+    /// Reads and checks the records from `from` on, before `to`, as many as one read takes and fit `bytes_max`; one at
+    /// least if `always`. None of what is not here, or was cut off meanwhile. `None` if the disk would have to be waited
+    /// for and `waits` is false.
     pub fn read(
         &self,
         from: LogIndex,
@@ -237,6 +239,10 @@ impl Segment {
             };
             let framed = bytes.slice(within(place.start)..within(place.end));
             let preamble = Preamble::decode(&framed).map_err(damaged)?;
+            // Another record, if this one was cut off and written over meanwhile.
+            if PREAMBLE_BYTES + preamble.wire_bytes > framed.len() {
+                return Err(damaged(record::BadRecord::Short));
+            }
             let mut wire = framed.slice(PREAMBLE_BYTES..PREAMBLE_BYTES + preamble.wire_bytes);
             let record = record::decode_wire(&mut wire).map_err(damaged)?;
             if record.index.0 != index {
