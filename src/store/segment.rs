@@ -190,7 +190,8 @@ impl Segment {
             let end = places.starts.get(position + 1).copied().unwrap_or(places.end);
             let with_it = end - found.first().map_or(start, |first| first.start);
             let fits = with_it <= bytes_max as u64 && (found.is_empty() || with_it <= READ_BYTES_MAX);
-            if !fits && !(always && found.is_empty()) {
+            let is_taken = fits || always && found.is_empty();
+            if !is_taken {
                 break;
             }
             found.push(start..end);
