@@ -212,8 +212,8 @@ impl Segment {
     ) -> Result<Option<Vec<Record>>, Error> {
         let places = self.places(from, to, bytes_max, always);
         match self.read_records(from, &places, waits) {
-            // A truncation overtook the read: what it saw is no damage.
-            Err(_) if self.places(from, to, bytes_max, always) != places => Ok(Some(Vec::new())),
+            // A truncation overtook the read: what it saw is no damage. What was appended meanwhile says nothing of it.
+            Err(_) if !self.places(from, to, bytes_max, always).starts_with(&places) => Ok(Some(Vec::new())),
             read => read,
         }
     }
@@ -223,12 +223,14 @@ impl Segment {
         let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Some(Vec::new())) };
         let start = first.start;
         let within = |at: u64| usize::try_from(at - start).expect("records fit in memory");
-        let mut bytes = vec![0; within(last.end)];
+        let length = within(last.end);
+        if !waits && length > AT_HAND_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; length];
         if waits {
             self.read_at(&mut bytes, start)?;
-        } else if bytes.len() > AT_HAND_BYTES_MAX
-            || !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))?
-        {
+        } else if !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))? {
             return Ok(None);
         }
         let bytes = Bytes::from(bytes);
