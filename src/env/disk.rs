@@ -6,7 +6,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bytes::Buf;
 use rustix::io::{Errno, ReadWriteFlags};
+
+/// Places one system call writes from.
+const PIECES_AT_ONCE: usize = 64;
 
 /// An open file, read and written at positions.
 pub trait DiskFile: Send + Sync {
@@ -16,6 +20,10 @@ pub trait DiskFile: Send + Sync {
     fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool>;
     /// Writes all of `bytes` at `at`. Durable only after [`Self::sync_data`].
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// The same with bytes that lie in several places.
+    fn write_pieces_at(&self, pieces: &mut dyn Buf, at: u64) -> io::Result<()> {
+        self.write_at(&pieces.copy_to_bytes(pieces.remaining()), at)
+    }
     /// Makes what was written durable. After an error nothing is known about it: never retried.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends the file.
@@ -137,6 +145,23 @@ impl DiskFile for RealFile {
         self.0.write_all_at(bytes, at)
     }
 
+    fn write_pieces_at(&self, pieces: &mut dyn Buf, mut at: u64) -> io::Result<()> {
+        while pieces.has_remaining() {
+            let mut slices = [io::IoSlice::new(&[]); PIECES_AT_ONCE];
+            let count = pieces.chunks_vectored(&mut slices);
+            match rustix::io::pwritev(&self.0, &slices[..count], at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    pieces.advance(written);
+                    at += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -185,6 +210,8 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -197,5 +224,48 @@ mod tests {
         assert_eq!(&bytes, b"6789");
         assert!(!file.read_at_hand(&mut bytes, 7).unwrap(), "the file ends before");
         assert!(!file.read_at_hand(&mut bytes, 20).unwrap());
+    }
+
+    #[test]
+    fn pieces_are_written_whole_and_in_order_however_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&folder.path().join("file")).unwrap();
+        let parts: Vec<Bytes> = (0..3 * PIECES_AT_ONCE).map(|number| vec![number as u8; number].into()).collect();
+        let mut pieces = Pieces(parts.iter().cloned().collect());
+        file.write_pieces_at(&mut pieces, 5).unwrap();
+        assert!(!pieces.has_remaining());
+        let mut read = vec![0; parts.iter().map(Bytes::len).sum()];
+        file.read_at(&mut read, 5).unwrap();
+        assert_eq!(read, parts.concat());
+        assert_eq!(file.len().unwrap(), 5 + read.len() as u64);
+    }
+
+    struct Pieces(std::collections::VecDeque<Bytes>);
+
+    impl Buf for Pieces {
+        fn remaining(&self) -> usize {
+            self.0.iter().map(Bytes::len).sum()
+        }
+
+        fn chunk(&self) -> &[u8] {
+            self.0.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece)
+        }
+
+        fn chunks_vectored<'a>(&'a self, to: &mut [io::IoSlice<'a>]) -> usize {
+            let pieces = self.0.iter().filter(|piece| !piece.is_empty());
+            to.iter_mut().zip(pieces).map(|(slot, piece)| *slot = io::IoSlice::new(piece)).count()
+        }
+
+        fn advance(&mut self, mut count: usize) {
+            while let Some(piece) = self.0.front_mut() {
+                let taken = piece.len().min(count);
+                piece.advance(taken);
+                count -= taken;
+                if !piece.is_empty() {
+                    return;
+                }
+                self.0.pop_front();
+            }
+        }
     }
 }

@@ -19,7 +19,6 @@ mod peer_link;
 mod peer_server;
 mod peer_status;
 mod peer_wire;
-mod pieces;
 mod proposer;
 mod read_index;
 mod snapshot;

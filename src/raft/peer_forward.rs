@@ -143,9 +143,9 @@ impl Forwarder {
 
 async fn write(mut link: FrameWriter, mut frames: mpsc::Receiver<wire::ForwardFrame>) {
     while let Some(frame) = frames.recv().await {
-        link.put(&frame);
+        link.put_forward(frame.id, frame.proposals);
         while let Ok(frame) = frames.try_recv() {
-            link.put(&frame);
+            link.put_forward(frame.id, frame.proposals);
         }
         // The reading side hears of a broken link too.
         if link.flush().await.is_err() {

@@ -11,7 +11,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{Message, encoding};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::peer_wire::{Identity, Unusable};
-use super::pieces::Pieces;
 use crate::proto::peer as wire;
+use crate::store::pieces::Pieces;
 use crate::store::record::{self, Record};
 
 /// First bytes of a link. The last two are the version and what no text protocol begins with.
@@ -34,6 +34,8 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 const LENGTH_BYTES: usize = 4;
 /// Number of the field `records` in an `AppendFrame`.
 const RECORDS_TAG: u32 = 5;
+/// Number of the field `proposals` in a `ForwardFrame`.
+const PROPOSALS_TAG: u32 = 2;
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for the hello and its answer: a peer that takes longer would not answer frames either.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,6 +71,8 @@ pub(super) enum LinkError {
 pub(super) struct FrameReader<R = OwnedReadHalf> {
     from: R,
     buffer: BytesMut,
+    /// Length of the last frame: the next one is often like it.
+    last: usize,
 }
 
 /// Frames that go out.
@@ -99,7 +103,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             };
             // Bodies keep the memory they came in for as long as the tail cache does: fill it up first.
             if self.buffer.capacity() - self.buffer.len() < missing.max(READ_BYTES_MIN) {
-                self.buffer.reserve(missing.max(BUFFER_BYTES));
+                // Before a large frame only its length is looked for: what comes with it is copied once more.
+                let ahead = if self.last > BUFFER_BYTES { READ_BYTES_MIN } else { BUFFER_BYTES };
+                self.buffer.reserve(missing.max(ahead));
             }
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 let is_between = self.buffer.is_empty();
@@ -112,6 +118,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if self.buffer.len() < LENGTH_BYTES + length {
             return None;
         }
+        self.last = LENGTH_BYTES + length;
         self.buffer.advance(LENGTH_BYTES);
         // Bodies in the message share this memory.
         let message = M::decode(self.buffer.split_to(length).freeze());
@@ -147,6 +154,21 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         }
     }
 
+    /// As [`Self::put`] of a [`wire::ForwardFrame`]; the proposals are shared.
+    pub(super) fn put_forward(&mut self, id: u64, proposals: Vec<Bytes>) {
+        let frame = wire::ForwardFrame { id, proposals: Vec::new() };
+        let head = |bytes: usize| encoding::key_len(PROPOSALS_TAG) + encoding::encoded_len_varint(bytes as u64);
+        let fields: usize = proposals.iter().map(|proposal| head(proposal.len()) + proposal.len()).sum();
+        self.begin(frame.encoded_len() + fields);
+        frame.encode(self.pieces.buffer()).expect("a BytesMut grows");
+        for proposal in proposals {
+            let buffer = self.pieces.buffer();
+            encoding::encode_key(PROPOSALS_TAG, encoding::WireType::LengthDelimited, buffer);
+            encoding::encode_varint(proposal.len() as u64, buffer);
+            self.pieces.share(proposal);
+        }
+    }
+
     fn begin(&mut self, length: usize) {
         self.pieces.buffer().put_u32(u32::try_from(length).expect("frames are cut far below 4 GiB"));
     }
@@ -174,7 +196,7 @@ fn halves(stream: TcpStream) -> io::Result<(FrameReader, FrameWriter)> {
     // The system does not probe while something is under way.
     sockopt::set_tcp_user_timeout(&stream, UNANSWERED_MAX_MS)?;
     let (from, to) = stream.into_split();
-    Ok((FrameReader { from, buffer: BytesMut::new() }, FrameWriter { to, pieces: Pieces::default() }))
+    Ok((FrameReader { from, buffer: BytesMut::new(), last: 0 }, FrameWriter { to, pieces: Pieces::default() }))
 }
 
 fn late() -> io::Error {
@@ -240,7 +262,7 @@ mod tests {
 
     fn pair() -> (FrameReader<tokio::io::DuplexStream>, FrameWriter<tokio::io::DuplexStream>) {
         let (from, to) = tokio::io::duplex(7);
-        (FrameReader { from, buffer: BytesMut::new() }, FrameWriter { to, pieces: Pieces::default() })
+        (FrameReader { from, buffer: BytesMut::new(), last: 0 }, FrameWriter { to, pieces: Pieces::default() })
     }
 
     fn reply(id: u64) -> wire::ForwardReply {
@@ -292,6 +314,22 @@ mod tests {
                     Some(reply(5))
                 )
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn shared_proposals_read_as_any_other_frame() {
+        let (mut reader, mut writer) = pair();
+        for sizes in [vec![], vec![3], vec![100_000, 0, 20_000, 5]] {
+            let proposals: Vec<Bytes> = sizes.into_iter().map(|bytes| vec![7; bytes].into()).collect();
+            let frame = wire::ForwardFrame { id: 300, proposals: proposals.clone() };
+            writer.put_forward(frame.id, proposals);
+            writer.put(&reply(5));
+            let (sent, read) = tokio::join!(writer.flush(), async {
+                (reader.next::<wire::ForwardFrame>().await.unwrap(), reader.next().await.unwrap())
+            });
+            sent.unwrap();
+            assert_eq!(read, (Some(frame), Some(reply(5))));
         }
     }
 

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::Error;
 use super::meta::Meta;
+use super::pieces::Pieces;
 use super::record::{Preamble, Record};
 use super::recover::{Recovered, recover};
 use super::segment::Segment;
@@ -202,7 +202,7 @@ impl CommitLog {
             synced: done,
             unsynced: None,
             unsynced_since: None,
-            buffer: BytesMut::new(),
+            pieces: Pieces::default(),
             _lock: lock,
         };
         let thread = std::thread::Builder::new()
@@ -420,7 +420,7 @@ struct Writer {
     unsynced: Option<LogIndex>,
     /// When the first of those was written.
     unsynced_since: Option<Instant>,
-    buffer: BytesMut,
+    pieces: Pieces,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -568,20 +568,19 @@ impl Writer {
             let segment = self.segment_for(first)?;
             let mut sizes = Vec::new();
             let mut room = self.options.segment_bytes.saturating_sub(segment.end());
-            self.buffer.clear();
             for record in rest {
-                let start = self.buffer.len();
-                Preamble::encode(self.synced, committed, record, &mut self.buffer);
-                let size = (self.buffer.len() - start) as u64;
+                let preamble = Preamble::of(record, self.synced, committed);
+                let size = preamble.whole_bytes();
                 // The first one fits or has the segment to itself.
                 if size > room && !sizes.is_empty() {
-                    self.buffer.truncate(start);
                     break;
                 }
+                preamble.put(record, &mut self.pieces);
                 room = room.saturating_sub(size);
                 sizes.push(size);
             }
-            segment.write(&self.buffer, &sizes)?;
+            segment.write(&mut self.pieces, &sizes)?;
+            self.pieces.shrink();
             // Noted per segment: rolling to the next one must find what this one still owes.
             self.unsynced = Some(LogIndex(first.index.0 + sizes.len() as u64 - 1));
             self.unsynced_since.get_or_insert_with(Instant::now);

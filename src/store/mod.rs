@@ -12,6 +12,7 @@ pub mod hot;
 pub mod kv;
 pub mod memory;
 mod meta;
+pub mod pieces;
 pub mod record;
 mod recover;
 pub mod rocks;

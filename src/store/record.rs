@@ -11,6 +11,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::pieces::Pieces;
 use crate::model::limits::RECORD_BYTES_MAX;
 use crate::model::{LogIndex, NodeId, Term};
 
@@ -165,18 +166,28 @@ impl WireHeader {
 }
 
 impl Preamble {
+    /// Of a record that is to be written.
+    pub fn of(record: &Record, durable: LogIndex, committed: LogIndex) -> Self {
+        Self { durable, committed, wire_bytes: record.wire_bytes() }
+    }
+
     /// Appends preamble, wire record and padding.
-    pub fn encode(durable: LogIndex, committed: LogIndex, record: &Record, out: &mut BytesMut) {
+    pub fn put(&self, record: &Record, out: &mut Pieces) {
+        self.encode(out.buffer());
+        encode_head(record, out.buffer());
+        out.share(record.body.clone());
+        let written = PREAMBLE_BYTES + self.wire_bytes;
+        out.buffer().put_bytes(0, written.next_multiple_of(ALIGN) - written);
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
         let start = out.len();
         out.put_u32(MAGIC);
-        out.put_u64(durable.0);
-        out.put_u64(committed.0);
-        out.put_u32(u32::try_from(record.wire_bytes()).expect("records are below 4 GiB"));
+        out.put_u64(self.durable.0);
+        out.put_u64(self.committed.0);
+        out.put_u32(u32::try_from(self.wire_bytes).expect("records are below 4 GiB"));
         let crc = crc32c::crc32c(&out[start..]);
         out.put_u32(crc);
-        encode_wire(record, out);
-        let end = (out.len() - start).next_multiple_of(ALIGN);
-        out.resize(start + end, 0);
     }
 
     /// Reads and checks the preamble.
@@ -216,6 +227,12 @@ mod tests {
         }
     }
 
+    fn framed(record: &Record) -> Bytes {
+        let mut out = Pieces::default();
+        Preamble::of(record, LogIndex(8), LogIndex(7)).put(record, &mut out);
+        out.copy_to_bytes(out.remaining())
+    }
+
     #[test]
     fn a_wire_record_reads_back_and_leaves_the_rest() {
         let mut out = BytesMut::new();
@@ -228,8 +245,7 @@ mod tests {
 
     #[test]
     fn p19_a_record_with_any_byte_changed_is_refused() {
-        let mut out = BytesMut::new();
-        Preamble::encode(LogIndex(8), LogIndex(7), &record(), &mut out);
+        let out = framed(&record());
         let whole = PREAMBLE_BYTES + record().wire_bytes();
         for at in 0..whole {
             let mut broken = out.to_vec();
@@ -242,9 +258,14 @@ mod tests {
 
     #[test]
     fn records_in_a_segment_are_aligned() {
-        let mut out = BytesMut::new();
-        Preamble::encode(LogIndex(8), LogIndex(7), &record(), &mut out);
-        assert_eq!(out.len() % ALIGN, 0);
-        assert_eq!(Preamble::decode(&out).unwrap().whole_bytes(), out.len() as u64);
+        for bytes in [4, 5, 100_000, 100_001] {
+            let record = Record { body: vec![7; bytes].into(), ..record() };
+            let out = framed(&record);
+            assert_eq!(out.len() % ALIGN, 0);
+            let preamble = Preamble::decode(&out).unwrap();
+            assert_eq!(preamble, Preamble::of(&record, LogIndex(8), LogIndex(7)));
+            assert_eq!(preamble.whole_bytes(), out.len() as u64);
+            assert_eq!(decode_wire(&mut out.slice(PREAMBLE_BYTES..)), Ok(record));
+        }
     }
 }

@@ -15,6 +15,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 
 use super::Error;
+use super::pieces::Pieces;
 use super::record::{self, PREAMBLE_BYTES, Preamble, Record, WIRE_HEADER_BYTES, WireHeader};
 use crate::env::disk::{Disk, DiskFile};
 use crate::model::LogIndex;
@@ -124,9 +125,9 @@ impl Segment {
     }
 
     /// Writes framed records of these sizes behind the last; not durable yet.
-    pub fn write(&self, framed: &[u8], sizes: &[u64]) -> Result<(), Error> {
+    pub fn write(&self, framed: &mut Pieces, sizes: &[u64]) -> Result<(), Error> {
         let end = self.end();
-        self.file.write_at(framed, end).map_err(Error::io(self.path.display()))?;
+        self.file.write_pieces_at(framed, end).map_err(Error::io(self.path.display()))?;
         for size in sizes {
             self.found(*size);
         }

@@ -1,7 +1,7 @@
 //! Bytes on their way out, in pieces: what is large is shared, what is small is copied together.
 //!
-//! Hot path. The leader sends the body of an entry to each follower; copying it into each frame cost more than
-//! the system call that takes it from several places.
+//! Hot path. The body of an entry goes into the log and, from the leader, to each follower; copying it each time
+//! cost more than the system call that takes it from several places.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -15,7 +15,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// See the module. Reads as the bytes that were put, in order.
 #[derive(Default)]
-pub(super) struct Pieces {
+pub struct Pieces {
     done: VecDeque<Bytes>,
     /// Behind those.
     open: BytesMut,
