@@ -16,12 +16,14 @@ pub mod failover;
 mod lane;
 mod load;
 pub mod null;
+mod pause;
 pub mod picture;
 pub mod raw;
 pub mod report;
 mod run;
 
 pub use load::Pace;
+pub use pause::Paused;
 pub use run::{Acks, Plan, What, run};
 
 /// Why there is no result.

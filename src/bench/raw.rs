@@ -1,4 +1,6 @@
-//! The floor of the disk: writers that each write and sync, over and over, into a file of their own.
+//! The floor of the disk: writers that each write and sync, over and over, into a file of their own, one behind the
+//! other into reserved space, as a log does. To write over what is there already is another thing: it is in memory,
+//! and the file system has nothing to note.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +14,8 @@ use super::load::micros;
 use super::report::Latency;
 use crate::env::disk::{Disk, RealDisk};
 
-/// A file is written from the start again after so many bytes.
-const FILE_BYTES: u64 = 256 * 1024 * 1024;
+/// Reserved at once; then a new file takes the place of the full one.
+const FILE_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// What the disk is asked to do.
 #[derive(Debug, Clone)]
@@ -72,23 +74,28 @@ pub fn run(plan: &RawPlan) -> Result<RawReport, Error> {
 fn write(plan: &RawPlan, writer: usize, started: Instant) -> Result<Histogram<u64>, Error> {
     let path = plan.folder.join(format!("raftmq-bench-raw-{}-{writer}", std::process::id()));
     let result = write_into(&path, plan, started);
-    // Only scratch; what cannot be removed does no harm.
-    let _ = RealDisk.remove(&path);
+    if result.is_err() {
+        // Only scratch; what cannot be removed does no harm.
+        let _ = RealDisk.remove(&path);
+    }
     result.map_err(|error| Error::Machine(format!("{}: {error}", path.display())))
 }
 
 fn write_into(path: &Path, plan: &RawPlan, started: Instant) -> std::io::Result<Histogram<u64>> {
-    let file = RealDisk.create(path)?;
-    file.allocate(FILE_BYTES)?;
     let bytes = vec![0xA5; plan.flush_bytes];
     let mut histogram = Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds");
-    let mut at = 0;
     while started.elapsed() < plan.length {
-        let asked = Instant::now();
-        file.write_at(&bytes, at)?;
-        file.sync_data()?;
-        histogram.saturating_record(micros(asked.elapsed()));
-        at = (at + bytes.len() as u64) % (FILE_BYTES - bytes.len() as u64).max(1);
+        let file = RealDisk.create(path)?;
+        file.allocate(FILE_BYTES)?;
+        let mut at = 0;
+        while started.elapsed() < plan.length && (at == 0 || at + bytes.len() as u64 <= FILE_BYTES) {
+            let asked = Instant::now();
+            file.write_at(&bytes, at)?;
+            file.sync_data()?;
+            histogram.saturating_record(micros(asked.elapsed()));
+            at += bytes.len() as u64;
+        }
+        RealDisk.remove(path)?;
     }
     Ok(histogram)
 }

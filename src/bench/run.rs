@@ -91,7 +91,7 @@ pub struct Plan {
 /// Makes a run; blocks until it is checked.
 pub fn run(plan: &Plan) -> Result<Report, Error> {
     let crew = Crew::new(plan);
-    let servers = crew.servers()?;
+    let servers = plan.servers()?;
     match plan.what {
         What::Send => crew.send(&servers),
         What::Receive => crew.receive(&servers),
@@ -112,6 +112,23 @@ struct Stage {
     basket: Option<Arc<Basket>>,
 }
 
+impl Plan {
+    /// The processes watched; none if they are on other machines.
+    pub(super) fn servers(&self) -> Result<Vec<u32>, Error> {
+        let watched = if self.watch.is_empty() { self.endpoints.addresses() } else { &self.watch };
+        let found: Option<Vec<u32>> = watched.iter().map(|address| process::listener_of(address.port)).collect();
+        let Some(mut found) = found else {
+            // Servers elsewhere are not measured; a list of servers asked for must be complete.
+            let is_asked_for = !self.watch.is_empty();
+            let text = "no process of this machine that we may see listens on one of the watched ports";
+            return if is_asked_for { Err(Error::Machine(text.to_owned())) } else { Ok(Vec::new()) };
+        };
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
 /// What the window saw.
 struct Window {
     length: Duration,
@@ -122,21 +139,6 @@ struct Window {
 impl<'a> Crew<'a> {
     fn new(plan: &'a Plan) -> Self {
         Self { plan, run: crate::env::rng::random_u64(), started: Instant::now() }
-    }
-
-    fn servers(&self) -> Result<Vec<u32>, Error> {
-        let own = self.plan.endpoints.addresses();
-        let watched = if self.plan.watch.is_empty() { own } else { &self.plan.watch };
-        let found: Option<Vec<u32>> = watched.iter().map(|address| process::listener_of(address.port)).collect();
-        let Some(mut found) = found else {
-            // Servers elsewhere are not measured; a list of servers asked for must be complete.
-            let is_asked_for = !self.plan.watch.is_empty();
-            let text = "no process of this machine that we may see listens on one of the watched ports";
-            return if is_asked_for { Err(Error::Machine(text.to_owned())) } else { Ok(Vec::new()) };
-        };
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
     }
 
     fn shared(&self, pace: Pace, batch: usize, budget: Option<u64>) -> Arc<Shared> {

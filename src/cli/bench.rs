@@ -12,7 +12,7 @@ use crate::bench::failover;
 use crate::bench::null::NullServer;
 use crate::bench::raw::{self, RawPlan};
 use crate::bench::report::{self, Latency, Report};
-use crate::bench::{self, Acks, Error, Plan, What};
+use crate::bench::{self, Acks, Error, Paused, Plan, What};
 use crate::client::{Address, Endpoints};
 use crate::env::disk;
 
@@ -20,6 +20,9 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::options::{self, Format, Global, byte_count, duration};
 use super::render::{self, Column, grouped};
+
+/// A side that stood still finds its peers again.
+const AFTER_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -208,6 +211,9 @@ pub struct CompareArgs {
     /// Processes to watch on the second side, as --watch on the first
     #[arg(long, value_name = "ADDR[;ADDR]")]
     watch_b: Option<String>,
+    /// Stop the watched processes of the second side (SIGSTOP) while the first is measured
+    #[arg(long)]
+    pause_b: bool,
     #[command(flatten)]
     load: LoadArgs,
 }
@@ -498,8 +504,13 @@ fn compare(global: &Global, args: &CompareArgs) -> Result<(), Failure> {
     let (a, b) = (side(&args.a, args.load.watch.as_ref())?, side(&args.b, args.watch_b.as_ref())?);
     let mut runs = Vec::new();
     for pair in 0..args.pairs {
-        let reports =
-            (bench::run(&a).map_err(|error| failure(&error))?, bench::run(&b).map_err(|error| failure(&error))?);
+        let paused = args.pause_b.then(|| Paused::servers(&b)).transpose().map_err(|error| failure(&error))?;
+        let first = bench::run(&a).map_err(|error| failure(&error))?;
+        if paused.is_some() {
+            drop(paused);
+            std::thread::sleep(AFTER_PAUSE);
+        }
+        let reports = (first, bench::run(&b).map_err(|error| failure(&error))?);
         if !global.quiet {
             let (a, b) = (reports.0.messages_per_second, reports.1.messages_per_second);
             eprintln!("pair {}: {} / {} msg/s = {:.3}", pair + 1, grouped(a as u64), grouped(b as u64), a / b);

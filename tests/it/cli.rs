@@ -247,6 +247,10 @@ fn measurements_are_checked_printed_and_drawn() {
     assert_eq!(report["server_processes"], 3);
     assert!(report["checked"].as_u64() >= report["messages"].as_u64(), "every message came back: {ours}");
     let (null, _) = bench("null");
+    let compare = ["-o", "json", "bench", "compare", &cluster.endpoints(), "null", "--pairs", "1", "--pause-b"];
+    let compared: serde_json::Value =
+        serde_json::from_str(&cluster.raftmq_ok(&[&compare[..], &short].concat())).unwrap();
+    assert!(compared["ratios"][0]["ratio"].as_f64() > Some(0.0), "it goes on after it stood still: {compared}");
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
