@@ -18,6 +18,8 @@ use super::report::{Report, Settings, Used};
 use crate::client::{Address, Endpoints};
 use crate::env::process;
 
+/// Messages of an end to end run come at once, or after what lies before them.
+const STILL_UNDER_WAY: Duration = Duration::from_millis(500);
 /// A drain in which nothing comes for this long is over. Longer than a poll, and than RocketMQ's revive.
 const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Longer than any drain takes, so that nothing comes back while it is checked.
@@ -209,11 +211,12 @@ impl<'a> Crew<'a> {
         let measure = || {
             let window = self.window(&shared, servers);
             std::thread::sleep(self.plan.delay.unwrap_or_default());
-            // What is under way may still come.
-            let mut before = u64::MAX;
-            while basket.got.load(Ordering::Relaxed) != before {
-                before = basket.got.load(Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(500));
+            // What is under way may still come, and before it what others have sent.
+            let seen = || basket.seen.load(Ordering::Relaxed);
+            let mut before = None;
+            while before != Some(seen()) {
+                before = Some(seen());
+                std::thread::sleep(STILL_UNDER_WAY);
             }
             window
         };
