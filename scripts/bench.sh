@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes the figures of docs/benchmarks.md on this machine: about eight minutes.
+# Takes the figures of docs/benchmarks.md on this machine: about nine minutes.
 #
 #   scripts/bench.sh FOLDER     reports as JSON and the pictures go there; a Markdown table to stdout
 #
@@ -19,10 +19,19 @@ binary="${RAFTMQ_BIN:-$CARGO_TARGET_DIR/release/raftmq}"
 raftmq() { "$binary" -n "$endpoints" "$@"; }
 say() { printf '%s\n' "$*" >&2; }
 
+# Puts free memory to use, as on a machine that has run for a while. Where the host takes back what is free (free page
+# reporting of virtual machines), a page used again costs up to 10 µs, and the log takes one for every four messages
+# of 1 KiB. The holes of a file take memory when they are read, and no disk.
+warm() {
+    [ -e "$folder/sparse" ] || truncate -s "$(awk '/^MemAvailable/ { print int($2 * 7 / 8) "K" }' /proc/meminfo)" "$folder/sparse"
+    cat "$folder/sparse" >/dev/null
+}
+
 # Name, then the arguments of `raftmq bench`; what was run is kept beside the report.
 bench() {
     local name="$1"
     shift
+    warm
     say "$name: raftmq bench $*"
     printf 'raftmq bench %s\n' "$*" >"$folder/$name.command"
     raftmq -o json bench "$@" >"$folder/$name.json"
@@ -36,19 +45,10 @@ cluster() {
 }
 trap 'scripts/fast-try.sh stop >/dev/null 2>&1; scripts/fast-try.sh clean >/dev/null 2>&1; rm -f "$folder/sparse"' EXIT
 
-# Puts free memory to use, as on a machine that has run for a while. Where the host takes back what is free (free page
-# reporting of virtual machines), a page used again costs up to 10 µs, and the log takes one for every four messages
-# of 1 KiB. The holes of a file take memory when they are read, and no disk.
-warm() {
-    awk '/^MemFree/ { print $2 "K" }' /proc/meminfo | xargs -I SIZE truncate -s SIZE "$folder/sparse"
-    cat "$folder/sparse" >/dev/null
-}
-
 # CPU of all brokers, in hundredths of a second.
 cpu() { cat $(sed 's|.*|/proc/&/stat|' "$RAFTMQ_DATA"/n?.pid) | awk '{ sum += $14 + $15 } END { print sum }'; }
 rss() { cat $(sed 's|.*|/proc/&/status|' "$RAFTMQ_DATA"/n?.pid) | awk '/VmRSS/ { sum += $2 } END { print int(sum / 1024) }'; }
 
-warm
 bench raw-1KiB raw --folder "$folder" --flush 1KiB --duration 3s
 bench raw-3x256KiB raw --folder "$folder" --flush 256KiB --writers 3 --duration 3s
 bench null-1 null --in-flight 1 --duration "$length"
@@ -77,7 +77,6 @@ bench queues-1 send --topic queues-1 --connections 10 --in-flight 64 --duration 
 bench queues-10k send --topic "$ten" --connections 10 --consumers 10 --in-flight 64 --duration "$length"
 bench null-batch-32 null --in-flight 16 --batch 32 --duration "$length"
 bench null-64-again null --in-flight 64 --duration "$length"
-warm
 # In turn: what the machine does meanwhile is in both.
 for pair in 1 2 3 4 5; do
     bench "all-up-$pair" send --in-flight 64 --duration "$length"

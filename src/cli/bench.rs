@@ -212,6 +212,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "ADDR[;ADDR]")]
     watch_b: Option<String>,
     /// Stop the watched processes of the second side (SIGSTOP) while the first is measured
+    ///
+    /// For a server that works while it is idle. Should this end early, `kill -CONT` lets them go on.
     #[arg(long)]
     pause_b: bool,
     #[command(flatten)]

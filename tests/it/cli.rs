@@ -248,7 +248,7 @@ fn measurements_are_checked_printed_and_drawn() {
     assert!(report["checked"].as_u64() >= report["messages"].as_u64(), "every message came back: {ours}");
     let (null, _) = bench("null");
     // What lies before the messages of a run is received first, and is none of its mistakes.
-    cluster.raftmq_ok(&["bench", "send", "--in-flight", "16", "--batch", "32", "--duration", "2s", "--no-check"]);
+    cluster.raftmq_ok(&["bench", "send", "--in-flight", "16", "--batch", "32", "--duration", "1s", "--no-check"]);
     bench("e2e");
     let compare = ["-o", "json", "bench", "compare", &cluster.endpoints(), "null", "--pairs", "1", "--pause-b"];
     let compared: serde_json::Value =
