@@ -22,7 +22,13 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// The same with bytes that lie in several places.
     fn write_pieces_at(&self, pieces: &mut dyn Buf, at: u64) -> io::Result<()> {
-        self.write_at(&pieces.copy_to_bytes(pieces.remaining()), at)
+        let whole = pieces.remaining();
+        if pieces.chunk().len() < whole {
+            return self.write_at(&pieces.copy_to_bytes(whole), at);
+        }
+        self.write_at(pieces.chunk(), at)?;
+        pieces.advance(whole);
+        Ok(())
     }
     /// Makes what was written durable. After an error nothing is known about it: never retried.
     fn sync_data(&self) -> io::Result<()>;
