@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub pace: Pace,
     /// Messages to send in all, if the run ends by count.
     pub budget: Option<AtomicU64>,
+    /// Messages acknowledged so far.
+    pub stored: AtomicU64,
     pub filler: Filler,
     pub batch: usize,
     /// Of delayed messages.
@@ -186,6 +188,7 @@ pub(super) async fn work(mut lane: Lane, worker: u32, shared: Arc<Shared>, tally
         let is_measured = shared.phase.is_measured();
         let (stored, failure) = stored(&answer, shared.batch);
         if stored == shared.batch {
+            shared.stored.fetch_add(stored as u64, Ordering::Relaxed);
             if is_measured {
                 let mut tally = tally.borrow_mut();
                 tally.messages += stored as u64;

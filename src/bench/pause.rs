@@ -64,6 +64,8 @@ mod tests {
         comes_to(child.id(), "T");
         drop(paused);
         comes_to(child.id(), "S");
+        let _paused = Paused::processes(vec![child.id()]).unwrap();
+        comes_to(child.id(), "T");
         let refused = Paused::processes(vec![child.id(), i32::MAX as u32]).err().unwrap().to_string();
         assert!(refused.contains("2147483647 cannot be paused"), "{refused}");
         comes_to(child.id(), "S");

@@ -18,7 +18,7 @@ use super::report::{Report, Settings, Used};
 use crate::client::{Address, Endpoints};
 use crate::env::process;
 
-/// Messages of an end to end run come at once, or after what lies before them.
+/// Sends under way at the end of an end to end run are answered, and received, within this.
 const STILL_UNDER_WAY: Duration = Duration::from_millis(500);
 /// A drain in which nothing comes for this long is over. Longer than a poll, and than RocketMQ's revive.
 const IDLE_MAX: Duration = Duration::from_secs(15);
@@ -151,6 +151,7 @@ impl<'a> Crew<'a> {
             phase: Phase::default(),
             pace,
             budget: budget.map(AtomicU64::new),
+            stored: AtomicU64::new(0),
             filler: Filler::new(self.plan.size.max(BYTES_MIN)),
             batch,
             delay: self.plan.delay,
@@ -211,11 +212,11 @@ impl<'a> Crew<'a> {
         let measure = || {
             let window = self.window(&shared, servers);
             std::thread::sleep(self.plan.delay.unwrap_or_default());
-            // What is under way may still come, and before it what others have sent.
-            let seen = || basket.seen.load(Ordering::Relaxed);
-            let mut before = None;
-            while before != Some(seen()) {
-                before = Some(seen());
+            wait_for(&basket, shared.stored.load(Ordering::Relaxed));
+            // What was under way may still come.
+            let mut before = u64::MAX;
+            while basket.got.load(Ordering::Relaxed) != before {
+                before = basket.got.load(Ordering::Relaxed);
                 std::thread::sleep(STILL_UNDER_WAY);
             }
             window

@@ -254,6 +254,10 @@ fn measurements_are_checked_printed_and_drawn() {
     let compared: serde_json::Value =
         serde_json::from_str(&cluster.raftmq_ok(&[&compare[..], &short].concat())).unwrap();
     assert!(compared["ratios"][0]["ratio"].as_f64() > Some(0.0), "it goes on after it stood still: {compared}");
+    let nobody = ["bench", "compare", &cluster.endpoints(), "127.0.0.1:1", "--pairs", "1", "--pause-b"];
+    let refused = cluster.raftmq(&[&nobody[..], &short].concat());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("addresses to be paused"), "{said}");
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
