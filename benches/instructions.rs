@@ -13,14 +13,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use machine::{Machine, group, plain_message, topic};
 use prost::Message as _;
-use raftmq::env::sim::SimDisk;
+use raftmq::env::fault::sim::SimDisk;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
 use raftmq::model::{
     GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId, TopicType,
 };
 use raftmq::proto::v2;
-use raftmq::store::commit_log::{CommitLog, FlushMode, Identity, Options};
-use raftmq::store::record::{self, Record, RecordKind};
+use raftmq::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
+use raftmq::store::log::record;
+use raftmq::store::log::record::{Record, RecordKind};
 
 const TOPIC: TopicId = TopicId(1);
 const GROUP: GroupId = GroupId(1);

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::report::Report;
+use crate::bench::report::Report;
 use crate::env::rng::SeededRng;
 
 const RESAMPLES: usize = 10_000;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
-use super::body;
-use super::lane::{Lane, Polled, code_name};
-use super::load::{Sent, Shared, Tally, micros};
-use super::run::Acks;
+use crate::bench::Error;
+use crate::bench::body;
+use crate::bench::connection::{Lane, Polled, code_name};
+use crate::bench::load::{Sent, Shared, Tally, micros};
+use crate::bench::run::Acks;
 use crate::proto::v2;
 
 /// Mistakes told of one run.

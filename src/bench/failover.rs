@@ -13,11 +13,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
-use super::body::{BYTES_MIN, Filler, Proof, read};
-use super::lane::{Lane, Purpose, code_name};
-use super::load::{message, micros, stored};
-use super::report::failures;
+use crate::bench::Error;
+use crate::bench::body::{BYTES_MIN, Filler, Proof, read};
+use crate::bench::connection::{Lane, Purpose, code_name};
+use crate::bench::load::{message, micros, stored};
+use crate::bench::report::failures;
 use crate::client::{Address, Endpoints};
 use crate::env::process::{self, Signal};
 use crate::proto::v2;

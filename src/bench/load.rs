@@ -10,8 +10,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::body::{Filler, Proof};
-use super::lane::{Lane, code_name};
+use crate::bench::body::{Filler, Proof};
+use crate::bench::connection::{Lane, code_name};
 use crate::client::wire_time;
 use crate::model::Timestamp;
 use crate::proto::v2;

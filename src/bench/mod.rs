@@ -11,9 +11,9 @@
 
 mod body;
 pub mod compare;
+mod connection;
 mod drain;
 pub mod failover;
-mod lane;
 mod load;
 pub mod null;
 mod pause;

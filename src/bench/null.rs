@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Error;
+use crate::bench::Error;
 use crate::client::{Address, Endpoints};
 use crate::env::process;
 use crate::proto::v2;

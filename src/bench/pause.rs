@@ -1,7 +1,7 @@
 //! One side of a comparison stands still while the other is measured: what an idle server does meanwhile would be
 //! counted against the other one.
 
-use super::{Error, Plan};
+use crate::bench::{Error, Plan};
 use crate::env::process::{self, Signal};
 
 /// Processes that stand still until this is dropped.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::Report;
+use crate::bench::report::Report;
 
 const WIDTH: f64 = 900.0;
 const LABEL: f64 = 250.0;

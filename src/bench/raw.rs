@@ -9,9 +9,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::Error;
-use super::load::micros;
-use super::report::Latency;
+use crate::bench::Error;
+use crate::bench::load::micros;
+use crate::bench::report::Latency;
 use crate::env::disk::{Disk, RealDisk};
 
 /// Reserved at once; then a new file takes the place of the full one.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
-use super::load::Tally;
-use super::run::{Acks, Plan, What};
+use crate::bench::Error;
+use crate::bench::load::Tally;
+use crate::bench::run::{Acks, Plan, What};
 use crate::env::process;
 
 /// Schema of the JSON document.

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
-use super::body::{BYTES_MIN, Filler};
-use super::drain::{self, Basket, Catch};
-use super::lane::{Lane, Purpose};
-use super::load::{self, Pace, Phase, Shared, Tally};
-use super::report::{Report, Settings, Used};
+use crate::bench::Error;
+use crate::bench::body::{BYTES_MIN, Filler};
+use crate::bench::connection::{Lane, Purpose};
+use crate::bench::drain;
+use crate::bench::drain::{Basket, Catch};
+use crate::bench::load;
+use crate::bench::load::{Pace, Phase, Shared, Tally};
+use crate::bench::report::{Report, Settings, Used};
 use crate::client::{Address, Endpoints};
 use crate::env::process;
 

@@ -1,11 +1,12 @@
-//! Acks above the log. Before: `edge/messaging/ack`; after: `machine/ack`.
+//! Acks above the log. Before: `edge/grpc/messaging/ack`; after: `machine/ack`.
 //!
 //! Hot path. An ack is safe to repeat, so one whose fate is unknown is simply proposed again.
 
 use std::sync::Arc;
 
-use super::{Broker, Deadline, Error};
-use crate::env::plant::{self, Plant};
+use crate::broker::{Broker, Deadline, Error};
+use crate::env::fault::planted_bug;
+use crate::env::fault::planted_bug::Plant;
 use crate::machine::command::Ack;
 use crate::machine::{Command, Outcome};
 use crate::model::{GroupName, ReceiptHandle, TopicName};
@@ -34,7 +35,7 @@ impl Broker {
         let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
         let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
         let mut settled = Vec::new();
-        if plant::is(Plant::AcksLostAtRestart) {
+        if planted_bug::is(Plant::AcksLostAtRestart) {
             self.ack_later(known);
             return Ok(vec![Acked::Done; handles.len()]);
         }

@@ -1,7 +1,7 @@
 //! Wakes the polls of a group in a topic when something may have become deliverable to it, and the leader's
 //! timer when something falls due earlier than it knew; hands on questions to producers.
 //!
-//! Hot path. Told by `raft/apply` after every entry; waited on by `broker/receive` and `broker/timer`.
+//! Hot path. Told by `raft/state_machine` after every entry; waited on by `broker/receive/poll` and `broker/background/timer`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

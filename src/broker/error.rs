@@ -5,7 +5,7 @@ use crate::machine::{Failure, Rejected};
 use crate::model::{GroupName, MessageType, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
 
-/// See the module. `edge/status` gives each its code.
+/// See the module. `edge/grpc/codes` gives each its code.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// No such topic.

@@ -1,10 +1,11 @@
 //! Changes of invisible time above the log: the client's own, the broker's renewal for clients that
 //! live, and the early end for clients that leave. After: `machine/invisible`.
 
-use super::{Broker, Deadline, Error};
+use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Change, Prolong};
-use crate::machine::keys::LeaseKey;
-use crate::machine::lease::{self, Lease};
+use crate::machine::state::keys::LeaseKey;
+use crate::machine::state::lease;
+use crate::machine::state::lease::Lease;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{INVISIBLE_RENEWED, LEFT_BEHIND};
 use crate::model::{GroupName, Millis, ReceiptHandle, TopicName};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 
-use super::{Broker, Deadline, Error, MemberAddress};
+use crate::broker::{Broker, Deadline, Error, MemberAddress};
 use crate::machine::Command;
 use crate::machine::command::Announce;
 use crate::model::NodeId;

@@ -8,27 +8,19 @@
 
 mod ack;
 mod arrivals;
-mod bodies;
-mod dead;
+pub mod background;
+mod dead_letter;
+mod delay;
 mod error;
-mod handed;
+pub mod inspect;
 mod invisible;
-mod look;
 mod members;
 mod node;
 mod offset;
-mod overview;
-mod plan;
-#[cfg(test)]
-mod plan_tests;
-mod recall;
-mod receive;
+pub mod receive;
 mod send;
 mod sessions;
-mod timer;
 mod topics;
-mod trace;
-mod traffic;
 mod transaction;
 
 use std::sync::Arc;
@@ -43,16 +35,16 @@ use tokio_util::task::TaskTracker;
 pub use ack::Acked;
 pub use arrivals::Arrivals;
 pub use error::Error;
-pub use handed::OnItsWay;
-pub use look::{Cursor, Found, Stored, Wanted as LookedFor};
+pub use inspect::message_query::{Cursor, Found, Stored, Wanted as LookedFor};
+pub use inspect::overview::{GroupDescription, GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
+pub use inspect::trace::{Event, GroupTrace, Trace, What};
 pub use node::{Node, StartError};
 pub use offset::{Moved, Pull, Pulled, Where};
-pub use overview::{GroupDescription, GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
-pub use receive::{Delivery, Receive, Received};
+pub use receive::lease_guard::OnItsWay;
+pub use receive::poll::{Delivery, Receive, Received};
 pub use send::Sent;
 pub use sessions::{ClientInfo, GroupMember, Heard, SessionSettings, Sessions, Subscription};
 pub use topics::{GroupView, TopicView};
-pub use trace::{Event, GroupTrace, Trace, What};
 pub use transaction::Question;
 
 use crate::env::clock::Clock;
@@ -63,10 +55,10 @@ use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{LogIndex, NodeId, Timestamp};
 pub use crate::raft::{Fatal, ReplicaStatus};
 use crate::raft::{Leadership, Replica};
-use handed::Renewals;
+use inspect::traffic::Traffic;
 use members::Members;
-use plan::Plans;
-use traffic::Traffic;
+use receive::lease_guard::Renewals;
+use receive::plan::Plans;
 
 /// When the caller stops waiting, if it said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,17 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
+use crate::broker::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
 use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
-use crate::env::lazy::LazyDisk;
+use crate::env::fault::power_loss_disk::LazyDisk;
 use crate::machine::command::Checks;
 use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
-use crate::store::catalog_memory::CatalogMemory;
-use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
-use crate::store::rocks::RocksKv;
+use crate::store::kv::catalog_cache::CatalogMemory;
+use crate::store::kv::rocks::RocksKv;
+use crate::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
 
 /// Time for what dropped polls left to do when the node stops.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(1);

@@ -1,18 +1,18 @@
 //! Reading a queue at an offset, and positions: what consumers that pull need, and resets by operators. Before:
-//! `edge/messaging/pull`; after: `machine/position`.
+//! `edge/grpc/messaging/offset`; after: `machine/offset`.
 //!
 //! A pull leases nothing: it reads this node's applied state, and what has been answered anywhere is in it.
 
 use tokio::time::Instant;
 
-use super::bodies::BodyReader;
-use super::receive::with_stored;
-use super::{Broker, Deadline, Error};
+use crate::broker::receive::bodies::BodyReader;
+use crate::broker::receive::poll::with_stored;
+use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::SetPositions;
-use crate::machine::lease::SPAN;
-use crate::machine::queue::first_stored_at;
 use crate::machine::send::PERMISSION_READ;
-use crate::machine::view::View;
+use crate::machine::state::lease::SPAN;
+use crate::machine::state::queue::first_stored_at;
+use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX};
 use crate::model::{

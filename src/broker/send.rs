@@ -1,16 +1,18 @@
-//! Sends above the log. Before: `edge/messaging/send`; after: `machine/send`.
+//! Sends above the log. Before: `edge/grpc/messaging/send`; after: `machine/send`.
 //!
 //! Hot path. The queue and the offset are chosen below the log, so nothing here takes a lock or a
 //! number: the messages are encoded once and wait for their entry.
 
 use tokio::time::Instant;
 
-use super::{Broker, Deadline, Error};
-use crate::env::plant::{self, Plant};
+use crate::broker::{Broker, Deadline, Error};
+use crate::env::fault::planted_bug;
+use crate::env::fault::planted_bug::Plant;
 use crate::machine::command::{Checks, Send, Visible};
 use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
-use crate::model::{LogIndex, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName, filter};
+use crate::model::filter::tag;
+use crate::model::{LogIndex, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName};
 
 /// What became of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Broker {
             MessageType::Fifo => Visible::InOrder(
                 messages
                     .iter()
-                    .map(|message| filter::order(message.message_group.as_deref().unwrap_or_default()))
+                    .map(|message| tag::order(message.message_group.as_deref().unwrap_or_default()))
                     .collect(),
             ),
             MessageType::Priority => {
@@ -84,7 +86,7 @@ impl Broker {
         if !record.topic_type.accepts(message_type) {
             return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: message_type });
         }
-        let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
+        let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
         let visible = self.visible(message_type, &messages);
         let command = Command::Send(Send { topic: id, message_type, tag_hashes, visible });
         let count = messages.len();
@@ -97,7 +99,7 @@ impl Broker {
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);
-                if plant::is(Plant::OffsetAtProposal) {
+                if planted_bug::is(Plant::OffsetAtProposal) {
                     return Ok(self.expected(places.len()));
                 }
                 Ok(places.into_iter().map(|stored| Sent::of(index, stored)).collect())

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::Question;
+use crate::broker::Question;
 use crate::env::clock::Clock;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};

@@ -1,14 +1,14 @@
 //! Topics and consumer groups above the log: looking them up, making and deleting them, and giving a
-//! group its position. After: `machine/catalog`.
+//! group its position. After: `machine/topics`.
 
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::{Broker, Deadline, Error};
-use crate::machine::catalog::{GroupRecord, TopicRecord};
+use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{CreateGroup, CreateTopic, GroupSettings, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::send::{PERMISSION_READ, PERMISSION_WRITE};
+use crate::machine::topics::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
 use crate::model::{GroupId, GroupName, MessageType, Timestamp, TopicId, TopicName, TopicType};

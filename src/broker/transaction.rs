@@ -1,5 +1,5 @@
 //! Transactions above the log: their end, and asking producers about those that nobody ended. Before:
-//! `edge/messaging/transaction`; after: `machine/transaction`.
+//! `edge/grpc/messaging/transaction`; after: `machine/transaction`.
 //!
 //! That a producer is to be asked is decided by the log and told on every node. A producer of the topic may be
 //! connected to any of them, or to all: the nodes take turns, so that it is asked once if it can be.
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::bodies::BodyReader;
-use super::{Broker, Deadline, Error};
+use crate::broker::receive::bodies::BodyReader;
+use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::Decide;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::{Message, MessageRef, Timestamp, TopicId, TopicName};

@@ -16,10 +16,12 @@ use crate::bench::{self, Acks, Error, Paused, Plan, What};
 use crate::client::{Address, Endpoints};
 use crate::env::disk;
 
-use super::exit::Exit;
-use super::failure::Failure;
-use super::options::{self, Format, Global, byte_count, duration};
-use super::render::{self, Column, grouped};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::options;
+use crate::cli::options::{Format, Global, byte_count, duration};
+use crate::cli::render;
+use crate::cli::render::{Column, grouped};
 
 /// A side that stood still finds its peers again.
 const AFTER_PAUSE: Duration = Duration::from_secs(2);

@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use crate::proto::admin::{ClusterStatusResponse, Node};
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::options::{Context, Format};
-use super::render::{self, Column, Listing, known, rate};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::options::{Context, Format};
+use crate::cli::render;
+use crate::cli::render::{Column, Listing, known, rate};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::exit::Exit;
-use super::options::Format;
+use crate::cli::exit::Exit;
+use crate::cli::options::Format;
 use crate::config::{self, ENVIRONMENT_PREFIX, Loaded, Sources};
 
 /// What to do with a configuration.

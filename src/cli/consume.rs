@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use crate::client::{Consumer, Error, Received, Wanted};
 use crate::model::limits;
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::options::{Context, Format, duration};
-use super::render::{self, grouped};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::options::{Context, Format, duration};
+use crate::cli::render;
+use crate::cli::render::grouped;
 
 /// A poll with an end in sight, and one that waits for whatever comes. The server takes 5 to 20 s.
 const WAIT_WITH_MAX: Duration = Duration::from_secs(5);

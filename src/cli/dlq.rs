@@ -2,11 +2,11 @@
 
 use crate::proto::admin::StoredMessage;
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::message::{MessageRow, print_rows};
-use super::options::{Context, Format};
-use super::render;
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::message::{MessageRow, print_rows};
+use crate::cli::options::{Context, Format};
+use crate::cli::render;
 
 /// Dead letters redriven by one request.
 const BATCH: usize = 256;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::exit::Exit;
-use super::failure::Failure;
-use super::options::{self, Format, Global};
-use super::render;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::options;
+use crate::cli::options::{Format, Global};
+use crate::cli::render;
 use crate::drill::check::Verdict;
 use crate::drill::history;
 use crate::drill::report::{self, Report, SCHEMA};

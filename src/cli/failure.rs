@@ -6,7 +6,7 @@ use std::io;
 use crate::client::Error;
 use crate::proto::v2::Code;
 
-use super::exit::Exit;
+use crate::cli::exit::Exit;
 
 /// A command's failure as it is printed: one line, then remedies.
 #[derive(Debug, Clone, PartialEq, Eq)]

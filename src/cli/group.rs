@@ -8,11 +8,12 @@ use crate::proto::admin::{
     CreateGroupRequest, DescribeGroupResponse, Group, Member, MovedPosition, UpdateGroupRequest,
 };
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::options::{Context, Format};
-use super::render::{self, Column, Listing, grouped, known, rough};
-use super::topic::PositionRow;
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::options::{Context, Format};
+use crate::cli::render;
+use crate::cli::render::{Column, Listing, grouped, known, rough};
+use crate::cli::topic::PositionRow;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -7,10 +7,11 @@ use serde::Serialize;
 use crate::model::Timestamp;
 use crate::proto::admin::{FindMessagesRequest, StoredMessage, TraceEvent, TraceMessageResponse, TracedGroup};
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::options::{Context, Format};
-use super::render::{self, Column, Listing, known, utc};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::options::{Context, Format};
+use crate::cli::render;
+use crate::cli::render::{Column, Listing, known, utc};
 
 /// Characters of a body that a table shows.
 const BODY_SHOWN: usize = 40;

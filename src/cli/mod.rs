@@ -25,9 +25,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::exit::Exit;
-use self::failure::Failure;
-use self::options::{Context, Global};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::options::{Context, Global};
 
 /// Commands by what one wants to do; clap cannot group subcommands, and a test holds this to the real ones.
 const HELP: &str = "\

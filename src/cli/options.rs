@@ -8,8 +8,8 @@ use clap::ValueEnum;
 
 use crate::client::{Address, Admin, Connection, Endpoints, Error, Identity};
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
 
 const ENDPOINTS_DEFAULT: &str = "127.0.0.1:8081";
 const GRPC_PORT: u16 = 8081;

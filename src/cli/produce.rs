@@ -15,10 +15,11 @@ use tokio::time::Instant;
 use crate::client::{Error, Kind, Outgoing, Producer, Sent};
 use crate::model::limits;
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::options::{Context, Format, byte_count, duration};
-use super::render::{self, grouped};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::options::{Context, Format, byte_count, duration};
+use crate::cli::render;
+use crate::cli::render::grouped;
 
 const SIZE_DEFAULT: usize = 100;
 const BATCH_DEFAULT: u32 = 32;

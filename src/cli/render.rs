@@ -9,7 +9,7 @@ use tabled::settings::{Alignment, Padding, Style};
 
 use crate::model::{Millis, Timestamp};
 
-use super::options::Format;
+use crate::cli::options::Format;
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]

@@ -7,10 +7,11 @@ use serde::Serialize;
 use crate::model::{Millis, Timestamp, TopicType, limits};
 use crate::proto::admin::{DescribeTopicResponse, GroupPosition, Topic, UpdateTopicRequest};
 
-use super::exit::Exit;
-use super::failure::{Failure, Subject};
-use super::options::{Context, Format};
-use super::render::{self, Column, Listing, grouped, known, rough, utc};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Subject};
+use crate::cli::options::{Context, Format};
+use crate::cli::render;
+use crate::cli::render::{Column, Listing, grouped, known, rough, utc};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

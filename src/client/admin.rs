@@ -17,8 +17,8 @@ use crate::proto::admin::{
 use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
-use super::connection::Connection;
-use super::error::Error;
+use crate::client::connection::Connection;
+use crate::client::error::Error;
 
 /// The administration of one cluster. Refusals come as [`Error::Status`].
 ///

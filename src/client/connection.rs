@@ -12,7 +12,7 @@ use tonic::{Request, Status};
 
 use crate::model::Timestamp;
 
-use super::error::{Error, Unreachable};
+use crate::client::error::{Error, Unreachable};
 
 const PORT_DEFAULT: u16 = 8081;
 const ADDRESSES_MAX: usize = 64;

@@ -13,8 +13,8 @@ use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 use crate::proto::v2::receive_message_response::Content;
 
-use super::connection::Connection;
-use super::error::{Error, check};
+use crate::client::connection::Connection;
+use crate::client::error::{Error, check};
 
 /// How often a consumer tells the cluster that it lives; contract §7.
 const HEARTBEAT_EVERY: Millis = Millis::from_secs(10);

@@ -12,8 +12,8 @@ use crate::model::{Millis, Timestamp};
 use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
-use super::connection::{Connection, Identity, Patience};
-use super::error::{Error, check};
+use crate::client::connection::{Connection, Identity, Patience};
+use crate::client::error::{Error, check};
 
 /// 2021-01-01T00:00:00Z, from which message ids count seconds.
 const ID_EPOCH_SECS: u64 = 1_609_459_200;

@@ -14,7 +14,7 @@ use crate::proto::v2;
 use crate::proto::v2::messaging_service_server::{MessagingService, MessagingServiceServer};
 use crate::proto::v2::receive_message_response::Content;
 
-use super::{Connection, Consumer, Endpoints, Error, Identity, Outgoing, Producer, Wanted};
+use crate::client::{Connection, Consumer, Endpoints, Error, Identity, Outgoing, Producer, Wanted};
 
 type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::Values;
+use crate::config::value::Values;
 use crate::model::limits::NODE_NAME_BYTES_MAX;
 use crate::model::{Millis, NodeId};
 

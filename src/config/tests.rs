@@ -1,6 +1,6 @@
 //! What boots, what is refused, and in which words.
 
-use super::*;
+use crate::config::*;
 
 fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
     load(&Sources { file: Some(("broker.conf", text)), ..Sources::default() })

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{Effective, KEYS, Kind, Origin, Status};
+use crate::config::{Effective, KEYS, Kind, Origin, Status};
 
 type Parse = fn(&str) -> Option<u64>;
 

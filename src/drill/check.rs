@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::history::{Event, Got, Phase, What};
+use crate::drill::history::{Event, Got, Phase, What};
 
 /// Findings told per rule.
 const TOLD_MAX: usize = 5;

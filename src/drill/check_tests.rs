@@ -1,7 +1,7 @@
 //! Hand-made histories: one that keeps every promise, and for each rule one that breaks it.
 
-use super::check::{Checked, Demands, Rule, Verdict, check};
-use super::history::{Event, Got, Offsets, Phase, What};
+use crate::drill::check::{Checked, Demands, Rule, Verdict, check};
+use crate::drill::history::{Event, Got, Offsets, Phase, What};
 
 const DEMANDS: Demands =
     Demands { sends: 1, faults: 0, leader_faults: 0, redeliveries: 0, lateness_us: 500_000, outage_max_us: 4_000_000 };

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use super::history::{Event, Got, Offsets, Phase, Recorder, What};
 use crate::client::{Address, Endpoints};
+use crate::drill::history::{Event, Got, Offsets, Phase, Recorder, What};
 use crate::proto::admin;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::v2;

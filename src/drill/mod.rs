@@ -3,7 +3,7 @@
 //!
 //! It starts a cluster of its own from this very program: in network namespaces where it may, so that a leader
 //! can be cut off from its peers, else on loopback ports. The disks lose what was not synced when a node is
-//! killed (`env/lazy`), so a kill is a power loss. Or it takes a cluster that runs on this machine, as it is.
+//! killed (`env/fault/power_loss_disk`), so a kill is a power loss. Or it takes a cluster that runs on this machine, as it is.
 //!
 //! Called by `cli/drill`. Not here: anything that knows how a broker works; the checker sees the history only.
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::history::{Event, Phase, Recorder, What};
-use super::net::Network;
 use crate::client::Address;
+use crate::drill::history::{Event, Phase, Recorder, What};
+use crate::drill::net::Network;
 use crate::env::process;
 
 /// Nodes of the cluster.

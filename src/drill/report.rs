@@ -6,8 +6,8 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::check::Checked;
-use super::history::{Event, Phase, What};
+use crate::drill::check::Checked;
+use crate::drill::history::{Event, Phase, What};
 
 /// Schema of the JSON document.
 pub const SCHEMA: &str = "raftmq.drill.v1";

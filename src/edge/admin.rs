@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tonic::{Request, Response, Status};
 
-use super::messaging::recall;
 use crate::broker::{
     Broker, ConsumeFrom, Cursor, Error, GroupMember, GroupSettings, GroupSummary, GroupTrace, LookedFor, Moved,
     NodeSummary, Position, ReplicaStatus, Stored, Subscription, TopicSummary, UpdateGroup, UpdateTopic, Where,
 };
+use crate::edge::grpc::messaging::delay;
 use crate::model::codec::Reader;
+use crate::model::filter::sql::SqlFilter;
 use crate::model::limits::{FILTER_BYTES_MAX, GROUP_RETRIES_DEFAULT};
-use crate::model::sql::SqlFilter;
 use crate::model::{Backoff, GroupName, NameError, NodeId, QueueId, QueueOffset, Timestamp, TopicName, TopicType};
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
@@ -137,7 +137,7 @@ fn read_cursor(bytes: Bytes) -> Result<Option<Cursor>, Status> {
 fn stored(stored: Stored) -> wire::StoredMessage {
     let Stored { topic, place, at, message, stored_at, waits_until, origin } = stored;
     let recall_handle =
-        waits_until.map(|until| recall::handle(&topic, until, at, &message.message_id)).unwrap_or_default();
+        waits_until.map(|until| delay::handle(&topic, until, at, &message.message_id)).unwrap_or_default();
     wire::StoredMessage {
         topic: topic.to_string(),
         queue: place.map(|(queue, _)| queue.0),
@@ -372,14 +372,14 @@ impl Admin for AdminService {
     async fn move_delayed(&self, request: Request<wire::MoveDelayedRequest>) -> Answer<wire::MoveDelayedResponse> {
         let request = request.into_inner();
         let topic = topic_name(&request.topic)?;
-        let Some((at, message, message_id)) = recall::place_in(&topic, &request.recall_handle) else {
+        let Some((at, message, message_id)) = delay::place_in(&topic, &request.recall_handle) else {
             let text = format!("the recall handle is invalid: no message of topic '{topic}' has it");
             return Err(Status::invalid_argument(text));
         };
         // A time that has come already means at once; the machine says the same.
         let to = Timestamp(request.to_ms).max(self.broker.now());
         self.broker.move_delayed(topic.clone(), at, message, to).await.map_err(refuse)?;
-        let recall_handle = recall::handle(&topic, to, message, &message_id);
+        let recall_handle = delay::handle(&topic, to, message, &message_id);
         Ok(Response::new(wire::MoveDelayedResponse { recall_handle }))
     }
 

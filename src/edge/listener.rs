@@ -19,8 +19,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::authority::Mended;
-use super::unary::{self, Services};
+use crate::edge::grpc::authority::Mended;
+use crate::edge::grpc::unary;
+use crate::edge::grpc::unary::Services;
 
 /// Open connections of one node.
 const CONNECTIONS_MAX: usize = 10_000;

@@ -7,24 +7,18 @@
 //! Not here: authentication, HTTP pages and metrics.
 
 pub mod admin;
-mod authority;
-mod convert;
-mod digest;
+pub mod grpc;
 pub mod listener;
-pub mod messaging;
-mod status;
 pub mod tls;
-pub mod unary;
-mod validate;
 
 /// Decodes a send request and checks it as the service does; how many messages it holds. For measurements.
 pub fn check_send(request: bytes::Bytes) -> Result<usize, String> {
     use prost::Message as _;
     let request = crate::proto::v2::SendMessageRequest::decode(request).map_err(|error| error.to_string())?;
-    let rules = validate::Rules {
+    let rules = grpc::validate::Rules {
         body_bytes_max: crate::model::limits::BODY_BYTES_MAX,
         delay_max: crate::model::Millis(0),
         now: crate::model::Timestamp(0),
     };
-    validate::send(request, rules, "peer").map(|checked| checked.messages.len()).map_err(|refused| refused.text)
+    grpc::validate::send(request, rules, "peer").map(|checked| checked.messages.len()).map_err(|refused| refused.text)
 }

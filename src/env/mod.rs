@@ -5,12 +5,10 @@
 
 pub mod clock;
 pub mod disk;
-pub mod lazy;
-pub mod plant;
+pub mod fault;
 pub mod process;
 pub mod rng;
 pub mod runtime;
-pub mod sim;
 
 /// The host's name as the shell tells it, or `localhost`.
 pub fn host_name() -> String {

@@ -3,12 +3,13 @@
 //! Hot path. A handle is valid while its lease is open and holds the message: decided here, so an ack
 //! that races the end of its lease has one answer on all nodes (P7, P8). Repeating an ack is fine.
 
-use super::command::Ack;
-use super::keys::LeaseKey;
-use super::lease::Lease;
-use super::outcome::Outcome;
-use super::stage::Stage;
-use super::{Failure, lease};
+use crate::machine::Failure;
+use crate::machine::command::Ack;
+use crate::machine::outcome::Outcome;
+use crate::machine::state::keys::LeaseKey;
+use crate::machine::state::lease;
+use crate::machine::state::lease::Lease;
+use crate::machine::state::stage::Stage;
 use crate::model::ReceiptHandle;
 
 pub(super) fn apply(stage: &mut Stage<'_>, ack: &Ack) -> Result<Outcome, Failure> {

@@ -1,6 +1,6 @@
 //! The body of one Raft entry: a batch of commands and the messages they carry.
 //!
-//! Hot path. Built once by `raft/proposer`; the same bytes go to the segment, the followers, the tail
+//! Hot path. Built once by `raft/propose/proposer`; the same bytes go to the segment, the followers, the tail
 //! cache and the readers. A message is found by its slot without decoding the rest.
 //!
 //! * Shape: `version u8, stamp u64, command count u32, message count u32,

@@ -4,12 +4,13 @@
 //! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4); so does the end
 //! of a lease whose messages were never written to their consumer (contract §13.2).
 
-use super::Failure;
-use super::command::{Change, GiveBack, Prolong};
-use super::keys::LeaseKey;
-use super::lease::{self, Lease};
-use super::outcome::{Outcome, Rejected};
-use super::stage::Stage;
+use crate::machine::Failure;
+use crate::machine::command::{Change, GiveBack, Prolong};
+use crate::machine::outcome::{Outcome, Rejected};
+use crate::machine::state::keys::LeaseKey;
+use crate::machine::state::lease;
+use crate::machine::state::lease::Lease;
+use crate::machine::state::stage::Stage;
 use crate::model::limits::RENEW_TOTAL_MAX;
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {

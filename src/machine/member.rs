@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 
-use super::command::Announce;
-use super::keys;
-use super::outcome::Outcome;
-use super::stage::Stage;
+use crate::machine::command::Announce;
+use crate::machine::outcome::Outcome;
+use crate::machine::state::keys;
+use crate::machine::state::stage::Stage;
 use crate::store::kv::Space;
 
 pub(super) fn announce(stage: &mut Stage<'_>, announce: &Announce) -> Outcome {

@@ -5,42 +5,34 @@
 //! leader put into the batch. The state lives in an ordered key-value store ([`crate::store::kv`]);
 //! [`Stage`] collects the writes of one entry, which become one batch together with the entry's id.
 //!
-//! Called by `raft/apply`; read by `broker/` through [`view`].
+//! Called by `raft/state_machine`; read by `broker/` through [`view`].
 //!
-//! Not here: choosing what to deliver and filtering (`broker/receive`), reading bodies (`raft/`),
+//! Not here: choosing what to deliver and filtering (`broker/receive/poll`), reading bodies (`raft/`),
 //! waking those who wait (`broker/arrivals`).
 
 pub mod ack;
-mod aside;
 pub mod batch;
-pub mod catalog;
 pub mod command;
-mod dead;
+mod dead_letter;
+mod delay;
 pub mod invisible;
-pub mod keys;
-pub mod lease;
 mod member;
-pub mod order;
-pub mod ordinals;
+mod offset;
 pub mod outcome;
-mod position;
-pub mod queue;
 pub mod receive;
-pub mod recent;
-mod recent_table;
 pub mod send;
-pub mod stage;
+pub mod state;
 pub mod tick;
+pub mod topics;
 pub mod transaction;
-pub mod view;
 
 use bytes::Bytes;
 
 pub use batch::{Batch, Proposal};
 pub use command::Command;
 pub use outcome::{Outcome, Rejected};
-pub use recent::Recent;
-pub use stage::{Effects, Stage};
+pub use state::recent_sends::Recent;
+pub use state::stage::{Effects, Stage};
 
 use crate::model::LogIndex;
 use crate::store::kv;
@@ -111,13 +103,13 @@ fn run(
         sends.settle(stage);
     }
     match command {
-        Command::CreateTopic(create) => catalog::create_topic(stage, create),
-        Command::DeleteTopic { topic } => catalog::delete_topic(stage, topic),
-        Command::UpdateTopic(update) => catalog::update_topic(stage, update),
-        Command::CreateGroup(create) => catalog::create_group(stage, create),
-        Command::UpdateGroup(update) => catalog::update_group(stage, update),
-        Command::DeleteGroup { group } => catalog::delete_group(stage, group),
-        Command::Subscribe(subscribe) => catalog::subscribe(stage, subscribe),
+        Command::CreateTopic(create) => topics::create_topic(stage, create),
+        Command::DeleteTopic { topic } => topics::delete_topic(stage, topic),
+        Command::UpdateTopic(update) => topics::update_topic(stage, update),
+        Command::CreateGroup(create) => topics::create_group(stage, create),
+        Command::UpdateGroup(update) => topics::update_group(stage, update),
+        Command::DeleteGroup { group } => topics::delete_group(stage, group),
+        Command::Subscribe(subscribe) => topics::subscribe(stage, subscribe),
         Command::Send(send) => {
             let first = *slot;
             *slot += u32::try_from(send.tag_hashes.len()).expect("a batch holds far fewer than 2^32 messages");
@@ -130,12 +122,12 @@ fn run(
         Command::Tick => tick::apply(stage),
         Command::GiveBack(give_back) => invisible::give_back(stage, give_back),
         Command::Announce(announce) => Ok(member::announce(stage, announce)),
-        Command::Recall(recall) => aside::recall(stage, recall),
-        Command::Reschedule(change) => aside::reschedule(stage, change),
-        Command::Redrive(redrive) => dead::redrive(stage, redrive),
-        Command::Bury { handle } => dead::apply(stage, handle),
+        Command::Recall(recall) => delay::recall(stage, recall),
+        Command::Reschedule(change) => delay::reschedule(stage, change),
+        Command::Redrive(redrive) => dead_letter::redrive(stage, redrive),
+        Command::Bury { handle } => dead_letter::apply(stage, handle),
         Command::Decide(decide) => transaction::decide(stage, decide),
-        Command::SetPositions(set) => position::set(stage, set),
+        Command::SetPositions(set) => offset::set(stage, set),
         Command::Repeat(repeat) => receive::repeat(stage, repeat),
     }
 }

@@ -1,4 +1,4 @@
-//! Receives below the log: leases those planned messages that are still free. Before: `broker/receive`.
+//! Receives below the log: leases those planned messages that are still free. Before: `broker/receive/poll`.
 //!
 //! Hot path. A candidate leased or settled since the plan was made is left out, so a stale plan
 //! shortens the answer and never leases one message twice at once (D11, P8). A group that wants every message, in no
@@ -6,19 +6,22 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{Candidate, Grant, Repeat};
-use super::keys::{LeaseKey, LineKey};
-use super::lease::{self, Lease};
-use super::order::{self, Line};
-use super::outcome::{Granted, Outcome, Rejected};
-use super::send::PERMISSION_READ;
-use super::stage::Stage;
-use super::{Failure, catalog, keys, ordinals, queue};
+use crate::machine::command::{Candidate, Grant, Repeat};
+use crate::machine::outcome::{Granted, Outcome, Rejected};
+use crate::machine::send::PERMISSION_READ;
+use crate::machine::state::fifo_line;
+use crate::machine::state::fifo_line::Line;
+use crate::machine::state::keys::{LeaseKey, LineKey};
+use crate::machine::state::lease;
+use crate::machine::state::lease::Lease;
+use crate::machine::state::stage::Stage;
+use crate::machine::state::{keys, lease_ids, queue};
+use crate::machine::{Failure, topics};
 use crate::model::{QueueId, QueueOffset};
 use crate::store::kv::Space;
 
 pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Failure> {
-    let Some(topic) = catalog::topic_record(stage, grant.topic)? else {
+    let Some(topic) = topics::topic_record(stage, grant.topic)? else {
         return Ok(Outcome::Rejected(Rejected::TopicNotFound));
     };
     if topic.permission & PERMISSION_READ == 0 {
@@ -27,7 +30,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     if stage.get(Space::Catalog, &keys::subscription(grant.topic, grant.group))?.is_none() {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     }
-    let Some(group) = catalog::group_record(stage, grant.group)? else {
+    let Some(group) = topics::group_record(stage, grant.group)? else {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     };
     let orderly = group.orderly || topic.topic_type.is_fifo();
@@ -37,7 +40,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
     }
     let mut room = grant.limit;
     // Numbers of leases: first those of the candidates that make one, then all others.
-    let (mut single, mut others) = (0, ordinals::single(grant));
+    let (mut single, mut others) = (0, lease_ids::single(grant));
     for planned in &grant.candidates {
         let made = match *planned {
             Candidate::Returned { queue, lease, wanted, skipped } => {
@@ -78,8 +81,10 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
         let at = LeaseKey { topic: repeat.topic, group: repeat.group, queue: *queue, lease: *lease };
         let Some(old) = lease::get(stage, at)? else { continue };
         let Some(order) = old.order.filter(|_| old.attempt_of == repeat.attempt_of) else { continue };
-        let line_at = order::line_of(at, order);
-        let Some(mut line) = order::get(stage, line_at)?.filter(|line| line.current == Some(*lease)) else { continue };
+        let line_at = fifo_line::line_of(at, order);
+        let Some(mut line) = fifo_line::get(stage, line_at)?.filter(|line| line.current == Some(*lease)) else {
+            continue;
+        };
         if old.held == 0 || !old.is_open(stage.now()) || !stage.may_lease() {
             continue;
         }
@@ -96,7 +101,7 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
             ..old
         };
         line.current = Some(id);
-        order::put(stage, line_at, &line);
+        fifo_line::put(stage, line_at, &line);
         lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
         granted.push(Granted { queue: at.queue, lease: id, first, messages, attempt });
     }
@@ -136,15 +141,15 @@ fn again(
     lease::take_returned(stage, at, &mut old, leaving);
     if messages == 0 {
         if old.held == 0 {
-            order::settled(stage, at, &old)?;
+            fifo_line::settled(stage, at, &old)?;
         }
         return Ok(None);
     }
     let behind = old.behind & messages;
     let delivery = Delivery { queue: at.queue, first: old.first, messages, attempt, order, behind };
     let made = make(stage, grant, number, delivery)?;
-    if let Some(line_at) = order.map(|order| order::line_of(at, order))
-        && let Some(mut line) = order::get(stage, line_at)?
+    if let Some(line_at) = order.map(|order| fifo_line::line_of(at, order))
+        && let Some(mut line) = fifo_line::get(stage, line_at)?
     {
         line.current = Some(made.lease);
         if old.held != 0 {
@@ -152,7 +157,7 @@ fn again(
             stage.delete(Space::Lease, keys::returned(at));
             line.parked.insert(0, at.lease);
         }
-        order::put(stage, line_at, &line);
+        fifo_line::put(stage, line_at, &line);
     }
     Ok(Some(made))
 }
@@ -216,10 +221,10 @@ fn fresh(
         let bit = 1u64 << (next - first.0);
         if wanted & bit != 0 {
             let order =
-                orderly.then(|| orders.get((next - from) as usize).copied().flatten().unwrap_or(order::NO_GROUP));
+                orderly.then(|| orders.get((next - from) as usize).copied().flatten().unwrap_or(fifo_line::NO_GROUP));
             if is_at_work(stage, grant, queue, order)? {
                 // The line finds it again; what has no message group is found by no line.
-                if order == Some(order::NO_GROUP) {
+                if order == Some(fifo_line::NO_GROUP) {
                     break;
                 }
             } else {
@@ -241,7 +246,11 @@ fn fresh(
         if let Some(order) = order {
             let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
             // All of the message group before the position is in this lease, or was not wanted.
-            order::put(stage, at, &Line { current: Some(lease.lease), parked: Vec::new(), next: QueueOffset(next) });
+            fifo_line::put(
+                stage,
+                at,
+                &Line { current: Some(lease.lease), parked: Vec::new(), next: QueueOffset(next) },
+            );
         }
         made.push(lease);
     }
@@ -263,7 +272,7 @@ fn skip(stage: &mut Stage<'_>, grant: &Grant, queue: QueueId, first: QueueOffset
 
 fn is_at_work(stage: &Stage<'_>, grant: &Grant, queue: QueueId, order: Option<u64>) -> Result<bool, Failure> {
     let Some(order) = order else { return Ok(false) };
-    Ok(order::get(stage, LineKey { topic: grant.topic, group: grant.group, queue, order })?.is_some())
+    Ok(fifo_line::get(stage, LineKey { topic: grant.topic, group: grant.group, queue, order })?.is_some())
 }
 
 /// Delivers what waited in a line for the messages before it.
@@ -278,13 +287,14 @@ fn next(
     let Window { queue, first, length, wanted } = window;
     let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
     let is_ready = stage.get(Space::Lease, &keys::ready(at))?.is_some();
-    let Some(mut line) = order::get(stage, at)?.filter(|line| is_ready && line.current.is_none() && line.next == first)
+    let Some(mut line) =
+        fifo_line::get(stage, at)?.filter(|line| is_ready && line.current.is_none() && line.next == first)
     else {
         return Ok(None);
     };
     let cursor = stage.number(Space::Cursor, &keys::cursor(at.topic, at.group, queue))?;
     let to = QueueOffset(cursor.min(first.0 + u64::from(length).min(lease::SPAN)));
-    let members = order::members(stage, at.topic, queue, order, first, to)?;
+    let members = fifo_line::members(stage, at.topic, queue, order, first, to)?;
     let messages = lowest(members & wanted, room);
     let left = members & wanted & !messages;
     if members == 0 || (messages == 0 && left != 0) {
@@ -294,13 +304,13 @@ fn next(
     line.next = if left == 0 { to } else { QueueOffset(first.0 + u64::from(left.trailing_zeros())) };
     stage.delete(Space::Lease, keys::ready(at));
     if messages == 0 {
-        order::advance(stage, at, line)?;
+        fifo_line::advance(stage, at, line)?;
         return Ok(None);
     }
     let delivery = Delivery { queue, first, messages, attempt: 1, order: Some(order), behind: 0 };
     let made = make(stage, grant, number, delivery)?;
     line.current = Some(made.lease);
-    order::put(stage, at, &line);
+    fifo_line::put(stage, at, &line);
     Ok(Some(made))
 }
 

@@ -9,14 +9,17 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::batch::Batch;
-use super::catalog::TopicRecord;
-use super::command::{Send, Visible};
-use super::outcome::{Outcome, Rejected, Stored};
-use super::queue::{self, Origin, QueueHead, Run, RunItem};
-use super::recent::{self, Key, Recent};
-use super::stage::Stage;
-use super::{Failure, aside, catalog, keys, transaction};
+use crate::machine::batch::Batch;
+use crate::machine::command::{Send, Visible};
+use crate::machine::outcome::{Outcome, Rejected, Stored};
+use crate::machine::state::keys;
+use crate::machine::state::queue;
+use crate::machine::state::queue::{Origin, QueueHead, Run, RunItem};
+use crate::machine::state::recent_sends;
+use crate::machine::state::recent_sends::{Key, Recent};
+use crate::machine::state::stage::Stage;
+use crate::machine::topics::TopicRecord;
+use crate::machine::{Failure, delay, topics, transaction};
 use crate::model::{LogIndex, MessageRef, QueueId, QueueOffset, TopicId};
 use crate::store::kv::Space;
 
@@ -134,7 +137,7 @@ impl Sends {
         }
         let index = stage.at();
         let mut places = Vec::with_capacity(send.tag_hashes.len());
-        let key = |(slot, _)| recent::key(send.topic, &batch.message(slot).unwrap_or_default());
+        let key = |(slot, _)| recent_sends::key(send.topic, &batch.message(slot).unwrap_or_default());
         let ids: Vec<Option<Key>> = (first_slot..).zip(&send.tag_hashes).map(key).collect();
         recent.expect(&ids);
         for (slot, (number, (tag_hash, id))) in (first_slot..).zip(send.tag_hashes.iter().zip(ids).enumerate()) {
@@ -146,7 +149,7 @@ impl Sends {
             }
             let place = match &send.visible {
                 Visible::At(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
-                    aside::wait(stage, send.topic, message, times[number], item);
+                    delay::wait(stage, send.topic, message, times[number], item);
                     Stored::Aside(slot)
                 }
                 Visible::OnCommit(checks) => {
@@ -205,7 +208,7 @@ impl Sends {
 
     fn topic(&mut self, stage: &Stage<'_>, id: TopicId) -> Result<Option<&mut Topic>, Failure> {
         if let std::collections::btree_map::Entry::Vacant(free) = self.topics.entry(id) {
-            let Some(record) = catalog::topic_record(stage, id)? else { return Ok(None) };
+            let Some(record) = topics::topic_record(stage, id)? else { return Ok(None) };
             let turn = stage.number(Space::Queue, &keys::next_queue(id))?;
             free.insert(Topic { record, turn, in_turn: 0, queues: BTreeMap::new() });
         }

@@ -1,15 +1,17 @@
 //! Due things: ended leases, delivery times, questions about transactions and leftovers of deleted topics.
-//! Proposed by `broker/timer`.
+//! Proposed by `broker/background/timer`.
 //!
 //! Bounded: one tick does at most [`DUE_MAX`] things and says whether more is due.
 
 use bytes::Bytes;
 
-use super::keys::{self, LeaseKey};
-use super::outcome::Outcome;
-use super::send::Sends;
-use super::stage::Stage;
-use super::{Failure, aside, lease, transaction};
+use crate::machine::outcome::Outcome;
+use crate::machine::send::Sends;
+use crate::machine::state::keys;
+use crate::machine::state::keys::LeaseKey;
+use crate::machine::state::lease;
+use crate::machine::state::stage::Stage;
+use crate::machine::{Failure, delay, transaction};
 use crate::model::codec::{Malformed, Reader};
 use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, Timestamp, TopicId};
 use crate::store::kv::Space;
@@ -32,7 +34,7 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
         stage.delete(Space::Due, key.clone());
         let due = Due::decode(key)?;
         if let Due::Message { topic, message } = due {
-            aside::come(stage, &mut sends, topic, message, value)?;
+            delay::come(stage, &mut sends, topic, message, value)?;
             continue;
         }
         // The others see queues as they are.

@@ -7,13 +7,14 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::catalog::versioned;
-use super::command::{Checks, Decide};
-use super::outcome::{Outcome, Rejected};
-use super::queue::RunItem;
-use super::send::{Entering, Sends};
-use super::stage::Stage;
-use super::{Failure, keys};
+use crate::machine::Failure;
+use crate::machine::command::{Checks, Decide};
+use crate::machine::outcome::{Outcome, Rejected};
+use crate::machine::send::{Entering, Sends};
+use crate::machine::state::keys;
+use crate::machine::state::queue::RunItem;
+use crate::machine::state::stage::Stage;
+use crate::machine::topics::versioned;
 use crate::model::codec::{Malformed, Reader};
 use crate::model::{MessageRef, Millis, Timestamp, TopicId};
 use crate::store::kv::Space;

@@ -4,8 +4,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::codec::{Malformed, Reader, Writer};
-use super::time::Millis;
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::time::Millis;
 
 /// Most steps of a list.
 pub const STEPS_MAX: usize = 64;

@@ -70,7 +70,7 @@ impl LeaseId {
 
     /// The lease made as number `ordinal` by the entry at `at`.
     ///
-    /// An entry makes fewer than 65536 leases (`machine/ordinals`).
+    /// An entry makes fewer than 65536 leases (`machine/state/lease_ids`).
     pub fn new(at: LogIndex, ordinal: u32) -> Self {
         assert!(ordinal < 1 << 16, "lease ordinal {ordinal} does not fit 16 bits");
         assert!(at.0 < 1 << 48, "log index {at} does not fit 48 bits");

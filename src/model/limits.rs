@@ -2,7 +2,7 @@
 //!
 //! Source of the client-visible ones: RocketMQ 5.3 proxy defaults (contract §5).
 
-use super::time::Millis;
+use crate::model::time::Millis;
 
 /// Longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 127;

@@ -4,8 +4,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::codec::{Malformed, Reader, Writer};
-use super::time::{Millis, Timestamp};
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::time::{Millis, Timestamp};
 
 const VERSION: u8 = 2;
 /// Where the id lies: version, type and the bits stand before it.

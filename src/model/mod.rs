@@ -3,7 +3,7 @@
 //! Imports nothing of ours. Wire types never reach below `edge/`; these types are what the layers
 //! hand to each other instead.
 //!
-//! Not here: wire conversion (`edge/convert`), commands of the log (`machine/command`).
+//! Not here: wire conversion (`edge/grpc/convert`), commands of the log (`machine/command`).
 
 pub mod backoff;
 pub mod codec;
@@ -13,11 +13,10 @@ pub mod limits;
 pub mod message;
 pub mod names;
 pub mod receipt;
-pub mod sql;
 pub mod time;
 
 pub use backoff::Backoff;
-pub use filter::{Filter, TagFilter};
+pub use filter::tag::{Filter, TagFilter};
 pub use ids::{GroupId, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
 pub use message::{BodyEncoding, Message, MessageType, TopicType};
 pub use names::{GroupName, NameError, TopicName};

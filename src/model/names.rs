@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::model::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 
 /// Topics RocketMQ keeps to itself; clients may not use them.
 const SYSTEM_TOPICS: [&str; 10] = [

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes};
 
-use super::codec::Reader;
-use super::ids::{GroupId, LeaseId, QueueId, QueueOffset, TopicId};
+use crate::model::codec::Reader;
+use crate::model::ids::{GroupId, LeaseId, QueueId, QueueOffset, TopicId};
 
 const VERSION: u8 = 1;
 

@@ -13,9 +13,10 @@ use futures_util::{Stream, StreamExt, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
-use super::types::{self, Entry, LogId, Types, Vote};
 use crate::model::{LogIndex, NodeId, Term};
-use crate::store::commit_log::{CommitLog, RecordId, VoteRecord};
+use crate::raft::types;
+use crate::raft::types::{Entry, LogId, Types, Vote};
+use crate::store::log::commit_log::{CommitLog, RecordId, VoteRecord};
 
 /// Most bytes one read gives to replication or apply.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -8,20 +8,12 @@
 //!
 //! Not here: membership changes, leader transfer by command, sending snapshots.
 
-mod apply;
-mod intake;
 mod log_storage;
-mod mailbox;
-mod pace;
-mod peer_client;
-mod peer_forward;
-mod peer_link;
-mod peer_server;
-mod peer_status;
-mod peer_wire;
-mod proposer;
+pub mod peer;
+pub mod propose;
 mod read_index;
 mod snapshot;
+mod state_machine;
 mod types;
 
 #[cfg(test)]
@@ -40,27 +32,27 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use apply::OnEffects;
-pub use peer_server::OnQuestion;
-pub use peer_status::{OwnFacts, Replaced, ReplicaStatus};
-pub use proposer::{Failed, Leadership};
+pub use peer::server::OnQuestion;
+pub use peer::status::{OwnFacts, Replaced, ReplicaStatus};
+pub use propose::proposer::{Failed, Leadership};
+pub use state_machine::OnEffects;
 
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
-use crate::machine::view::View;
+use crate::machine::state::view::View;
 use crate::machine::{Batch, Outcome, Proposal};
 use crate::model::{LogIndex, NodeId, Term};
-use crate::store::commit_log::CommitLog;
 use crate::store::kv::{self, Kv};
-use apply::StateMachine;
+use crate::store::log::commit_log::CommitLog;
 use log_storage::LogStorage;
-use peer_client::Peers;
-use peer_forward::Forwarder;
-use peer_server::PeerService;
-use peer_status::{Asked, StatusClients};
-use peer_wire::Identity;
-use proposer::Proposer;
+use peer::client::Peers;
+use peer::forward::Forwarder;
+use peer::server::PeerService;
+use peer::status::{Asked, StatusClients};
+use peer::wire::Identity;
+use propose::proposer::Proposer;
 use snapshot::Snapshots;
+use state_machine::StateMachine;
 use types::Types;
 
 /// The state store is flushed this often; bounds what a restart has to apply again (D6).
@@ -203,7 +195,7 @@ impl Replica {
         log.on_durable(Box::new(move |index| {
             durable.send_replace(index);
         }));
-        let (applied_id, _) = apply::read_marks(&*kv)?;
+        let (applied_id, _) = state_machine::read_marks(&*kv)?;
         let (applied_told, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
         let machine = StateMachine::new(
             kv.clone(),
@@ -438,7 +430,7 @@ async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
 /// The state may only be behind the log (D5). With `ASYNC_FLUSH` a power loss can turn that round; then
 /// the state is thrown away and applied anew from the log, which still has everything.
 fn rebuild_if_ahead(log: &CommitLog, kv: &dyn Kv) -> Result<(), StartError> {
-    let (applied, _) = apply::read_marks(kv)?;
+    let (applied, _) = state_machine::read_marks(kv)?;
     let applied = applied.map_or(LogIndex(0), |id| types::index_in(id.index));
     let last = log.last().map_or(LogIndex(0), |last| last.index);
     if applied <= last {

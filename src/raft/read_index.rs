@@ -10,11 +10,12 @@ use std::time::Duration;
 use openraft::ReadPolicy;
 use tokio::time::Instant;
 
-use super::Replica;
-use super::apply::StateMachine;
-use super::proposer::Failed;
-use super::types::{self, Types};
 use crate::model::LogIndex;
+use crate::raft::Replica;
+use crate::raft::propose::proposer::Failed;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::types;
+use crate::raft::types::Types;
 
 /// Pause before another try.
 const RETRY_AFTER: Duration = Duration::from_millis(20);

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use openraft::storage::RaftSnapshotBuilder;
 
-use super::apply::{push_marks, read_marks};
-use super::types::Types;
 use crate::env::disk::Disk;
 use crate::model::codec::{Reader, Writer};
+use crate::raft::state_machine::{push_marks, read_marks};
+use crate::raft::types::Types;
 use crate::store::kv::{Kv, Space, WriteBatch};
 
 type Meta = openraft::type_config::alias::SnapshotMetaOf<Types>;
@@ -155,7 +155,7 @@ fn pairs(snapshot: &Snapshot) -> io::Result<Vec<Pair>> {
 
 /// The marks inside a snapshot: they are of the same view as its data.
 fn meta_of(pairs: &[Pair]) -> io::Result<Meta> {
-    let marks = crate::store::memory::MemoryKv::default();
+    let marks = crate::store::kv::memory::MemoryKv::default();
     let writes = pairs
         .iter()
         .filter(|(space, ..)| *space == Space::Meta)

@@ -7,17 +7,17 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tokio::sync::watch;
 
-use super::apply::StateMachine;
-use super::log_storage::LogStorage;
-use super::snapshot::Snapshots;
-use super::types::Types;
 use crate::env::disk::{Disk, RealDisk};
-use crate::env::sim::SimDisk;
+use crate::env::fault::sim::SimDisk;
 use crate::model::{LogIndex, NodeId};
-use crate::store::commit_log::{CommitLog, FlushMode, Identity, Options};
+use crate::raft::log_storage::LogStorage;
+use crate::raft::snapshot::Snapshots;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::types::Types;
 use crate::store::kv::Kv;
-use crate::store::memory::MemoryKv;
-use crate::store::rocks::RocksKv;
+use crate::store::kv::memory::MemoryKv;
+use crate::store::kv::rocks::RocksKv;
+use crate::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
 
 struct Builder {
     on_real_disk: bool,

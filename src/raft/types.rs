@@ -14,7 +14,7 @@ use openraft::{BasicNode, EntryPayload, Membership};
 use crate::machine::Outcome;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
-use crate::store::record::{Record, RecordKind};
+use crate::store::log::record::{Record, RecordKind};
 
 openraft::declare_raft_types!(
     /// Our choice of openraft's types.

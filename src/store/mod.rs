@@ -5,23 +5,8 @@
 //!
 //! Not here: deleting old segments (no retention yet), snapshots (`raft/snapshot`).
 
-pub mod catalog_memory;
-pub mod commit_log;
 pub mod error;
-pub mod hot;
 pub mod kv;
-pub mod memory;
-mod meta;
-pub mod pieces;
-pub mod record;
-mod recover;
-pub mod rocks;
-mod segment;
-mod tail_cache;
-
-#[cfg(test)]
-mod kv_conformance;
-#[cfg(test)]
-mod log_tests;
+pub mod log;
 
 pub use error::Error;

@@ -26,9 +26,10 @@ use raftmq::machine::command::{
     UpdateTopic, Visible,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
+use raftmq::model::filter::tag;
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicType, filter,
+    TagFilter, Timestamp, TopicId, TopicType,
 };
 use raftmq::store::kv::{Kv, Space};
 
@@ -150,7 +151,7 @@ impl Script {
             // The lease of a handle given anew to a poll that is repeated; all of it under one new name.
             ["repeat", name] => {
                 let handle = self.handles[name];
-                let lease = self.machine.view().lease(raftmq::machine::lease::key_of(&handle)).unwrap();
+                let lease = self.machine.view().lease(raftmq::machine::state::lease::key_of(&handle)).unwrap();
                 let repeat = Repeat {
                     group: handle.group,
                     topic: handle.topic,
@@ -181,7 +182,7 @@ impl Script {
             }
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
-                let groups = messages.iter().map(|text| filter::order(&text[..1])).collect();
+                let groups = messages.iter().map(|text| tag::order(&text[..1])).collect();
                 let (visible, at) = (Visible::InOrder(groups), Timestamp(0));
                 self.send_aside(name, MessageType::Fifo, messages, visible, at, out);
             }

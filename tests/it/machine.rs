@@ -5,15 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raftmq::machine::command::{Candidate, Command, Grant, Visible};
 use raftmq::machine::outcome::{Granted, Outcome};
-use raftmq::machine::view::View;
+use raftmq::machine::state::view::View;
 use raftmq::machine::{self, Batch, Effects, Proposal, Recent, Stage};
+use raftmq::model::filter::tag;
 use raftmq::model::{
     GroupId, GroupName, LogIndex, Message, MessageType, Millis, QueueId, QueueOffset, TagFilter, Timestamp, TopicId,
-    TopicName, filter,
+    TopicName,
 };
-use raftmq::store::hot::Hot;
+use raftmq::store::kv::memory::MemoryKv;
+use raftmq::store::kv::value_cache::Hot;
 use raftmq::store::kv::{Kv, Space, WriteBatch};
-use raftmq::store::memory::MemoryKv;
 
 /// As on a node: writes go through the hot values, and a crash takes what was not flushed.
 pub struct Machine {
@@ -76,7 +77,7 @@ pub fn plain_message(body: &str, tag: Option<&str>) -> Message {
 
 /// A send as `broker/send` makes it.
 pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
-    let tag_hashes = messages.iter().map(|message| filter::hash(message.tag.as_deref())).collect();
+    let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
     let message_type = MessageType::Normal;
     let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, visible: Visible::AtOnce });
     Proposal { command: command.encode(), messages: messages.iter().map(Message::encode).collect() }

@@ -11,12 +11,13 @@ use raftmq::machine::command::{
     Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Recall, Redrive, Subscribe, Visible,
 };
 use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
-use raftmq::machine::queue::Run;
+use raftmq::machine::state::queue::Run;
 use raftmq::machine::{Batch, Proposal};
+use raftmq::model::filter::tag;
 use raftmq::model::limits::RECENT_FOR;
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicType, filter,
+    TagFilter, Timestamp, TopicId, TopicType,
 };
 
 use crate::machine::{Machine, content, group, narrow, plain_message, send, topic};
@@ -370,7 +371,7 @@ fn pick_handle(model: &Model, pick: usize) -> Option<ReceiptHandle> {
 
 /// Whether nothing is left of the handle's lease.
 fn is_old(machine: &Machine, handle: ReceiptHandle) -> bool {
-    machine.view().lease(raftmq::machine::lease::key_of(&handle)).unwrap().is_none()
+    machine.view().lease(raftmq::machine::state::lease::key_of(&handle)).unwrap().is_none()
 }
 
 proptest! {
@@ -678,7 +679,7 @@ impl Lines {
         }
         for ((_, offset), _) in self.sent.iter().filter(|((at, _), other)| *at == queue && **other == of) {
             if let Some(Told { fate: Fate::Open(handle), .. }) = self.told.get(&(group, queue, *offset)) {
-                let lease = machine.view().lease(raftmq::machine::lease::key_of(handle)).unwrap();
+                let lease = machine.view().lease(raftmq::machine::state::lease::key_of(handle)).unwrap();
                 let is_open = lease.is_some_and(|lease| lease.held != 0 && lease.is_open(Timestamp(machine.now)));
                 assert!(!is_open, "P9: two deliveries of one message group at once");
             }
@@ -782,7 +783,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
     for step in steps {
         match step {
             Ordered::Send(of) => {
-                let hashes = of.iter().map(|of| filter::order(&of.to_string())).collect();
+                let hashes = of.iter().map(|of| tag::order(&of.to_string())).collect();
                 let bodies: Vec<_> = of.iter().map(ToString::to_string).collect();
                 let bodies: Vec<_> = bodies.iter().map(String::as_str).collect();
                 let outcome = machine.send_aside(STEPS, MessageType::Fifo, &bodies, Visible::InOrder(hashes));

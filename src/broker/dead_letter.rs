@@ -1,0 +1,53 @@
+//! Dead letters above the log. Before: `edge/grpc/messaging/dead_letter`; after: `machine/dead_letter`.
+
+use crate::broker::{Broker, Deadline, Error};
+use crate::machine::command::Redrive;
+use crate::machine::{Command, Outcome, Rejected};
+use crate::model::limits::REDRIVE_MAX;
+use crate::model::{GroupName, MessageType, QueueOffset, ReceiptHandle, TopicName};
+
+impl Broker {
+    /// Puts a leased message among the group's dead letters; repeating it is fine.
+    pub async fn forward_to_dead_letters(
+        &self,
+        group: GroupName,
+        topic: TopicName,
+        handle: ReceiptHandle,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let until = self.held_until(deadline);
+        let (topic_id, _) = self.existing_topic(&topic, until).await?;
+        let group_id = self.existing_group(&group, until).await?.id;
+        if handle.topic != topic_id || handle.group != group_id {
+            return Err(Error::LeaseEnded);
+        }
+        match self.propose_repeatable(&Command::Bury { handle }, until).await? {
+            (_, Outcome::Done) => Ok(()),
+            (_, Outcome::Rejected(Rejected::LeaseEnded)) => Err(Error::LeaseEnded),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Delivers dead letters to their group again; per offset whether it is on its way.
+    pub async fn redrive(&self, group: &GroupName, offsets: Vec<QueueOffset>) -> Result<Vec<bool>, Error> {
+        if offsets.len() > REDRIVE_MAX {
+            let text =
+                format!("{} dead letters at once are more than {REDRIVE_MAX}; use several requests", offsets.len());
+            return Err(Error::Invalid(text));
+        }
+        let until = self.held_until(Deadline::NONE);
+        let id = self.existing_group(group, until).await?.id;
+        // Not tried again when its fate is unknown: a second try would say of each that it was redriven before.
+        match self.propose(&Command::Redrive(Redrive { group: id, offsets }), until).await? {
+            (index, Outcome::Redriven(on_their_way)) => {
+                self.caught_up(index, until).await;
+                Ok(on_their_way)
+            }
+            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group.clone())),
+            (_, Outcome::Rejected(rejected)) => {
+                Err(Error::of_topic(rejected, &TopicName::dead_letters_of(group), MessageType::Normal))
+            }
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+}

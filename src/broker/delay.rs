@@ -1,0 +1,48 @@
+//! Recalls of delayed messages, and their moves to another time, above the log. Before: `edge/grpc/messaging/delay`; after: `machine/delay`.
+
+use crate::broker::{Broker, Deadline, Error};
+use crate::machine::command::{Recall, Reschedule};
+use crate::machine::{Command, Outcome, Rejected};
+use crate::model::{MessageRef, MessageType, Timestamp, TopicName};
+
+impl Broker {
+    /// Takes back a message that waits for its delivery time.
+    pub async fn recall(
+        &self,
+        topic: TopicName,
+        at: Timestamp,
+        message: MessageRef,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let until = self.held_until(deadline);
+        let (id, record) = self.existing_topic(&topic, until).await?;
+        if !record.topic_type.accepts(MessageType::Delay) {
+            return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: MessageType::Delay });
+        }
+        // Not tried again when its fate is unknown: a second try would not tell a recalled message from one
+        // that was delivered.
+        match self.propose(&Command::Recall(Recall { topic: id, at, message }), until).await? {
+            (_, Outcome::Done) => Ok(()),
+            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(Error::NotWaiting),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Gives a message that waits another delivery time.
+    pub async fn move_delayed(
+        &self,
+        topic: TopicName,
+        at: Timestamp,
+        message: MessageRef,
+        to: Timestamp,
+    ) -> Result<(), Error> {
+        let until = self.held_until(Deadline::NONE);
+        let (id, _) = self.existing_topic(&topic, until).await?;
+        // Not tried again when its fate is unknown: a second try would not find it at its old time.
+        match self.propose(&Command::Reschedule(Reschedule { topic: id, at, message, to }), until).await? {
+            (_, Outcome::Done) => Ok(()),
+            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(Error::NotWaiting),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Looking at stored messages, for people: one by its place, many by id, key or time, those that wait for their
+//! delivery times, and dead letters.
+//!
+//! There is no index by id or key: a search reads what a topic stored, in slices, so that it never keeps a front-end
+//! thread to itself, and for a bounded time; the caller goes on from where it stopped.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::broker::offset::find;
+use crate::broker::receive::bodies::BodyReader;
+use crate::broker::{Broker, Deadline, Error, Where};
+use crate::machine::state::queue::{Origin, Run, RunItem};
+use crate::model::limits::LOOK_MESSAGES_MAX;
+use crate::model::{GroupName, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+
+/// A search ends after this time, or after so many bytes found.
+const SEARCH_FOR: Duration = Duration::from_millis(500);
+const FOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Offsets, or bytes, looked at before others have their turn.
+const SLICE: u64 = 64;
+const SLICE_BYTES: u64 = 256 * 1024;
+
+/// A stored message and where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its queue and offset; `None` while it waits for its delivery time.
+    pub place: Option<(QueueId, QueueOffset)>,
+    /// Where its bytes lie.
+    pub at: MessageRef,
+    /// The message.
+    pub message: Message,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// When it enters its queue, if it waits.
+    pub waits_until: Option<Timestamp>,
+    /// Where it was before, if it is a dead letter, and when it was redriven.
+    pub origin: Option<(Origin, Option<Timestamp>)>,
+}
+
+/// What a search is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Messages of this id.
+    pub message_id: Option<String>,
+    /// Messages with this key.
+    pub key: Option<String>,
+    /// Stored then or later.
+    pub from: Timestamp,
+    /// Stored before; 0 for no bound.
+    pub to: Timestamp,
+}
+
+/// Where a search goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// In which queue.
+    pub queue: QueueId,
+    /// At which offset.
+    pub offset: QueueOffset,
+}
+
+/// What a search found so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The messages.
+    pub messages: Vec<Stored>,
+    /// How many were looked at.
+    pub searched: u64,
+    /// Where to go on; `None` when all was looked through.
+    pub cursor: Option<Cursor>,
+}
+
+impl Wanted {
+    fn is(&self, message: &Message) -> bool {
+        self.message_id.as_ref().is_none_or(|id| *id == message.message_id)
+            && self.key.as_ref().is_none_or(|key| message.keys.iter().any(|keys| keys.split(' ').any(|one| one == key)))
+    }
+}
+
+impl Broker {
+    /// The message at a place.
+    pub async fn message_at(&self, topic: TopicName, queue: QueueId, offset: QueueOffset) -> Result<Stored, Error> {
+        let until = self.held_until(Deadline::NONE);
+        let (id, _) = self.existing_topic(&topic, until).await?;
+        self.see_what_was_answered(until).await?;
+        let head = self.replica.view().queue_head(id, queue)?;
+        let runs = self.replica.view().runs(id, queue, offset, QueueOffset(offset.0.saturating_add(1)))?;
+        let found = runs.first().and_then(|(first, run)| Some((run, item_at(*first, run, offset)?)));
+        let Some((run, item)) = found.filter(|_| offset >= head.min && offset < head.max) else {
+            return Err(Error::IllegalOffset { offset, min: head.min, max: head.max });
+        };
+        self.stored(&topic, id, (queue, offset), run, item, &mut BodyReader::new(self)).await
+    }
+
+    /// Looks through what a topic stored, from a cursor on.
+    pub async fn find_messages(
+        &self,
+        topic: TopicName,
+        wanted: &Wanted,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Found, Error> {
+        let until = self.held_until(Deadline::NONE);
+        let (id, record) = self.existing_topic(&topic, until).await?;
+        self.see_what_was_answered(until).await?;
+        let ends = Instant::now() + SEARCH_FOR;
+        let mut found = Found { messages: Vec::new(), searched: 0, cursor: None };
+        let (mut reader, mut bytes, mut read) = (BodyReader::new(self), 0, 0);
+        let first = cursor.map_or(QueueId(0), |cursor| cursor.queue);
+        for queue in (first.0..record.queues).map(QueueId) {
+            let view = self.replica.view();
+            let max = view.queue_head(id, queue)?.max;
+            let mut offset = match cursor.filter(|cursor| cursor.queue == queue) {
+                Some(cursor) => cursor.offset,
+                None => find(view, id, queue, Where::At(wanted.from))?,
+            };
+            while offset < max {
+                let to = QueueOffset(max.0.min(offset.0 + SLICE));
+                for (first, run) in self.replica.view().runs(id, queue, offset, to)? {
+                    if wanted.to.0 != 0 && run.stored_at >= wanted.to {
+                        offset = max;
+                        break;
+                    }
+                    for (item, at) in run.items.iter().zip(first.0..to.0) {
+                        if at < offset.0 {
+                            continue;
+                        }
+                        offset = QueueOffset(at + 1);
+                        found.searched += 1;
+                        read += u64::from(item.bytes);
+                        if read >= SLICE_BYTES {
+                            read = 0;
+                            tokio::task::yield_now().await;
+                        }
+                        let place = (queue, QueueOffset(at));
+                        let stored = self.stored(&topic, id, place, &run, *item, &mut reader).await?;
+                        if wanted.is(&stored.message) {
+                            bytes += stored.message.body.len();
+                            found.messages.push(stored);
+                        }
+                        if found.messages.len() >= limit.min(LOOK_MESSAGES_MAX) || bytes >= FOUND_BYTES_MAX {
+                            found.cursor = Some(Cursor { queue, offset });
+                            return Ok(found);
+                        }
+                    }
+                }
+                offset = offset.max(to);
+                if Instant::now() >= ends && offset < max {
+                    found.cursor = Some(Cursor { queue, offset });
+                    return Ok(found);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Messages of a topic that wait for their delivery times, earliest first.
+    pub async fn delayed_messages(
+        &self,
+        topic: TopicName,
+        from: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Stored>, Error> {
+        let until = self.held_until(Deadline::NONE);
+        let (id, _) = self.existing_topic(&topic, until).await?;
+        self.see_what_was_answered(until).await?;
+        let mut reader = BodyReader::new(self);
+        let mut bytes = 0;
+        let mut messages = Vec::new();
+        let (mut waiting, mut start) = (Vec::new(), Some(from.0.to_be_bytes().to_vec().into()));
+        while let Some(from) = start.take().filter(|_| waiting.len() < limit.min(LOOK_MESSAGES_MAX)) {
+            let (more, next) = self.replica.view().waiting(id, &from)?;
+            waiting.extend(more);
+            start = next;
+            tokio::task::yield_now().await;
+        }
+        waiting.truncate(limit.min(LOOK_MESSAGES_MAX));
+        for (waits_until, at) in waiting {
+            let (message, stored_at) = reader.read_with_stamp(at).await?;
+            bytes += message.body.len();
+            let (topic, waits_until) = (topic.clone(), Some(waits_until));
+            messages.push(Stored { topic, place: None, at, message, stored_at, waits_until, origin: None });
+            if bytes >= FOUND_BYTES_MAX {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(messages)
+    }
+
+    /// Dead letters of a group from an offset on; with the end of what there is.
+    pub async fn dead_letters(
+        &self,
+        group: &GroupName,
+        from: QueueOffset,
+        limit: usize,
+    ) -> Result<(Vec<Stored>, QueueOffset), Error> {
+        let until = self.held_until(Deadline::NONE);
+        self.existing_group(group, until).await?;
+        let topic = TopicName::dead_letters_of(group);
+        let (id, _) = self.existing_topic(&topic, until).await?;
+        self.see_what_was_answered(until).await?;
+        let view = self.replica.view();
+        let head = view.queue_head(id, QueueId(0))?;
+        let first = from.max(head.min);
+        let limit = u64::try_from(limit.min(LOOK_MESSAGES_MAX)).unwrap_or(u64::MAX);
+        let to = QueueOffset(head.max.0.min(first.0.saturating_add(limit)));
+        let (mut reader, mut bytes, mut messages) = (BodyReader::new(self), 0, Vec::new());
+        for (run_first, run) in view.runs(id, QueueId(0), first, to)? {
+            for (item, at) in run.items.iter().zip(run_first.0..to.0).filter(|(_, at)| *at >= first.0) {
+                let stored = self.stored(&topic, id, (QueueId(0), QueueOffset(at)), &run, *item, &mut reader).await?;
+                bytes += stored.message.body.len();
+                messages.push(stored);
+            }
+            if bytes >= FOUND_BYTES_MAX {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok((messages, head.max))
+    }
+
+    async fn stored(
+        &self,
+        topic: &TopicName,
+        id: TopicId,
+        place: (QueueId, QueueOffset),
+        run: &Run,
+        item: RunItem,
+        reader: &mut BodyReader<'_>,
+    ) -> Result<Stored, Error> {
+        let at = MessageRef { index: run.index, slot: item.slot };
+        let origin = match &run.origin {
+            Some(origin) => Some((origin.clone(), self.replica.view().redriven(id, place.1)?)),
+            None => None,
+        };
+        Ok(Stored {
+            topic: topic.clone(),
+            place: Some(place),
+            at,
+            message: reader.read(at).await?,
+            stored_at: run.stored_at,
+            waits_until: None,
+            origin,
+        })
+    }
+}
+
+fn item_at(first: QueueOffset, run: &Run, offset: QueueOffset) -> Option<RunItem> {
+    let position = usize::try_from(offset.0.checked_sub(first.0)?).ok()?;
+    run.items.get(position).copied()
+}

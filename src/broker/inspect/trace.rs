@@ -1,0 +1,279 @@
+//! What became of a message: from the state, and from the log behind the message.
+//!
+//! The log has what consumers said of it (acks, changes, burials name a lease and an offset), and what was asked for
+//! them. The id of a lease names the command that made it (`machine/state/lease_ids`), and a redelivery the lease it follows:
+//! going back from the leases that are known, every grant that delivered the message is found. What a consumer said
+//! through a lease that had ended was refused, and is told as that.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::broker::receive::bodies::BodyReader;
+use crate::broker::{Broker, Deadline, Error, Stored};
+use crate::machine::command::Candidate;
+use crate::machine::state::lease_ids::Ordinals;
+use crate::machine::state::view::View;
+use crate::machine::{Batch, Command};
+use crate::model::{
+    GroupId, GroupName, LeaseId, LogIndex, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId, TopicName,
+};
+
+/// Entries read before others have their turn.
+const SLICE: u32 = 16;
+/// A search ends when it has found as much.
+const FOUND_MAX: usize = 100_000;
+/// Dead letters looked through for this message, from the last one on.
+const DEAD_SEARCHED_MAX: u64 = 10_000;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// The message.
+    pub message: Stored,
+    /// Every group with a position in its topic.
+    pub groups: Vec<GroupTrace>,
+    /// Last entry looked through.
+    pub searched_to: LogIndex,
+    /// Last entry there is.
+    pub log_end: LogIndex,
+}
+
+/// What became of the message in one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupTrace {
+    /// Which.
+    pub group: GroupName,
+    /// In one word or two.
+    pub state: &'static str,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Event {
+    /// In which entry.
+    pub entry: LogIndex,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: What,
+    /// To whom, if it was delivered.
+    pub client: String,
+}
+
+/// What happened to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// It was handed out.
+    Delivered,
+    /// It was settled.
+    Acknowledged,
+    /// Its consumer asked for another length of its lease.
+    Changed,
+    /// Its consumer put it among the dead letters.
+    Buried,
+    /// Its consumer wanted to settle it after its lease had ended.
+    Refused,
+}
+
+impl What {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Acknowledged => "acknowledged",
+            Self::Changed => "change asked",
+            Self::Buried => "dead",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What made a lease.
+struct Made {
+    entry: LogIndex,
+    at: Timestamp,
+    /// Whom it was handed out to; nobody by a change or a redrive.
+    client: Option<String>,
+    /// The lease that it follows.
+    after: Option<LeaseId>,
+}
+
+/// What a consumer said of the message, through a lease.
+struct Said {
+    event: Event,
+    group: GroupId,
+    lease: LeaseId,
+}
+
+/// The message that is looked for.
+#[derive(Clone, Copy)]
+struct Place {
+    topic: TopicId,
+    queue: QueueId,
+    offset: QueueOffset,
+}
+
+impl Broker {
+    /// Looks for `time` at what became of a message.
+    pub async fn trace(
+        &self,
+        topic: TopicName,
+        queue: QueueId,
+        offset: QueueOffset,
+        time: Duration,
+    ) -> Result<Trace, Error> {
+        let ends = Instant::now() + time;
+        let message = self.message_at(topic.clone(), queue, offset).await?;
+        let (id, _) = self.existing_topic(&topic, self.held_until(Deadline::NONE)).await?;
+        let place = Place { topic: id, queue, offset };
+        let log_end = *self.replica.applied().borrow();
+        let (mut said, mut searched_to) = (Vec::new(), message.at.index);
+        let mut reader = BodyReader::new(self);
+        for (turn, index) in (0u32..).zip(message.at.index.0..=log_end.0) {
+            if turn % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+                if Instant::now() >= ends || said.len() >= FOUND_MAX {
+                    break;
+                }
+            }
+            let index = LogIndex(index);
+            if let Some(batch) = reader.batch(index).await? {
+                listen(&mut said, place, index, batch);
+            }
+            searched_to = index;
+        }
+        let view = self.replica.view();
+        let mut groups = Vec::new();
+        for group in view.subscribed_groups(id)? {
+            let Some(record) = view.group_record(group)? else { continue };
+            let said: Vec<&Said> = said.iter().filter(|said| said.group == group).collect();
+            let (state, events) = self.trace_in(view, place, group, &record.name, &said).await?;
+            groups.push(GroupTrace { group: record.name, state, events });
+        }
+        Ok(Trace { message, groups, searched_to, log_end })
+    }
+}
+
+impl Broker {
+    async fn trace_in(
+        &self,
+        view: View<'_>,
+        place: Place,
+        group: GroupId,
+        name: &GroupName,
+        said: &[&Said],
+    ) -> Result<(&'static str, Vec<Event>), Error> {
+        let mut leases: BTreeSet<LeaseId> = said.iter().map(|said| said.lease).collect();
+        let mut held = None;
+        for (at, lease) in view.leases(place.topic, group, place.queue)? {
+            let Some(bit) = lease.bit(place.offset) else { continue };
+            if (lease.held | lease.acked) & bit != 0 {
+                leases.insert(at.lease);
+            }
+            if lease.held & bit != 0 {
+                held = Some((at.lease, lease.returned));
+            }
+        }
+        // Those that are over: another one follows, or the message waits for one.
+        let mut ended: BTreeSet<LeaseId> = held.iter().map(|(lease, _)| *lease).collect();
+        let mut events = Vec::new();
+        let mut reader = BodyReader::new(self);
+        // From the last lease to the first: what one follows was made before.
+        while let Some(lease) = leases.pop_last() {
+            tokio::task::yield_now().await;
+            let Some(batch) = reader.batch(lease.made_at()).await? else { continue };
+            let Some(Made { entry, at, client, after }) = maker(batch, place, group, lease) else { continue };
+            events.extend(client.map(|client| Event { entry, at, what: What::Delivered, client }));
+            leases.extend(after);
+            ended.extend(after);
+        }
+        let died_at = died_at(view, place, name)?;
+        for said in said {
+            let mut event = said.event.clone();
+            // What is settled is neither held nor delivered again, nor does it die.
+            let is_before_death = event.what == What::Acknowledged && died_at.is_some_and(|died| event.at < died);
+            if event.what != What::Changed && (ended.contains(&said.lease) || is_before_death) {
+                event.what = What::Refused;
+            }
+            events.push(event);
+        }
+        events.sort();
+        let last = events.iter().rev().find(|event| !matches!(event.what, What::Changed | What::Refused));
+        let state = match (held, last) {
+            (Some((_, true)), _) => "returning",
+            (Some((_, false)), _) => "in flight",
+            (None, _) if view.cursor(place.topic, group, place.queue)? <= place.offset => "waiting",
+            (None, Some(Event { what: What::Acknowledged, .. })) => "acknowledged",
+            (None, _) if died_at.is_some() => "dead",
+            (None, _) => "settled",
+        };
+        Ok((state, events))
+    }
+}
+
+/// Notes what an entry's commands say of the message.
+fn listen(said: &mut Vec<Said>, place: Place, entry: LogIndex, batch: &Batch) {
+    let at = batch.stamp();
+    let mut say = |handle: ReceiptHandle, what| {
+        let ReceiptHandle { group, topic, queue, offset, lease } = handle;
+        if (topic, queue, offset) == (place.topic, place.queue, place.offset) {
+            said.push(Said { event: Event { entry, at, what, client: String::new() }, group, lease });
+        }
+    };
+    for command in commands(batch) {
+        match command {
+            Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, What::Acknowledged)),
+            Command::Change(change) => say(change.handle, What::Changed),
+            Command::Bury { handle } => say(handle, What::Buried),
+            _ => {}
+        }
+    }
+}
+
+/// The command of an entry that made one of the group's leases.
+fn maker(batch: &Batch, place: Place, group: GroupId, lease: LeaseId) -> Option<Made> {
+    let mut ordinals = Ordinals::default();
+    let (command, number) = commands(batch).find_map(|command| {
+        let own = ordinals.of(&command)?;
+        own.contains(&lease.ordinal()).then(|| (command, (lease.ordinal() - own.start)))
+    })?;
+    let of_this = |topic, of| (topic, of) == (place.topic, group);
+    let (client, after) = match command {
+        Command::Grant(grant) if of_this(grant.topic, grant.group) => {
+            let single = grant.candidates.iter().filter(|candidate| candidate.makes_one()).nth(number as usize);
+            let after = match single {
+                Some(Candidate::Returned { lease, .. }) => Some(*lease),
+                _ => None,
+            };
+            (Some(grant.client), after)
+        }
+        Command::Repeat(repeat) if of_this(repeat.topic, repeat.group) => {
+            let after = repeat.leases.get(number as usize).map(|(_, lease)| *lease);
+            (Some(repeat.client), after)
+        }
+        Command::Change(change) => (None, Some(change.handle.lease)),
+        _ => (None, None),
+    };
+    Some(Made { entry: lease.made_at(), at: batch.stamp(), client, after })
+}
+
+fn commands(batch: &Batch) -> impl Iterator<Item = Command> {
+    batch.commands().filter_map(|command| Command::decode(command.ok()?).ok())
+}
+
+/// When the message died last in the group, if it is among the dead letters that are looked through.
+fn died_at(view: View<'_>, place: Place, group: &GroupName) -> Result<Option<Timestamp>, Error> {
+    let Some((topic, _)) = view.topic(&TopicName::dead_letters_of(group))? else { return Ok(None) };
+    let max = view.queue_head(topic, QueueId(0))?.max;
+    let from = QueueOffset(max.0.saturating_sub(DEAD_SEARCHED_MAX));
+    let runs = view.runs(topic, QueueId(0), from, max)?;
+    let is_this = |origin: &crate::machine::state::queue::Origin| {
+        origin.topic == place.topic && origin.queue == place.queue && origin.offset == place.offset
+    };
+    let died = runs.iter().rev().find(|(_, run)| run.origin.as_ref().is_some_and(is_this));
+    Ok(died.map(|(_, run)| run.stored_at))
+}

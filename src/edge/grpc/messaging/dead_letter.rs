@@ -1,0 +1,28 @@
+//! ForwardMessageToDeadLetterQueue (contract §16). After: `broker/dead_letter`.
+
+use tonic::Request;
+
+use crate::broker::Error;
+use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
+use crate::edge::grpc::messaging::{Messaging, name};
+use crate::model::{GroupName, ReceiptHandle, TopicName};
+use crate::proto::v2;
+
+pub(super) async fn forward(
+    edge: &Messaging,
+    request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+) -> v2::Status {
+    try_forward(edge, request).await.map_or_else(|refused| refused.status(), |()| ok())
+}
+
+async fn try_forward(
+    edge: &Messaging,
+    request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+) -> Result<(), Refused> {
+    let caller = edge.caller(&request)?;
+    let request = request.into_inner();
+    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::LeaseEnded)?;
+    Ok(edge.broker.forward_to_dead_letters(group, topic, handle, caller.deadline()).await?)
+}

@@ -1,0 +1,49 @@
+//! SendMessage (contract §9). After: `broker/send`.
+
+use tonic::Request;
+
+use crate::broker::Sent;
+use crate::edge::grpc::codes::{Refused, ok};
+use crate::edge::grpc::messaging::{EdgeSettings, Messaging, delay, transaction};
+use crate::edge::grpc::validate;
+use crate::edge::grpc::validate::Rules;
+use crate::model::{Message, MessageType, Timestamp};
+use crate::proto::v2;
+
+pub(super) async fn send(edge: &Messaging, request: Request<v2::SendMessageRequest>) -> v2::SendMessageResponse {
+    match try_send(edge, request).await {
+        Ok(entries) => v2::SendMessageResponse { status: Some(ok()), entries },
+        Err(refused) => v2::SendMessageResponse { status: Some(refused.status()), entries: Vec::new() },
+    }
+}
+
+async fn try_send(
+    edge: &Messaging,
+    request: Request<v2::SendMessageRequest>,
+) -> Result<Vec<v2::SendResultEntry>, Refused> {
+    let caller = edge.caller(&request)?;
+    let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
+    let rules = Rules { body_bytes_max, delay_max, now: edge.broker.now() };
+    let checked = validate::send(request.into_inner(), rules, &caller.client.address)?;
+    let told = |message: &Message| (message.message_id.clone(), message.delivery_at);
+    let told: Vec<_> = checked.messages.iter().map(told).collect();
+    let (topic, is_half) = (checked.topic.clone(), checked.message_type == MessageType::Transaction);
+    let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
+    let entry = |((message_id, delivery_at), sent): ((String, Option<Timestamp>), Sent)| {
+        let mut entry = v2::SendResultEntry { status: Some(ok()), ..Default::default() };
+        match (sent, delivery_at) {
+            (Sent::Stored { offset, .. }, _) => {
+                entry.offset = i64::try_from(offset.0).unwrap_or(i64::MAX);
+                entry.transaction_id.clone_from(&message_id);
+            }
+            (Sent::Aside(message), Some(at)) if !is_half => {
+                entry.recall_handle = delay::handle(&topic, at, message, &message_id);
+                entry.transaction_id.clone_from(&message_id);
+            }
+            (Sent::Aside(message), _) => entry.transaction_id = transaction::id(message),
+        }
+        entry.message_id = message_id;
+        entry
+    };
+    Ok(told.into_iter().zip(sent).map(entry).collect())
+}

@@ -1,0 +1,271 @@
+//! Telemetry, Heartbeat and NotifyClientTermination (contract §6, §7).
+//!
+//! Nothing depends on a live stream or on settings this node has seen: clients lose both and go on.
+
+use futures_util::StreamExt;
+use tonic::{Code as GrpcCode, Request, Status, Streaming};
+
+use crate::broker::{Error, Heard, SessionSettings, Subscription};
+use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
+use crate::edge::grpc::messaging::{Caller, Items, Messaging, name, receive, transaction};
+use crate::edge::grpc::validate::{client_properties, millis};
+use crate::model::backoff::STEPS_MAX;
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX, SETTINGS_ENTRIES_MAX};
+use crate::model::{Backoff, GroupName, Millis, TopicName};
+use crate::proto::v2;
+use crate::proto::v2::settings::PubSub;
+use crate::proto::v2::telemetry_command::Command;
+
+/// RocketMQ's delays between deliveries, in seconds.
+const BACKOFF_SECONDS: [u64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+const PRODUCER_ATTEMPTS: i32 = 3;
+
+pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatRequest>) -> v2::Status {
+    let result = edge.caller(request).and_then(|_| match request.get_ref().group.as_ref() {
+        Some(group) if !group.name.is_empty() => {
+            GroupName::parse(&group.name).map(|_| ()).map_err(|error| bad_group(&error))
+        }
+        _ => Ok(()),
+    });
+    result.map_or_else(|refused| refused.status(), |()| ok())
+}
+
+pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyClientTerminationRequest>) -> v2::Status {
+    match edge.caller(request) {
+        Ok(caller) => {
+            // The client is gone either way; what it held comes back at the end of its leases at the latest.
+            if let Err(error) = edge.broker.client_left(&caller.client.client_id).await {
+                tracing::debug!(%error, "leases of a leaving client were not shortened");
+            }
+            ok()
+        }
+        Err(refused) => refused.status(),
+    }
+}
+
+pub(super) fn telemetry(
+    edge: Messaging,
+    request: Request<Streaming<v2::TelemetryCommand>>,
+) -> Items<v2::TelemetryCommand> {
+    let caller = match edge.caller(&request) {
+        Ok(caller) => caller,
+        Err(refused) => {
+            let command = v2::TelemetryCommand { status: Some(refused.status()), command: None };
+            return Box::pin(futures_util::stream::once(std::future::ready(Ok(command))));
+        }
+    };
+    let questions = edge.broker.sessions().listen(&caller.client.client_id);
+    let state = Some((edge, caller, request.into_inner(), questions));
+    Box::pin(futures_util::stream::unfold(state, |state| async move {
+        let (edge, caller, mut commands, mut questions) = state?;
+        loop {
+            let command = tokio::select! {
+                // A stream that breaks, or ends with this node, is the client's to open again.
+                () = edge.broker.stopping().cancelled() => return None,
+                Some(question) = questions.recv() => {
+                    let question = transaction::question(question, &edge.broker.place().store_host);
+                    let command = Some(Command::RecoverOrphanedTransactionCommand(question));
+                    let told = v2::TelemetryCommand { status: Some(ok()), command };
+                    return Some((Ok(told), Some((edge, caller, commands, questions))));
+                }
+                command = commands.next() => command?.ok()?,
+            };
+            edge.broker.sessions().seen(Heard::of(&caller.client));
+            // The other commands are answers to commands this server never sends.
+            let Some(Command::Settings(settings)) = command.command else { continue };
+            return match apply(&edge, &caller, settings).await {
+                Ok(settings) => {
+                    let command = Some(Command::Settings(settings));
+                    let reply = v2::TelemetryCommand { status: Some(ok()), command };
+                    Some((Ok(reply), Some((edge, caller, commands, questions))))
+                }
+                Err(refused) => Some((Err(as_grpc(&refused)), None)),
+            };
+        }
+    }))
+}
+
+/// Bad settings end the stream with a gRPC error, unlike anything else (contract §4.1, §6.7).
+fn as_grpc(refused: &Refused) -> Status {
+    let code = refused.code as i32;
+    let grpc = if (40_000..50_000).contains(&code) { GrpcCode::InvalidArgument } else { GrpcCode::Internal };
+    Status::new(grpc, format!("{}: {}", refused.code.as_str_name(), refused.text))
+}
+
+async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) -> Result<v2::Settings, Refused> {
+    client_properties(&settings.client_properties)?;
+    let mut session = SessionSettings {
+        group: None,
+        topics: Vec::new(),
+        subscriptions: Vec::new(),
+        request_timeout: settings.request_timeout.as_ref().map(millis),
+    };
+    match &settings.pub_sub {
+        None => return Err(Refused::new(v2::Code::BadRequest, "the settings say neither publishing nor subscription")),
+        Some(PubSub::Publishing(publishing)) => {
+            few("topics", publishing.topics.len())?;
+            for topic in &publishing.topics {
+                session.topics.push(TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?);
+            }
+        }
+        Some(PubSub::Subscription(subscription)) => {
+            few("subscriptions", subscription.subscriptions.len())?;
+            let group = name(subscription.group.as_ref());
+            let group = GroupName::parse(group).map_err(|error| bad_group(&error))?;
+            let mut topics = Vec::new();
+            for entry in &subscription.subscriptions {
+                let topic = TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+                receive::filter(entry.expression.as_ref())?;
+                let expression = entry.expression.clone().unwrap_or_default();
+                let is_sql = expression.r#type() == v2::FilterType::Sql;
+                let expression = expression.expression;
+                session.subscriptions.push(Subscription { topic: topic.clone(), is_sql, expression });
+                topics.push(topic);
+            }
+            match edge.broker.subscribe(group.clone(), &topics, caller.deadline()).await {
+                // Without a leader the settings are answered all the same; the first receive subscribes.
+                Ok(()) | Err(Error::NoLeader | Error::TimedOut | Error::Busy | Error::GroupNotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            session.group = Some(group);
+        }
+    }
+    let group = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
+    let mut fifo = group.as_ref().is_some_and(|group| group.orderly);
+    let (retries, backoff) = match group {
+        Some(group) => (group.settings.retries_max, group.settings.backoff),
+        None => (GROUP_RETRIES_DEFAULT, Backoff::Standard),
+    };
+    if let Some(PubSub::Subscription(subscription)) = &settings.pub_sub {
+        for entry in &subscription.subscriptions {
+            let Ok(topic) = TopicName::parse(name(entry.topic.as_ref())) else { continue };
+            // Also one that was made a moment ago; one that is not there has no order yet.
+            let topic = edge.broker.find_topic(&topic, caller.deadline()).await;
+            fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
+        }
+    }
+    edge.broker.sessions().settings(&caller.client.client_id, session);
+    merge(&mut settings, &caller.client.language, retries, &backoff, fifo, edge.settings.body_bytes_max);
+    Ok(settings)
+}
+
+/// Contract §6.3: the client's settings with the server's decisions in them.
+fn merge(
+    settings: &mut v2::Settings,
+    language: &str,
+    retries: u32,
+    backoff: &Backoff,
+    fifo: bool,
+    body_bytes_max: usize,
+) {
+    use v2::retry_policy::Strategy;
+    let max_attempts;
+    let strategy;
+    match &mut settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => {
+            subscription.fifo = Some(fifo);
+            subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MAX).ok();
+            subscription.long_polling_timeout = Some(seconds(i64::try_from(POLL_MAX.0 / 1000).unwrap_or(i64::MAX)));
+            max_attempts = i32::try_from(retries).unwrap_or(i32::MAX).saturating_add(1);
+            strategy = told_backoff(backoff, retries, language);
+        }
+        Some(PubSub::Publishing(publishing)) => {
+            publishing.validate_message_type = true;
+            publishing.max_body_size = i32::try_from(body_bytes_max).unwrap_or(i32::MAX);
+            max_attempts = PRODUCER_ATTEMPTS;
+            strategy = Strategy::ExponentialBackoff(exponential(
+                prost_types::Duration { seconds: 0, nanos: 10_000_000 },
+                seconds(1),
+                2,
+            ));
+        }
+        None => return,
+    }
+    settings.backoff_policy = Some(v2::RetryPolicy { max_attempts, strategy: Some(strategy) });
+    settings.metric = Some(v2::Metric { on: false, endpoints: None });
+}
+
+/// The waits between deliveries as this client understands them: the Node client (language HTTP) knows exponential
+/// backoff only, Python the list only (contract §6.4).
+fn told_backoff(backoff: &Backoff, retries: u32, language: &str) -> v2::retry_policy::Strategy {
+    use v2::retry_policy::Strategy;
+    let steps: Vec<Millis> = match backoff {
+        Backoff::Standard => BACKOFF_SECONDS.map(Millis::from_secs).to_vec(),
+        Backoff::Steps(steps) => steps.clone(),
+        Backoff::Exponential { initial, max, multiplier } => {
+            if language != "PYTHON" {
+                return Strategy::ExponentialBackoff(exponential(duration(*initial), duration(*max), *multiplier));
+            }
+            let next = |step: &Millis| Some(Millis(step.0.saturating_mul((*multiplier).into()).min(max.0)));
+            let count = usize::try_from(retries).unwrap_or(STEPS_MAX).clamp(1, STEPS_MAX);
+            std::iter::successors(Some(*initial), next).take(count).collect()
+        }
+    };
+    if language == "HTTP" {
+        let (initial, max) = match backoff {
+            Backoff::Standard => (Millis::from_secs(5), Millis::from_secs(7200)),
+            _ => (steps.first().copied().unwrap_or_default(), steps.iter().copied().max().unwrap_or_default()),
+        };
+        return Strategy::ExponentialBackoff(exponential(duration(initial), duration(max), 2));
+    }
+    Strategy::CustomizedBackoff(v2::CustomizedBackoff { next: steps.into_iter().map(duration).collect() })
+}
+
+fn few(what: &str, count: usize) -> Result<(), Refused> {
+    if count > SETTINGS_ENTRIES_MAX {
+        let text = format!("{count} {what} in one client's settings are more than {SETTINGS_ENTRIES_MAX}");
+        return Err(Refused::new(v2::Code::BadRequest, text));
+    }
+    Ok(())
+}
+
+fn exponential(initial: prost_types::Duration, max: prost_types::Duration, multiplier: u32) -> v2::ExponentialBackoff {
+    let multiplier = f32::from(u16::try_from(multiplier).unwrap_or(u16::MAX));
+    v2::ExponentialBackoff { initial: Some(initial), max: Some(max), multiplier }
+}
+
+fn duration(length: Millis) -> prost_types::Duration {
+    let nanos = i32::try_from(length.0 % 1000).expect("below 1000") * 1_000_000;
+    prost_types::Duration { seconds: i64::try_from(length.0 / 1000).unwrap_or(i64::MAX), nanos }
+}
+
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use v2::retry_policy::Strategy;
+
+    fn merged(pub_sub: PubSub, language: &str) -> v2::Settings {
+        let mut settings = v2::Settings { pub_sub: Some(pub_sub), ..Default::default() };
+        merge(&mut settings, language, 16, &Backoff::Standard, false, 4_194_304);
+        settings
+    }
+
+    #[test]
+    fn producers_get_what_they_need_to_start() {
+        let settings = merged(PubSub::Publishing(v2::Publishing::default()), "JAVA");
+        let policy = settings.backoff_policy.unwrap();
+        assert_eq!(policy.max_attempts, 3);
+        assert!(matches!(policy.strategy, Some(Strategy::ExponentialBackoff(_))));
+        let Some(PubSub::Publishing(publishing)) = settings.pub_sub else { panic!("the branch must stay") };
+        assert_eq!((publishing.max_body_size, publishing.validate_message_type), (4_194_304, true));
+        assert!(!settings.metric.unwrap().on);
+    }
+
+    #[test]
+    fn consumers_get_batch_poll_time_and_the_backoff_their_language_knows() {
+        for (language, is_list) in [("JAVA", true), ("PYTHON", true), ("GO", true), ("HTTP", false)] {
+            let settings = merged(PubSub::Subscription(v2::Subscription::default()), language);
+            let policy = settings.backoff_policy.unwrap();
+            assert_eq!(policy.max_attempts, 17);
+            assert_eq!(matches!(policy.strategy, Some(Strategy::CustomizedBackoff(_))), is_list, "{language}");
+            let Some(PubSub::Subscription(subscription)) = settings.pub_sub else { panic!("the branch must stay") };
+            assert_eq!(subscription.receive_batch_size, Some(32));
+            assert_eq!(subscription.long_polling_timeout, Some(seconds(20)));
+        }
+    }
+}

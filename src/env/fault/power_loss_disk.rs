@@ -1,0 +1,156 @@
+//! A disk that loses power: what is not synced lives in this process's memory and dies with it.
+//!
+//! For drills (`simulatePowerLoss`). On the machine's own disk a killed process loses nothing that it wrote,
+//! because the kernel keeps the pages; here `kill -9` takes exactly what was not synced. Directory entries
+//! and lengths are durable at once.
+
+use std::io;
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LazyDisk;
+
+struct LazyFile {
+    file: Box<dyn DiskFile>,
+    /// Written and not yet synced, in order.
+    pending: Mutex<Vec<(u64, Vec<u8>)>>,
+}
+
+impl LazyFile {
+    fn over(file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(Self { file, pending: Mutex::default() })
+    }
+}
+
+impl Disk for LazyDisk {
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(folder)
+    }
+
+    fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.open(file).map(LazyFile::over)
+    }
+
+    fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.create(file).map(LazyFile::over)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, file: &Path) -> io::Result<()> {
+        RealDisk.remove(file)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(folder)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(folder)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.exists(path)
+    }
+
+    fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
+        RealDisk.lock(file)
+    }
+}
+
+impl DiskFile for LazyFile {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let pending = self.pending.lock();
+        let end = at + bytes.len() as u64;
+        if end > self.len_with(&pending)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let stored = usize::try_from(self.file.len()?.min(end).saturating_sub(at)).map_err(io::Error::other)?;
+        self.file.read_at(&mut bytes[..stored], at)?;
+        bytes[stored..].fill(0);
+        for (start, written) in pending.iter() {
+            let (from, to) = ((*start).max(at), (start + written.len() as u64).min(end));
+            if from < to {
+                let (into, of) = ((from - at) as usize, (from - start) as usize);
+                let count = (to - from) as usize;
+                bytes[into..into + count].copy_from_slice(&written[of..of + count]);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool> {
+        self.read_at(bytes, at).map(|()| true)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.pending.lock().push((at, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut pending = self.pending.lock();
+        for (at, bytes) in pending.drain(..) {
+            self.file.write_at(&bytes, at)?;
+        }
+        self.file.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut pending = self.pending.lock();
+        for (at, bytes) in pending.iter_mut() {
+            bytes.truncate(usize::try_from(len.saturating_sub(*at)).unwrap_or(usize::MAX));
+        }
+        pending.retain(|(_, bytes)| !bytes.is_empty());
+        self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.len_with(&self.pending.lock())
+    }
+}
+
+impl LazyFile {
+    fn len_with(&self, pending: &[(u64, Vec<u8>)]) -> io::Result<u64> {
+        let ends = pending.iter().map(|(at, bytes)| at + bytes.len() as u64);
+        Ok(ends.fold(self.file.len()?, u64::max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_synced_is_read_here_and_gone_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = LazyDisk.create(&path).unwrap();
+        file.write_at(b"synced....", 0).unwrap();
+        file.sync_data().unwrap();
+        file.write_at(b"LOST", 4).unwrap();
+        file.write_at(b"end", 12).unwrap();
+        let read = |file: &dyn DiskFile| {
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            file.read_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        assert_eq!(read(&*file), b"syncLOST..\0\0end");
+        assert_eq!(read(&*RealDisk.open(&path).unwrap()), b"synced....");
+        file.set_len(6).unwrap();
+        assert_eq!(read(&*file), b"syncLO");
+        file.sync_data().unwrap();
+        assert_eq!(read(&*RealDisk.open(&path).unwrap()), b"syncLO");
+    }
+}

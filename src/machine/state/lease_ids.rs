@@ -1,0 +1,51 @@
+//! Whose is which lease of an entry: each command has ordinals of its own, by the commands alone, so that the id of a
+//! lease names the command that made it, and mostly the candidate, long after the lease is gone (`broker/inspect/trace`).
+
+use std::ops::Range;
+
+use crate::machine::command::{Candidate, Command, Grant};
+
+/// The grants, repeats and redrives of an entry share so many. Those of a client's changes, one each, lie behind, so
+/// that they are never refused for want of one.
+const SHARED: u32 = 1 << 15;
+
+/// Hands out the ordinals of one entry, command by command.
+#[derive(Debug, Default)]
+pub struct Ordinals {
+    shared: u32,
+    changes: u32,
+}
+
+impl Ordinals {
+    /// Those of the next command; `None` if there are too few left: what is not granted now is planned again.
+    pub fn of(&mut self, command: &Command) -> Option<Range<u32>> {
+        let most = match command {
+            Command::Grant(grant) => {
+                let open = grant.candidates.iter().any(|candidate| matches!(candidate, Candidate::Fresh { .. }));
+                single(grant).saturating_add(if open { grant.limit } else { 0 })
+            }
+            Command::Repeat(repeat) => length(repeat.leases.len()),
+            Command::Redrive(redrive) => length(redrive.offsets.len()),
+            Command::Change(_) => {
+                let one = SHARED + self.changes;
+                self.changes += 1;
+                return Some(one..one + 1);
+            }
+            _ => 0,
+        };
+        let end = self.shared.checked_add(most).filter(|end| *end <= SHARED)?;
+        let range = self.shared..end;
+        self.shared = end;
+        Some(range)
+    }
+}
+
+/// How many of a grant's candidates make one lease at most. Theirs are its first ordinals, in their order; behind
+/// them are those of windows of which an orderly group has a lease for each message group.
+pub fn single(grant: &Grant) -> u32 {
+    length(grant.candidates.iter().filter(|candidate| candidate.makes_one()).count())
+}
+
+fn length(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

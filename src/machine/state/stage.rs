@@ -1,0 +1,206 @@
+//! The writes of one entry before they become one batch, and what they mean for those above.
+//!
+//! One stage per entry, always: the running digest covers a stage's writes, so nodes that grouped
+//! entries differently would disagree about it.
+//!
+//! Reads go through the writes first, so a command sees what the one before it did. Nothing is visible
+//! to others before [`Stage::finish`] and the store's `write`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, Range};
+
+use bytes::Bytes;
+
+use crate::machine::command::Command;
+use crate::machine::state::keys;
+use crate::machine::state::lease_ids::Ordinals;
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Timestamp, TopicId};
+use crate::store::kv::{self, Kv, Space, WriteBatch};
+
+/// What happened, for those who wait above the log. Not part of the state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Topics with new messages.
+    pub grown: BTreeSet<TopicId>,
+    /// Where messages came back.
+    pub returned: BTreeSet<(TopicId, GroupId)>,
+    /// Topics or groups came or went.
+    pub catalog_changed: bool,
+    /// Half messages whose producers are to be asked now.
+    pub checks: Vec<(TopicId, MessageRef)>,
+    /// The earliest time at which one of the new due things falls due.
+    pub due_at: Option<Timestamp>,
+}
+
+/// See the module.
+pub struct Stage<'a> {
+    kv: &'a dyn Kv,
+    /// By space, in the order of [`Space::ALL`].
+    writes: [BTreeMap<Bytes, Option<Bytes>>; Space::ALL.len()],
+    clock: Timestamp,
+    at: LogIndex,
+    ordinals: Ordinals,
+    /// Those of the command that runs.
+    of_command: Option<Range<u32>>,
+    effects: Effects,
+}
+
+impl<'a> Stage<'a> {
+    /// An empty stage over the stored state.
+    pub fn new(kv: &'a dyn Kv) -> kv::Result<Self> {
+        let clock = Timestamp(number(kv.get(Space::Meta, keys::CLOCK)?));
+        let (writes, ordinals, effects) = (Default::default(), Ordinals::default(), Effects::default());
+        Ok(Self { kv, writes, clock, at: LogIndex(0), ordinals, of_command: None, effects })
+    }
+
+    /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind.
+    pub(in crate::machine) fn begin(&mut self, at: LogIndex, stamp: Timestamp) {
+        self.at = at;
+        self.ordinals = Ordinals::default();
+        if stamp > self.clock {
+            self.clock = stamp;
+            self.put(Space::Meta, Bytes::from_static(keys::CLOCK), Bytes::copy_from_slice(&stamp.0.to_be_bytes()));
+        }
+    }
+
+    /// The machine's time: the latest stamp.
+    pub fn now(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// The entry being applied.
+    pub fn at(&self) -> LogIndex {
+        self.at
+    }
+
+    /// Starts a command of the entry.
+    pub(in crate::machine) fn begin_command(&mut self, command: &Command) {
+        self.of_command = self.ordinals.of(command);
+    }
+
+    /// Whether the command may make leases: an entry has ordinals for so many only (`machine/state/lease_ids`).
+    pub(in crate::machine) fn may_lease(&self) -> bool {
+        self.of_command.is_some()
+    }
+
+    /// The id of the command's lease of that number, from 0.
+    pub(in crate::machine) fn lease(&self, number: u32) -> LeaseId {
+        let of_command = self.of_command.clone().unwrap_or_default();
+        assert!(number < of_command.end - of_command.start, "a command made more leases than it said");
+        LeaseId::new(self.at, of_command.start + number)
+    }
+
+    /// The value as the commands so far left it.
+    pub fn get(&self, space: Space, key: &[u8]) -> kv::Result<Option<Bytes>> {
+        match self.writes[space as usize].get(key) {
+            Some(written) => Ok(written.clone()),
+            None => self.kv.get(space, key),
+        }
+    }
+
+    /// A stored number; 0 if it was never stored.
+    pub fn number(&self, space: Space, key: &[u8]) -> kv::Result<u64> {
+        Ok(number(self.get(space, key)?))
+    }
+
+    /// The first `limit` pairs in `[from, to)` as the commands so far left them.
+    pub fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> kv::Result<Vec<(Bytes, Bytes)>> {
+        let all = &self.writes[space as usize];
+        let written = || all.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        // Each written key can hide at most one stored pair.
+        let stored = self.kv.scan(space, from, to, limit.saturating_add(written().count()))?;
+        let mut merged: BTreeMap<Bytes, Bytes> = stored.into_iter().filter(|(key, _)| !all.contains_key(key)).collect();
+        for (key, value) in written() {
+            if let Some(value) = value {
+                merged.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(merged.into_iter().take(limit).collect())
+    }
+
+    /// The last pair in `[from, to)` as the commands so far left it.
+    pub fn last(&self, space: Space, from: &[u8], to: &[u8]) -> kv::Result<Option<(Bytes, Bytes)>> {
+        let all = &self.writes[space as usize];
+        let written = all.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        let written = written.rev().find_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        let mut end = Bytes::copy_from_slice(to);
+        loop {
+            let Some(stored) = self.kv.last(space, from, &end)? else { return Ok(written) };
+            if written.as_ref().is_some_and(|written| written.0 >= stored.0) {
+                return Ok(written);
+            }
+            match all.get(&stored.0) {
+                // Deleted by this entry: look before it.
+                Some(None) => end = stored.0,
+                Some(Some(value)) => return Ok(Some((stored.0, value.clone()))),
+                None => return Ok(Some(stored)),
+            }
+        }
+    }
+
+    /// Sets a value.
+    pub fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
+        self.writes[space as usize].insert(key, Some(value));
+    }
+
+    /// Sets a number.
+    pub fn put_number(&mut self, space: Space, key: Bytes, value: u64) {
+        self.put(space, key, Bytes::copy_from_slice(&value.to_be_bytes()));
+    }
+
+    /// Removes a value.
+    pub fn delete(&mut self, space: Space, key: Bytes) {
+        self.writes[space as usize].insert(key, None);
+    }
+
+    /// Notes a due thing; `key` is one of `keys::due_*` and starts with its time.
+    pub(in crate::machine) fn put_due(&mut self, at: Timestamp, key: Bytes) {
+        self.put_due_with(at, key, Bytes::new());
+    }
+
+    /// Notes a due thing that needs a value.
+    pub(in crate::machine) fn put_due_with(&mut self, at: Timestamp, key: Bytes, value: Bytes) {
+        self.put(Space::Due, key, value);
+        self.effects.due_at = Some(self.effects.due_at.map_or(at, |earliest| earliest.min(at)));
+    }
+
+    /// What happened, to be added to.
+    pub(in crate::machine) fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// The writes as one batch, with the running digest, and what happened.
+    ///
+    /// The digest chains over every written key and value, so two replicas with equal digests applied
+    /// the same writes in the same order (P15).
+    pub fn finish(mut self) -> kv::Result<(WriteBatch, Effects)> {
+        if self.writes.iter().any(|writes| !writes.is_empty()) {
+            let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+            hasher.update(&self.number(Space::Meta, keys::DIGEST)?.to_be_bytes());
+            for (space, key, value) in spaced(&self.writes) {
+                hasher.update(&[space as u8, value.is_some().into()]);
+                hasher.update(&(key.len() as u64).to_be_bytes());
+                hasher.update(key);
+                if let Some(value) = value {
+                    hasher.update(&(value.len() as u64).to_be_bytes());
+                    hasher.update(value);
+                }
+            }
+            let digest = hasher.digest();
+            self.put_number(Space::Meta, Bytes::from_static(keys::DIGEST), digest);
+        }
+        let writes = spaced(&self.writes).map(|(space, key, value)| (space, key.clone(), value.clone())).collect();
+        Ok((WriteBatch { writes }, self.effects))
+    }
+}
+
+fn spaced(writes: &[BTreeMap<Bytes, Option<Bytes>>]) -> impl Iterator<Item = (Space, &Bytes, &Option<Bytes>)> {
+    Space::ALL
+        .into_iter()
+        .zip(writes)
+        .flat_map(|(space, writes)| writes.iter().map(move |(key, value)| (space, key, value)))
+}
+
+fn number(value: Option<Bytes>) -> u64 {
+    value.map_or(0, |value| u64::from_be_bytes(value.as_ref().try_into().expect("numbers are stored in eight bytes")))
+}

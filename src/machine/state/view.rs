@@ -1,0 +1,379 @@
+//! Read-only views of the applied state for those above the log: plans, tables, what falls due.
+//!
+//! A view is not a snapshot: entries may be applied between two reads. Plans are checked again when
+//! they are granted, and tables for people may be one entry apart.
+
+use bytes::Bytes;
+
+use crate::machine::Failure;
+use crate::machine::state::fifo_line::Line;
+use crate::machine::state::keys;
+use crate::machine::state::keys::{LeaseKey, LineKey};
+use crate::machine::state::lease::Lease;
+use crate::machine::state::queue::{QueueHead, Run};
+use crate::machine::tick::Due;
+use crate::machine::topics;
+use crate::machine::topics::{GroupRecord, TopicRecord};
+use crate::machine::transaction::Half;
+use crate::model::codec::Reader;
+use crate::model::{
+    GroupId, GroupName, LeaseId, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+};
+use crate::store::kv::{Kv, Space};
+
+/// Rows fetched at a time where everything has to be read.
+const PAGE: usize = 1024;
+
+/// Messages that wait for their delivery times, with those.
+type Waiting = Vec<(Timestamp, MessageRef)>;
+
+/// The applied state, read-only.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    kv: &'a dyn Kv,
+}
+
+impl<'a> View<'a> {
+    /// Over the store that `raft/state_machine` writes.
+    pub fn new(kv: &'a dyn Kv) -> Self {
+        Self { kv }
+    }
+
+    /// The machine's time.
+    pub fn clock(&self) -> Result<Timestamp, Failure> {
+        self.number(Space::Meta, keys::CLOCK).map(Timestamp)
+    }
+
+    /// The running digest over all writes (P15).
+    pub fn digest(&self) -> Result<u64, Failure> {
+        self.number(Space::Meta, keys::DIGEST)
+    }
+
+    /// Where each node said that it serves clients.
+    pub fn members(&self) -> Result<Vec<(NodeId, String)>, Failure> {
+        let mut members = Vec::new();
+        self.each(Space::Meta, keys::MEMBERS, |key, value| {
+            let node = NodeId(Reader::new(key.slice(keys::MEMBERS.len()..), "member key").u64()?);
+            members.push((node, String::from_utf8_lossy(&value).into_owned()));
+            Ok(())
+        })?;
+        Ok(members)
+    }
+
+    /// The topic of that name.
+    pub fn topic(&self, name: &TopicName) -> Result<Option<(TopicId, TopicRecord)>, Failure> {
+        let Some(id) = self.kv.get(Space::Catalog, &keys::topic_name(name))? else { return Ok(None) };
+        let topic = TopicId(topics::id(&id));
+        Ok(self.topic_record(topic)?.map(|record| (topic, record)))
+    }
+
+    /// The topic of that identity.
+    pub fn topic_record(&self, topic: TopicId) -> Result<Option<TopicRecord>, Failure> {
+        Ok(self.kv.get(Space::Catalog, &keys::topic(topic))?.map(TopicRecord::decode).transpose()?)
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Result<Option<(GroupId, GroupRecord)>, Failure> {
+        let Some(id) = self.kv.get(Space::Catalog, &keys::group_name(name))? else { return Ok(None) };
+        let group = GroupId(topics::id(&id));
+        let record = self.kv.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?;
+        Ok(record.map(|record| (group, record)))
+    }
+
+    /// The group of that identity.
+    pub fn group_record(&self, group: GroupId) -> Result<Option<GroupRecord>, Failure> {
+        Ok(self.kv.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?)
+    }
+
+    /// All topics, by identity.
+    pub fn topics(&self) -> Result<Vec<(TopicId, TopicRecord)>, Failure> {
+        let mut topics = Vec::new();
+        self.each(Space::Catalog, b"t", |key, value| {
+            topics.push((TopicId(number_at(&key, 1)), TopicRecord::decode(value)?));
+            Ok(())
+        })?;
+        Ok(topics)
+    }
+
+    /// All groups, by identity.
+    pub fn groups(&self) -> Result<Vec<(GroupId, GroupRecord)>, Failure> {
+        let mut groups = Vec::new();
+        self.each(Space::Catalog, b"g", |key, value| {
+            groups.push((GroupId(number_at(&key, 1)), GroupRecord::decode(value)?));
+            Ok(())
+        })?;
+        Ok(groups)
+    }
+
+    /// The groups with a position in the topic.
+    pub fn subscribed_groups(&self, topic: TopicId) -> Result<Vec<GroupId>, Failure> {
+        let mut groups = Vec::new();
+        self.each(Space::Catalog, &keys::subscriptions(topic), |key, _| {
+            groups.push(GroupId(number_at(&key, 5)));
+            Ok(())
+        })?;
+        Ok(groups)
+    }
+
+    /// Whether the group has a position in the topic.
+    pub fn is_subscribed(&self, topic: TopicId, group: GroupId) -> Result<bool, Failure> {
+        Ok(self.kv.get(Space::Catalog, &keys::subscription(topic, group))?.is_some())
+    }
+
+    /// Both ends of a queue.
+    pub fn queue_head(&self, topic: TopicId, queue: QueueId) -> Result<QueueHead, Failure> {
+        let value = self.kv.get(Space::Queue, &keys::queue_head(topic, queue))?;
+        Ok(value.map(QueueHead::decode).transpose()?.unwrap_or_default())
+    }
+
+    /// First offset of the queue that was never leased to the group.
+    pub fn cursor(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<QueueOffset, Failure> {
+        self.number(Space::Cursor, &keys::cursor(topic, group, queue)).map(QueueOffset)
+    }
+
+    /// A half message, or what is remembered of one.
+    pub fn half(&self, topic: TopicId, message: MessageRef) -> Result<Option<Half>, Failure> {
+        Ok(self.kv.get(Space::Queue, &keys::half(topic, message))?.map(Half::decode).transpose()?)
+    }
+
+    /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets.
+    pub fn runs(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        from: QueueOffset,
+        to: QueueOffset,
+    ) -> Result<Vec<(QueueOffset, Run)>, Failure> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let start = keys::run(topic, queue, QueueOffset(0));
+        let behind_first = keys::run(topic, queue, QueueOffset(from.0 + 1));
+        let Some((first_key, first_run)) = self.kv.last(Space::Queue, &start, &behind_first)? else {
+            return Ok(Vec::new());
+        };
+        let mut runs = vec![(run_offset(&first_key), Run::decode(first_run)?)];
+        let end = keys::run(topic, queue, to);
+        // Every run holds at least one message, so this limit cannot cut the range short.
+        let limit = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX);
+        for (key, value) in self.kv.scan(Space::Queue, &behind_first, &end, limit)? {
+            runs.push((run_offset(&key), Run::decode(value)?));
+        }
+        Ok(runs)
+    }
+
+    /// The first `limit` leases with messages to deliver again to the group.
+    pub fn returned(&self, topic: TopicId, group: GroupId, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        self.returned_under(keys::all_returned(topic, group), topic, group, limit)
+    }
+
+    /// The same of one queue.
+    pub fn returned_in(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+        limit: usize,
+    ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        self.returned_under(keys::returned_in(topic, group, queue), topic, group, limit)
+    }
+
+    fn returned_under(
+        &self,
+        prefix: Bytes,
+        topic: TopicId,
+        group: GroupId,
+        limit: usize,
+    ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let mut leases = Vec::new();
+        for (key, _) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
+            let mut reader = Reader::new(key.slice(9..), "returned key");
+            let at = LeaseKey { topic, group, queue: QueueId(reader.u32()?), lease: LeaseId(reader.u64()?) };
+            if let Some(lease) = self.lease(at)? {
+                leases.push((at, lease));
+            }
+        }
+        Ok(leases)
+    }
+
+    /// The first `limit` lines of an orderly group with messages to deliver next, with the first of those.
+    pub fn ready(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        limit: usize,
+    ) -> Result<Vec<(QueueId, u64, QueueOffset)>, Failure> {
+        let prefix = keys::all_ready(topic, group);
+        let mut lines = Vec::new();
+        for (key, value) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
+            let mut reader = Reader::new(key.slice(9..), "ready key");
+            let (queue, order) = (QueueId(reader.u32()?), reader.u64()?);
+            lines.push((queue, order, QueueOffset(Reader::new(value, "ready line").u64()?)));
+        }
+        Ok(lines)
+    }
+
+    /// The line of a message group.
+    pub fn line(&self, at: LineKey) -> Result<Option<Line>, Failure> {
+        Ok(self.kv.get(Space::Lease, &keys::line(at))?.map(Line::decode).transpose()?)
+    }
+
+    /// Messages of a queue that an orderly group's position has passed and that wait for those before them: how
+    /// many, and the first.
+    pub fn waiting_in_lines(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        queue: QueueId,
+    ) -> Result<(u64, Option<QueueOffset>), Failure> {
+        let cursor = self.cursor(topic, group, queue)?;
+        let mut lines = Vec::new();
+        self.each(Space::Lease, &keys::lines(topic, group, queue), |key, value| {
+            lines.push((Reader::new(key.slice(13..), "line key").u64()?, Line::decode(value)?.next));
+            Ok(())
+        })?;
+        let (mut count, mut first) = (0, None);
+        for (order, next) in lines {
+            let mut from = keys::ordered(topic, queue, order, next);
+            let end = keys::ordered(topic, queue, order, cursor.max(next));
+            loop {
+                let page = self.kv.scan(Space::Queue, &from, &end, PAGE)?;
+                if let Some((key, _)) = page.first()
+                    && first.is_none_or(|first| run_offset(key) < first)
+                {
+                    first = Some(run_offset(key));
+                }
+                count += page.len() as u64;
+                match page.last() {
+                    Some((key, _)) if page.len() == PAGE => from = [key.as_ref(), &[0]].concat().into(),
+                    _ => break,
+                }
+            }
+        }
+        Ok((count, first))
+    }
+
+    /// A lease.
+    pub fn lease(&self, at: LeaseKey) -> Result<Option<Lease>, Failure> {
+        Ok(self.kv.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
+    }
+
+    /// All leases of a group in a queue.
+    pub fn leases(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let mut leases = Vec::new();
+        self.each(Space::Lease, &keys::leases(topic, group, queue), |key, value| {
+            let lease = LeaseId(Reader::new(key.slice(13..), "lease key").u64()?);
+            leases.push((LeaseKey { topic, group, queue, lease }, Lease::decode(value)?));
+            Ok(())
+        })?;
+        Ok(leases)
+    }
+
+    /// Messages of a topic that wait for their delivery times, earliest first: those on one page of due things from a
+    /// key on, and the key of the next page.
+    pub fn waiting(&self, topic: TopicId, from: &Bytes) -> Result<(Waiting, Option<Bytes>), Failure> {
+        let page = self.kv.scan(Space::Due, from, &[u8::MAX; 16], PAGE)?;
+        let last = page.last().filter(|_| page.len() == PAGE);
+        let next = last.map(|(key, _)| Bytes::from([key.as_ref(), &[0]].concat()));
+        let mut waiting = Vec::new();
+        for (key, _) in page {
+            let at = Timestamp(Reader::new(key.clone(), "due key").u64()?);
+            if let Due::Message { topic: of, message } = Due::decode(key)?
+                && of == topic
+            {
+                waiting.push((at, message));
+            }
+        }
+        Ok((waiting, next))
+    }
+
+    /// How many dead letters of a topic were redriven.
+    pub fn redriven_count(&self, topic: TopicId) -> Result<u64, Failure> {
+        let mut count = 0;
+        self.each(Space::Queue, &keys::all_redriven(topic), |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// When a dead letter was redriven, if it was.
+    pub fn redriven(&self, topic: TopicId, offset: QueueOffset) -> Result<Option<Timestamp>, Failure> {
+        let at = self.number(Space::Queue, &keys::redriven(topic, offset))?;
+        Ok((at != 0).then_some(Timestamp(at)))
+    }
+
+    /// When the next thing falls due.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
+        let first = self.kv.scan(Space::Due, &self.due_start()?, &[u8::MAX], 1)?;
+        first.first().map(|(key, _)| Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))).transpose()
+    }
+
+    /// The open leases that end before `until` and that the broker renews for a client; `limit` at most.
+    pub fn renewable_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let end = keys::due_end(until);
+        let mut leases = Vec::new();
+        let mut from = self.due_start()?;
+        loop {
+            let page = self.kv.scan(Space::Due, &from, &end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            if let Some((key, _)) = page.last() {
+                from = [key.as_ref(), &[0]].concat().into();
+            }
+            for (key, _) in page {
+                let Due::Lease(at) = Due::decode(key)? else { continue };
+                let Some(lease) = self.lease(at)? else { continue };
+                if lease.held != 0 && !lease.returned && lease.renew_for.is_some() {
+                    leases.push((at, lease));
+                }
+            }
+            if is_last || leases.len() >= limit {
+                leases.truncate(limit);
+                return Ok(leases);
+            }
+        }
+    }
+
+    fn due_start(&self) -> Result<Bytes, Failure> {
+        Ok(keys::due_start(Timestamp(self.number(Space::Meta, keys::DUE_FROM)?)))
+    }
+
+    fn number(&self, space: Space, key: &[u8]) -> Result<u64, Failure> {
+        match self.kv.get(space, key)? {
+            Some(value) => Ok(Reader::new(value, "number").u64()?),
+            None => Ok(0),
+        }
+    }
+
+    fn each(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        mut row: impl FnMut(Bytes, Bytes) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let end = keys::after_prefix(prefix);
+        let mut from = Bytes::copy_from_slice(prefix);
+        loop {
+            let page = self.kv.scan(space, &from, &end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            if let Some((key, _)) = page.last() {
+                from = [key.as_ref(), &[0]].concat().into();
+            }
+            for (key, value) in page {
+                row(key, value)?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn number_at(key: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(key[at..at + 4].try_into().expect("four bytes were cut"))
+}
+
+fn run_offset(key: &[u8]) -> QueueOffset {
+    let at = key.len() - 8;
+    QueueOffset(u64::from_be_bytes(key[at..].try_into().expect("eight bytes were cut")))
+}

@@ -1,0 +1,171 @@
+//! What replicas tell each other of themselves beside the log: for operators, routes and linearizable
+//! reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::transport::Channel;
+
+use crate::model::{LogIndex, NodeId, Term};
+use crate::proto::peer as proto;
+use crate::proto::peer::peer_client::PeerClient;
+use crate::raft::peer::client::Peers;
+use crate::raft::peer::wire::Identity;
+
+/// A peer that does not tell its status in this time is unreachable.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Marks of one replica, for operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaStatus {
+    /// Which replica.
+    pub node: NodeId,
+    /// Its term.
+    pub term: Term,
+    /// Who leads, as it knows.
+    pub leader: Option<NodeId>,
+    /// Last entry in its log.
+    pub last_log: LogIndex,
+    /// Last entry it knows to be committed.
+    pub committed: LogIndex,
+    /// Last entry it applied.
+    pub applied: LogIndex,
+    /// Its process.
+    pub process_id: u32,
+    /// Where it serves clients.
+    pub client_address: String,
+    /// Its version.
+    pub version: String,
+    /// Messages taken in per second by its front end.
+    pub in_per_second: f64,
+    /// Messages handed out per second by its front end.
+    pub out_per_second: f64,
+}
+
+/// What a replica says of itself beside its Raft marks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OwnFacts {
+    /// Where it serves clients.
+    pub client_address: String,
+    /// Messages taken in per second.
+    pub in_per_second: f64,
+    /// Messages handed out per second.
+    pub out_per_second: f64,
+}
+
+/// The group knows another disk under this node's id (D18).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "n{by} knows n{node} with another data folder than this: a replica that lost its disk must not vote \
+     under its old id, it could undo what it once acknowledged. Bring the old folder back. (peer: {reason})"
+)]
+pub struct Replaced {
+    /// This node.
+    pub node: NodeId,
+    /// Who says so.
+    pub by: NodeId,
+    /// Its words.
+    pub reason: String,
+}
+
+/// How a peer refuses a node that it knows with another disk.
+pub(in crate::raft) const REPLACED: tonic::Code = tonic::Code::DataLoss;
+/// How a peer refuses a message meant for another node, group or cluster.
+pub(in crate::raft) const MISDIRECTED: tonic::Code = tonic::Code::PermissionDenied;
+
+/// What a peer answers.
+pub(in crate::raft) enum Asked {
+    /// Its marks.
+    Status(ReplicaStatus),
+    /// It refuses this node for good.
+    Replaced(Replaced),
+    /// It is of another group or cluster, or has another id, in its words.
+    Stranger(String),
+    /// Nothing, in time.
+    Silent,
+}
+
+/// One connection per peer for short calls beside the log. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::raft) struct StatusClients {
+    identity: Identity,
+    clients: Arc<BTreeMap<u64, PeerClient<Channel>>>,
+}
+
+impl StatusClients {
+    pub(in crate::raft) fn new(peers: &Peers) -> Self {
+        // Asked every second, which keeps the connection of heartbeats and votes open.
+        Self { identity: peers.identity().clone(), clients: peers.control() }
+    }
+
+    /// Asks a peer for its marks.
+    pub(in crate::raft) async fn ask(&self, node: NodeId) -> Asked {
+        let Some(mut client) = self.clients.get(&node.0).cloned() else { return Asked::Silent };
+        let call = proto::StatusCall { envelope: Some(self.identity.envelope(node.0)) };
+        match tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await {
+            Ok(Ok(answer)) => Asked::Status(read_status(answer.into_inner())),
+            Ok(Err(status)) if status.code() == REPLACED => {
+                let reason = status.message().to_owned();
+                Asked::Replaced(Replaced { node: NodeId(self.identity.node), by: node, reason })
+            }
+            Ok(Err(status)) if status.code() == MISDIRECTED => Asked::Stranger(status.message().to_owned()),
+            Ok(Err(_)) | Err(_) => Asked::Silent,
+        }
+    }
+
+    /// The read index of a peer; `None` if it does not lead or does not answer.
+    pub(in crate::raft) async fn read_index(&self, leader: NodeId) -> Option<LogIndex> {
+        let mut client = self.clients.get(&leader.0)?.clone();
+        let call = proto::ReadIndexCall { envelope: Some(self.identity.envelope(leader.0)) };
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.read_index(call)).await.ok()?.ok()?;
+        Some(LogIndex(answer.into_inner().index))
+    }
+
+    /// A question of the front end.
+    pub(in crate::raft) async fn question(&self, node: NodeId, question: Bytes) -> Option<Bytes> {
+        let mut client = self.clients.get(&node.0)?.clone();
+        let call = proto::AskCall { envelope: Some(self.identity.envelope(node.0)), question };
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.ask(call)).await.ok()?.ok()?;
+        Some(answer.into_inner().answer)
+    }
+
+    /// Asks all peers at once.
+    pub(in crate::raft) async fn ask_all(&self) -> Vec<Asked> {
+        let others = self.clients.keys().filter(|id| **id != self.identity.node);
+        futures_util::future::join_all(others.map(async |id| self.ask(NodeId(*id)).await)).await
+    }
+}
+
+pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer {
+    proto::StatusAnswer {
+        node: status.node.0,
+        term: status.term.0,
+        leader: status.leader.map(|leader| leader.0),
+        last_log: status.last_log.0,
+        committed: status.committed.0,
+        applied: status.applied.0,
+        process_id: status.process_id,
+        client_address: status.client_address,
+        version: status.version,
+        in_per_second: status.in_per_second,
+        out_per_second: status.out_per_second,
+    }
+}
+
+fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
+    ReplicaStatus {
+        node: NodeId(answer.node),
+        term: Term(answer.term),
+        leader: answer.leader.map(NodeId),
+        last_log: LogIndex(answer.last_log),
+        committed: LogIndex(answer.committed),
+        applied: LogIndex(answer.applied),
+        process_id: answer.process_id,
+        client_address: answer.client_address,
+        version: answer.version,
+        in_per_second: answer.in_per_second,
+        out_per_second: answer.out_per_second,
+    }
+}

@@ -1,0 +1,226 @@
+//! What waits for the log: callers of any thread put in, the one gathering task takes out.
+//!
+//! Hot path. Waking the Raft thread costs a system call and a switch, more than a message does. Whoever gathers
+//! says how much is worth it, and is woken once, when as much waits.
+
+use std::collections::VecDeque;
+use std::iter::Sum;
+use std::ops::Add;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// How much something carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::raft) struct Load {
+    pub commands: usize,
+    /// A command without any counts as one.
+    pub messages: usize,
+}
+
+impl Load {
+    /// Whether this is as much, by the one count or the other.
+    pub fn reaches(self, wanted: Self) -> bool {
+        self.commands >= wanted.commands || self.messages >= wanted.messages
+    }
+
+    /// What is missing; nothing of a count that is reached.
+    pub fn without(self, part: Self) -> Self {
+        Self {
+            commands: self.commands.saturating_sub(part.commands),
+            messages: self.messages.saturating_sub(part.messages),
+        }
+    }
+}
+
+impl Add for Load {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { commands: self.commands + other.commands, messages: self.messages + other.messages }
+    }
+}
+
+impl Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), Add::add)
+    }
+}
+
+/// Anything that carries commands.
+pub(in crate::raft) trait Carries {
+    /// How much.
+    fn load(&self) -> Load;
+}
+
+/// Why something was not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::raft) enum NotTaken {
+    /// Too much waits.
+    Full,
+    /// Nobody gathers any more.
+    Closed,
+}
+
+struct Waiting<T> {
+    items: VecDeque<T>,
+    load: Load,
+    /// The gatherer sleeps until so much waits.
+    ring_at: Option<Load>,
+    is_closed: bool,
+}
+
+struct Shared<T> {
+    most: usize,
+    waiting: Mutex<Waiting<T>>,
+    bell: Notify,
+}
+
+/// Where callers put in. Cheap to clone.
+pub(in crate::raft) struct Intake<T>(Arc<Shared<T>>);
+
+impl<T> Clone for Intake<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Where the gatherer takes out. Dropping it closes the intake and drops what waits.
+pub(in crate::raft) struct Outlet<T>(Arc<Shared<T>>);
+
+/// An intake that holds `most` items.
+pub(in crate::raft) fn intake<T: Carries>(most: usize) -> (Intake<T>, Outlet<T>) {
+    let waiting = Waiting { items: VecDeque::new(), load: Load::default(), ring_at: None, is_closed: false };
+    let shared = Arc::new(Shared { most, waiting: Mutex::new(waiting), bell: Notify::new() });
+    (Intake(shared.clone()), Outlet(shared))
+}
+
+impl<T: Carries> Intake<T> {
+    /// Puts an item behind the others; never waits.
+    pub fn put(&self, item: T) -> Result<(), NotTaken> {
+        let mut waiting = self.0.waiting.lock();
+        if waiting.is_closed {
+            return Err(NotTaken::Closed);
+        }
+        if waiting.items.len() >= self.0.most {
+            return Err(NotTaken::Full);
+        }
+        waiting.load = waiting.load + item.load();
+        waiting.items.push_back(item);
+        let rings = waiting.ring_at.is_some_and(|wanted| waiting.load.reaches(wanted));
+        if rings {
+            waiting.ring_at = None;
+        }
+        drop(waiting);
+        if rings {
+            self.0.bell.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl<T: Carries> Outlet<T> {
+    /// Waits until `wanted` waits, at least one item. Nothing is lost if the future is dropped.
+    pub async fn filled(&self, wanted: Load) {
+        loop {
+            {
+                let mut waiting = self.0.waiting.lock();
+                if !waiting.items.is_empty() && waiting.load.reaches(wanted) {
+                    waiting.ring_at = None;
+                    return;
+                }
+                waiting.ring_at = Some(wanted);
+            }
+            // A ring that nobody waited for is kept; then the look above is repeated.
+            self.0.bell.notified().await;
+        }
+    }
+
+    /// Waits until anything does.
+    pub async fn any(&self) {
+        self.filled(Load::default()).await;
+    }
+
+    /// What waits.
+    pub fn load(&self) -> Load {
+        self.0.waiting.lock().load
+    }
+
+    /// The first item, if any waits.
+    pub fn take(&self) -> Option<T> {
+        let mut waiting = self.0.waiting.lock();
+        let item = waiting.items.pop_front()?;
+        waiting.load = waiting.load.without(item.load());
+        Some(item)
+    }
+}
+
+impl<T> Drop for Outlet<T> {
+    fn drop(&mut self) {
+        let items = {
+            let mut waiting = self.0.waiting.lock();
+            waiting.is_closed = true;
+            std::mem::take(&mut waiting.items)
+        };
+        // Outside the lock: an item may have something to say when it ends.
+        drop(items);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Commands of one message each.
+    impl Carries for usize {
+        fn load(&self) -> Load {
+            commands(*self)
+        }
+    }
+
+    fn commands(count: usize) -> Load {
+        Load { commands: count, messages: count }
+    }
+
+    #[tokio::test]
+    async fn it_rings_once_and_only_for_as_many_as_are_wanted() {
+        let (intake, outlet) = intake(8);
+        assert!(outlet.filled(commands(3)).now_or_never().is_none());
+        intake.put(1).unwrap();
+        assert!(outlet.filled(commands(3)).now_or_never().is_none(), "one command is not three");
+        intake.put(2).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), outlet.filled(commands(3))).await.unwrap();
+        assert_eq!((outlet.take(), outlet.take(), outlet.take()), (Some(1), Some(2), None));
+        assert!(outlet.filled(commands(1)).now_or_never().is_none(), "an old ring is not taken for a new item");
+    }
+
+    #[tokio::test]
+    async fn a_sleeping_gatherer_is_woken_from_another_thread() {
+        let (intake, outlet) = intake(1000);
+        let putting = std::thread::spawn(move || (0..1000).for_each(|_| intake.put(1).unwrap()));
+        let mut taken = 0;
+        while taken < 1000 {
+            tokio::time::timeout(Duration::from_secs(5), outlet.filled(commands(10.min(1000 - taken)))).await.unwrap();
+            while outlet.take().is_some() {
+                taken += 1;
+            }
+        }
+        putting.join().unwrap();
+    }
+
+    #[test]
+    fn it_is_bounded_and_ends_with_the_gatherer() {
+        let (intake, outlet) = intake(2);
+        intake.put(1).unwrap();
+        // Weightless items count as items.
+        intake.put(0).unwrap();
+        assert_eq!(intake.put(1), Err(NotTaken::Full));
+        drop(outlet);
+        assert_eq!(intake.put(1), Err(NotTaken::Closed));
+    }
+}

@@ -1,0 +1,157 @@
+//! Apply: committed entries run on the machine, their writes become one batch with the entry's id, and
+//! the outcomes go back to the proposer.
+//!
+//! Hot path. An entry is applied only once it is durable *here*, although a majority elsewhere may
+//! have committed it before: the state can then never be ahead of the local log after a power loss
+//! (D5). The state store has no log of its own; what it lost in a crash is applied again (D6).
+//!
+//! Called by openraft; calls `machine::apply`, the key-value store, and tells `broker/arrivals`.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use tokio::sync::watch;
+
+use crate::machine::{self, Effects, Recent, Stage};
+use crate::model::LogIndex;
+use crate::model::codec::Reader;
+use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
+use crate::raft::types;
+use crate::raft::types::{Applied, LogId, StoredMembership, Types};
+use crate::store::kv::value_cache::Hot;
+use crate::store::kv::{Kv, Space, WriteBatch};
+
+/// Meta: id of the last applied entry.
+pub(super) const APPLIED: &[u8] = b"raft applied";
+/// Meta: the membership in force and the entry that set it.
+pub(super) const MEMBERSHIP: &[u8] = b"raft membership";
+
+/// Told what each applied entry did.
+pub type OnEffects = Arc<dyn Fn(&Effects) + Send + Sync>;
+
+/// See the module.
+pub struct StateMachine {
+    kv: Arc<dyn Kv>,
+    durable: watch::Receiver<LogIndex>,
+    applied: watch::Sender<LogIndex>,
+    on_effects: OnEffects,
+    snapshots: Snapshots,
+    recent: Recent,
+}
+
+impl StateMachine {
+    /// Over a store, all writes of which go through here; `durable` is the local log's mark and `applied` is told where we are.
+    pub fn new(
+        kv: Arc<dyn Kv>,
+        durable: watch::Receiver<LogIndex>,
+        applied: watch::Sender<LogIndex>,
+        on_effects: OnEffects,
+        snapshots: Snapshots,
+    ) -> io::Result<Self> {
+        let kv: Arc<dyn Kv> = Arc::new(Hot::new(kv));
+        let recent = Recent::load(&*kv).map_err(io::Error::other)?;
+        Ok(Self { kv, durable, applied, on_effects, snapshots, recent })
+    }
+
+    fn apply_one(&mut self, entry: types::Entry) -> io::Result<Applied> {
+        let index = types::index_in(entry.log_id.index);
+        let mut stage = Stage::new(&*self.kv).map_err(io::Error::other)?;
+        let mut membership = None;
+        let outcomes = match entry.payload {
+            EntryPayload::Blank => Vec::new(),
+            EntryPayload::Normal(body) => {
+                machine::apply(&mut stage, &mut self.recent, index, body.0).map_err(io::Error::other)?
+            }
+            EntryPayload::Membership(new) => {
+                membership = Some(StoredMembership::new(Some(entry.log_id), new));
+                Vec::new()
+            }
+        };
+        let (mut batch, effects) = stage.finish().map_err(io::Error::other)?;
+        push_marks(&mut batch, &Some(entry.log_id), membership.as_ref());
+        self.kv.write(batch).map_err(io::Error::other)?;
+        self.applied.send_replace(index);
+        (self.on_effects)(&effects);
+        Ok(Applied { index, outcomes })
+    }
+}
+
+/// Adds the applied id, and the membership if it changed, to a batch.
+pub(super) fn push_marks(batch: &mut WriteBatch, applied: &Option<LogId>, membership: Option<&StoredMembership>) {
+    batch.writes.push((Space::Meta, Bytes::from_static(APPLIED), Some(types::encode_log_id(applied))));
+    if let Some(membership) = membership {
+        let id = types::encode_log_id(membership.log_id());
+        let value = [id, types::encode_membership(membership.membership())].concat();
+        batch.writes.push((Space::Meta, Bytes::from_static(MEMBERSHIP), Some(value.into())));
+    }
+}
+
+/// What a store says it has applied, and the membership in force.
+pub(super) fn read_marks(kv: &dyn Kv) -> io::Result<(Option<LogId>, StoredMembership)> {
+    let get = |key| kv.get(Space::Meta, key).map_err(io::Error::other);
+    let applied = match get(APPLIED)? {
+        Some(value) => types::read_log_id(&mut Reader::new(value, "applied id")).map_err(io::Error::other)?,
+        None => None,
+    };
+    let membership = match get(MEMBERSHIP)? {
+        Some(value) => {
+            let mut reader = Reader::new(value, "membership");
+            let id = types::read_log_id(&mut reader).map_err(io::Error::other)?;
+            let rest = reader.take(reader.remaining()).map_err(io::Error::other)?;
+            StoredMembership::new(id, types::decode_membership(rest).map_err(io::Error::other)?)
+        }
+        None => StoredMembership::default(),
+    };
+    Ok((applied, membership))
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        read_marks(&*self.kv)
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let index = types::index_in(entry.log_id.index);
+            if self.durable.wait_for(|durable| *durable >= index).await.is_err() {
+                return Err(io::Error::other("the commit log stopped"));
+            }
+            let applied = self.apply_one(entry)?;
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.snapshots.builder(self.kv.clone())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &openraft::type_config::alias::SnapshotMetaOf<Types>,
+        snapshot: Snapshot,
+    ) -> io::Result<()> {
+        self.snapshots.install(&*self.kv, meta, snapshot)?;
+        self.recent = Recent::load(&*self.kv).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<openraft::type_config::alias::SnapshotOf<Types, Snapshot>>> {
+        self.snapshots.current()
+    }
+}

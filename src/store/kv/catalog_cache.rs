@@ -1,0 +1,105 @@
+//! A memory of the catalog, before a slower store: every request looks its topic up, on every front-end
+//! thread, and the catalog hardly ever changes.
+//!
+//! Hot path. Everything that writes to the store beneath must write through here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use crate::store::kv::{Kv, Result, Space, WriteBatch};
+
+/// When as many values are remembered, all are forgotten: bounded, and rarely reached.
+const VALUES_MAX: usize = 64 * 1024;
+
+/// See the module.
+pub struct CatalogMemory {
+    kv: Arc<dyn Kv>,
+    values: RwLock<HashMap<Bytes, Bytes>>,
+}
+
+impl CatalogMemory {
+    /// In front of a store, with nothing remembered yet.
+    pub fn new(kv: Arc<dyn Kv>) -> Self {
+        Self { kv, values: RwLock::default() }
+    }
+}
+
+impl Kv for CatalogMemory {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
+        if space != Space::Catalog {
+            return self.kv.get(space, key);
+        }
+        if let Some(value) = self.values.read().get(key) {
+            return Ok(Some(value.clone()));
+        }
+        // Held over the read: a write in between must not be hidden by what was read before it.
+        let mut values = self.values.write();
+        let value = self.kv.get(space, key)?;
+        if let Some(value) = &value {
+            if values.len() >= VALUES_MAX {
+                values.clear();
+            }
+            values.insert(Bytes::copy_from_slice(key), value.clone());
+        }
+        Ok(value)
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        self.kv.scan(space, from, to, limit)
+    }
+
+    fn last(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>> {
+        self.kv.last(space, from, to)
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        let changed: Vec<Bytes> =
+            batch.writes.iter().filter(|write| write.0 == Space::Catalog).map(|write| write.1.clone()).collect();
+        if changed.is_empty() {
+            return self.kv.write(batch);
+        }
+        // Held over the write: nobody remembers the old value after it.
+        let mut values = self.values.write();
+        for key in &changed {
+            values.remove(key);
+        }
+        self.kv.write(batch)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.kv.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::kv::conformance;
+    use crate::store::kv::memory::MemoryKv;
+
+    #[test]
+    fn it_is_a_key_value_store_like_the_one_beneath() {
+        conformance::conforms(&CatalogMemory::new(Arc::new(MemoryKv::default())));
+    }
+
+    #[test]
+    fn a_remembered_value_changes_with_the_store_and_the_memory_is_bounded() {
+        let memory = CatalogMemory::new(Arc::new(MemoryKv::default()));
+        let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
+        let write = |number, value: Option<Bytes>| {
+            memory.write(WriteBatch { writes: vec![(Space::Catalog, key(number), value)] }).unwrap();
+        };
+        for number in 0..(VALUES_MAX as u32 + 10) {
+            write(number, Some(key(number)));
+            assert_eq!(memory.get(Space::Catalog, &key(number)).unwrap(), Some(key(number)));
+        }
+        assert!(memory.values.read().len() <= VALUES_MAX);
+        write(3, Some(key(4)));
+        assert_eq!(memory.get(Space::Catalog, &key(3)).unwrap(), Some(key(4)));
+        write(3, None);
+        assert_eq!(memory.get(Space::Catalog, &key(3)).unwrap(), None);
+    }
+}

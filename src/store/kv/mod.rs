@@ -1,0 +1,16 @@
+//! The ordered key-value store under the machine: the trait, RocksDB, a map for tests, and two caches over either.
+//!
+//! The only part of `store/` that the machine knows, and of that only the trait. `rocks` is the only file of the
+//! project that names RocksDB.
+//!
+//! Not here: what the keys mean (`machine/state/keys`).
+
+pub mod catalog_cache;
+#[cfg(test)]
+pub(super) mod conformance;
+pub mod memory;
+mod ordered;
+pub mod rocks;
+pub mod value_cache;
+
+pub use ordered::{Error, Kv, Result, Space, WriteBatch};

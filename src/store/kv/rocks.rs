@@ -1,0 +1,128 @@
+//! The key-value store on RocksDB. The only file that names it.
+//!
+//! It has no write-ahead log: the Raft log is that. All families flush to one point (atomic flush), so
+//! after a crash the store is some earlier state as a whole, and the marks inside say which (D6).
+
+use std::path::Path;
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode,
+    Options, ReadOptions, WriteOptions,
+};
+
+use crate::store::kv::{Error, Kv, Result, Space, WriteBatch};
+
+/// Info logs kept, and the size of each.
+const INFO_LOGS: usize = 3;
+const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
+const OPEN_FILES_MAX: i32 = 1024;
+
+/// See the module.
+pub struct RocksKv {
+    db: DB,
+    without_log: WriteOptions,
+}
+
+fn failed(error: rocksdb::Error) -> Error {
+    Error(error.to_string())
+}
+
+impl RocksKv {
+    /// Opens or makes the store; `memory_bytes` covers write buffers (a third) and cache.
+    pub fn open(folder: &Path, memory_bytes: usize) -> Result<Self> {
+        let cache = Cache::new_lru_cache(memory_bytes / 3 * 2);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_atomic_flush(true);
+        options.set_db_write_buffer_size(memory_bytes / 3);
+        options.set_max_background_jobs(2);
+        options.set_bytes_per_sync(1024 * 1024);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_keep_log_file_num(INFO_LOGS);
+        options.set_max_log_file_size(INFO_LOG_BYTES);
+        options.set_avoid_unnecessary_blocking_io(true);
+        let families = Space::ALL.map(|space| ColumnFamilyDescriptor::new(space.name(), family_options(&cache)));
+        let db = DB::open_cf_descriptors(&options, folder, families).map_err(failed)?;
+        let mut without_log = WriteOptions::default();
+        without_log.disable_wal(true);
+        Ok(Self { db, without_log })
+    }
+
+    fn family(&self, space: Space) -> &ColumnFamily {
+        self.db.cf_handle(space.name()).expect("every family is made when the store is opened")
+    }
+
+    fn bounds(from: &[u8], to: &[u8]) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        options
+    }
+
+    fn pairs(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: &[u8],
+        mode: IteratorMode<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let pairs = self.db.iterator_cf_opt(self.family(space), Self::bounds(from, to), mode);
+        pairs.take(limit).map(|pair| pair.map(|(key, value)| (key.into(), value.into())).map_err(failed)).collect()
+    }
+}
+
+fn family_options(cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_bloom_filter(10.0, false);
+    let mut options = Options::default();
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_write_buffer_size(16 * 1024 * 1024);
+    options.set_max_write_buffer_number(3);
+    options.set_block_based_table_factory(&blocks);
+    // Settled leases and past due times leave many deletions behind one another.
+    options.add_compact_on_deletion_collector_factory(16 * 1024, 8 * 1024, 0.5);
+    options
+}
+
+impl Kv for RocksKv {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.db.get_cf(self.family(space), key).map_err(failed)?.map(Bytes::from))
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        self.pairs(space, from, to, IteratorMode::Start, limit)
+    }
+
+    fn last(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>> {
+        Ok(self.pairs(space, from, to, IteratorMode::End, 1)?.pop())
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        let mut writes = rocksdb::WriteBatch::default();
+        for (space, key, value) in batch.writes {
+            let family = self.family(space);
+            match value {
+                Some(value) => writes.put_cf(family, key, value),
+                None => writes.delete_cf(family, key),
+            }
+        }
+        self.db.write_opt(writes, &self.without_log).map_err(failed)
+    }
+
+    fn flush(&self) -> Result<()> {
+        let families: Vec<_> = Space::ALL.iter().map(|space| self.family(*space)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options).map_err(failed)
+    }
+}

@@ -1,0 +1,147 @@
+//! A memory of small values that are read again and again, before a slower store.
+//!
+//! Hot path. Applying an entry reads the ends of its queues, the turn of its topics, positions, marks;
+//! each read of the store beneath costs microseconds, on every node. Everything that writes to that store
+//! must write through here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::store::kv::{Kv, Result, Space, WriteBatch};
+
+/// When as many values are remembered, all are forgotten: bounded, and rarely reached.
+const VALUES_MAX: usize = 64 * 1024;
+/// Larger values are not remembered.
+const VALUE_BYTES_MAX: usize = 256;
+/// Longer keys of a queue are those of its runs, of which there is no end.
+const KEY_BYTES_MAX: usize = 16;
+
+/// By space, in the order of [`Space::ALL`].
+#[derive(Default)]
+struct Values {
+    spaces: [HashMap<Bytes, Bytes>; Space::ALL.len()],
+    count: usize,
+}
+
+/// See the module.
+pub struct Hot {
+    kv: Arc<dyn Kv>,
+    values: Mutex<Values>,
+}
+
+impl Hot {
+    /// In front of a store, with nothing remembered yet.
+    pub fn new(kv: Arc<dyn Kv>) -> Self {
+        Self { kv, values: Mutex::default() }
+    }
+}
+
+fn is_worth_it(space: Space, key: &[u8]) -> bool {
+    match space {
+        // `catalog_memory` has it, for those above too.
+        Space::Catalog => false,
+        // A lease is read once more at least, when it is settled.
+        Space::Lease => true,
+        Space::Due => false,
+        Space::Meta | Space::Queue | Space::Cursor => key.len() <= KEY_BYTES_MAX,
+    }
+}
+
+impl Values {
+    fn get(&self, space: Space, key: &[u8]) -> Option<&Bytes> {
+        self.spaces[space as usize].get(key)
+    }
+
+    fn remember(&mut self, space: Space, key: Bytes, value: Bytes) {
+        if self.count >= VALUES_MAX {
+            *self = Self::default();
+        }
+        let is_new = self.spaces[space as usize].insert(key, value).is_none();
+        self.count += usize::from(is_new);
+    }
+
+    fn forget(&mut self, space: Space, key: &[u8]) {
+        self.count -= usize::from(self.spaces[space as usize].remove(key).is_some());
+    }
+}
+
+impl Kv for Hot {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
+        if !is_worth_it(space, key) {
+            return self.kv.get(space, key);
+        }
+        // Held over the read: a write in between must not be hidden by what was read before it.
+        let mut values = self.values.lock();
+        if let Some(value) = values.get(space, key) {
+            return Ok(Some(value.clone()));
+        }
+        let value = self.kv.get(space, key)?;
+        if let Some(value) = value.as_ref().filter(|value| value.len() <= VALUE_BYTES_MAX) {
+            values.remember(space, Bytes::copy_from_slice(key), value.clone());
+        }
+        Ok(value)
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        self.kv.scan(space, from, to, limit)
+    }
+
+    fn last(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>> {
+        self.kv.last(space, from, to)
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        let mut values = self.values.lock();
+        for (space, key, value) in &batch.writes {
+            match value {
+                Some(value) if is_worth_it(*space, key) && value.len() <= VALUE_BYTES_MAX => {
+                    values.remember(*space, key.clone(), value.clone());
+                }
+                _ => values.forget(*space, key),
+            }
+        }
+        let written = self.kv.write(batch);
+        if written.is_err() {
+            *values = Values::default();
+        }
+        written
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.kv.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::kv::conformance;
+    use crate::store::kv::memory::MemoryKv;
+
+    #[test]
+    fn it_is_a_key_value_store_like_the_one_beneath() {
+        conformance::conforms(&Hot::new(Arc::new(MemoryKv::default())));
+    }
+
+    #[test]
+    fn it_never_forgets_a_write_and_stays_bounded() {
+        let hot = Hot::new(Arc::new(MemoryKv::default()));
+        let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
+        for number in 0..(VALUES_MAX as u32 + 10) {
+            let writes = vec![(Space::Queue, key(number), Some(key(number)))];
+            hot.write(WriteBatch { writes }).unwrap();
+        }
+        assert!(hot.values.lock().count <= VALUES_MAX);
+        for number in [0, 1, VALUES_MAX as u32, VALUES_MAX as u32 + 9] {
+            assert_eq!(hot.get(Space::Queue, &key(number)).unwrap(), Some(key(number)));
+        }
+        let large = Bytes::from(vec![7; VALUE_BYTES_MAX + 1]);
+        hot.write(WriteBatch { writes: vec![(Space::Queue, key(0), Some(large.clone()))] }).unwrap();
+        assert_eq!(hot.get(Space::Queue, &key(0)).unwrap(), Some(large), "a value that grew is not the old one");
+        hot.write(WriteBatch { writes: vec![(Space::Queue, key(0), None)] }).unwrap();
+        assert_eq!(hot.get(Space::Queue, &key(0)).unwrap(), None);
+    }
+}
