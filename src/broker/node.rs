@@ -14,7 +14,7 @@ use crate::env::fault::power_loss_disk::LazyDisk;
 use crate::machine::command::Checks;
 use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
-use crate::store::kv::catalog_cache::CatalogMemory;
+use crate::store::kv::catalog_cache::CatalogCache;
 use crate::store::kv::rocks::RocksKv;
 use crate::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
 
@@ -65,7 +65,7 @@ impl Node {
                 disk,
                 clock: clock.clone(),
                 log,
-                kv: Arc::new(CatalogMemory::new(Arc::new(kv))),
+                kv: Arc::new(CatalogCache::new(Arc::new(kv))),
                 listener: peer_port,
                 on_effects: Arc::new(move |effects| told.tell(effects)),
                 facts: Arc::new(move || match facts_of.get() {

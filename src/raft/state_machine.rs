@@ -22,7 +22,7 @@ use crate::model::codec::Reader;
 use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
 use crate::raft::types;
 use crate::raft::types::{Applied, LogId, StoredMembership, Types};
-use crate::store::kv::value_cache::Hot;
+use crate::store::kv::value_cache::ValueCache;
 use crate::store::kv::{Kv, Space, WriteBatch};
 
 /// Meta: id of the last applied entry.
@@ -52,7 +52,7 @@ impl StateMachine {
         on_effects: OnEffects,
         snapshots: Snapshots,
     ) -> io::Result<Self> {
-        let kv: Arc<dyn Kv> = Arc::new(Hot::new(kv));
+        let kv: Arc<dyn Kv> = Arc::new(ValueCache::new(kv));
         let recent = Recent::load(&*kv).map_err(io::Error::other)?;
         Ok(Self { kv, durable, applied, on_effects, snapshots, recent })
     }

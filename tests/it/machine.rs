@@ -13,13 +13,13 @@ use raftmq::model::{
     TopicName,
 };
 use raftmq::store::kv::memory::MemoryKv;
-use raftmq::store::kv::value_cache::Hot;
+use raftmq::store::kv::value_cache::ValueCache;
 use raftmq::store::kv::{Kv, Space, WriteBatch};
 
 /// As on a node: writes go through the hot values, and a crash takes what was not flushed.
 pub struct Machine {
     pub kv: Arc<MemoryKv>,
-    hot: Hot,
+    hot: ValueCache,
     recent: Recent,
     pub index: u64,
     pub now: u64,
@@ -34,7 +34,7 @@ type Pair = (Space, Bytes, Bytes);
 impl Default for Machine {
     fn default() -> Self {
         let kv = Arc::<MemoryKv>::default();
-        let hot = Hot::new(kv.clone());
+        let hot = ValueCache::new(kv.clone());
         Self { kv, hot, recent: Recent::default(), index: 0, now: 0, log: Vec::new(), flushed: (0, Vec::new()) }
     }
 }
@@ -145,7 +145,7 @@ impl Machine {
         self.kv = Arc::default();
         let writes = pairs.into_iter().map(|(space, key, value)| (space, key, Some(value))).collect();
         self.kv.write(WriteBatch { writes }).unwrap();
-        self.hot = Hot::new(self.kv.clone());
+        self.hot = ValueCache::new(self.kv.clone());
         self.recent = Recent::load(&*self.kv).unwrap();
         self.index = index;
         for body in self.log.clone().into_iter().skip(index as usize) {

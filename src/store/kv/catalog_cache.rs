@@ -15,19 +15,19 @@ use crate::store::kv::{Kv, Result, Space, WriteBatch};
 const VALUES_MAX: usize = 64 * 1024;
 
 /// See the module.
-pub struct CatalogMemory {
+pub struct CatalogCache {
     kv: Arc<dyn Kv>,
     values: RwLock<HashMap<Bytes, Bytes>>,
 }
 
-impl CatalogMemory {
+impl CatalogCache {
     /// In front of a store, with nothing remembered yet.
     pub fn new(kv: Arc<dyn Kv>) -> Self {
         Self { kv, values: RwLock::default() }
     }
 }
 
-impl Kv for CatalogMemory {
+impl Kv for CatalogCache {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
         if space != Space::Catalog {
             return self.kv.get(space, key);
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn it_is_a_key_value_store_like_the_one_beneath() {
-        conformance::conforms(&CatalogMemory::new(Arc::new(MemoryKv::default())));
+        conformance::conforms(&CatalogCache::new(Arc::new(MemoryKv::default())));
     }
 
     #[test]
     fn a_remembered_value_changes_with_the_store_and_the_memory_is_bounded() {
-        let memory = CatalogMemory::new(Arc::new(MemoryKv::default()));
+        let memory = CatalogCache::new(Arc::new(MemoryKv::default()));
         let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
         let write = |number, value: Option<Bytes>| {
             memory.write(WriteBatch { writes: vec![(Space::Catalog, key(number), value)] }).unwrap();

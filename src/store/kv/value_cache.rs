@@ -27,12 +27,12 @@ struct Values {
 }
 
 /// See the module.
-pub struct Hot {
+pub struct ValueCache {
     kv: Arc<dyn Kv>,
     values: Mutex<Values>,
 }
 
-impl Hot {
+impl ValueCache {
     /// In front of a store, with nothing remembered yet.
     pub fn new(kv: Arc<dyn Kv>) -> Self {
         Self { kv, values: Mutex::default() }
@@ -68,7 +68,7 @@ impl Values {
     }
 }
 
-impl Kv for Hot {
+impl Kv for ValueCache {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
         if !is_worth_it(space, key) {
             return self.kv.get(space, key);
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn it_is_a_key_value_store_like_the_one_beneath() {
-        conformance::conforms(&Hot::new(Arc::new(MemoryKv::default())));
+        conformance::conforms(&ValueCache::new(Arc::new(MemoryKv::default())));
     }
 
     #[test]
     fn it_never_forgets_a_write_and_stays_bounded() {
-        let hot = Hot::new(Arc::new(MemoryKv::default()));
+        let hot = ValueCache::new(Arc::new(MemoryKv::default()));
         let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
         for number in 0..(VALUES_MAX as u32 + 10) {
             let writes = vec![(Space::Queue, key(number), Some(key(number)))];
