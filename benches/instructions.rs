@@ -1,4 +1,4 @@
-//! Pieces of the hot path, done `n` times, for counting their instructions: `scripts/instructions.sh`.
+//! GatherBuffer of the hot path, done `n` times, for counting their instructions: `scripts/instructions.sh`.
 //!
 //! Everything is fixed: no clock, no randomness, no disk, one thread.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails panics")]

@@ -237,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = RealDisk.create(&folder.path().join("file")).unwrap();
         let parts: Vec<Bytes> = (0..3 * PIECES_AT_ONCE).map(|number| vec![number as u8; number].into()).collect();
-        let mut pieces = Pieces(parts.iter().cloned().collect());
+        let mut pieces = GatherBuffer(parts.iter().cloned().collect());
         file.write_pieces_at(&mut pieces, 5).unwrap();
         assert!(!pieces.has_remaining());
         let mut read = vec![0; parts.iter().map(Bytes::len).sum()];
@@ -246,9 +246,9 @@ mod tests {
         assert_eq!(file.len().unwrap(), 5 + read.len() as u64);
     }
 
-    struct Pieces(std::collections::VecDeque<Bytes>);
+    struct GatherBuffer(std::collections::VecDeque<Bytes>);
 
-    impl Buf for Pieces {
+    impl Buf for GatherBuffer {
         fn remaining(&self) -> usize {
             self.0.iter().map(Bytes::len).sum()
         }

@@ -20,7 +20,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::proto::peer as proto;
 use crate::raft::peer::wire::{Identity, Unusable};
-use crate::store::log::gather_buffer::Pieces;
+use crate::store::log::gather_buffer::GatherBuffer;
 use crate::store::log::record;
 use crate::store::log::record::Record;
 
@@ -79,7 +79,7 @@ pub(in crate::raft) struct FrameReader<R = OwnedReadHalf> {
 /// Frames that go out.
 pub(in crate::raft) struct FrameWriter<W = OwnedWriteHalf> {
     to: W,
-    pieces: Pieces,
+    pieces: GatherBuffer,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -197,7 +197,7 @@ fn halves(stream: TcpStream) -> io::Result<(FrameReader, FrameWriter)> {
     // The system does not probe while something is under way.
     sockopt::set_tcp_user_timeout(&stream, UNANSWERED_MAX_MS)?;
     let (from, to) = stream.into_split();
-    Ok((FrameReader { from, buffer: BytesMut::new(), last: 0 }, FrameWriter { to, pieces: Pieces::default() }))
+    Ok((FrameReader { from, buffer: BytesMut::new(), last: 0 }, FrameWriter { to, pieces: GatherBuffer::default() }))
 }
 
 fn late() -> io::Error {
@@ -264,7 +264,7 @@ mod tests {
 
     fn pair() -> (FrameReader<tokio::io::DuplexStream>, FrameWriter<tokio::io::DuplexStream>) {
         let (from, to) = tokio::io::duplex(7);
-        (FrameReader { from, buffer: BytesMut::new(), last: 0 }, FrameWriter { to, pieces: Pieces::default() })
+        (FrameReader { from, buffer: BytesMut::new(), last: 0 }, FrameWriter { to, pieces: GatherBuffer::default() })
     }
 
     fn reply(id: u64) -> proto::ForwardReply {

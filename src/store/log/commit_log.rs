@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::env::disk::{Disk, DiskLock};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
-use crate::store::log::gather_buffer::Pieces;
+use crate::store::log::gather_buffer::GatherBuffer;
 use crate::store::log::meta::Meta;
 use crate::store::log::record::{Preamble, Record};
 use crate::store::log::recover::{Recovered, recover};
@@ -202,7 +202,7 @@ impl CommitLog {
             synced: done,
             unsynced: None,
             unsynced_since: None,
-            pieces: Pieces::default(),
+            pieces: GatherBuffer::default(),
             _lock: lock,
         };
         let thread = std::thread::Builder::new()
@@ -420,7 +420,7 @@ struct Writer {
     unsynced: Option<LogIndex>,
     /// When the first of those was written.
     unsynced_since: Option<Instant>,
-    pieces: Pieces,
+    pieces: GatherBuffer,
     _lock: Box<dyn DiskLock>,
 }
 

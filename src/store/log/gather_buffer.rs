@@ -15,13 +15,13 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// See the module. Reads as the bytes that were put, in order.
 #[derive(Default)]
-pub struct Pieces {
+pub struct GatherBuffer {
     done: VecDeque<Bytes>,
     /// Behind those.
     open: BytesMut,
 }
 
-impl Pieces {
+impl GatherBuffer {
     /// Where small things are put.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.open
@@ -46,7 +46,7 @@ impl Pieces {
     }
 }
 
-impl Buf for Pieces {
+impl Buf for GatherBuffer {
     fn remaining(&self) -> usize {
         self.done.iter().map(Bytes::len).sum::<usize>() + self.open.len()
     }
@@ -86,7 +86,7 @@ mod tests {
         let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
         let mut expected = Vec::new();
         for step in [1, 3, SHARED_BYTES_MIN - 1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN] {
-            let mut pieces = Pieces::default();
+            let mut pieces = GatherBuffer::default();
             expected.clear();
             for part in [&b"head"[..], &large, b"", b"between", &large, &large, b"tail"] {
                 pieces.share(Bytes::copy_from_slice(part));
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn large_pieces_are_shared() {
         let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
-        let mut pieces = Pieces::default();
+        let mut pieces = GatherBuffer::default();
         pieces.share(large.clone());
         assert_eq!(pieces.chunk().as_ptr(), large.as_ptr());
     }

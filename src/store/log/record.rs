@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::model::limits::RECORD_BYTES_MAX;
 use crate::model::{LogIndex, NodeId, Term};
-use crate::store::log::gather_buffer::Pieces;
+use crate::store::log::gather_buffer::GatherBuffer;
 
 /// Bytes before the body of a wire record.
 pub const WIRE_HEADER_BYTES: usize = 8 + 8 + 8 + 1 + 4 + 4 + 4;
@@ -172,7 +172,7 @@ impl Preamble {
     }
 
     /// Appends preamble, wire record and padding.
-    pub fn put(&self, record: &Record, out: &mut Pieces) {
+    pub fn put(&self, record: &Record, out: &mut GatherBuffer) {
         self.encode(out.buffer());
         encode_head(record, out.buffer());
         out.share(record.body.clone());
@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn framed(record: &Record) -> Bytes {
-        let mut out = Pieces::default();
+        let mut out = GatherBuffer::default();
         Preamble::of(record, LogIndex(8), LogIndex(7)).put(record, &mut out);
         out.copy_to_bytes(out.remaining())
     }

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use crate::env::disk::{Disk, DiskFile};
 use crate::model::LogIndex;
 use crate::store::Error;
-use crate::store::log::gather_buffer::Pieces;
+use crate::store::log::gather_buffer::GatherBuffer;
 use crate::store::log::record;
 use crate::store::log::record::{PREAMBLE_BYTES, Preamble, Record, WIRE_HEADER_BYTES, WireHeader};
 
@@ -126,7 +126,7 @@ impl Segment {
     }
 
     /// Writes framed records of these sizes behind the last; not durable yet.
-    pub fn write(&self, framed: &mut Pieces, sizes: &[u64]) -> Result<(), Error> {
+    pub fn write(&self, framed: &mut GatherBuffer, sizes: &[u64]) -> Result<(), Error> {
         let end = self.end();
         self.file.write_pieces_at(framed, end).map_err(Error::io(self.path.display()))?;
         for size in sizes {
