@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::broker::{Broker, Deadline, Error};
 use crate::env::fault::planted_bug;
-use crate::env::fault::planted_bug::Plant;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::machine::command::Ack;
 use crate::machine::{Command, Outcome};
 use crate::model::{GroupName, ReceiptHandle, TopicName};
@@ -35,7 +35,7 @@ impl Broker {
         let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
         let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
         let mut settled = Vec::new();
-        if planted_bug::is(Plant::AcksLostAtRestart) {
+        if planted_bug::is(PlantedBug::AcksLostAtRestart) {
             self.ack_later(known);
             return Ok(vec![Acked::Done; handles.len()]);
         }

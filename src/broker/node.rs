@@ -10,7 +10,7 @@ use crate::broker::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
 use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
-use crate::env::fault::power_loss_disk::LazyDisk;
+use crate::env::fault::power_loss_disk::PowerLossDisk;
 use crate::machine::command::Checks;
 use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
 use crate::store;
@@ -128,7 +128,7 @@ fn snapshot_folder(config: &BrokerConfig) -> std::path::PathBuf {
 
 fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, CommitLog, RocksKv), StartError> {
     let damaged = |error: &dyn std::fmt::Display| StartError::Damaged(error.to_string());
-    let disk: Arc<dyn Disk> = if config.loses_power { Arc::new(LazyDisk) } else { Arc::new(RealDisk) };
+    let disk: Arc<dyn Disk> = if config.loses_power { Arc::new(PowerLossDisk) } else { Arc::new(RealDisk) };
     let folder = disk::absolute(&config.store).map_err(|error| damaged(&error))?;
     let identity =
         Identity { cluster: config.cluster.clone(), group: config.broker_name.clone(), node: config.self_id };

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Deadline, Error};
 use crate::env::fault::planted_bug;
-use crate::env::fault::planted_bug::Plant;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::machine::command::{Checks, Send, Visible};
 use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
@@ -99,7 +99,7 @@ impl Broker {
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);
-                if planted_bug::is(Plant::OffsetAtProposal) {
+                if planted_bug::is(PlantedBug::OffsetAtProposal) {
                     return Ok(self.expected(places.len()));
                 }
                 Ok(places.into_iter().map(|stored| Sent::of(index, stored)).collect())

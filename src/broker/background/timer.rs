@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::broker::Broker;
 use crate::broker::invisible::handle;
 use crate::env::fault::planted_bug;
-use crate::env::fault::planted_bug::Plant;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::machine::command::GiveBack;
 use crate::machine::{Command, Outcome};
 use crate::model::{Millis, QueueId, Term, Timestamp};
@@ -37,7 +37,7 @@ impl Broker {
             if leadership.wait_for(|now| now.is_self).await.is_err() {
                 return std::future::pending().await;
             }
-            if planted_bug::is(Plant::LeaseInLeaderMemory)
+            if planted_bug::is(PlantedBug::LeaseInLeaderMemory)
                 && std::mem::replace(&mut term, leadership.borrow().term) != leadership.borrow().term
             {
                 self.forget_leases().await;

@@ -5,7 +5,7 @@
 
 /// One bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
+pub enum PlantedBug {
     /// The leader counts a follower as holding what it was merely sent.
     AckBeforeCommit,
     /// Leases are forgotten when the leader changes.
@@ -16,7 +16,7 @@ pub enum Plant {
     AcksLostAtRestart,
 }
 
-impl Plant {
+impl PlantedBug {
     /// Its name in `RAFTMQ_PLANT`.
     pub fn name(self) -> &'static str {
         match self {
@@ -30,13 +30,13 @@ impl Plant {
 
 /// Whether this bug is planted.
 #[cfg(debug_assertions)]
-pub fn is(plant: Plant) -> bool {
+pub fn is(plant: PlantedBug) -> bool {
     static CHOSEN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     CHOSEN.get_or_init(|| std::env::var("RAFTMQ_PLANT").unwrap_or_default()) == plant.name()
 }
 
 /// Whether this bug is planted: never in a release build.
 #[cfg(not(debug_assertions))]
-pub const fn is(_plant: Plant) -> bool {
+pub const fn is(_plant: PlantedBug) -> bool {
     false
 }

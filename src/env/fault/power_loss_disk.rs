@@ -13,7 +13,7 @@ use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LazyDisk;
+pub struct PowerLossDisk;
 
 struct LazyFile {
     file: Box<dyn DiskFile>,
@@ -27,7 +27,7 @@ impl LazyFile {
     }
 }
 
-impl Disk for LazyDisk {
+impl Disk for PowerLossDisk {
     fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
         RealDisk.create_dir_all(folder)
     }
@@ -136,7 +136,7 @@ mod tests {
     fn what_was_not_synced_is_read_here_and_gone_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let file = LazyDisk.create(&path).unwrap();
+        let file = PowerLossDisk.create(&path).unwrap();
         file.write_at(b"synced....", 0).unwrap();
         file.sync_data().unwrap();
         file.write_at(b"LOST", 4).unwrap();

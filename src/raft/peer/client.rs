@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::env::fault::planted_bug;
-use crate::env::fault::planted_bug::Plant;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::proto::peer as proto;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::raft::peer::link;
@@ -333,7 +333,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
                 }
             };
             let in_flight = Arc::new(InFlight::default());
-            if planted_bug::is(Plant::AckBeforeCommit) {
+            if planted_bug::is(PlantedBug::AckBeforeCommit) {
                 return Ok(acknowledge_what_is_sent(input, reader, writer));
             }
             let sent = in_flight.clone();
