@@ -33,7 +33,7 @@ impl Broker {
     /// A node that was just started has not applied what the others announced: it catches up first.
     pub async fn members(&self, deadline: Deadline) -> Result<Vec<MemberAddress>, Error> {
         if !self.members.is_caught_up.load(Ordering::Relaxed) {
-            Box::pin(self.see_what_was_answered(self.held_until(deadline))).await?;
+            Box::pin(self.read_barrier(self.held_until(deadline))).await?;
             self.members.is_caught_up.store(true, Ordering::Relaxed);
         }
         self.known_members()

@@ -226,7 +226,7 @@ impl Broker {
     }
 
     /// Waits until this node's view shows everything that was answered, anywhere, before now (P14).
-    async fn see_what_was_answered(&self, until: Instant) -> Result<(), Error> {
+    async fn read_barrier(&self, until: Instant) -> Result<(), Error> {
         let index = self.replica.read_index(until).await?;
         if self.caught_up(index, until).await { Ok(()) } else { Err(Error::NoLeader) }
     }

@@ -101,7 +101,7 @@ impl Broker {
         let head = self.replica.view().queue_head(topic, request.queue)?;
         if request.offset < head.min || request.offset > head.max {
             // What another node answered a moment ago may not be here yet.
-            self.see_what_was_answered(lookup).await?;
+            self.read_barrier(lookup).await?;
             let head = self.replica.view().queue_head(topic, request.queue)?;
             if request.offset < head.min || request.offset > head.max {
                 return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
@@ -187,7 +187,7 @@ impl Broker {
     ) -> Result<QueueOffset, Error> {
         let until = self.held_until(deadline);
         let topic = self.readable(&topic, queue, until).await?;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         find(self.replica.view(), topic, queue, wanted)
     }
 
@@ -201,7 +201,7 @@ impl Broker {
     ) -> Result<Option<QueueOffset>, Error> {
         let until = self.held_until(deadline);
         let topic = self.readable(&topic, queue, until).await?;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         let view = self.replica.view();
         let Some((group, _)) = view.group(&group)? else { return Ok(None) };
         if !view.is_subscribed(topic, group)? {
@@ -239,7 +239,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         let (topic_id, record) = self.existing_topic(&topic, until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         let view = self.replica.view();
         if !view.is_subscribed(topic_id, group_id)? {
             return Err(Error::Invalid(format!("consumer group '{group}' has no position in topic '{topic}'")));

@@ -117,7 +117,7 @@ impl Broker {
             return Ok(found);
         }
         // Boxed: what is rarely waited for would make the future of every request four times as large.
-        Box::pin(self.see_what_was_answered(until)).await?;
+        Box::pin(self.read_barrier(until)).await?;
         if let Some(found) = self.replica.view().topic(name)? {
             return Ok(found);
         }
@@ -147,7 +147,7 @@ impl Broker {
         if let Some(found) = self.group(name)? {
             return Ok(found);
         }
-        Box::pin(self.see_what_was_answered(until)).await?;
+        Box::pin(self.read_barrier(until)).await?;
         self.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))
     }
 

@@ -86,7 +86,7 @@ impl Broker {
     pub async fn message_at(&self, topic: TopicName, queue: QueueId, offset: QueueOffset) -> Result<Stored, Error> {
         let until = self.held_until(Deadline::NONE);
         let (id, _) = self.existing_topic(&topic, until).await?;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         let head = self.replica.view().queue_head(id, queue)?;
         let runs = self.replica.view().runs(id, queue, offset, QueueOffset(offset.0.saturating_add(1)))?;
         let found = runs.first().and_then(|(first, run)| Some((run, item_at(*first, run, offset)?)));
@@ -106,7 +106,7 @@ impl Broker {
     ) -> Result<Found, Error> {
         let until = self.held_until(Deadline::NONE);
         let (id, record) = self.existing_topic(&topic, until).await?;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         let ends = Instant::now() + SEARCH_FOR;
         let mut found = Found { messages: Vec::new(), searched: 0, cursor: None };
         let (mut reader, mut bytes, mut read) = (BodyReader::new(self), 0, 0);
@@ -168,7 +168,7 @@ impl Broker {
     ) -> Result<Vec<Stored>, Error> {
         let until = self.held_until(Deadline::NONE);
         let (id, _) = self.existing_topic(&topic, until).await?;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         let mut reader = BodyReader::new(self);
         let mut bytes = 0;
         let mut messages = Vec::new();
@@ -204,7 +204,7 @@ impl Broker {
         self.existing_group(group, until).await?;
         let topic = TopicName::dead_letters_of(group);
         let (id, _) = self.existing_topic(&topic, until).await?;
-        self.see_what_was_answered(until).await?;
+        self.read_barrier(until).await?;
         let view = self.replica.view();
         let head = view.queue_head(id, QueueId(0))?;
         let first = from.max(head.min);

@@ -106,7 +106,7 @@ pub struct NodeSummary {
 impl Broker {
     /// All topics by name.
     pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, Error> {
-        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        self.read_barrier(self.held_until(Deadline::NONE)).await?;
         let view = self.replica.view();
         let mut topics = Vec::new();
         for (id, record) in view.topics()? {
@@ -121,7 +121,7 @@ impl Broker {
         &self,
         name: &TopicName,
     ) -> Result<(TopicSummary, Vec<QueueSummary>, Vec<Position>), Error> {
-        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        self.read_barrier(self.held_until(Deadline::NONE)).await?;
         let topic = self.find_topic(name, Deadline::NONE).await?;
         let view = self.replica.view();
         let queues = queues(view, topic.id, topic.queues)?;
@@ -136,7 +136,7 @@ impl Broker {
 
     /// All groups by name.
     pub async fn list_groups(&self) -> Result<Vec<GroupSummary>, Error> {
-        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        self.read_barrier(self.held_until(Deadline::NONE)).await?;
         let known = self.replica.view().groups()?;
         // All at once: a node that does not answer is waited for.
         let members = join_all(known.iter().map(|(_, record)| self.group_members(&record.name))).await;
@@ -150,7 +150,7 @@ impl Broker {
 
     /// One group with its positions and consumers.
     pub async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, Error> {
-        self.see_what_was_answered(self.held_until(Deadline::NONE)).await?;
+        self.read_barrier(self.held_until(Deadline::NONE)).await?;
         let group = self.existing_group(name, self.held_until(Deadline::NONE)).await?;
         let members = self.group_members(name).await;
         let (summary, positions) = self.group_summary(group, members.len())?;

@@ -194,7 +194,7 @@ impl Broker {
     ) -> Result<Option<Received>, Error> {
         let Some(attempt_of) = request.attempt_id.as_deref().map(tag::order) else { return Ok(None) };
         // What was acked through another node a moment ago must not come again (P7).
-        if self.see_what_was_answered(until).await.is_err() {
+        if self.read_barrier(until).await.is_err() {
             return Ok(None);
         }
         let view = self.replica.view();
