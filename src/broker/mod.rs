@@ -40,7 +40,7 @@ pub use inspect::overview::{GroupDescription, GroupSummary, NodeSummary, Positio
 pub use inspect::trace::{Event, GroupTrace, Trace, What};
 pub use node::{Node, StartError};
 pub use offset::{Moved, Pull, Pulled, Where};
-pub use receive::lease_guard::OnItsWay;
+pub use receive::lease_guard::UndeliveredLeases;
 pub use receive::poll::{Delivery, Receive, Received};
 pub use send::Sent;
 pub use sessions::{ClientInfo, GroupMember, Heard, SessionSettings, Sessions, Subscription};

@@ -62,8 +62,8 @@ impl Renewals {
     }
 }
 
-/// The leases of an answer; given back when dropped, unless [`Self::has_left`].
-pub struct OnItsWay {
+/// The leases of an answer; given back when dropped, unless [`Self::delivered`].
+pub struct UndeliveredLeases {
     broker: Arc<Broker>,
     /// One handle of each.
     leases: Vec<ReceiptHandle>,
@@ -72,7 +72,7 @@ pub struct OnItsWay {
     kept_for: Millis,
 }
 
-impl OnItsWay {
+impl UndeliveredLeases {
     pub(in crate::broker) fn new(
         broker: &Arc<Broker>,
         leases: Vec<ReceiptHandle>,
@@ -83,7 +83,7 @@ impl OnItsWay {
     }
 
     /// The whole answer was handed to the connection.
-    pub fn has_left(mut self) {
+    pub fn delivered(mut self) {
         let leases = std::mem::take(&mut self.leases);
         if self.is_renewed {
             self.broker.renewals.remember(leases);
@@ -91,7 +91,7 @@ impl OnItsWay {
     }
 }
 
-impl Drop for OnItsWay {
+impl Drop for UndeliveredLeases {
     fn drop(&mut self) {
         let leases = std::mem::take(&mut self.leases);
         if leases.is_empty() {

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::{BodyReader, Checker};
-use crate::broker::receive::lease_guard::{Asked, OnItsWay};
+use crate::broker::receive::lease_guard::{Asked, UndeliveredLeases};
 use crate::broker::receive::plan;
 use crate::broker::receive::plan::{Check, NoPlan, Plan, Planned, Wanted};
 use crate::broker::{Broker, Deadline, Error, RETRY_AFTER};
@@ -90,7 +90,7 @@ pub struct Received {
     /// The messages.
     pub deliveries: Vec<Delivery>,
     /// Their leases, until the answer has left.
-    pub leases: OnItsWay,
+    pub leases: UndeliveredLeases,
 }
 
 impl Broker {
@@ -253,7 +253,7 @@ impl Broker {
             ReceiptHandle { group: wanted.group, topic: wanted.topic, queue, offset, lease }
         };
         let is_repeatable = wanted.orderly && request.attempt_id.is_some();
-        let leases = OnItsWay::new(self, granted.iter().map(lease).collect(), request.renew, is_repeatable);
+        let leases = UndeliveredLeases::new(self, granted.iter().map(lease).collect(), request.renew, is_repeatable);
         let mut reader = BodyReader::new(self);
         let mut deliveries = Vec::new();
         let mut unwanted = Vec::new();

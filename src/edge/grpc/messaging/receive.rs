@@ -46,7 +46,7 @@ pub(super) fn receive(
             // The connection asks for this once it has taken all before; a stream dropped earlier takes the
             // leases with it.
             if let Some(leases) = leases {
-                leases.has_left();
+                leases.delivered();
             }
             Content::DeliveryTimestamp(convert::timestamp(edge.broker.now()))
         };
