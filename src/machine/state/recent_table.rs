@@ -19,7 +19,7 @@ struct Bucket {
     numbers: [u32; SLOTS],
     /// Sixteen bits of each hash: few numbers are looked at in vain.
     tags: [u16; SLOTS],
-    /// Whether some of its numbers lie aside.
+    /// Whether some of its numbers are in the overflow.
     overflows: bool,
 }
 
@@ -28,8 +28,8 @@ pub(in crate::machine) struct Table {
     /// A power of two of them.
     buckets: Vec<Bucket>,
     /// Numbers that found no room, by bucket and in turn. Few; these are taken out.
-    aside: BTreeSet<(usize, u32)>,
-    aside_in_turn: VecDeque<u32>,
+    overflow: BTreeSet<(usize, u32)>,
+    overflow_in_turn: VecDeque<u32>,
 }
 
 impl Table {
@@ -37,7 +37,7 @@ impl Table {
     pub fn new(count: usize, never: u32) -> Self {
         let buckets = count.div_ceil(FILL).next_power_of_two();
         let empty = Bucket { numbers: [never; SLOTS], tags: [0; SLOTS], overflows: false };
-        Self { buckets: vec![empty; buckets], aside: BTreeSet::new(), aside_in_turn: VecDeque::new() }
+        Self { buckets: vec![empty; buckets], overflow: BTreeSet::new(), overflow_in_turn: VecDeque::new() }
     }
 
     /// A number of this hash that is the one looked for.
@@ -52,7 +52,7 @@ impl Table {
         if !bucket.overflows {
             return None;
         }
-        self.aside_of(at).find(|number| is_it(*number))
+        self.overflow_of(at).find(|number| is_it(*number))
     }
 
     /// Looks at the place of a hash, so that it is at hand when it is needed. The processor does that for many at once.
@@ -60,8 +60,8 @@ impl Table {
         std::hint::black_box(self.buckets[self.bucket_of(hash)].overflows);
     }
 
-    fn aside_of(&self, bucket: usize) -> impl Iterator<Item = u32> {
-        self.aside.range((bucket, 0)..=(bucket, u32::MAX)).map(|(_, number)| *number)
+    fn overflow_of(&self, bucket: usize) -> impl Iterator<Item = u32> {
+        self.overflow.range((bucket, 0)..=(bucket, u32::MAX)).map(|(_, number)| *number)
     }
 
     /// Puts a number in; one that is no longer in the window makes room.
@@ -75,19 +75,19 @@ impl Table {
             }
             None => {
                 bucket.overflows = true;
-                self.aside.insert((at, number));
-                self.aside_in_turn.push_back(number);
+                self.overflow.insert((at, number));
+                self.overflow_in_turn.push_back(number);
             }
         }
     }
 
     /// The window has left this number; told of all in turn.
     pub fn leave(&mut self, hash: u64, number: u32) {
-        if self.aside_in_turn.front() == Some(&number) {
+        if self.overflow_in_turn.front() == Some(&number) {
             let at = self.bucket_of(hash);
-            self.aside_in_turn.pop_front();
-            self.aside.remove(&(at, number));
-            let overflows = self.aside_of(at).next().is_some();
+            self.overflow_in_turn.pop_front();
+            self.overflow.remove(&(at, number));
+            let overflows = self.overflow_of(at).next().is_some();
             self.buckets[at].overflows = overflows;
         }
     }
@@ -119,7 +119,7 @@ mod tests {
             let mut first = u32::MAX - 3000;
             let mut table = Table::new(0, first.wrapping_sub(1));
             let mut window: VecDeque<u64> = VecDeque::new();
-            let mut most_aside = 0;
+            let mut most_overflow = 0;
             for step in 0..20_000u32 {
                 let hash = xxhash_rust::xxh3::xxh3_64(&step.to_be_bytes()) & crowd;
                 let number = first.wrapping_add(u32::try_from(window.len()).unwrap());
@@ -136,7 +136,7 @@ mod tests {
                     table.leave(window.pop_front().unwrap(), first);
                     first = first.wrapping_add(1);
                 }
-                most_aside = most_aside.max(table.aside.len());
+                most_overflow = most_overflow.max(table.overflow.len());
                 let at = |number: u32| window.get(number.wrapping_sub(first) as usize).copied();
                 let last = window.len() - 1;
                 for wanted in [0, last / 2, last] {
@@ -146,10 +146,10 @@ mod tests {
                 assert_eq!(table.find(u64::MAX, |number| at(number) == Some(u64::MAX)), None);
             }
             let is_spread = crowd == 0xffff_0000_0000_0fff;
-            assert_eq!(most_aside < 30, is_spread, "{most_aside} numbers found no room");
-            assert!(table.aside.len() <= window.len(), "those that were left are taken out");
-            assert_eq!(table.aside.len(), table.aside_in_turn.len());
-            let told: BTreeSet<usize> = table.aside.iter().map(|(bucket, _)| *bucket).collect();
+            assert_eq!(most_overflow < 30, is_spread, "{most_overflow} numbers found no room");
+            assert!(table.overflow.len() <= window.len(), "those that were left are taken out");
+            assert_eq!(table.overflow.len(), table.overflow_in_turn.len());
+            let told: BTreeSet<usize> = table.overflow.iter().map(|(bucket, _)| *bucket).collect();
             let marked = (0..table.buckets.len()).filter(|bucket| table.buckets[*bucket].overflows);
             assert!(marked.eq(told), "the buckets that overflow are marked");
         }
