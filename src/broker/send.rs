@@ -25,15 +25,15 @@ pub enum Sent {
         offset: QueueOffset,
     },
     /// Durable on a majority; consumers see it at its delivery time, or when its transaction is committed.
-    Aside(MessageRef),
+    Deferred(MessageRef),
 }
 
 impl Sent {
     fn of(index: LogIndex, stored: Stored) -> Self {
         match stored {
             Stored::Queue(queue, offset) => Self::Stored { queue, offset },
-            Stored::Aside(slot) => Self::Aside(MessageRef { index, slot }),
-            Stored::AsideBefore(message) => Self::Aside(message),
+            Stored::Deferred(slot) => Self::Deferred(MessageRef { index, slot }),
+            Stored::DeferredBefore(message) => Self::Deferred(message),
         }
     }
 }

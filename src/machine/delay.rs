@@ -18,7 +18,7 @@ use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
 
-/// Puts a message aside until `at`, which is to come.
+/// Defers a message until `at`, which is to come.
 pub(super) fn wait(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, at: Timestamp, item: RunItem) {
     let mut value = BytesMut::with_capacity(17);
     value.put_u8(VERSION);

@@ -81,10 +81,10 @@ pub enum Outcome {
 pub enum Stored {
     /// In a queue.
     Queue(QueueId, QueueOffset),
-    /// Aside, until its delivery time or the end of its transaction: its slot in the entry.
-    Aside(u32),
-    /// Aside, by an entry before: it was sent again.
-    AsideBefore(MessageRef),
+    /// Deferred until its delivery time or the end of its transaction: its slot in the entry.
+    Deferred(u32),
+    /// Deferred by an entry before: it was sent again.
+    DeferredBefore(MessageRef),
 }
 
 /// A lease made by a grant.
@@ -168,11 +168,11 @@ impl Outcome {
                         out.put_u32(queue.0);
                         out.put_u64(offset.0);
                     }
-                    Stored::Aside(slot) => {
+                    Stored::Deferred(slot) => {
                         out.put_u8(2);
                         out.put_u32(*slot);
                     }
-                    Stored::AsideBefore(message) => {
+                    Stored::DeferredBefore(message) => {
                         out.put_u8(3);
                         out.put_u64(message.index.0);
                         out.put_u32(message.slot);
@@ -220,8 +220,8 @@ impl Outcome {
             4 => Self::GroupCreated(GroupId(reader.u32()?)),
             5 => Self::Sent(reader.list(|reader| match reader.u8()? {
                 1 => Ok(Stored::Queue(QueueId(reader.u32()?), QueueOffset(reader.u64()?))),
-                2 => Ok(Stored::Aside(reader.u32()?)),
-                3 => Ok(Stored::AsideBefore(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })),
+                2 => Ok(Stored::Deferred(reader.u32()?)),
+                3 => Ok(Stored::DeferredBefore(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })),
                 tag => Err(reader.unknown(tag.into())),
             })?),
             6 => Self::Granted(reader.list(|reader| {

@@ -150,11 +150,11 @@ impl Sends {
             let place = match &send.visible {
                 Visible::At(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
                     delay::wait(stage, send.topic, message, times[number], item);
-                    Stored::Aside(slot)
+                    Stored::Deferred(slot)
                 }
                 Visible::OnCommit(checks) => {
                     transaction::begin(stage, send.topic, message, *checks, item);
-                    Stored::Aside(slot)
+                    Stored::Deferred(slot)
                 }
                 Visible::AtOnce | Visible::At(_) | Visible::InOrder(_) | Visible::Urgent(_) => {
                     let into = match &send.visible {

@@ -46,7 +46,7 @@ struct Script {
     machine: Machine,
     handles: BTreeMap<String, ReceiptHandle>,
     plans: BTreeMap<String, Plan>,
-    /// Messages that were put aside: their topics, their times, and where they lie.
+    /// Messages that were deferred: their topics, their times, and where they lie.
     aside: Vec<(TopicId, Timestamp, MessageRef)>,
 }
 
@@ -286,13 +286,13 @@ impl Script {
         let outcome = self.machine.send_aside(topic, message_type, bodies, visible);
         if let Outcome::Sent(places) = &outcome {
             for place in places {
-                if let Stored::Aside(slot) = place {
+                if let Stored::Deferred(slot) = place {
                     let message = MessageRef { index: LogIndex(self.machine.index), slot: *slot };
                     self.aside.push((topic, at, message));
                     writeln!(out, "aside as m{}", self.aside.len()).unwrap();
                 }
             }
-            if places.iter().any(|place| matches!(place, Stored::Aside(_))) {
+            if places.iter().any(|place| matches!(place, Stored::Deferred(_))) {
                 return;
             }
         }
@@ -346,8 +346,8 @@ impl Script {
             Outcome::Sent(places) => {
                 let text = |place: &Stored| match place {
                     Stored::Queue(queue, offset) => format!("{queue}/{offset}"),
-                    Stored::Aside(slot) => format!("aside in slot {slot}"),
-                    Stored::AsideBefore(message) => format!("aside in entry {} before", message.index),
+                    Stored::Deferred(slot) => format!("aside in slot {slot}"),
+                    Stored::DeferredBefore(message) => format!("aside in entry {} before", message.index),
                 };
                 let text: Vec<_> = places.iter().map(text).collect();
                 writeln!(out, "queue/offset {}", text.join(" ")).unwrap();

@@ -434,9 +434,9 @@ fn a_batch_of_many_sends_keeps_each_message_in_its_slot() {
     assert_eq!(slots, [0, 1, 2, 3, 4, 5]);
 }
 
-/// What is put aside: by delay or in a transaction.
+/// What is deferred: by delay or in a transaction.
 #[derive(Debug, Clone)]
-enum Aside {
+enum Deferred {
     Delay { seconds: u64, count: usize },
     Recall(usize),
     Half { count: usize },
@@ -447,16 +447,16 @@ enum Aside {
     Crash,
 }
 
-fn aside_step() -> impl Strategy<Value = Aside> {
+fn deferred_step() -> impl Strategy<Value = Deferred> {
     prop_oneof![
-        3 => (0u64..30, 1usize..4).prop_map(|(seconds, count)| Aside::Delay { seconds, count }),
-        1 => any::<usize>().prop_map(Aside::Recall),
-        2 => (1usize..3).prop_map(|count| Aside::Half { count }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(half, commit)| Aside::Decide { half, commit }),
-        3 => (1u64..15).prop_map(Aside::Pass),
-        3 => Just(Aside::Tick),
-        1 => Just(Aside::Flush),
-        1 => Just(Aside::Crash),
+        3 => (0u64..30, 1usize..4).prop_map(|(seconds, count)| Deferred::Delay { seconds, count }),
+        1 => any::<usize>().prop_map(Deferred::Recall),
+        2 => (1usize..3).prop_map(|count| Deferred::Half { count }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(half, commit)| Deferred::Decide { half, commit }),
+        3 => (1u64..15).prop_map(Deferred::Pass),
+        3 => Just(Deferred::Tick),
+        1 => Just(Deferred::Flush),
+        1 => Just(Deferred::Crash),
     ]
 }
 
@@ -486,7 +486,7 @@ fn in_queues(machine: &Machine, topic: TopicId) -> Vec<MessageRef> {
     found
 }
 
-fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
+fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
     let mut machine = machine();
     for (name, message_type) in [("later", MessageType::Delay), ("deals", MessageType::Transaction)] {
         let create = CreateTopic {
@@ -503,7 +503,7 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
     for step in steps {
         let now = machine.now;
         match step {
-            Aside::Delay { seconds, count } => {
+            Deferred::Delay { seconds, count } => {
                 let at = now + seconds * 1000;
                 let visible = Visible::At(vec![Timestamp(at); *count]);
                 let outcome = machine.send_aside(LATER, MessageType::Delay, &vec!["d"; *count], visible);
@@ -511,8 +511,8 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                 for (slot, place) in (0..).zip(places) {
                     let message = MessageRef { index: LogIndex(machine.index), slot };
                     match place {
-                        Stored::AsideBefore(_) => panic!("nothing is sent twice here"),
-                        Stored::Aside(found) => {
+                        Stored::DeferredBefore(_) => panic!("nothing is sent twice here"),
+                        Stored::Deferred(found) => {
                             assert_eq!((found, at > now), (slot, true), "only what is to come waits");
                             waiting.push((at, message));
                         }
@@ -523,7 +523,7 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                     }
                 }
             }
-            Aside::Recall(pick) => {
+            Deferred::Recall(pick) => {
                 let Some((at, message)) = waiting.get(pick % waiting.len().max(1)).copied() else { continue };
                 let recall = Recall { topic: LATER, at: Timestamp(at), message };
                 assert_eq!(machine.apply(&Command::Recall(recall)), Outcome::Done);
@@ -531,7 +531,7 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                 assert_eq!(again, Outcome::Rejected(Rejected::NotWaiting));
                 waiting.retain(|(_, other)| *other != message);
             }
-            Aside::Half { count } => {
+            Deferred::Half { count } => {
                 let visible = Visible::OnCommit(CHECKS);
                 machine.send_aside(DEALS, MessageType::Transaction, &vec!["h"; *count], visible);
                 for slot in 0..*count as u32 {
@@ -539,7 +539,7 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                     halves.push(PlainHalf { message, stored_at: now, asked: false, decided: None });
                 }
             }
-            Aside::Decide { half, commit } => {
+            Deferred::Decide { half, commit } => {
                 let count = halves.len().max(1);
                 let Some(half) = halves.get_mut(half % count) else { continue };
                 let decide = Decide { topic: DEALS, message: half.message, commit: *commit };
@@ -547,8 +547,8 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                 let expected = if is_first { Outcome::Done } else { Outcome::Rejected(Rejected::DecidedOtherwise) };
                 assert_eq!(machine.apply(&Command::Decide(decide)), expected, "P12: the first decision is final");
             }
-            Aside::Pass(seconds) => machine.now += seconds * 1000,
-            Aside::Tick => {
+            Deferred::Pass(seconds) => machine.now += seconds * 1000,
+            Deferred::Tick => {
                 let tick = Proposal { command: Command::Tick.encode(), messages: Vec::new() };
                 let (_, effects) = machine.apply_all(&[tick]);
                 let is_due = |entry: &&(u64, MessageRef)| entry.0 <= now;
@@ -572,9 +572,9 @@ fn run_aside(steps: &[Aside], crashes: bool) -> Machine {
                 asked.sort_unstable();
                 assert_eq!(found, asked, "P12: asked about while it is undecided, and no more than that");
             }
-            Aside::Flush => machine.flush(),
-            Aside::Crash if crashes => machine.crash(),
-            Aside::Crash => {}
+            Deferred::Flush => machine.flush(),
+            Deferred::Crash if crashes => machine.crash(),
+            Deferred::Crash => {}
         }
         came.sort_unstable();
         assert_eq!(in_queues(&machine, LATER), came, "P11: once, at its time, unless it was recalled");
@@ -589,13 +589,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn p11_p12_what_is_put_aside_enters_its_queue_once_and_not_before(steps in prop::collection::vec(aside_step(), 1..60)) {
-        run_aside(&steps, false);
+    fn p11_p12_what_is_put_aside_enters_its_queue_once_and_not_before(steps in prop::collection::vec(deferred_step(), 1..60)) {
+        run_deferred(&steps, false);
     }
 
     #[test]
-    fn p15_a_restarted_machine_has_put_the_same_aside(steps in prop::collection::vec(aside_step(), 1..60)) {
-        let (straight, restarted) = (run_aside(&steps, false), run_aside(&steps, true));
+    fn p15_a_restarted_machine_has_put_the_same_aside(steps in prop::collection::vec(deferred_step(), 1..60)) {
+        let (straight, restarted) = (run_deferred(&steps, false), run_deferred(&steps, true));
         prop_assert_eq!(straight.view().digest().unwrap(), restarted.view().digest().unwrap());
         prop_assert_eq!(content(&straight.kv), content(&restarted.kv));
     }

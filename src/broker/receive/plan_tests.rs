@@ -60,7 +60,7 @@ impl Node {
         let Outcome::Sent(places) = self.apply(&command, messages) else { panic!("a send is taken") };
         let place = |place| match place {
             Stored::Queue(queue, offset) => (queue, offset),
-            Stored::Aside(_) | Stored::AsideBefore(_) => panic!("it waits for nothing"),
+            Stored::Deferred(_) | Stored::DeferredBefore(_) => panic!("it waits for nothing"),
         };
         places.into_iter().map(place).collect()
     }

@@ -23,7 +23,7 @@ use crate::store::kv::{Kv, Space};
 /// Entries read from the store at a time.
 const PAGE: usize = 1024;
 /// Marks a place as an entry and a slot instead of a queue and an offset.
-const ASIDE: u32 = 1 << 31;
+const DEFERRED: u32 = 1 << 31;
 
 /// What stands for a message id in a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +44,9 @@ pub(in crate::machine) fn key(topic: TopicId, message: &[u8]) -> Option<Key> {
 struct Sent {
     low: u64,
     high: u32,
-    /// Queue; with [`ASIDE`], slot.
+    /// Queue; with [`DEFERRED`], slot.
     place: u32,
-    /// Offset; with [`ASIDE`], entry.
+    /// Offset; with [`DEFERRED`], entry.
     number: u64,
 }
 
@@ -130,8 +130,8 @@ impl Recent {
     pub(in crate::machine) fn note(&mut self, key: Key, index: LogIndex, stored: Stored) {
         let (place, number) = match stored {
             Stored::Queue(queue, offset) => (queue.0, offset.0),
-            Stored::Aside(slot) => (slot | ASIDE, index.0),
-            Stored::AsideBefore(_) => return,
+            Stored::Deferred(slot) => (slot | DEFERRED, index.0),
+            Stored::DeferredBefore(_) => return,
         };
         self.push(Sent { low: key.low, high: key.high, place, number });
         self.fresh += 1;
@@ -202,10 +202,10 @@ impl Sent {
     }
 
     fn stored(&self) -> Stored {
-        if self.place & ASIDE == 0 {
+        if self.place & DEFERRED == 0 {
             Stored::Queue(QueueId(self.place), QueueOffset(self.number))
         } else {
-            Stored::AsideBefore(MessageRef { index: LogIndex(self.number), slot: self.place & !ASIDE })
+            Stored::DeferredBefore(MessageRef { index: LogIndex(self.number), slot: self.place & !DEFERRED })
         }
     }
 }

@@ -36,11 +36,11 @@ async fn try_send(
                 entry.offset = i64::try_from(offset.0).unwrap_or(i64::MAX);
                 entry.transaction_id.clone_from(&message_id);
             }
-            (Sent::Aside(message), Some(at)) if !is_half => {
+            (Sent::Deferred(message), Some(at)) if !is_half => {
                 entry.recall_handle = delay::handle(&topic, at, message, &message_id);
                 entry.transaction_id.clone_from(&message_id);
             }
-            (Sent::Aside(message), _) => entry.transaction_id = transaction::id(message),
+            (Sent::Deferred(message), _) => entry.transaction_id = transaction::id(message),
         }
         entry.message_id = message_id;
         entry
