@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::raft::propose::queue::{Carries, Load, Outlet};
+use crate::raft::propose::queue::{Carries, Load, Receiver};
 
 /// So many messages are worth a round whatever is under way.
 const WORTH_A_ROUND: usize = 128;
@@ -43,7 +43,7 @@ pub(in crate::raft) struct Round {
 
 impl Pace {
     /// Waits until a round is worth it, with `held` beside what waits.
-    pub(in crate::raft) async fn until_worth_it<T: Carries>(&self, waiting: &Outlet<T>, held: Load) {
+    pub(in crate::raft) async fn until_worth_it<T: Carries>(&self, waiting: &Receiver<T>, held: Load) {
         let most = if self.callers < MANY { 0 } else { self.callers * 3 / 4 };
         loop {
             let under_way = self.under_way.commands.load(Ordering::Acquire);
@@ -86,35 +86,35 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::raft::propose::queue::{Intake, intake};
+    use crate::raft::propose::queue::{Sender, channel};
 
     /// Whether a round begins at once with what waits; takes it out, as the gatherer does.
-    fn begins(pace: &Pace, waiting: &Outlet<usize>) -> bool {
+    fn begins(pace: &Pace, waiting: &Receiver<usize>) -> bool {
         let begins = pace.until_worth_it(waiting, Load::default()).now_or_never().is_some();
         while begins && waiting.take().is_some() {}
         begins
     }
 
-    fn put(intake: &Intake<usize>, commands: usize) {
-        intake.put(commands).unwrap();
+    fn put(sender: &Sender<usize>, commands: usize) {
+        sender.put(commands).unwrap();
     }
 
     #[tokio::test]
     async fn a_round_beside_others_carries_as_much_as_they_do() {
-        let (intake, waiting) = intake(64);
+        let (sender, waiting) = channel(64);
         let mut pace = Pace::default();
-        put(&intake, 1);
+        put(&sender, 1);
         assert!(begins(&pace, &waiting), "a lone command waits for nobody");
         let _first = pace.begin(1, 0);
-        put(&intake, 1);
+        put(&sender, 1);
         assert!(begins(&pace, &waiting), "a second one is worth as much");
         let _second = pace.begin(1, 0);
-        put(&intake, 1);
+        put(&sender, 1);
         assert!(!begins(&pace, &waiting), "a third one is not worth as much as two");
-        put(&intake, 1);
+        put(&sender, 1);
         assert!(begins(&pace, &waiting));
         let _third = pace.begin(WORTH_A_ROUND * 3, 0);
-        put(&intake, WORTH_A_ROUND);
+        put(&sender, WORTH_A_ROUND);
         assert!(begins(&pace, &waiting), "enough is enough");
     }
 
@@ -129,26 +129,26 @@ mod tests {
 
     #[tokio::test]
     async fn enough_messages_wait_for_nobody() {
-        let (intake, waiting) = intake(64);
+        let (sender, waiting) = channel(64);
         let mut pace = Pace::default();
         let _first = pace.begin(16, 16);
         let begins = |held| pace.until_worth_it(&waiting, held).now_or_never().is_some();
-        intake.put(Several(WORTH_A_ROUND / 4)).map_err(|_| ()).unwrap();
+        sender.put(Several(WORTH_A_ROUND / 4)).map_err(|_| ()).unwrap();
         assert!(!begins(Load::default()));
         assert!(begins(Load { commands: 3, messages: WORTH_A_ROUND * 3 / 4 }), "what is held counts");
         for _ in 0..3 {
             assert!(!begins(Load::default()));
-            intake.put(Several(WORTH_A_ROUND / 4)).map_err(|_| ()).unwrap();
+            sender.put(Several(WORTH_A_ROUND / 4)).map_err(|_| ()).unwrap();
         }
         assert!(begins(Load::default()));
     }
 
     #[tokio::test]
     async fn what_waits_goes_when_a_round_ends() {
-        let (intake, waiting) = intake(64);
+        let (sender, waiting) = channel(64);
         let mut pace = Pace::default();
         let (first, _second) = (pace.begin(2, 0), pace.begin(1, 0));
-        put(&intake, 2);
+        put(&sender, 2);
         assert!(!begins(&pace, &waiting));
         drop(first);
         assert!(begins(&pace, &waiting), "two are worth more than the one that is left");
@@ -156,18 +156,18 @@ mod tests {
 
     #[tokio::test]
     async fn callers_that_are_many_are_waited_for_but_not_for_long() {
-        let (intake, waiting) = intake(64);
+        let (sender, waiting) = channel(64);
         let mut pace = Pace::default();
         drop(pace.begin(MANY - 1, 0));
-        put(&intake, 1);
+        put(&sender, 1);
         assert!(begins(&pace, &waiting), "a few callers are not waited for");
         drop(pace.begin(30, 10));
-        put(&intake, 29);
+        put(&sender, 29);
         assert!(!begins(&pace, &waiting));
-        put(&intake, 1);
+        put(&sender, 1);
         assert!(begins(&pace, &waiting), "three quarters are back");
         drop(pace.begin(30, 10));
-        put(&intake, 1);
+        put(&sender, 1);
         tokio::time::timeout(Duration::from_secs(5), pace.until_worth_it(&waiting, Load::default())).await.unwrap();
         for _ in 0..100 {
             drop(pace.begin(1, 0));

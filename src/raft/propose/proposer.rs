@@ -25,7 +25,7 @@ use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::peer::forward::{Forwarded, Forwarder};
 use crate::raft::propose::batching::Pace;
 use crate::raft::propose::queue;
-use crate::raft::propose::queue::{Carries, Intake, Load, NotTaken, Outlet};
+use crate::raft::propose::queue::{Carries, Load, NotTaken, Receiver, Sender};
 use crate::raft::propose::replies;
 use crate::raft::propose::replies::{Mailbox, OfThread, Post};
 use crate::raft::state_machine::StateMachine;
@@ -115,7 +115,7 @@ impl Ticket {
 /// Hands commands to the gathering task. Cheap to clone.
 #[derive(Clone)]
 pub struct Proposer {
-    queue: Intake<Waiting>,
+    queue: Sender<Waiting>,
     room: Arc<Semaphore>,
 }
 
@@ -128,7 +128,7 @@ impl Proposer {
         clock: Arc<dyn Clock>,
         in_flight_max: usize,
     ) -> (Self, Gatherer) {
-        let (queue, waiting) = queue::intake(QUEUE_MAX);
+        let (queue, waiting) = queue::channel(QUEUE_MAX);
         let gatherer = Gatherer {
             waiting,
             leadership: leadership.clone(),
@@ -184,7 +184,7 @@ impl Proposer {
 
 /// The task that gathers and hands on.
 pub(in crate::raft) struct Gatherer {
-    waiting: Outlet<Waiting>,
+    waiting: Receiver<Waiting>,
     leadership: watch::Receiver<Leadership>,
     in_flight: Arc<Semaphore>,
     in_flight_max: usize,

@@ -78,25 +78,25 @@ struct Shared<T> {
 }
 
 /// Where callers put in. Cheap to clone.
-pub(in crate::raft) struct Intake<T>(Arc<Shared<T>>);
+pub(in crate::raft) struct Sender<T>(Arc<Shared<T>>);
 
-impl<T> Clone for Intake<T> {
+impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-/// Where the gatherer takes out. Dropping it closes the intake and drops what waits.
-pub(in crate::raft) struct Outlet<T>(Arc<Shared<T>>);
+/// Where the gatherer takes out. Dropping it closes the sender and drops what waits.
+pub(in crate::raft) struct Receiver<T>(Arc<Shared<T>>);
 
-/// An intake that holds `most` items.
-pub(in crate::raft) fn intake<T: Carries>(most: usize) -> (Intake<T>, Outlet<T>) {
+/// An sender that holds `most` items.
+pub(in crate::raft) fn channel<T: Carries>(most: usize) -> (Sender<T>, Receiver<T>) {
     let waiting = Waiting { items: VecDeque::new(), load: Load::default(), ring_at: None, is_closed: false };
     let shared = Arc::new(Shared { most, waiting: Mutex::new(waiting), bell: Notify::new() });
-    (Intake(shared.clone()), Outlet(shared))
+    (Sender(shared.clone()), Receiver(shared))
 }
 
-impl<T: Carries> Intake<T> {
+impl<T: Carries> Sender<T> {
     /// Puts an item behind the others; never waits.
     pub fn put(&self, item: T) -> Result<(), NotTaken> {
         let mut waiting = self.0.waiting.lock();
@@ -120,7 +120,7 @@ impl<T: Carries> Intake<T> {
     }
 }
 
-impl<T: Carries> Outlet<T> {
+impl<T: Carries> Receiver<T> {
     /// Waits until `wanted` waits, at least one item. Nothing is lost if the future is dropped.
     pub async fn filled(&self, wanted: Load) {
         loop {
@@ -156,7 +156,7 @@ impl<T: Carries> Outlet<T> {
     }
 }
 
-impl<T> Drop for Outlet<T> {
+impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let items = {
             let mut waiting = self.0.waiting.lock();
@@ -189,24 +189,26 @@ mod tests {
 
     #[tokio::test]
     async fn it_rings_once_and_only_for_as_many_as_are_wanted() {
-        let (intake, outlet) = intake(8);
-        assert!(outlet.filled(commands(3)).now_or_never().is_none());
-        intake.put(1).unwrap();
-        assert!(outlet.filled(commands(3)).now_or_never().is_none(), "one command is not three");
-        intake.put(2).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), outlet.filled(commands(3))).await.unwrap();
-        assert_eq!((outlet.take(), outlet.take(), outlet.take()), (Some(1), Some(2), None));
-        assert!(outlet.filled(commands(1)).now_or_never().is_none(), "an old ring is not taken for a new item");
+        let (sender, receiver) = channel(8);
+        assert!(receiver.filled(commands(3)).now_or_never().is_none());
+        sender.put(1).unwrap();
+        assert!(receiver.filled(commands(3)).now_or_never().is_none(), "one command is not three");
+        sender.put(2).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), receiver.filled(commands(3))).await.unwrap();
+        assert_eq!((receiver.take(), receiver.take(), receiver.take()), (Some(1), Some(2), None));
+        assert!(receiver.filled(commands(1)).now_or_never().is_none(), "an old ring is not taken for a new item");
     }
 
     #[tokio::test]
     async fn a_sleeping_gatherer_is_woken_from_another_thread() {
-        let (intake, outlet) = intake(1000);
-        let putting = std::thread::spawn(move || (0..1000).for_each(|_| intake.put(1).unwrap()));
+        let (sender, receiver) = channel(1000);
+        let putting = std::thread::spawn(move || (0..1000).for_each(|_| sender.put(1).unwrap()));
         let mut taken = 0;
         while taken < 1000 {
-            tokio::time::timeout(Duration::from_secs(5), outlet.filled(commands(10.min(1000 - taken)))).await.unwrap();
-            while outlet.take().is_some() {
+            tokio::time::timeout(Duration::from_secs(5), receiver.filled(commands(10.min(1000 - taken))))
+                .await
+                .unwrap();
+            while receiver.take().is_some() {
                 taken += 1;
             }
         }
@@ -215,12 +217,12 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_ends_with_the_gatherer() {
-        let (intake, outlet) = intake(2);
-        intake.put(1).unwrap();
+        let (sender, receiver) = channel(2);
+        sender.put(1).unwrap();
         // Weightless items count as items.
-        intake.put(0).unwrap();
-        assert_eq!(intake.put(1), Err(NotTaken::Full));
-        drop(outlet);
-        assert_eq!(intake.put(1), Err(NotTaken::Closed));
+        sender.put(0).unwrap();
+        assert_eq!(sender.put(1), Err(NotTaken::Full));
+        drop(receiver);
+        assert_eq!(sender.put(1), Err(NotTaken::Closed));
     }
 }
