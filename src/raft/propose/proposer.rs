@@ -27,7 +27,7 @@ use crate::raft::propose::batching::Pace;
 use crate::raft::propose::queue;
 use crate::raft::propose::queue::{Carries, Load, NotTaken, Receiver, Sender};
 use crate::raft::propose::replies;
-use crate::raft::propose::replies::{Mailbox, OfThread, Post};
+use crate::raft::propose::replies::{Mailbox, OfThread, ReplyBatch};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::types::{Applied, Body, Types};
 
@@ -342,22 +342,22 @@ impl Sink {
 fn answer(batch: Vec<Waiting>, applied: Applied) {
     let index = applied.index;
     let mut outcomes = applied.outcomes.into_iter();
-    let mut post = Post::default();
+    let mut replies = ReplyBatch::default();
     for waiting in batch {
         let own: Vec<Outcome> = outcomes.by_ref().take(waiting.proposals.len()).collect();
         let is_whole = own.len() == waiting.proposals.len();
         let reply = if is_whole { Ok(Applied { index, outcomes: own }) } else { Err(Failed::Ambiguous) };
-        post.add(waiting.mailbox, waiting.reply, reply);
+        replies.add(waiting.mailbox, waiting.reply, reply);
     }
-    post.send();
+    replies.send();
 }
 
 fn fail(batch: Vec<Waiting>, failed: Failed) {
-    let mut post = Post::default();
+    let mut replies = ReplyBatch::default();
     for waiting in batch {
-        post.add(waiting.mailbox, waiting.reply, Err(failed));
+        replies.add(waiting.mailbox, waiting.reply, Err(failed));
     }
-    post.send();
+    replies.send();
 }
 
 /// Makes the commands wait again; their callers may call them off again.

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 /// A reply and who waits for it.
-type Letter<T> = (oneshot::Sender<T>, T);
+type Reply<T> = (oneshot::Sender<T>, T);
 
 /// Where the callers of one thread are reached.
 pub(in crate::raft) struct Mailbox<T> {
     id: u64,
-    letters: mpsc::UnboundedSender<Vec<Letter<T>>>,
+    replies: mpsc::UnboundedSender<Vec<Reply<T>>>,
 }
 
 impl<T> Clone for Mailbox<T> {
     fn clone(&self) -> Self {
-        Self { id: self.id, letters: self.letters.clone() }
+        Self { id: self.id, replies: self.replies.clone() }
     }
 }
 
@@ -30,18 +30,18 @@ static IDS: AtomicU64 = AtomicU64::new(0);
 impl<T: Send + 'static> Mailbox<T> {
     /// A mailbox of the current thread's runtime. It is emptied until its last clone is gone.
     ///
-    /// Unbounded, because each letter answers a request that holds its room until then.
+    /// Unbounded, because each reply answers a request that holds its room until then.
     fn open() -> Self {
-        let (letters, mut received) = mpsc::unbounded_channel::<Vec<Letter<T>>>();
+        let (replies, mut received) = mpsc::unbounded_channel::<Vec<Reply<T>>>();
         tokio::spawn(async move {
-            while let Some(letters) = received.recv().await {
-                for (caller, reply) in letters {
+            while let Some(replies) = received.recv().await {
+                for (caller, reply) in replies {
                     // A caller that is gone does not care.
                     let _ = caller.send(reply);
                 }
             }
         });
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), letters }
+        Self { id: IDS.fetch_add(1, Ordering::Relaxed), replies }
     }
 }
 
@@ -53,32 +53,32 @@ pub(in crate::raft) fn of_thread<T: Send + 'static>(own: &OfThread<T>) -> Mailbo
     let mut own = own.borrow_mut();
     match &*own {
         // The runtime behind it may have ended, in a test for one.
-        Some(mailbox) if !mailbox.letters.is_closed() => mailbox.clone(),
+        Some(mailbox) if !mailbox.replies.is_closed() => mailbox.clone(),
         _ => own.insert(Mailbox::open()).clone(),
     }
 }
 
 /// Replies on their way, by mailbox.
-pub(in crate::raft) struct Post<T>(BTreeMap<u64, (Mailbox<T>, Vec<Letter<T>>)>);
+pub(in crate::raft) struct ReplyBatch<T>(BTreeMap<u64, (Mailbox<T>, Vec<Reply<T>>)>);
 
-impl<T> Default for Post<T> {
+impl<T> Default for ReplyBatch<T> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<T> Post<T> {
+impl<T> ReplyBatch<T> {
     /// Adds a reply.
     pub(in crate::raft) fn add(&mut self, mailbox: Mailbox<T>, caller: oneshot::Sender<T>, reply: T) {
-        let (_, letters) = self.0.entry(mailbox.id).or_insert_with(|| (mailbox, Vec::new()));
-        letters.push((caller, reply));
+        let (_, replies) = self.0.entry(mailbox.id).or_insert_with(|| (mailbox, Vec::new()));
+        replies.push((caller, reply));
     }
 
     /// Hands all of them over.
     pub(in crate::raft) fn send(self) {
-        for (mailbox, letters) in self.0.into_values() {
+        for (mailbox, replies) in self.0.into_values() {
             // A thread that ended took its callers with it.
-            let _ = mailbox.letters.send(letters);
+            let _ = mailbox.replies.send(replies);
         }
     }
 }
