@@ -1,7 +1,7 @@
 //! The way into the log: gathers whatever waits into one entry (D2), here on the leader or, as a frame,
 //! over to it (D15).
 //!
-//! Hot path. A round costs the same whether it carries one command or a hundred, so the next one gathers until it
+//! Hot path. A batch costs the same whether it carries one command or a hundred, so the next one gathers until it
 //! is worth as much as what is under way (`raft/propose/batching`). A lone command never waits for others to come. While there
 //! is no leader, commands are held.
 //!
@@ -23,7 +23,7 @@ use crate::machine::{Batch, Outcome, Proposal};
 use crate::model::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::peer::forward::{Forwarded, Forwarder};
-use crate::raft::propose::batching::Pace;
+use crate::raft::propose::batching::Batching;
 use crate::raft::propose::queue;
 use crate::raft::propose::queue::{Carries, Load, NotTaken, Receiver, Sender};
 use crate::raft::propose::replies;
@@ -134,7 +134,7 @@ impl Proposer {
             leadership: leadership.clone(),
             in_flight: Arc::new(Semaphore::new(in_flight_max)),
             in_flight_max,
-            pace: Pace::default(),
+            batching: Batching::default(),
             sink: Arc::new(Sink { raft, forwarder, clock, leadership }),
         };
         (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)) }, gatherer)
@@ -188,7 +188,7 @@ pub(in crate::raft) struct Gatherer {
     leadership: watch::Receiver<Leadership>,
     in_flight: Arc<Semaphore>,
     in_flight_max: usize,
-    pace: Pace,
+    batching: Batching,
     sink: Arc<Sink>,
 }
 
@@ -228,19 +228,19 @@ impl Gatherer {
             }
             if leadership != reign {
                 // What is under way to another leader, or was to be led by another, holds nothing up.
-                (reign, self.pace) = (leadership, Pace::default());
+                (reign, self.batching) = (leadership, Batching::default());
             }
             tokio::select! {
                 biased;
                 changed = self.leadership.changed() => if changed.is_err() { return } else { continue },
-                () = self.pace.until_worth_it(&self.waiting, load_of(held.iter())) => {}
+                () = self.batching.until_worth_it(&self.waiting, load_of(held.iter())) => {}
             }
             let batch = self.gather(&mut held, leadership.is_self);
             if batch.is_empty() {
                 continue;
             }
             let left = load_of(held.iter()) + self.waiting.load();
-            let round = self.pace.begin(load_of(batch.iter()).commands, left.commands);
+            let batch_in_flight = self.batching.begin(load_of(batch.iter()).commands, left.commands);
             let sink = self.sink.clone();
             let give_back = give_back.clone();
             // Ends by itself: a proposal ends with its reign, a frame with its link.
@@ -252,7 +252,7 @@ impl Gatherer {
                     // Fails only when the gatherer has stopped: the callers then hear NoLeader.
                     let _ = give_back.try_send(unsent);
                 }
-                drop((permit, round));
+                drop((permit, batch_in_flight));
             });
         }
     }
