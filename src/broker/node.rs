@@ -12,7 +12,7 @@ use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::fault::power_loss_disk::PowerLossDisk;
 use crate::machine::command::Checks;
-use crate::raft::{self, Fatal, Ground, OnFatal, OwnFacts, Replica, ReplicaConfig};
+use crate::raft::{self, Fatal, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store;
 use crate::store::kv::catalog_cache::CatalogCache;
 use crate::store::kv::rocks::RocksKv;
@@ -57,11 +57,11 @@ impl Node {
         let arrivals = Arc::new(arrivals);
         let client_address = format!("{}:{}", config.advertised_host, config.grpc_port);
         let known_later: Arc<OnceLock<Arc<Broker>>> = Arc::default();
-        let ground = {
+        let parts = {
             let (told, facts_of, fallback) = (arrivals.clone(), known_later.clone(), client_address.clone());
             let asked_of = known_later.clone();
             let (disk, log, kv) = open(config, on_fatal.clone())?;
-            Ground {
+            ReplicaParts {
                 disk,
                 clock: clock.clone(),
                 log,
@@ -79,7 +79,7 @@ impl Node {
                 on_fatal,
             }
         };
-        let replica = Replica::start(replica_config(config), ground).await.map_err(|error| match &error {
+        let replica = Replica::start(replica_config(config), parts).await.map_err(|error| match &error {
             raft::StartError::StateAheadOfLog { .. } | raft::StartError::Storage(_) => {
                 StartError::Damaged(error.to_string())
             }

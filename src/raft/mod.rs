@@ -58,8 +58,8 @@ use types::Types;
 /// The state store is flushed this often; bounds what a restart has to apply again (D6).
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
 /// How long, and how often, a follower tries to succeed a leader that vanished.
-const SUCCESSION_MAX: Duration = Duration::from_secs(1);
-const SUCCESSION_STEP: Duration = Duration::from_millis(25);
+const CAMPAIGN_MAX: Duration = Duration::from_secs(1);
+const CAMPAIGN_STEP: Duration = Duration::from_millis(25);
 /// Followers try one after the other, by their number.
 const STAGGER: Duration = Duration::from_millis(8);
 const STAGGER_STEPS_MAX: u32 = 8;
@@ -164,7 +164,7 @@ pub struct Replica {
 }
 
 /// What a replica stands on.
-pub struct Ground {
+pub struct ReplicaParts {
     /// Files.
     pub disk: Arc<dyn Disk>,
     /// Time.
@@ -188,8 +188,8 @@ pub struct Ground {
 impl Replica {
     /// Starts the replica on the current runtime. On the very first start the group makes itself: each
     /// replica writes the same initial membership.
-    pub async fn start(config: ReplicaConfig, ground: Ground) -> Result<Self, StartError> {
-        let Ground { disk, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } = ground;
+    pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
+        let ReplicaParts { disk, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } = parts;
         rebuild_if_ahead(&log, &*kv)?;
         let (durable, durable_seen) = watch::channel(log.durable());
         log.on_durable(Box::new(move |index| {
@@ -232,7 +232,7 @@ impl Replica {
         let replica = Self { raft, proposer, status_clients, log, kv, leadership, applied, on_fatal, tasks, stop };
         replica.serve_peers(identity, listener, facts, on_question)?;
 
-        replica.make_group_once(&config).await?;
+        replica.bootstrap(&config).await?;
         replica.check_members(&config)?;
         Ok(replica)
     }
@@ -248,8 +248,9 @@ impl Replica {
         let status = Arc::new(move || own.status(facts()));
         let stream_ended = Arc::new(Notify::new());
         let stagger = STAGGER * u32::try_from(identity.node).unwrap_or(u32::MAX).min(STAGGER_STEPS_MAX);
-        let succession = succeed(self.raft.clone(), self.leadership.clone(), stream_ended.clone(), stagger);
-        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(succession));
+        let campaign =
+            campaign_when_leader_is_gone(self.raft.clone(), self.leadership.clone(), stream_ended.clone(), stagger);
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
         let (raft, proposer) = (self.raft.clone(), self.proposer.clone());
         let service = PeerService::new(identity, raft, proposer, status, on_question, stream_ended);
         let server = service.serve(listener)?;
@@ -262,7 +263,7 @@ impl Replica {
         Ok(())
     }
 
-    async fn make_group_once(&self, config: &ReplicaConfig) -> Result<(), StartError> {
+    async fn bootstrap(&self, config: &ReplicaConfig) -> Result<(), StartError> {
         let fatal = |fatal: &dyn std::fmt::Display| StartError::Raft(fatal.to_string());
         if self.raft.is_initialized().await.map_err(|error| fatal(&error))? {
             return Ok(());
@@ -376,7 +377,7 @@ impl Replica {
 
     /// Hands leadership over if it is ours, then stops. Nothing acknowledged depends on it.
     pub async fn stop(self) {
-        self.hand_over().await;
+        self.transfer_leadership().await;
         // What was forwarded here meanwhile hears that this node does not lead any more.
         self.proposer.drain(STOP_DRAIN).await;
         self.stop.cancel();
@@ -392,7 +393,7 @@ impl Replica {
         }
     }
 
-    async fn hand_over(&self) {
+    async fn transfer_leadership(&self) {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let me = metrics.id;
         let Some(replication) = metrics.replication.filter(|_| metrics.current_leader == Some(me)) else { return };
@@ -519,7 +520,7 @@ fn watch_leadership(
 /// Safe at any time: the round is a pre-vote, which this node refuses to itself while its own lease
 /// holds, and others while theirs does (Raft thesis §9.6). A leader that only reset the stream goes on
 /// heartbeating, so nothing comes of it.
-async fn succeed(
+async fn campaign_when_leader_is_gone(
     raft: Raft<Types, StateMachine>,
     leadership: watch::Receiver<Leadership>,
     stream_ended: Arc<Notify>,
@@ -528,13 +529,13 @@ async fn succeed(
     loop {
         stream_ended.notified().await;
         let before = *leadership.borrow();
-        let until = tokio::time::Instant::now() + SUCCESSION_MAX;
+        let until = tokio::time::Instant::now() + CAMPAIGN_MAX;
         tokio::time::sleep(stagger).await;
         while *leadership.borrow() == before && !before.is_self && tokio::time::Instant::now() < until {
             if raft.trigger().elect(true).await.is_err() {
                 return;
             }
-            tokio::time::sleep(SUCCESSION_STEP).await;
+            tokio::time::sleep(CAMPAIGN_STEP).await;
         }
     }
 }
