@@ -103,7 +103,7 @@ impl Drop for UndeliveredLeases {
 }
 
 /// A grant whose outcome its poll has not heard; looked up and given back when dropped, unless it was.
-pub(in crate::broker) struct Asked {
+pub(in crate::broker) struct PendingGrant {
     broker: Arc<Broker>,
     topic: TopicId,
     group: GroupId,
@@ -113,7 +113,7 @@ pub(in crate::broker) struct Asked {
     kept_for: Millis,
 }
 
-impl Asked {
+impl PendingGrant {
     pub(in crate::broker) fn new(
         broker: &Arc<Broker>,
         topic: TopicId,
@@ -131,7 +131,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for PendingGrant {
     fn drop(&mut self) {
         if self.token == 0 {
             return;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::{BodyReader, Checker};
-use crate::broker::receive::lease_guard::{Asked, UndeliveredLeases};
+use crate::broker::receive::lease_guard::{PendingGrant, UndeliveredLeases};
 use crate::broker::receive::plan;
 use crate::broker::receive::plan::{Check, NoPlan, Plan, Planned, Wanted};
 use crate::broker::{Broker, Deadline, Error, RETRY_AFTER};
@@ -221,7 +221,7 @@ impl Broker {
             token,
             leases,
         });
-        let asked = Asked::new(self, wanted.topic, wanted.group, queues, token, true);
+        let asked = PendingGrant::new(self, wanted.topic, wanted.group, queues, token, true);
         let (_, outcome) = self.propose(&command, until).await?;
         asked.answered();
         let Outcome::Granted(granted) = outcome else { return Err(Error::unexpected(&outcome)) };
@@ -320,8 +320,14 @@ impl Broker {
             candidates: plan.candidates(),
         });
         let queues = plan.planned.iter().map(|planned| planned.queue).collect();
-        let asked =
-            Asked::new(self, wanted.topic, wanted.group, queues, token, wanted.orderly && request.attempt_id.is_some());
+        let asked = PendingGrant::new(
+            self,
+            wanted.topic,
+            wanted.group,
+            queues,
+            token,
+            wanted.orderly && request.attempt_id.is_some(),
+        );
         let until = until.min(Instant::now() + GRANT_WAIT);
         match self.propose(&command, until).await {
             Ok((index, outcome)) => {
