@@ -48,7 +48,7 @@ use log_storage::LogStorage;
 use peer::client::Peers;
 use peer::forward::Forwarder;
 use peer::server::PeerService;
-use peer::status::{Asked, StatusClients};
+use peer::status::{StatusClients, StatusReply};
 use peer::wire::Identity;
 use propose::proposer::Proposer;
 use snapshot::Snapshots;
@@ -366,12 +366,12 @@ impl Replica {
     /// the node.
     pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
         match self.status_clients.ask(node).await {
-            Asked::Status(status) => Some(status),
-            Asked::Replaced(replaced) => {
+            StatusReply::Status(status) => Some(status),
+            StatusReply::Replaced(replaced) => {
                 (self.on_fatal)(Fatal::Replaced(replaced));
                 None
             }
-            Asked::Stranger(_) | Asked::Silent => None,
+            StatusReply::Stranger(_) | StatusReply::Silent => None,
         }
     }
 
@@ -416,10 +416,10 @@ async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
     let mut has_friend = false;
     for asked in clients.ask_all().await {
         match asked {
-            Asked::Replaced(replaced) => return Err(StartError::Replaced(replaced)),
-            Asked::Stranger(reason) => stranger = Some(reason),
-            Asked::Status(_) => has_friend = true,
-            Asked::Silent => {}
+            StatusReply::Replaced(replaced) => return Err(StartError::Replaced(replaced)),
+            StatusReply::Stranger(reason) => stranger = Some(reason),
+            StatusReply::Status(_) => has_friend = true,
+            StatusReply::Silent => {}
         }
     }
     match stranger {

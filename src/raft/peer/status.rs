@@ -76,7 +76,7 @@ pub(in crate::raft) const REPLACED: tonic::Code = tonic::Code::DataLoss;
 pub(in crate::raft) const MISDIRECTED: tonic::Code = tonic::Code::PermissionDenied;
 
 /// What a peer answers.
-pub(in crate::raft) enum Asked {
+pub(in crate::raft) enum StatusReply {
     /// Its marks.
     Status(ReplicaStatus),
     /// It refuses this node for good.
@@ -96,22 +96,22 @@ pub(in crate::raft) struct StatusClients {
 
 impl StatusClients {
     pub(in crate::raft) fn new(peers: &Peers) -> Self {
-        // Asked every second, which keeps the connection of heartbeats and votes open.
+        // StatusReply every second, which keeps the connection of heartbeats and votes open.
         Self { identity: peers.identity().clone(), clients: peers.control() }
     }
 
     /// Asks a peer for its marks.
-    pub(in crate::raft) async fn ask(&self, node: NodeId) -> Asked {
-        let Some(mut client) = self.clients.get(&node.0).cloned() else { return Asked::Silent };
+    pub(in crate::raft) async fn ask(&self, node: NodeId) -> StatusReply {
+        let Some(mut client) = self.clients.get(&node.0).cloned() else { return StatusReply::Silent };
         let call = proto::StatusCall { envelope: Some(self.identity.envelope(node.0)) };
         match tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await {
-            Ok(Ok(answer)) => Asked::Status(read_status(answer.into_inner())),
+            Ok(Ok(answer)) => StatusReply::Status(read_status(answer.into_inner())),
             Ok(Err(status)) if status.code() == REPLACED => {
                 let reason = status.message().to_owned();
-                Asked::Replaced(Replaced { node: NodeId(self.identity.node), by: node, reason })
+                StatusReply::Replaced(Replaced { node: NodeId(self.identity.node), by: node, reason })
             }
-            Ok(Err(status)) if status.code() == MISDIRECTED => Asked::Stranger(status.message().to_owned()),
-            Ok(Err(_)) | Err(_) => Asked::Silent,
+            Ok(Err(status)) if status.code() == MISDIRECTED => StatusReply::Stranger(status.message().to_owned()),
+            Ok(Err(_)) | Err(_) => StatusReply::Silent,
         }
     }
 
@@ -132,7 +132,7 @@ impl StatusClients {
     }
 
     /// Asks all peers at once.
-    pub(in crate::raft) async fn ask_all(&self) -> Vec<Asked> {
+    pub(in crate::raft) async fn ask_all(&self) -> Vec<StatusReply> {
         let others = self.clients.keys().filter(|id| **id != self.identity.node);
         futures_util::future::join_all(others.map(async |id| self.ask(NodeId(*id)).await)).await
     }
