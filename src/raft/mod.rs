@@ -68,8 +68,8 @@ const STOP_DRAIN: Duration = Duration::from_millis(200);
 /// A read gives at least one entry, however small its bound; one entry is what is wanted.
 const ONE_ENTRY: usize = 1;
 /// Entries, and their bytes, that one look at the disk gives.
-const LOOK_ENTRIES: u64 = 64;
-const LOOK_BYTES: usize = 64 * 1024;
+const READ_AHEAD_ENTRIES: u64 = 64;
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// What a replica has to know to start.
 #[derive(Debug, Clone)]
@@ -324,13 +324,13 @@ impl Replica {
     pub async fn read_batches(&self, index: LogIndex) -> io::Result<Vec<(LogIndex, Batch)>> {
         // Not beyond what is applied: the rest may yet be cut, and who keeps this would take it for what came instead.
         let applied = self.applied.borrow().next();
-        let to = LogIndex(index.0.saturating_add(LOOK_ENTRIES)).min(applied).max(index.next());
+        let to = LogIndex(index.0.saturating_add(READ_AHEAD_ENTRIES)).min(applied).max(index.next());
         // Mostly in the page cache still: then no other thread has to be woken for it, and to wake this one.
-        let records = match self.log.read_at_hand(index, to, LOOK_BYTES).map_err(io::Error::other)? {
+        let records = match self.log.read_at_hand(index, to, READ_AHEAD_BYTES).map_err(io::Error::other)? {
             Some(records) => records,
             None => {
                 let log = self.log.clone();
-                let read = tokio::task::spawn_blocking(move || log.read(index, to, LOOK_BYTES));
+                let read = tokio::task::spawn_blocking(move || log.read(index, to, READ_AHEAD_BYTES));
                 read.await.map_err(io::Error::other)?.map_err(io::Error::other)?
             }
         };
