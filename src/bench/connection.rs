@@ -23,7 +23,7 @@ pub(super) const POLL: Duration = Duration::from_secs(5);
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
-/// What a lane is opened for.
+/// What a connection is opened for.
 pub(super) struct Purpose<'a> {
     pub address: &'a Address,
     pub topic: &'a str,
@@ -37,7 +37,7 @@ pub(super) struct Purpose<'a> {
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Lane {
+pub(super) struct Connection {
     client: MessagingServiceClient<Channel>,
     headers: MetadataMap,
     topic: v2::Resource,
@@ -77,8 +77,8 @@ fn check(what: &str, status: Option<v2::Status>) -> Result<(), Error> {
     Err(Error::Refused { what: what.to_owned(), code: code_name(status.code), text: status.message })
 }
 
-impl Lane {
-    /// Connects and starts a session. The session's answers must be kept for as long as the lane is used.
+impl Connection {
+    /// Connects and starts a session. The session's answers must be kept for as long as the connection is used.
     pub async fn open(purpose: Purpose<'_>) -> Result<(Self, Streaming<v2::TelemetryCommand>), Error> {
         let unreachable = |reason: String| Error::Connect { address: purpose.address.to_string(), reason };
         let channel = Endpoint::from_shared(format!("http://{}", purpose.address))
@@ -90,7 +90,7 @@ impl Lane {
             .connect()
             .await
             .map_err(|error| unreachable(root(&error)))?;
-        let mut lane = Self {
+        let mut connection = Self {
             client: MessagingServiceClient::new(channel).max_decoding_message_size(usize::MAX),
             headers: headers(&purpose.client_id),
             topic: resource(purpose.topic),
@@ -100,23 +100,24 @@ impl Lane {
             assigned: Vec::new(),
         };
         let endpoints = endpoints(purpose.address);
-        let route = v2::QueryRouteRequest { topic: Some(lane.topic.clone()), endpoints: Some(endpoints.clone()) };
-        let route = lane.client.query_route(lane.request(route, ANSWER_WITHIN)).await?.into_inner();
+        let route = v2::QueryRouteRequest { topic: Some(connection.topic.clone()), endpoints: Some(endpoints.clone()) };
+        let route = connection.client.query_route(connection.request(route, ANSWER_WITHIN)).await?.into_inner();
         check("QueryRoute", route.status)?;
         let can_write = |queue: &&v2::MessageQueue| queue.permission() != v2::Permission::Read;
-        lane.writable = route.message_queues.iter().filter(can_write).map(|queue| queue.id).collect();
-        let session = lane.settings(purpose.consumes).await?;
+        connection.writable = route.message_queues.iter().filter(can_write).map(|queue| queue.id).collect();
+        let session = connection.settings(purpose.consumes).await?;
         if purpose.consumes {
             let request = v2::QueryAssignmentRequest {
-                topic: Some(lane.topic.clone()),
-                group: Some(lane.group.clone()),
+                topic: Some(connection.topic.clone()),
+                group: Some(connection.group.clone()),
                 endpoints: Some(endpoints),
             };
-            let answer = lane.client.query_assignment(lane.request(request, ANSWER_WITHIN)).await?.into_inner();
+            let answer =
+                connection.client.query_assignment(connection.request(request, ANSWER_WITHIN)).await?.into_inner();
             check("QueryAssignment", answer.status)?;
-            lane.assigned = answer.assignments.into_iter().filter_map(|one| one.message_queue).collect();
+            connection.assigned = answer.assignments.into_iter().filter_map(|one| one.message_queue).collect();
         }
-        Ok((lane, session))
+        Ok((connection, session))
     }
 
     async fn settings(&mut self, consumes: bool) -> Result<Streaming<v2::TelemetryCommand>, Error> {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Error;
 use crate::bench::body;
-use crate::bench::connection::{Lane, Polled, code_name};
+use crate::bench::connection::{Connection, Polled, code_name};
 use crate::bench::load::{Sent, Shared, Tally, micros};
 use crate::bench::run::Acks;
 use crate::proto::v2;
@@ -61,7 +61,7 @@ pub(super) struct Catch {
 
 /// Receives and acks until nothing more is awaited.
 pub(super) async fn consume(
-    mut lane: Lane,
+    mut connection: Connection,
     number: usize,
     basket: Arc<Basket>,
     tally: Rc<RefCell<Tally>>,
@@ -71,7 +71,9 @@ pub(super) async fn consume(
     loop {
         turn += 1;
         let asked = Instant::now();
-        let Some(polled) = basket.done.run_until_cancelled(lane.receive(turn, basket.batch)).await else { return };
+        let Some(polled) = basket.done.run_until_cancelled(connection.receive(turn, basket.batch)).await else {
+            return;
+        };
         let polled = match polled {
             Ok(polled) => polled,
             Err(status) => {
@@ -90,7 +92,7 @@ pub(super) async fn consume(
         let handles = take(polled, asked, &basket, &tally, &catch);
         let asked = Instant::now();
         let count = handles.len();
-        let taken = ack(&mut lane, handles, basket.acks).await;
+        let taken = ack(&mut connection, handles, basket.acks).await;
         catch.borrow_mut().acks_failed += count.saturating_sub(taken) as u64;
         if basket.shared.phase.is_measured() {
             let mut tally = tally.borrow_mut();
@@ -158,13 +160,13 @@ fn hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-async fn ack(lane: &mut Lane, handles: Vec<v2::AckMessageEntry>, acks: Acks) -> usize {
+async fn ack(connection: &mut Connection, handles: Vec<v2::AckMessageEntry>, acks: Acks) -> usize {
     match acks {
-        Acks::Together => lane.ack(handles).await.unwrap_or(0),
+        Acks::Together => connection.ack(handles).await.unwrap_or(0),
         Acks::Singly => {
             let mut taken = 0;
             for handle in handles {
-                taken += lane.ack(vec![handle]).await.unwrap_or(0);
+                taken += connection.ack(vec![handle]).await.unwrap_or(0);
             }
             taken
         }

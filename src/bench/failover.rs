@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Error;
 use crate::bench::body::{BYTES_MIN, Filler, Proof, read};
-use crate::bench::connection::{Lane, Purpose, code_name};
+use crate::bench::connection::{Connection, Purpose, code_name};
 use crate::bench::load::{message, micros, stored};
 use crate::bench::report::failures;
 use crate::client::{Address, Endpoints};
@@ -138,21 +138,21 @@ async fn drive(plan: &Plan, victim: u32) -> Result<Report, Error> {
             consumes,
             invisible: INVISIBLE,
         };
-        Lane::open(purpose).await
+        Connection::open(purpose).await
     };
     let count = plan.endpoints.addresses().len();
     let (mut senders, mut sessions) = (Vec::new(), Vec::new());
     for number in 0..count {
-        let (lane, session) = open(number, false).await?;
-        senders.push(lane);
+        let (connection, session) = open(number, false).await?;
+        senders.push(connection);
         sessions.push(session);
     }
     let (seen, done) = (Notes::default(), CancellationToken::new());
     let mut consumers = tokio::task::JoinSet::new();
     for number in 0..count * CONSUMERS_PER_ADDRESS {
-        let (lane, session) = open(number, true).await?;
+        let (connection, session) = open(number, true).await?;
         sessions.push(session);
-        consumers.spawn_local(consume(lane, number, run, seen.clone(), done.clone()));
+        consumers.spawn_local(consume(connection, number, run, seen.clone(), done.clone()));
     }
     let started = Instant::now();
     let killed_at = started + plan.before;
@@ -172,7 +172,14 @@ async fn drive(plan: &Plan, victim: u32) -> Result<Report, Error> {
     Ok(seen.report(sent, killed_at))
 }
 
-async fn produce(plan: &Plan, run: u64, lanes: Vec<Lane>, until: Instant, seen: Notes, sent: Rc<RefCell<u32>>) {
+async fn produce(
+    plan: &Plan,
+    run: u64,
+    connections: Vec<Connection>,
+    until: Instant,
+    seen: Notes,
+    sent: Rc<RefCell<u32>>,
+) {
     let filler = Filler::new(plan.size.max(BYTES_MIN));
     let started = Instant::now();
     let mut requests = tokio::task::JoinSet::new();
@@ -181,14 +188,15 @@ async fn produce(plan: &Plan, run: u64, lanes: Vec<Lane>, until: Instant, seen: 
         ticks.tick().await;
         let sequence = *sent.borrow();
         *sent.borrow_mut() += 1;
-        let mut lane = lanes[sequence as usize % lanes.len()].clone();
-        let queue = lane.writable.get(sequence as usize / lanes.len() % lane.writable.len().max(1)).copied();
+        let mut connection = connections[sequence as usize % connections.len()].clone();
+        let queue =
+            connection.writable.get(sequence as usize / connections.len() % connection.writable.len().max(1)).copied();
         let proof = Proof { run, worker: 0, sequence, stamp_us: micros(started.elapsed()) };
         let born = crate::env::clock::wall();
-        let message = message(&lane.topic(), proof, queue.unwrap_or_default(), (born, None), &filler);
+        let message = message(&connection.topic(), proof, queue.unwrap_or_default(), (born, None), &filler);
         let seen = seen.clone();
         requests.spawn_local(async move {
-            let (taken, failure) = stored(&lane.send(vec![message]).await, 1);
+            let (taken, failure) = stored(&connection.send(vec![message]).await, 1);
             let mut seen = seen.borrow_mut();
             if taken == 1 {
                 seen.acknowledged.insert(sequence, Instant::now());
@@ -201,15 +209,15 @@ async fn produce(plan: &Plan, run: u64, lanes: Vec<Lane>, until: Instant, seen: 
     while requests.join_next().await.is_some() {}
 }
 
-async fn consume(mut lane: Lane, number: usize, run: u64, seen: Notes, done: CancellationToken) {
+async fn consume(mut connection: Connection, number: usize, run: u64, seen: Notes, done: CancellationToken) {
     let mut turn = number;
     loop {
         turn += 1;
-        let Some(polled) = done.run_until_cancelled(lane.receive(turn, POLL_BATCH)).await else { return };
+        let Some(polled) = done.run_until_cancelled(connection.receive(turn, POLL_BATCH)).await else { return };
         let failure = match polled {
             Ok(polled) if !polled.messages.is_empty() => {
                 for message in polled.messages {
-                    settle(&mut lane, message, run, &seen).await;
+                    settle(&mut connection, message, run, &seen).await;
                 }
                 continue;
             }
@@ -224,7 +232,7 @@ async fn consume(mut lane: Lane, number: usize, run: u64, seen: Notes, done: Can
     }
 }
 
-async fn settle(lane: &mut Lane, message: v2::Message, run: u64, seen: &Notes) {
+async fn settle(connection: &mut Connection, message: v2::Message, run: u64, seen: &Notes) {
     let sequence = read(&message.body).filter(|proof| proof.run == run).map(|proof| proof.sequence);
     if let Some(sequence) = sequence {
         let mut seen = seen.borrow_mut();
@@ -239,7 +247,7 @@ async fn settle(lane: &mut Lane, message: v2::Message, run: u64, seen: &Notes) {
         receipt_handle: system.receipt_handle.unwrap_or_default(),
         lite_topic: None,
     };
-    let taken = lane.ack(vec![entry]).await;
+    let taken = connection.ack(vec![entry]).await;
     let mut seen = seen.borrow_mut();
     match (taken, sequence) {
         (Ok(1), Some(sequence)) => {

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 use crate::bench::body::{Filler, Proof};
-use crate::bench::connection::{Lane, code_name};
+use crate::bench::connection::{Connection, code_name};
 use crate::client::wire_time;
 use crate::model::Timestamp;
 use crate::proto::v2;
@@ -162,16 +162,16 @@ pub(super) fn micros(length: Duration) -> u64 {
 }
 
 /// Sends until the run is over.
-pub(super) async fn work(mut lane: Lane, worker: u32, shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) {
+pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) {
     let mut sent = Sent { worker, next: 0, unknown: Vec::new() };
-    let topic = lane.topic();
+    let topic = connection.topic();
     while !shared.phase.is_over() && has_budget(&shared) {
         let at = shared.pace.next(shared.started).await;
         if shared.phase.is_over() {
             break;
         }
         let first = sent.next;
-        let queue = lane.writable.get((worker + first) as usize % lane.writable.len().max(1)).copied();
+        let queue = connection.writable.get((worker + first) as usize % connection.writable.len().max(1)).copied();
         let born = (shared.wall)();
         let delivery = shared.delivery(born);
         // How late a delayed message is counts from its time on the wall; how long others take, from the schedule.
@@ -183,7 +183,7 @@ pub(super) async fn work(mut lane: Lane, worker: u32, shared: Arc<Shared>, tally
             })
             .collect();
         sent.next += shared.batch as u32;
-        let answer = lane.send(messages).await;
+        let answer = connection.send(messages).await;
         let took = Instant::now().duration_since(at);
         let is_measured = shared.phase.is_measured();
         let (stored, failure) = stored(&answer, shared.batch);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Error;
 use crate::bench::body::{BYTES_MIN, Filler};
-use crate::bench::connection::{Lane, Purpose};
+use crate::bench::connection::{Connection, Purpose};
 use crate::bench::drain;
 use crate::bench::drain::{Basket, Catch};
 use crate::bench::load;
@@ -292,17 +292,17 @@ impl<'a> Crew<'a> {
             .map_err(|error| Error::Machine(format!("no runtime: {error}")));
         let local = tokio::task::LocalSet::new();
         let prepared = match &runtime {
-            Ok(runtime) => local.block_on(runtime, self.lanes(thread, threads, stage)),
+            Ok(runtime) => local.block_on(runtime, self.connections(thread, threads, stage)),
             Err(_) => Ok(Vec::new()),
         };
         ready.wait();
-        let (runtime, lanes) = (runtime?, prepared?);
-        local.block_on(&runtime, self.drive(thread, threads, stage, lanes))
+        let (runtime, connections) = (runtime?, prepared?);
+        local.block_on(&runtime, self.drive(thread, threads, stage, connections))
     }
 
-    async fn lanes(&self, thread: usize, threads: usize, stage: &Stage) -> Result<Vec<Opened>, Error> {
+    async fn connections(&self, thread: usize, threads: usize, stage: &Stage) -> Result<Vec<Opened>, Error> {
         let addresses = self.plan.endpoints.addresses();
-        let mut lanes = Vec::new();
+        let mut connections = Vec::new();
         for number in (thread..self.plan.connections.max(threads)).step_by(threads) {
             let purpose = Purpose {
                 address: &addresses[number % addresses.len()],
@@ -312,9 +312,9 @@ impl<'a> Crew<'a> {
                 consumes: stage.basket.is_some(),
                 invisible: INVISIBLE,
             };
-            lanes.push(Lane::open(purpose).await?);
+            connections.push(Connection::open(purpose).await?);
         }
-        Ok(lanes)
+        Ok(connections)
     }
 
     async fn drive(
@@ -322,24 +322,24 @@ impl<'a> Crew<'a> {
         thread: usize,
         threads: usize,
         stage: &Stage,
-        lanes: Vec<Opened>,
+        connections: Vec<Opened>,
     ) -> Result<(Tally, Vec<Catch>), Error> {
         let tally = Rc::new(RefCell::new(Tally::default()));
         let mut tasks = tokio::task::JoinSet::new();
         for number in (thread..stage.in_flight).step_by(threads) {
-            let lane = lanes[(number / threads) % lanes.len()].0.clone();
+            let connection = connections[(number / threads) % connections.len()].0.clone();
             let worker = u32::try_from(number).unwrap_or(u32::MAX);
-            tasks.spawn_local(load::work(lane, worker, stage.shared.clone(), tally.clone()));
+            tasks.spawn_local(load::work(connection, worker, stage.shared.clone(), tally.clone()));
         }
         let catch = Rc::new(RefCell::new(Catch::default()));
         if let Some(basket) = &stage.basket {
             for number in (thread..self.plan.consumers.max(threads)).step_by(threads) {
-                let lane = lanes[(number / threads) % lanes.len()].0.clone();
-                tasks.spawn_local(drain::consume(lane, number, basket.clone(), tally.clone(), catch.clone()));
+                let connection = connections[(number / threads) % connections.len()].0.clone();
+                tasks.spawn_local(drain::consume(connection, number, basket.clone(), tally.clone(), catch.clone()));
             }
         }
         while tasks.join_next().await.is_some() {}
-        drop(lanes);
+        drop(connections);
         let (tally, catch) = (std::mem::take(&mut *tally.borrow_mut()), std::mem::take(&mut *catch.borrow_mut()));
         Ok((tally, vec![catch]))
     }
@@ -350,8 +350,8 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// A lane and its session.
-type Opened = (Lane, tonic::Streaming<crate::proto::v2::TelemetryCommand>);
+/// A connection and its session.
+type Opened = (Connection, tonic::Streaming<crate::proto::v2::TelemetryCommand>);
 
 /// Messages that are stored for certain.
 fn known(tally: &Tally) -> u64 {
