@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::edge::grpc::authority::Mended;
+use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
 
@@ -221,9 +221,11 @@ async fn serve(
     match security.tls {
         Some(tls) if first[0] == TLS_FIRST_BYTE => {
             let secure = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await??;
-            connection(TokioIo::new(Mended::new(secure)), peer, services, stop).await
+            connection(TokioIo::new(AuthorityRewriter::new(secure)), peer, services, stop).await
         }
-        _ if security.allows_plaintext => connection(TokioIo::new(Mended::new(stream)), peer, services, stop).await,
+        _ if security.allows_plaintext => {
+            connection(TokioIo::new(AuthorityRewriter::new(stream)), peer, services, stop).await
+        }
         _ => Err("plaintext is not served on this port (tls.server.mode=enforcing)".into()),
     }
 }

@@ -29,8 +29,8 @@ const AUTHORITY: &[u8] = b":authority";
 const HELD_BYTES_MAX: usize = 32 * 1024;
 const READ_BYTES: usize = 8 * 1024;
 
-/// A connection whose incoming header blocks are mended.
-pub(in crate::edge) struct Mended<S> {
+/// A connection whose incoming header blocks are rewritten.
+pub(in crate::edge) struct AuthorityRewriter<S> {
     inner: S,
     /// Bytes read and not yet handed on.
     held: BytesMut,
@@ -47,7 +47,7 @@ enum State {
     Open,
 }
 
-impl<S> Mended<S> {
+impl<S> AuthorityRewriter<S> {
     pub fn new(inner: S) -> Self {
         Self { inner, held: BytesMut::new(), ready: 0, state: State::Pass(PREFACE_BYTES) }
     }
@@ -167,7 +167,7 @@ fn string(block: &[u8], at: &mut usize) -> Option<(bool, std::ops::Range<usize>)
     Some((is_huffman, start..*at))
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for AuthorityRewriter<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -198,7 +198,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mended<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Mended<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for AuthorityRewriter<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
@@ -256,8 +256,8 @@ mod tests {
                 drop(client);
             };
             let mut read = Vec::new();
-            let mut mended = Mended::new(server);
-            let (result, ()) = tokio::join!(mended.read_to_end(&mut read), write);
+            let mut rewritten = AuthorityRewriter::new(server);
+            let (result, ()) = tokio::join!(rewritten.read_to_end(&mut read), write);
             result.unwrap();
             read
         })
