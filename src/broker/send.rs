@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::broker::{Broker, Deadline, Error};
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
-use crate::machine::command::{Checks, Send, Visible};
+use crate::machine::command::{Checks, Placement, Send};
 use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::filter::tag;
@@ -46,27 +46,27 @@ impl Broker {
         (0..count).map(|_| Sent::Stored { queue: QueueId(0), offset: QueueOffset(next()) }).collect()
     }
 
-    fn visible(&self, message_type: MessageType, messages: &[Message]) -> Visible {
+    fn placement(&self, message_type: MessageType, messages: &[Message]) -> Placement {
         match message_type {
-            MessageType::Delay => {
-                Visible::At(messages.iter().map(|message| message.delivery_at.unwrap_or(Timestamp(0))).collect())
-            }
+            MessageType::Delay => Placement::DeliverAt(
+                messages.iter().map(|message| message.delivery_at.unwrap_or(Timestamp(0))).collect(),
+            ),
             MessageType::Transaction => {
                 // Clients put one message into a transaction; the most patient of several speaks for all.
                 let after = messages.iter().filter_map(|message| message.recovery_after).max();
                 let checks = self.settings.checks;
-                Visible::OnCommit(Checks { after: after.unwrap_or(checks.after), ..checks })
+                Placement::OnCommit(Checks { after: after.unwrap_or(checks.after), ..checks })
             }
-            MessageType::Fifo => Visible::InOrder(
+            MessageType::Fifo => Placement::Fifo(
                 messages
                     .iter()
                     .map(|message| tag::order(message.message_group.as_deref().unwrap_or_default()))
                     .collect(),
             ),
             MessageType::Priority => {
-                Visible::Urgent(messages.iter().map(|message| message.priority.unwrap_or(0)).collect())
+                Placement::Priority(messages.iter().map(|message| message.priority.unwrap_or(0)).collect())
             }
-            MessageType::Normal | MessageType::Lite => Visible::AtOnce,
+            MessageType::Normal | MessageType::Lite => Placement::Now,
         }
     }
 
@@ -87,8 +87,8 @@ impl Broker {
             return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: message_type });
         }
         let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
-        let visible = self.visible(message_type, &messages);
-        let command = Command::Send(Send { topic: id, message_type, tag_hashes, visible });
+        let placement = self.placement(message_type, &messages);
+        let command = Command::Send(Send { topic: id, message_type, tag_hashes, placement });
         let count = messages.len();
         let proposal = Proposal {
             command: command.encode(),

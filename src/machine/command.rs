@@ -200,22 +200,22 @@ pub struct Send {
     /// Hash of each message's tag, 0 for none. The batch holds as many messages for this command.
     pub tag_hashes: Vec<u64>,
     /// When consumers may see them.
-    pub visible: Visible,
+    pub placement: Placement,
 }
 
 /// When messages enter their queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Visible {
+pub enum Placement {
     /// Now.
-    AtOnce,
+    Now,
     /// Each at its delivery time.
-    At(Vec<Timestamp>),
+    DeliverAt(Vec<Timestamp>),
     /// When their transactions are committed.
     OnCommit(Checks),
     /// Now, each behind those of its message group before: hashes of the message groups.
-    InOrder(Vec<u64>),
+    Fifo(Vec<u64>),
     /// Now, in the queue of its priority.
-    Urgent(Vec<u32>),
+    Priority(Vec<u32>),
 }
 
 /// When the producer of a half message is asked what became of its transaction.
@@ -464,22 +464,22 @@ impl Command {
                 out.put_option(subscribe.create, |out, retries| out.put_u32(retries));
             }
             Self::Send(send) => {
-                out.put_u8(match send.visible {
-                    Visible::AtOnce => 5,
-                    Visible::At(_) => 13,
-                    Visible::OnCommit(_) => 16,
-                    Visible::InOrder(_) => 18,
-                    Visible::Urgent(_) => 27,
+                out.put_u8(match send.placement {
+                    Placement::Now => 5,
+                    Placement::DeliverAt(_) => 13,
+                    Placement::OnCommit(_) => 16,
+                    Placement::Fifo(_) => 18,
+                    Placement::Priority(_) => 27,
                 });
                 out.put_varint(send.topic.0.into());
                 out.put_u8(send.message_type as u8);
                 out.put_list(&send.tag_hashes, |out, hash| put_tag(out, *hash));
-                match &send.visible {
-                    Visible::AtOnce => {}
-                    Visible::At(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
-                    Visible::InOrder(groups) => out.put_list(groups, |out, group| out.put_u64(*group)),
-                    Visible::Urgent(priorities) => out.put_list(priorities, |out, priority| out.put_u32(*priority)),
-                    Visible::OnCommit(checks) => {
+                match &send.placement {
+                    Placement::Now => {}
+                    Placement::DeliverAt(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
+                    Placement::Fifo(groups) => out.put_list(groups, |out, group| out.put_u64(*group)),
+                    Placement::Priority(priorities) => out.put_list(priorities, |out, priority| out.put_u32(*priority)),
+                    Placement::OnCommit(checks) => {
                         out.put_u64(checks.after.0);
                         out.put_u64(checks.every.0);
                         out.put_u32(checks.most);
@@ -626,18 +626,18 @@ impl Command {
             tag @ (5 | 13 | 16 | 18 | 27) => {
                 let (topic, message_type) = (TopicId(reader.varint_u32()?), read_type(&mut reader)?);
                 let tag_hashes = reader.list(read_tag)?;
-                let visible = match tag {
-                    5 => Visible::AtOnce,
-                    13 => Visible::At(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
-                    18 => Visible::InOrder(reader.list(Reader::u64)?),
-                    27 => Visible::Urgent(reader.list(Reader::u32)?),
-                    _ => Visible::OnCommit(Checks {
+                let placement = match tag {
+                    5 => Placement::Now,
+                    13 => Placement::DeliverAt(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
+                    18 => Placement::Fifo(reader.list(Reader::u64)?),
+                    27 => Placement::Priority(reader.list(Reader::u32)?),
+                    _ => Placement::OnCommit(Checks {
                         after: Millis(reader.u64()?),
                         every: Millis(reader.u64()?),
                         most: reader.u32()?,
                     }),
                 };
-                Self::Send(Send { topic, message_type, tag_hashes, visible })
+                Self::Send(Send { topic, message_type, tag_hashes, placement })
             }
             30 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::machine::batch::Batch;
-use crate::machine::command::{Send, Visible};
+use crate::machine::command::{Placement, Send};
 use crate::machine::outcome::{Outcome, Rejected, Stored};
 use crate::machine::state::keys;
 use crate::machine::state::queue;
@@ -147,19 +147,19 @@ impl Sends {
                 places.push(before);
                 continue;
             }
-            let place = match &send.visible {
-                Visible::At(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
+            let place = match &send.placement {
+                Placement::DeliverAt(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
                     delay::wait(stage, send.topic, message, times[number], item);
                     Stored::Deferred(slot)
                 }
-                Visible::OnCommit(checks) => {
+                Placement::OnCommit(checks) => {
                     transaction::begin(stage, send.topic, message, *checks, item);
                     Stored::Deferred(slot)
                 }
-                Visible::AtOnce | Visible::At(_) | Visible::InOrder(_) | Visible::Urgent(_) => {
-                    let into = match &send.visible {
-                        Visible::InOrder(groups) => groups.get(number).map_or(Into::Turn, |order| Into::Order(*order)),
-                        Visible::Urgent(all) => Into::Priority(all.get(number).copied().unwrap_or(0)),
+                Placement::Now | Placement::DeliverAt(_) | Placement::Fifo(_) | Placement::Priority(_) => {
+                    let into = match &send.placement {
+                        Placement::Fifo(groups) => groups.get(number).map_or(Into::Turn, |order| Into::Order(*order)),
+                        Placement::Priority(all) => Into::Priority(all.get(number).copied().unwrap_or(0)),
                         _ => Into::Turn,
                     };
                     match self.enter(stage, send.topic, Entering { into, ..Entering::plain(index, item) })? {

@@ -22,8 +22,8 @@ use std::path::PathBuf;
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
     Ack, Announce, Candidate, Change, Checks, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack,
-    GroupSettings, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, UpdateGroup,
-    UpdateTopic, Visible,
+    GroupSettings, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, UpdateGroup,
+    UpdateTopic,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::filter::tag;
@@ -81,13 +81,13 @@ impl Script {
             }
             ["send-at", name, time, ref bodies @ ..] => {
                 let at = Timestamp(seconds(time).0);
-                let visible = Visible::At(vec![at; bodies.len()]);
-                self.send_aside(name, MessageType::Delay, bodies, visible, at, out);
+                let placement = Placement::DeliverAt(vec![at; bodies.len()]);
+                self.send_aside(name, MessageType::Delay, bodies, placement, at, out);
             }
             ["send-half", name, after, every, most, body] => {
                 let checks = Checks { after: seconds(after), every: seconds(every), most: most.parse().unwrap() };
-                let (visible, at) = (Visible::OnCommit(checks), Timestamp(0));
-                self.send_aside(name, MessageType::Transaction, &[body], visible, at, out);
+                let (placement, at) = (Placement::OnCommit(checks), Timestamp(0));
+                self.send_aside(name, MessageType::Transaction, &[body], placement, at, out);
             }
             // Messages with ids of their producers' choice, some of them sent again.
             ["send-ids", name, ref ids @ ..] => {
@@ -97,8 +97,8 @@ impl Script {
                 self.print(&outcome, out);
             }
             ["send-urgent", name, priority, ref bodies @ ..] => {
-                let visible = Visible::Urgent(vec![priority.parse().unwrap(); bodies.len()]);
-                self.send_aside(name, MessageType::Priority, bodies, visible, Timestamp(0), out);
+                let placement = Placement::Priority(vec![priority.parse().unwrap(); bodies.len()]);
+                self.send_aside(name, MessageType::Priority, bodies, placement, Timestamp(0), out);
             }
             ["update", name, what, value] => {
                 let (mut topic_type, mut queues, mut permission) = (None, None, None);
@@ -183,8 +183,8 @@ impl Script {
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
                 let groups = messages.iter().map(|text| tag::order(&text[..1])).collect();
-                let (visible, at) = (Visible::InOrder(groups), Timestamp(0));
-                self.send_aside(name, MessageType::Fifo, messages, visible, at, out);
+                let (placement, at) = (Placement::Fifo(groups), Timestamp(0));
+                self.send_aside(name, MessageType::Fifo, messages, placement, at, out);
             }
             ["subscribe", name, of, ref rest @ ..] => {
                 let create = rest.is_empty().then_some(16);
@@ -211,8 +211,8 @@ impl Script {
                 }
             }
             ["send-as", kind, name, body] => {
-                let (message_type, tag_hashes, visible) = (type_of(kind), vec![0], Visible::AtOnce);
-                let command = Command::Send(Send { topic: self.topic_id(name), message_type, tag_hashes, visible });
+                let (message_type, tag_hashes, placement) = (type_of(kind), vec![0], Placement::Now);
+                let command = Command::Send(Send { topic: self.topic_id(name), message_type, tag_hashes, placement });
                 let messages = vec![plain_message(body, None).encode()];
                 let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
                 self.print(&outcomes[0], out);
@@ -278,12 +278,12 @@ impl Script {
         name: &str,
         message_type: MessageType,
         bodies: &[&str],
-        visible: Visible,
+        placement: Placement,
         at: Timestamp,
         out: &mut String,
     ) {
         let topic = self.topic_id(name);
-        let outcome = self.machine.send_aside(topic, message_type, bodies, visible);
+        let outcome = self.machine.send_aside(topic, message_type, bodies, placement);
         if let Outcome::Sent(places) = &outcome {
             for place in places {
                 if let Stored::Deferred(slot) = place {

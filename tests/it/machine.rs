@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftmq::machine::command::{Candidate, Command, Grant, Visible};
+use raftmq::machine::command::{Candidate, Command, Grant, Placement};
 use raftmq::machine::outcome::{Granted, Outcome};
 use raftmq::machine::state::view::View;
 use raftmq::machine::{self, Batch, Effects, Proposal, Recent, Stage};
@@ -79,7 +79,7 @@ pub fn plain_message(body: &str, tag: Option<&str>) -> Message {
 pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
     let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
     let message_type = MessageType::Normal;
-    let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, visible: Visible::AtOnce });
+    let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, placement: Placement::Now });
     Proposal { command: command.encode(), messages: messages.iter().map(Message::encode).collect() }
 }
 
@@ -163,10 +163,10 @@ impl Machine {
         topic: TopicId,
         message_type: MessageType,
         bodies: &[&str],
-        visible: Visible,
+        placement: Placement,
     ) -> Outcome {
         let tag_hashes = vec![0; bodies.len()];
-        let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, visible });
+        let command = Command::Send(machine::command::Send { topic, message_type, tag_hashes, placement });
         let messages: Vec<_> = bodies.iter().map(|body| plain_message(body, None)).collect();
         let messages = self.named(&messages).iter().map(Message::encode).collect();
         self.apply_all(&[Proposal { command: command.encode(), messages }]).0.pop().unwrap()

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raftmq::machine::command::{
-    Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Recall, Redrive, Subscribe, Visible,
+    Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Placement, Recall, Redrive, Subscribe,
 };
 use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
 use raftmq::machine::state::queue::Run;
@@ -505,8 +505,8 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
         match step {
             Deferred::Delay { seconds, count } => {
                 let at = now + seconds * 1000;
-                let visible = Visible::At(vec![Timestamp(at); *count]);
-                let outcome = machine.send_aside(LATER, MessageType::Delay, &vec!["d"; *count], visible);
+                let placement = Placement::DeliverAt(vec![Timestamp(at); *count]);
+                let outcome = machine.send_aside(LATER, MessageType::Delay, &vec!["d"; *count], placement);
                 let Outcome::Sent(places) = outcome else { panic!("a delay is taken") };
                 for (slot, place) in (0..).zip(places) {
                     let message = MessageRef { index: LogIndex(machine.index), slot };
@@ -532,8 +532,8 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
                 waiting.retain(|(_, other)| *other != message);
             }
             Deferred::Half { count } => {
-                let visible = Visible::OnCommit(CHECKS);
-                machine.send_aside(DEALS, MessageType::Transaction, &vec!["h"; *count], visible);
+                let placement = Placement::OnCommit(CHECKS);
+                machine.send_aside(DEALS, MessageType::Transaction, &vec!["h"; *count], placement);
                 for slot in 0..*count as u32 {
                     let message = MessageRef { index: LogIndex(machine.index), slot };
                     halves.push(PlainHalf { message, stored_at: now, asked: false, decided: None });
@@ -786,7 +786,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
                 let hashes = of.iter().map(|of| tag::order(&of.to_string())).collect();
                 let bodies: Vec<_> = of.iter().map(ToString::to_string).collect();
                 let bodies: Vec<_> = bodies.iter().map(String::as_str).collect();
-                let outcome = machine.send_aside(STEPS, MessageType::Fifo, &bodies, Visible::InOrder(hashes));
+                let outcome = machine.send_aside(STEPS, MessageType::Fifo, &bodies, Placement::Fifo(hashes));
                 let Outcome::Sent(places) = outcome else { panic!("a send is taken") };
                 for (of, place) in of.iter().zip(places) {
                     let Stored::Queue(queue, offset) = place else { panic!("it waits for nothing") };

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::sync::Notify;
 
 use crate::broker::receive::plan::{Plan, Plans, Wanted};
-use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Send, Subscribe, Visible};
+use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Placement, Send, Subscribe};
 use crate::machine::outcome::{Outcome, Stored};
 use crate::machine::state::view::View;
 use crate::machine::{self, Batch, Proposal, Recent, Stage};
@@ -55,7 +55,7 @@ impl Node {
             topic: TOPIC,
             message_type: MessageType::Priority,
             tag_hashes: vec![0; priorities.len()],
-            visible: Visible::Urgent(priorities.to_vec()),
+            placement: Placement::Priority(priorities.to_vec()),
         });
         let Outcome::Sent(places) = self.apply(&command, messages) else { panic!("a send is taken") };
         let place = |place| match place {
@@ -137,16 +137,16 @@ fn node() -> Node {
 }
 
 #[test]
-fn a_poll_that_was_turned_away_is_woken_by_the_one_that_holds_back_and_not_by_itself() {
+fn a_poll_that_must_retry_is_woken_by_the_one_that_holds_back_and_not_by_itself() {
     let (mut node, plans, bell) = (node(), Plans::default(), Notify::new());
     node.send(&[0, 1, 2]);
     let holds = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
     assert_eq!(holds.planned.len(), 3);
     let mut arrival = std::pin::pin!(bell.notified());
     arrival.as_mut().enable();
-    let turned_away = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
-    assert!(turned_away.planned.is_empty());
-    drop(turned_away);
+    let must_retry = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    assert!(must_retry.planned.is_empty());
+    drop(must_retry);
     assert!(arrival.as_mut().now_or_never().is_none(), "it would plan again and again until the other is done");
     drop(holds);
     assert!(arrival.now_or_never().is_some());
