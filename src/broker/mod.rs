@@ -43,7 +43,7 @@ pub use offset::{Moved, Pull, Pulled, Where};
 pub use receive::lease_guard::UndeliveredLeases;
 pub use receive::poll::{Delivery, Receive, Received};
 pub use send::Sent;
-pub use sessions::{ClientInfo, GroupMember, Heard, SessionSettings, Sessions, Subscription};
+pub use sessions::{ClientHeader, ClientInfo, GroupMember, SessionSettings, Sessions, Subscription};
 pub use topics::{GroupView, TopicView};
 pub use transaction::Question;
 
@@ -81,7 +81,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// Where this node stands in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct NodePlace {
     /// `brokerClusterName`.
     pub cluster: String,
     /// `brokerName`.
@@ -124,7 +124,7 @@ pub struct BrokerSettings {
 
 /// See the module.
 pub struct Broker {
-    place: Place,
+    place: NodePlace,
     settings: BrokerSettings,
     replica: Replica,
     clock: Arc<dyn Clock>,
@@ -146,7 +146,7 @@ pub struct Broker {
 impl Broker {
     /// Over a running replica whose effects go to `arrivals`; on its runtime.
     fn new(
-        place: Place,
+        place: NodePlace,
         settings: BrokerSettings,
         replica: Replica,
         clock: Arc<dyn Clock>,
@@ -172,7 +172,7 @@ impl Broker {
     }
 
     /// Where this node stands.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &NodePlace {
         &self.place
     }
 

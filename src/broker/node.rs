@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use crate::broker::{Arrivals, Broker, BrokerSettings, MemberAddress, Place};
+use crate::broker::{Arrivals, Broker, BrokerSettings, MemberAddress, NodePlace};
 use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
@@ -165,7 +165,7 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
     }
 }
 
-fn place(config: &BrokerConfig, store_host: String) -> Place {
+fn place(config: &BrokerConfig, store_host: String) -> NodePlace {
     let member = |peer: &Peer| {
         let is_self = peer.id == config.self_id;
         MemberAddress {
@@ -175,7 +175,7 @@ fn place(config: &BrokerConfig, store_host: String) -> Place {
             grpc_port: is_self.then_some(config.grpc_port),
         }
     };
-    Place {
+    NodePlace {
         cluster: config.cluster.clone(),
         broker_name: config.broker_name.clone(),
         self_id: config.self_id,

@@ -45,7 +45,7 @@ pub struct ClientInfo {
 
 /// What the headers of one request say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Heard<'a> {
+pub struct ClientHeader<'a> {
     /// Who asks.
     pub client_id: &'a str,
     /// The client's language.
@@ -56,8 +56,8 @@ pub struct Heard<'a> {
     pub address: &'a str,
 }
 
-impl<'a> Heard<'a> {
-    /// As it was heard before.
+impl<'a> ClientHeader<'a> {
+    /// As it was header before.
     pub fn of(info: &'a ClientInfo) -> Self {
         let ClientInfo { client_id, language, version, address } = info;
         Self { client_id, language, version, address }
@@ -126,13 +126,13 @@ impl Sessions {
     }
 
     /// A request came from a client; what is known of it.
-    pub fn seen(&self, heard: Heard<'_>) -> Arc<ClientInfo> {
+    pub fn seen(&self, header: ClientHeader<'_>) -> Arc<ClientInfo> {
         let seen_at = self.clock.wall();
         let mut sessions = self.by_client.lock();
-        if let Some(session) = sessions.get_mut(heard.client_id) {
+        if let Some(session) = sessions.get_mut(header.client_id) {
             session.seen_at = seen_at;
-            if Heard::of(&session.info) != heard {
-                session.info = Arc::new(heard.to_info());
+            if ClientHeader::of(&session.info) != header {
+                session.info = Arc::new(header.to_info());
             }
             return session.info.clone();
         }
@@ -147,7 +147,7 @@ impl Sessions {
                 !goes
             });
         }
-        let info = Arc::new(heard.to_info());
+        let info = Arc::new(header.to_info());
         let session = Session { info: info.clone(), settings: None, seen_at, questions: None };
         sessions.insert(info.client_id.clone(), session);
         info
@@ -289,12 +289,12 @@ mod tests {
     fn a_client_lives_while_it_is_heard_and_is_forgotten_later() {
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
         let sessions = Sessions::new(clock.clone());
-        let heard = Heard { client_id: "c", ..Heard::default() };
-        sessions.seen(heard);
+        let header = ClientHeader { client_id: "c", ..ClientHeader::default() };
+        sessions.seen(header);
         assert!(sessions.is_alive("c"));
         clock.advance(LIVING_FOR);
         assert!(!sessions.is_alive("c"));
-        sessions.seen(heard);
+        sessions.seen(header);
         assert!(sessions.is_alive("c"));
         clock.advance(SESSION_SILENT_MAX);
         sessions.expire();
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_client_that_said_goodbye_is_no_member() {
         let sessions = Sessions::new(Arc::new(ManualClock::new(Timestamp(0))));
-        sessions.seen(Heard { client_id: "c", ..Heard::default() });
+        sessions.seen(ClientHeader { client_id: "c", ..ClientHeader::default() });
         sessions.settings("c", settings());
         let group = GroupName::parse("g").unwrap();
         assert_eq!(sessions.members(&group).len(), 1);

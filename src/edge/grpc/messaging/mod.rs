@@ -11,7 +11,7 @@ use futures_util::Stream;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::broker::{Broker, ClientInfo, Deadline, Heard};
+use crate::broker::{Broker, ClientHeader, ClientInfo, Deadline};
 use crate::edge::grpc::codes::{Refused, status};
 use crate::edge::listener::Peer;
 use crate::model::Millis;
@@ -59,29 +59,29 @@ impl Messaging {
 
     /// Reads the headers; every request renews its client's session.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refused> {
-        let header =
+        let text_of =
             |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let heard = Heard {
-            client_id: header("x-mq-client-id"),
-            language: header("x-mq-language"),
-            version: header("x-mq-client-version"),
+        let header = ClientHeader {
+            client_id: text_of("x-mq-client-id"),
+            language: text_of("x-mq-language"),
+            version: text_of("x-mq-client-version"),
             address: request.extensions().get::<Peer>().map_or("", |peer| &peer.0),
         };
-        if heard.client_id.trim().is_empty() {
+        if header.client_id.trim().is_empty() {
             return Err(Refused::new(Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
         }
         for (name, text) in [
-            ("x-mq-client-id", heard.client_id),
-            ("x-mq-language", heard.language),
-            ("x-mq-client-version", heard.version),
+            ("x-mq-client-id", header.client_id),
+            ("x-mq-language", header.language),
+            ("x-mq-client-version", header.version),
         ] {
             if text.len() > CLIENT_TEXT_BYTES_MAX {
                 let text = format!("the header {name} of {} bytes is longer than {CLIENT_TEXT_BYTES_MAX}", text.len());
                 return Err(Refused::new(Code::BadRequest, text));
             }
         }
-        let client = self.broker.sessions().seen(heard);
-        Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(header("grpc-timeout")) })
+        let client = self.broker.sessions().seen(header);
+        Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(text_of("grpc-timeout")) })
     }
 }
 

@@ -5,7 +5,7 @@
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
-use crate::broker::{Error, Heard, SessionSettings, Subscription};
+use crate::broker::{ClientHeader, Error, SessionSettings, Subscription};
 use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
 use crate::edge::grpc::messaging::{Caller, Items, Messaging, name, receive, transaction};
 use crate::edge::grpc::validate::{client_properties, millis};
@@ -71,7 +71,7 @@ pub(super) fn telemetry(
                 }
                 command = commands.next() => command?.ok()?,
             };
-            edge.broker.sessions().seen(Heard::of(&caller.client));
+            edge.broker.sessions().seen(ClientHeader::of(&caller.client));
             // The other commands are answers to commands this server never sends.
             let Some(Command::Settings(settings)) = command.command else { continue };
             return match apply(&edge, &caller, settings).await {
