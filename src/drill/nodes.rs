@@ -27,12 +27,12 @@ const NAME: &str = "{}";
 
 /// See the module.
 pub struct Nodes {
-    place: Place,
+    place: Cluster,
     processes: Vec<Option<Running>>,
     recorder: Arc<Recorder>,
 }
 
-enum Place {
+enum Cluster {
     Own(Own),
     Running {
         addresses: Vec<Address>,
@@ -142,7 +142,7 @@ impl Nodes {
             None => free_ports()?,
         };
         let processes = (0..NODES).map(|_| None).collect();
-        let place = Place::Own(Own { folder, network, ports, settings, plant });
+        let place = Cluster::Own(Own { folder, network, ports, settings, plant });
         Ok((Self { place, processes, recorder }, note))
     }
 
@@ -156,7 +156,7 @@ impl Nodes {
             Ok(Some(Running::Process(id)))
         };
         let processes = addresses.iter().map(found).collect::<io::Result<_>>()?;
-        Ok(Self { place: Place::Running { addresses, start }, processes, recorder })
+        Ok(Self { place: Cluster::Running { addresses, start }, processes, recorder })
     }
 
     /// Starts those that do not run.
@@ -175,23 +175,23 @@ impl Nodes {
 
     fn network(&self) -> Option<&Network> {
         match &self.place {
-            Place::Own(own) => own.network.as_ref(),
-            Place::Running { .. } => None,
+            Cluster::Own(own) => own.network.as_ref(),
+            Cluster::Running { .. } => None,
         }
     }
 
     /// Where clients reach a node.
     pub fn address(&self, node: usize) -> Address {
         match &self.place {
-            Place::Own(own) => own.address(node),
-            Place::Running { addresses, .. } => addresses[node].clone(),
+            Cluster::Own(own) => own.address(node),
+            Cluster::Running { addresses, .. } => addresses[node].clone(),
         }
     }
 
     fn start(&mut self, node: usize) -> io::Result<()> {
         self.processes[node] = Some(match &self.place {
-            Place::Own(own) => Running::Child(own.start(node)?),
-            Place::Running { addresses, start } => restart(node, addresses[node].port, start)?,
+            Cluster::Own(own) => Running::Child(own.start(node)?),
+            Cluster::Running { addresses, start } => restart(node, addresses[node].port, start)?,
         });
         Ok(())
     }

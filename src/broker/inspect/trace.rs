@@ -111,7 +111,7 @@ struct Said {
 
 /// The message that is looked for.
 #[derive(Clone, Copy)]
-struct Place {
+struct QueuePosition {
     topic: TopicId,
     queue: QueueId,
     offset: QueueOffset,
@@ -129,7 +129,7 @@ impl Broker {
         let ends = Instant::now() + time;
         let message = self.message_at(topic.clone(), queue, offset).await?;
         let (id, _) = self.existing_topic(&topic, self.held_until(Deadline::NONE)).await?;
-        let place = Place { topic: id, queue, offset };
+        let place = QueuePosition { topic: id, queue, offset };
         let log_end = *self.replica.applied().borrow();
         let (mut said, mut searched_to) = (Vec::new(), message.at.index);
         let mut reader = BodyReader::new(self);
@@ -162,7 +162,7 @@ impl Broker {
     async fn trace_in(
         &self,
         view: View<'_>,
-        place: Place,
+        place: QueuePosition,
         group: GroupId,
         name: &GroupName,
         said: &[&Said],
@@ -216,7 +216,7 @@ impl Broker {
 }
 
 /// Notes what an entry's commands say of the message.
-fn listen(said: &mut Vec<Said>, place: Place, entry: LogIndex, batch: &Batch) {
+fn listen(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &Batch) {
     let at = batch.stamp();
     let mut say = |handle: ReceiptHandle, what| {
         let ReceiptHandle { group, topic, queue, offset, lease } = handle;
@@ -235,7 +235,7 @@ fn listen(said: &mut Vec<Said>, place: Place, entry: LogIndex, batch: &Batch) {
 }
 
 /// The command of an entry that made one of the group's leases.
-fn maker(batch: &Batch, place: Place, group: GroupId, lease: LeaseId) -> Option<Made> {
+fn maker(batch: &Batch, place: QueuePosition, group: GroupId, lease: LeaseId) -> Option<Made> {
     let mut ordinals = Ordinals::default();
     let (command, number) = commands(batch).find_map(|command| {
         let own = ordinals.of(&command)?;
@@ -266,7 +266,7 @@ fn commands(batch: &Batch) -> impl Iterator<Item = Command> {
 }
 
 /// When the message died last in the group, if it is among the dead letters that are looked through.
-fn died_at(view: View<'_>, place: Place, group: &GroupName) -> Result<Option<Timestamp>, Error> {
+fn died_at(view: View<'_>, place: QueuePosition, group: &GroupName) -> Result<Option<Timestamp>, Error> {
     let Some((topic, _)) = view.topic(&TopicName::dead_letters_of(group))? else { return Ok(None) };
     let max = view.queue_head(topic, QueueId(0))?.max;
     let from = QueueOffset(max.0.saturating_sub(DEAD_SEARCHED_MAX));

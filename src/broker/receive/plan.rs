@@ -87,7 +87,7 @@ pub(in crate::broker) type Check<'a> = dyn Fn(MessageRef) -> Result<bool, NoPlan
 
 /// Where a message lies, and what it takes.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::broker) struct Place {
+pub(in crate::broker) struct StoredAt {
     pub message: MessageRef,
     pub stored_at: Timestamp,
     pub bytes: u32,
@@ -107,7 +107,7 @@ pub(in crate::broker) struct Planned {
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Contents {
     /// Where those that the filter wants lie.
-    pub places: BTreeMap<u32, Place>,
+    pub places: BTreeMap<u32, StoredAt>,
     /// Where those of them that are dead letters were before.
     pub origins: BTreeMap<u32, Origin>,
 }
@@ -140,7 +140,7 @@ struct Reserved {
     /// Lines whose next messages are planned.
     next: BTreeSet<(QueueId, u64)>,
     /// A poll found something that is held back for another: it must look again when that is decided.
-    turned_away: bool,
+    must_retry: bool,
 }
 
 /// A plan; what it holds back is free again when it is dropped.
@@ -162,7 +162,7 @@ struct Room {
 
 impl Room {
     /// The lowest of `bits` that fit; the first message of an answer always does.
-    fn take(&mut self, bits: u64, places: &BTreeMap<u32, Place>) -> u64 {
+    fn take(&mut self, bits: u64, places: &BTreeMap<u32, StoredAt>) -> u64 {
         let mut taken = 0;
         for (bit, place) in places.iter().filter(|(bit, _)| bits >> **bit & 1 == 1) {
             if self.messages == 0 || self.bytes == 0 {
@@ -248,7 +248,7 @@ impl Plan<'_> {
             {
                 let mut reserved = self.reserved.lock();
                 if !reserved.returned.insert(at) {
-                    reserved.turned_away = true;
+                    reserved.must_retry = true;
                     continue;
                 }
             }
@@ -275,7 +275,7 @@ impl Plan<'_> {
             {
                 let mut reserved = self.reserved.lock();
                 if !reserved.next.insert((queue, order)) {
-                    reserved.turned_away = true;
+                    reserved.must_retry = true;
                     continue;
                 }
             }
@@ -303,7 +303,7 @@ impl Plan<'_> {
         let taken = reserved.fresh.get(&queue).map_or(0, |(to, _)| *to);
         let from = cursor.0.max(head.min.0).max(taken);
         if from >= head.max.0 {
-            reserved.turned_away |= taken > cursor.0;
+            reserved.must_retry |= taken > cursor.0;
             return Ok(());
         }
         let mut hold = |to: u64| {
@@ -378,7 +378,7 @@ impl Drop for Plan<'_> {
             }
         }
         // One that held nothing back has nothing to tell: it would only wake itself, over and over.
-        if !self.planned.is_empty() && std::mem::take(&mut reserved.turned_away) {
+        if !self.planned.is_empty() && std::mem::take(&mut reserved.must_retry) {
             self.bell.notify_waiters();
         }
     }
@@ -453,7 +453,7 @@ impl Window {
                     continue;
                 }
                 window.wanted |= 1 << bit;
-                window.contents.places.insert(bit, Place { message, stored_at: run.stored_at, bytes: item.bytes });
+                window.contents.places.insert(bit, StoredAt { message, stored_at: run.stored_at, bytes: item.bytes });
                 if let Some(origin) = &run.origin {
                     window.contents.origins.insert(bit, origin.clone());
                 }
@@ -479,9 +479,9 @@ fn last_offset(first: QueueOffset, bits: u64) -> QueueOffset {
 mod tests {
     use super::*;
 
-    fn places(bytes: &[u32]) -> BTreeMap<u32, Place> {
+    fn places(bytes: &[u32]) -> BTreeMap<u32, StoredAt> {
         let message = MessageRef { index: crate::model::LogIndex(1), slot: 0 };
-        let place = |bytes: &u32| Place { message, stored_at: Timestamp(0), bytes: *bytes };
+        let place = |bytes: &u32| StoredAt { message, stored_at: Timestamp(0), bytes: *bytes };
         (0..).zip(bytes.iter().map(place)).collect()
     }
 
