@@ -48,7 +48,7 @@ pub use topics::{GroupView, TopicView};
 pub use transaction::Question;
 
 use crate::env::clock::Clock;
-use crate::machine::command::Checks;
+use crate::machine::command::TransactionChecks;
 pub use crate::machine::command::{ConsumeFrom, GroupSettings, UpdateGroup, UpdateTopic};
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
@@ -119,7 +119,7 @@ pub struct BrokerSettings {
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
     /// `transactionTimeOut`, `transactionCheckInterval`, `transactionCheckMax`.
-    pub checks: Checks,
+    pub checks: TransactionChecks,
 }
 
 /// See the module.

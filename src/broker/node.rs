@@ -11,7 +11,7 @@ use crate::config::{BrokerConfig, Peer};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::fault::power_loss_disk::PowerLossDisk;
-use crate::machine::command::Checks;
+use crate::machine::command::TransactionChecks;
 use crate::raft::{self, Fatal, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store;
 use crate::store::kv::catalog_cache::CatalogCache;
@@ -94,7 +94,7 @@ impl Node {
             creates_topics: config.creates_topics,
             creates_groups: config.creates_groups,
             topic_queues: config.topic_queues,
-            checks: Checks {
+            checks: TransactionChecks {
                 after: config.transaction_timeout,
                 every: config.transaction_check_every,
                 most: config.transaction_checks_max,

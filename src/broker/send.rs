@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::broker::{Broker, Deadline, Error};
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
-use crate::machine::command::{Checks, Placement, Send};
+use crate::machine::command::{Placement, Send, TransactionChecks};
 use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::filter::tag;
@@ -55,7 +55,7 @@ impl Broker {
                 // Clients put one message into a transaction; the most patient of several speaks for all.
                 let after = messages.iter().filter_map(|message| message.recovery_after).max();
                 let checks = self.settings.checks;
-                Placement::OnCommit(Checks { after: after.unwrap_or(checks.after), ..checks })
+                Placement::OnCommit(TransactionChecks { after: after.unwrap_or(checks.after), ..checks })
             }
             MessageType::Fifo => Placement::Fifo(
                 messages

@@ -211,7 +211,7 @@ pub enum Placement {
     /// Each at its delivery time.
     DeliverAt(Vec<Timestamp>),
     /// When their transactions are committed.
-    OnCommit(Checks),
+    OnCommit(TransactionChecks),
     /// Now, each behind those of its message group before: hashes of the message groups.
     Fifo(Vec<u64>),
     /// Now, in the queue of its priority.
@@ -220,7 +220,7 @@ pub enum Placement {
 
 /// When the producer of a half message is asked what became of its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checks {
+pub struct TransactionChecks {
     /// For the first time, after it was stored.
     pub after: Millis,
     /// Then as often.
@@ -631,7 +631,7 @@ impl Command {
                     13 => Placement::DeliverAt(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
                     18 => Placement::Fifo(reader.list(Reader::u64)?),
                     27 => Placement::Priority(reader.list(Reader::u32)?),
-                    _ => Placement::OnCommit(Checks {
+                    _ => Placement::OnCommit(TransactionChecks {
                         after: Millis(reader.u64()?),
                         every: Millis(reader.u64()?),
                         most: reader.u32()?,

@@ -8,7 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::Failure;
-use crate::machine::command::{Checks, Decide};
+use crate::machine::command::{Decide, TransactionChecks};
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::send::{Entering, Sends};
 use crate::machine::state::keys;
@@ -29,7 +29,7 @@ pub struct Half {
     /// What a run will hold of it.
     pub item: RunItem,
     /// How its producer is asked.
-    pub checks: Checks,
+    pub checks: TransactionChecks,
     /// How often it was asked.
     pub asked: u32,
     /// When something is to be done next.
@@ -56,7 +56,11 @@ impl Half {
         let mut reader = versioned(bytes, "half message")?;
         Ok(Self {
             item: RunItem::decode(&mut reader)?,
-            checks: Checks { after: Millis(reader.u64()?), every: Millis(reader.u64()?), most: reader.u32()? },
+            checks: TransactionChecks {
+                after: Millis(reader.u64()?),
+                every: Millis(reader.u64()?),
+                most: reader.u32()?,
+            },
             asked: reader.u32()?,
             due: Timestamp(reader.u64()?),
             decided: read_decision(&mut reader)?,
@@ -74,7 +78,13 @@ fn read_decision(reader: &mut Reader) -> Result<Option<bool>, Malformed> {
 }
 
 /// Stores a half message: no consumer sees it.
-pub(super) fn begin(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, checks: Checks, item: RunItem) {
+pub(super) fn begin(
+    stage: &mut Stage<'_>,
+    topic: TopicId,
+    message: MessageRef,
+    checks: TransactionChecks,
+    item: RunItem,
+) {
     let due = stage.now().plus(checks.after);
     put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None });
 }

@@ -21,9 +21,9 @@ use std::path::PathBuf;
 
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Checks, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack,
-    GroupSettings, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, UpdateGroup,
-    UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack, GroupSettings,
+    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, TransactionChecks,
+    UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
 use raftmq::model::filter::tag;
@@ -85,7 +85,8 @@ impl Script {
                 self.send_aside(name, MessageType::Delay, bodies, placement, at, out);
             }
             ["send-half", name, after, every, most, body] => {
-                let checks = Checks { after: seconds(after), every: seconds(every), most: most.parse().unwrap() };
+                let checks =
+                    TransactionChecks { after: seconds(after), every: seconds(every), most: most.parse().unwrap() };
                 let (placement, at) = (Placement::OnCommit(checks), Timestamp(0));
                 self.send_aside(name, MessageType::Transaction, &[body], placement, at, out);
             }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raftmq::machine::command::{
-    Ack, Candidate, Change, Checks, Command, CreateTopic, Decide, Placement, Recall, Redrive, Subscribe,
+    Ack, Candidate, Change, Command, CreateTopic, Decide, Placement, Recall, Redrive, Subscribe, TransactionChecks,
 };
 use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
 use raftmq::machine::state::queue::Run;
@@ -463,7 +463,7 @@ fn deferred_step() -> impl Strategy<Value = Deferred> {
 const LATER: TopicId = TopicId(2);
 const DEALS: TopicId = TopicId(3);
 /// A half message is asked about once, ten seconds after it was stored, and rolled back ten seconds later.
-const CHECKS: Checks = Checks { after: Millis(10_000), every: Millis(10_000), most: 1 };
+const CHECKS: TransactionChecks = TransactionChecks { after: Millis(10_000), every: Millis(10_000), most: 1 };
 
 /// A half message as the contract knows it.
 struct PlainHalf {
