@@ -17,7 +17,7 @@ use crate::model::{GroupId, MessageRef, Timestamp, TopicId};
 const QUESTIONS_MAX: usize = 16 * 1024;
 
 /// A half message whose producer is to be asked.
-type Question = (TopicId, MessageRef);
+type DueQuestion = (TopicId, MessageRef);
 
 /// See the module.
 pub struct Arrivals {
@@ -26,12 +26,12 @@ pub struct Arrivals {
     /// Until when the timer sleeps.
     sleeps_until: AtomicU64,
     due: Notify,
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<DueQuestion>,
 }
 
 impl Arrivals {
     /// With the questions to producers that applied entries ask.
-    pub fn new() -> (Self, mpsc::Receiver<Question>) {
+    pub fn new() -> (Self, mpsc::Receiver<DueQuestion>) {
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         (Self { bells: Mutex::default(), sleeps_until: AtomicU64::new(0), due: Notify::new(), questions }, asked)
     }
@@ -41,7 +41,7 @@ impl Arrivals {
         if effects.due_at.is_some_and(|due| due.0 < self.sleeps_until.load(Ordering::Acquire)) {
             self.due.notify_one();
         }
-        for question in &effects.checks {
+        for question in &effects.questions {
             // A full queue, or a node that stops: the log asks again.
             let _ = self.questions.try_send(*question);
         }

@@ -132,7 +132,7 @@ pub struct Broker {
     plans: Plans,
     polls: Arc<Semaphore>,
     /// Plans whose filter reads whole messages, at once.
-    checks: Semaphore,
+    filter_reads: Semaphore,
     renewals: Renewals,
     tasks: TaskTracker,
     /// The Raft runtime.
@@ -163,7 +163,7 @@ impl Broker {
             arrivals,
             plans: Plans::default(),
             polls: Arc::new(Semaphore::new(POLLS_WAITING_MAX)),
-            checks: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            filter_reads: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             renewals: Renewals::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),

@@ -135,7 +135,7 @@ pub(super) fn due(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef) ->
     }
     let due = stage.now().plus(half.checks.every);
     put(stage, topic, message, &Half { asked: half.asked + 1, due, ..half });
-    stage.effects().checks.push((topic, message));
+    stage.effects().questions.push((topic, message));
     Ok(())
 }
 

@@ -264,7 +264,7 @@ impl Script {
                 let tick = Proposal { command: Command::Tick.encode(), messages: Vec::new() };
                 let (outcomes, effects) = self.machine.apply_all(&[tick]);
                 self.print(&outcomes[0], out);
-                for asked in effects.checks {
+                for asked in effects.questions {
                     let number = self.aside.iter().position(|(topic, _, message)| (*topic, *message) == asked).unwrap();
                     writeln!(out, "asks about m{}", number + 1).unwrap();
                 }

@@ -567,7 +567,7 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
                         asked.push((DEALS, half.message));
                     }
                 }
-                let mut found = effects.checks;
+                let mut found = effects.questions;
                 found.sort_unstable();
                 asked.sort_unstable();
                 assert_eq!(found, asked, "P12: asked about while it is undecided, and no more than that");

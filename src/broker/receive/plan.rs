@@ -46,7 +46,7 @@ pub(in crate::broker) struct Wanted<'a> {
     pub by_priority: bool,
     pub filter: &'a Filter,
     /// Tells whether a message is wanted, if only the whole message does.
-    pub check: Option<&'a Check<'a>>,
+    pub check: Option<&'a FilterCheck<'a>>,
     pub limit: u32,
 }
 
@@ -83,7 +83,7 @@ impl<E: Into<Error>> From<E> for NoPlan {
 }
 
 /// Reads a message and asks the filter.
-pub(in crate::broker) type Check<'a> = dyn Fn(MessageRef) -> Result<bool, NoPlan> + Send + Sync + 'a;
+pub(in crate::broker) type FilterCheck<'a> = dyn Fn(MessageRef) -> Result<bool, NoPlan> + Send + Sync + 'a;
 
 /// Where a message lies, and what it takes.
 #[derive(Debug, Clone, Copy)]

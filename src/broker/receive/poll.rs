@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::{BodyReader, Checker};
 use crate::broker::receive::lease_guard::{PendingGrant, UndeliveredLeases};
 use crate::broker::receive::plan;
-use crate::broker::receive::plan::{Check, NoPlan, Plan, Planned, Wanted};
+use crate::broker::receive::plan::{FilterCheck, NoPlan, Plan, Planned, Wanted};
 use crate::broker::{Broker, Deadline, Error, RETRY_AFTER};
 use crate::machine::command::{Ack, Grant, Repeat};
 use crate::machine::outcome::Granted;
@@ -114,7 +114,7 @@ impl Broker {
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX);
         let checker = Mutex::new(Checker::new(self, &request.filter));
         let check = |message| checker.lock().check(message);
-        let check = request.filter.needs_message().then_some(&check as &Check<'_>);
+        let check = request.filter.needs_message().then_some(&check as &FilterCheck<'_>);
         let (queues, filter) = (record.queues, &request.filter);
         let wanted = Wanted { topic, queues, group, orderly, by_priority, filter, check, limit };
         let bell = self.arrivals.bell(topic, group);
@@ -170,8 +170,8 @@ impl Broker {
         }
         // A filter that reads messages takes its time: a few of them at once, and between two of them everything else
         // on this thread has its turn.
-        let Ok(checks) = tokio::time::timeout_at(until, self.checks.acquire()).await else { return Ok(None) };
-        let _turn = checks.map_err(|_| Error::Busy)?;
+        let Ok(permit) = tokio::time::timeout_at(until, self.filter_reads.acquire()).await else { return Ok(None) };
+        let _permit = permit.map_err(|_| Error::Busy)?;
         let plan = loop {
             match self.plans.make(self.replica.view(), wanted, turn, bell) {
                 Ok(plan) => break plan,

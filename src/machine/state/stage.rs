@@ -27,7 +27,7 @@ pub struct Effects {
     /// Topics or groups came or went.
     pub catalog_changed: bool,
     /// Half messages whose producers are to be asked now.
-    pub checks: Vec<(TopicId, MessageRef)>,
+    pub questions: Vec<(TopicId, MessageRef)>,
     /// The earliest time at which one of the new due things falls due.
     pub due_at: Option<Timestamp>,
 }
