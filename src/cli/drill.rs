@@ -14,7 +14,7 @@ use crate::cli::render;
 use crate::drill::check::Verdict;
 use crate::drill::history;
 use crate::drill::report::{self, Report, SCHEMA};
-use crate::drill::{self, Plan, RunningCluster, Scenario};
+use crate::drill::{self, DrillPlan, RunningCluster, Scenario};
 use crate::env::{disk, process, rng};
 
 /// Seconds a drill may take before it is ended as unknown.
@@ -99,7 +99,7 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
     let seed = args.seed.unwrap_or_else(rng::random_u64);
     let folder = args.folder.clone().unwrap_or_else(|| disk::temporary(&format!("raftmq-drill-{:08x}", seed as u32)));
     disk::make_empty(&folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
-    let plan = Plan {
+    let plan = DrillPlan {
         scenario: match args.scenario {
             ScenarioArg::KillLeader => Scenario::KillLeader,
             ScenarioArg::PauseLeader => Scenario::PauseLeader,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::drill::history::{Event, Got, Phase, What};
+use crate::drill::history::{Event, Got, OperationKind, Phase};
 
 /// Findings told per rule.
 const TOLD_MAX: usize = 5;
@@ -222,10 +222,10 @@ impl<'a> Check<'a> {
             let group = asked.group.as_deref().unwrap_or_default();
             let mid = asked.mid.as_deref().unwrap_or_default();
             match asked.f {
-                What::Send => drop(check.sends.insert(mid, Span { asked, answered })),
-                What::Ack => check.acks.entry((group, mid)).or_default().push(Span { asked, answered }),
-                What::Renew => check.renews.entry((group, mid)).or_default().push(Span { asked, answered }),
-                What::Recv => {
+                OperationKind::Send => drop(check.sends.insert(mid, Span { asked, answered })),
+                OperationKind::Ack => check.acks.entry((group, mid)).or_default().push(Span { asked, answered }),
+                OperationKind::Renew => check.renews.entry((group, mid)).or_default().push(Span { asked, answered }),
+                OperationKind::Recv => {
                     for got in answered.into_iter().flat_map(|answer| &answer.msgs) {
                         let number = answered.map_or(0, |answer| answer.i);
                         let came_at = answered.map_or(0, |answer| answer.t);
@@ -235,7 +235,7 @@ impl<'a> Check<'a> {
                         check.deliveries.entry((group, got.mid.as_str())).or_default().push(delivery);
                     }
                 }
-                What::Audit => {
+                OperationKind::Audit => {
                     let node = asked.node.as_deref().unwrap_or_default();
                     let Some(answer) = answered else { continue };
                     let messages = answer.msgs.iter().map(|got| (got, answer.i));
@@ -244,7 +244,11 @@ impl<'a> Check<'a> {
                         _ => check.glimpsed.extend(messages),
                     }
                 }
-                What::QueryOff | What::Fault | What::Heal | What::Ended | What::Drained => {}
+                OperationKind::QueryOff
+                | OperationKind::Fault
+                | OperationKind::Heal
+                | OperationKind::Ended
+                | OperationKind::Drained => {}
             }
         }
         for deliveries in check.deliveries.values_mut() {
@@ -416,12 +420,12 @@ impl<'a> Check<'a> {
     }
 
     fn groups(&self) -> BTreeSet<&'a str> {
-        let polls = self.events.iter().filter(|event| event.f == What::Recv && event.ph == Phase::Inv);
+        let polls = self.events.iter().filter(|event| event.f == OperationKind::Recv && event.ph == Phase::Inv);
         polls.filter_map(|event| event.group.as_deref()).collect()
     }
 
     fn at_least_once(&mut self) {
-        if self.events.iter().any(|event| event.f == What::Drained && event.ph != Phase::Ok) {
+        if self.events.iter().any(|event| event.f == OperationKind::Drained && event.ph != Phase::Ok) {
             return;
         }
         let audited = self.audited_ids();
@@ -504,7 +508,7 @@ impl<'a> Check<'a> {
     fn offsets(&mut self) {
         let mut found = Vec::new();
         let mut reads: Vec<(u64, &Event)> = Vec::new();
-        for answer in self.events.iter().filter(|event| event.f == What::QueryOff && event.ph == Phase::Ok) {
+        for answer in self.events.iter().filter(|event| event.f == OperationKind::QueryOff && event.ph == Phase::Ok) {
             if let Some(asked) = answer.of.and_then(|of| self.events.get(of as usize)) {
                 reads.push((asked.t, answer));
             }
@@ -568,10 +572,10 @@ impl<'a> Check<'a> {
                 ));
             }
         }
-        for ended in self.events.iter().filter(|event| event.f == What::Ended) {
+        for ended in self.events.iter().filter(|event| event.f == OperationKind::Ended) {
             found.push((format!("{} ended by itself", ended.node.as_deref().unwrap_or_default()), vec![ended.i]));
         }
-        let healed = self.events.iter().filter(|event| event.f == What::Heal).map(|event| event.t).max();
+        let healed = self.events.iter().filter(|event| event.f == OperationKind::Heal).map(|event| event.t).max();
         if let Some(healed) = healed {
             for (mid, send) in self.sends.iter().filter(|(_, send)| send.asked.t > healed + SETTLE_US && !send.is_ok())
             {
@@ -592,8 +596,8 @@ impl<'a> Check<'a> {
         for event in self.events {
             let Some(node) = event.node.as_deref() else { continue };
             match event.f {
-                What::Fault | What::Ended => drop(hurt.insert(node)),
-                What::Heal => drop(hurt.remove(node)),
+                OperationKind::Fault | OperationKind::Ended => drop(hurt.insert(node)),
+                OperationKind::Heal => drop(hurt.remove(node)),
                 _ => continue,
             }
             match (hurt.len() >= 2, since) {
@@ -622,7 +626,7 @@ impl<'a> Check<'a> {
     }
 
     fn coverage(&mut self, demands: &Demands, redeliveries: usize) {
-        let faults: Vec<_> = self.events.iter().filter(|event| event.f == What::Fault).collect();
+        let faults: Vec<_> = self.events.iter().filter(|event| event.f == OperationKind::Fault).collect();
         let led = faults.iter().filter(|event| event.led == Some(true)).count();
         let sends = self.sends.values().filter(|send| send.is_ok()).count();
         let mut missing = Vec::new();
@@ -640,7 +644,8 @@ impl<'a> Check<'a> {
             missing.push("no replica was audited".to_owned());
         }
         let incomplete = self.events.iter().filter(|event| {
-            (event.f == What::Audit || event.f == What::Drained) && matches!(event.ph, Phase::Fail | Phase::Info)
+            (event.f == OperationKind::Audit || event.f == OperationKind::Drained)
+                && matches!(event.ph, Phase::Fail | Phase::Info)
         });
         missing.extend(incomplete.map(|event| format!("{:?} of {} was not complete", event.f, event.p)));
         for text in missing {

@@ -1,7 +1,7 @@
 //! Hand-made histories: one that keeps every promise, and for each rule one that breaks it.
 
 use crate::drill::check::{Checked, Demands, Rule, Verdict, check};
-use crate::drill::history::{Event, Got, Offsets, Phase, What};
+use crate::drill::history::{Event, Got, Offsets, OperationKind, Phase};
 
 const DEMANDS: Demands =
     Demands { sends: 1, faults: 0, leader_faults: 0, redeliveries: 0, lateness_us: 500_000, outage_max_us: 4_000_000 };
@@ -32,33 +32,39 @@ impl Script {
 
     fn send(&mut self, span: (u64, u64), p: &str, mid: &str, ph: Phase, off: Option<u64>) {
         let (mid, h) = (Some(mid.to_owned()), Some(body(mid)));
-        let asked = Event { mid, h, ..Event::new(p, Phase::Inv, What::Send) };
-        self.pair(span, asked, Event { off, ..Event::new(p, ph, What::Send) });
+        let asked = Event { mid, h, ..Event::new(p, Phase::Inv, OperationKind::Send) };
+        self.pair(span, asked, Event { off, ..Event::new(p, ph, OperationKind::Send) });
     }
 
     fn receive(&mut self, span: (u64, u64), msgs: &[Got]) {
-        let asked = Event { group: Some("g".into()), inv_ms: Some(10_000), ..Event::new("c", Phase::Inv, What::Recv) };
-        self.pair(span, asked, Event { msgs: msgs.to_vec(), ..Event::new("c", Phase::Ok, What::Recv) });
+        let asked =
+            Event { group: Some("g".into()), inv_ms: Some(10_000), ..Event::new("c", Phase::Inv, OperationKind::Recv) };
+        self.pair(span, asked, Event { msgs: msgs.to_vec(), ..Event::new("c", Phase::Ok, OperationKind::Recv) });
     }
 
     fn ack(&mut self, span: (u64, u64), mid: &str, ph: Phase) {
-        let of = |ph| Event { group: Some("g".into()), mid: Some(mid.into()), ..Event::new("c", ph, What::Ack) };
+        let of =
+            |ph| Event { group: Some("g".into()), mid: Some(mid.into()), ..Event::new("c", ph, OperationKind::Ack) };
         self.pair(span, of(Phase::Inv), of(ph));
     }
 
     fn audit(&mut self, node: &str, msgs: &[Got]) {
-        let asked = Event { node: Some(node.into()), ..Event::new("audit", Phase::Inv, What::Audit) };
+        let asked = Event { node: Some(node.into()), ..Event::new("audit", Phase::Inv, OperationKind::Audit) };
         let at = self.0.last().map_or(0, |event| event.t / 1000) + 1;
-        self.pair((at, at), asked, Event { msgs: msgs.to_vec(), ..Event::new("audit", Phase::Ok, What::Audit) });
+        self.pair(
+            (at, at),
+            asked,
+            Event { msgs: msgs.to_vec(), ..Event::new("audit", Phase::Ok, OperationKind::Audit) },
+        );
     }
 
     fn look(&mut self, span: (u64, u64), max: u64, group: u64) {
         let offs = [(0, Offsets { max, group })].into();
-        let asked = Event::new("operator", Phase::Inv, What::QueryOff);
-        self.pair(span, asked, Event { offs, ..Event::new("operator", Phase::Ok, What::QueryOff) });
+        let asked = Event::new("operator", Phase::Inv, OperationKind::QueryOff);
+        self.pair(span, asked, Event { offs, ..Event::new("operator", Phase::Ok, OperationKind::QueryOff) });
     }
 
-    fn fault(&mut self, ms: u64, f: What, node: &str) {
+    fn fault(&mut self, ms: u64, f: OperationKind, node: &str) {
         self.add(ms, Event { node: Some(node.into()), led: Some(true), ..Event::new("nemesis", Phase::Info, f) });
     }
 
@@ -106,16 +112,16 @@ fn a_good_history_is_true_and_one_without_audit_or_faults_is_unknown() {
 #[test]
 fn an_audit_or_a_drain_that_came_to_no_end_makes_a_run_unknown_not_false() {
     let mut script = audited(good());
-    let asked = Event { node: Some("n1".into()), ..Event::new("audit", Phase::Inv, What::Audit) };
+    let asked = Event { node: Some("n1".into()), ..Event::new("audit", Phase::Inv, OperationKind::Audit) };
     script.pair(
         (90, 91),
         asked,
-        Event { msgs: vec![got("a", 0, 0, 1)], ..Event::new("audit", Phase::Info, What::Audit) },
+        Event { msgs: vec![got("a", 0, 0, 1)], ..Event::new("audit", Phase::Info, OperationKind::Audit) },
     );
     assert_eq!(script.check().verdict, Verdict::Unknown);
     let mut script = Script::default();
     script.send((0, 10), "p", "a", Phase::Ok, Some(0));
-    script.add(20, Event::new("operator", Phase::Info, What::Drained));
+    script.add(20, Event::new("operator", Phase::Info, OperationKind::Drained));
     script.audit("n0", &[got("a", 0, 0, 1)]);
     assert_eq!(script.check().verdict, Verdict::Unknown);
 }
@@ -256,8 +262,8 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
     let script = |hurt: &[&str], gap: u64, last: Phase| {
         let mut script = Script::default();
         script.send((0, 10), "p", "a", Phase::Ok, Some(0));
-        hurt.iter().for_each(|node| script.fault(20, What::Fault, node));
-        hurt.iter().for_each(|node| script.fault(gap - 100, What::Heal, node));
+        hurt.iter().for_each(|node| script.fault(20, OperationKind::Fault, node));
+        hurt.iter().for_each(|node| script.fault(gap - 100, OperationKind::Heal, node));
         script.send((gap, gap + 10), "p", "b", Phase::Ok, Some(1));
         script.send((gap + 20_000, gap + 20_010), "p", "c", last, None);
         script.receive((50, gap + 30), &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
@@ -273,7 +279,7 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
 #[test]
 fn c15_a_node_does_not_end_by_itself() {
     let mut script = good();
-    script.add(80, Event { node: Some("n1".into()), ..Event::new("nemesis", Phase::Info, What::Ended) });
+    script.add(80, Event { node: Some("n1".into()), ..Event::new("nemesis", Phase::Info, OperationKind::Ended) });
     assert_eq!(broken(&audited(script)), Rule::C15);
 }
 

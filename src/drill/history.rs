@@ -27,7 +27,7 @@ pub enum Phase {
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum OperationKind {
     /// A send of one message.
     Send,
     /// A poll.
@@ -86,7 +86,7 @@ pub struct Event {
     /// Where the operation stands.
     pub ph: Phase,
     /// What it is about.
-    pub f: What,
+    pub f: OperationKind,
     /// The number of the event that asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub of: Option<u64>,
@@ -130,7 +130,7 @@ pub struct Event {
 
 impl Event {
     /// An event with nothing but its head; number and time are set when it is recorded.
-    pub fn new(p: &str, ph: Phase, f: What) -> Self {
+    pub fn new(p: &str, ph: Phase, f: OperationKind) -> Self {
         Self {
             i: 0,
             t: 0,
@@ -211,10 +211,16 @@ mod tests {
     #[test]
     fn a_history_survives_the_file() {
         let recorder = Recorder::start();
-        let number = recorder.record(Event { mid: Some("m".into()), ..Event::new("prod-1", Phase::Inv, What::Send) });
+        let number =
+            recorder.record(Event { mid: Some("m".into()), ..Event::new("prod-1", Phase::Inv, OperationKind::Send) });
         let got = Got { mid: "m".into(), q: 1, off: 2, att: 1, h: 3 };
         let offs = BTreeMap::from([(0, Offsets { max: 4, group: 2 })]);
-        recorder.record(Event { of: Some(number), msgs: vec![got], offs, ..Event::new("c", Phase::Ok, What::Recv) });
+        recorder.record(Event {
+            of: Some(number),
+            msgs: vec![got],
+            offs,
+            ..Event::new("c", Phase::Ok, OperationKind::Recv)
+        });
         let events = recorder.events();
         let text = to_lines(&events).unwrap();
         assert_eq!(from_lines(&text).unwrap(), events);

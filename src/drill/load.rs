@@ -17,7 +17,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::client::{Address, Endpoints};
-use crate::drill::history::{Event, Got, Offsets, Phase, Recorder, What};
+use crate::drill::history::{Event, Got, Offsets, OperationKind, Phase, Recorder};
 use crate::proto::admin;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::v2;
@@ -201,7 +201,7 @@ impl Clients {
             node: Some(node.name.clone()),
             mid: Some(mid.clone()),
             h: Some(hash(body.as_bytes())),
-            ..Event::new(producer, Phase::Inv, What::Send)
+            ..Event::new(producer, Phase::Inv, OperationKind::Send)
         });
         let message = v2::Message {
             topic: Some(resource(&self.topic)),
@@ -226,7 +226,7 @@ impl Clients {
         if ph == Phase::Ok {
             self.sent.fetch_add(1, Ordering::Relaxed);
         }
-        self.recorder.record(Event { of: Some(asked), code, off, ..Event::new(producer, ph, What::Send) });
+        self.recorder.record(Event { of: Some(asked), code, off, ..Event::new(producer, ph, OperationKind::Send) });
     }
 
     /// Receives and settles until told to end.
@@ -248,10 +248,10 @@ impl Clients {
                 node: Some(node.name.clone()),
                 group: Some(self.group.to_string()),
                 inv_ms: Some(LEASE.as_millis() as u64),
-                ..Event::new(&name, Phase::Inv, What::Recv)
+                ..Event::new(&name, Phase::Inv, OperationKind::Recv)
             });
             let polled = poll(node, &name, &self.topic, &self.group, LEASE).await;
-            let event = |ph, msgs| Event { of: Some(asked), msgs, ..Event::new(&name, ph, What::Recv) };
+            let event = |ph, msgs| Event { of: Some(asked), msgs, ..Event::new(&name, ph, OperationKind::Recv) };
             match polled {
                 Ok((messages, true)) => {
                     self.recorder.record(event(Phase::Ok, messages.iter().map(got).collect()));
@@ -295,7 +295,8 @@ impl Clients {
     async fn ack(&self, node: &Node, name: &str, mid: String, receipt_handle: String) {
         let head =
             |ph, f| Event { group: Some(self.group.to_string()), mid: Some(mid.clone()), ..Event::new(name, ph, f) };
-        let asked = self.recorder.record(Event { node: Some(node.name.clone()), ..head(Phase::Inv, What::Ack) });
+        let asked =
+            self.recorder.record(Event { node: Some(node.name.clone()), ..head(Phase::Inv, OperationKind::Ack) });
         let entry = v2::AckMessageEntry { message_id: mid.clone(), receipt_handle, lite_topic: None };
         let ack = v2::AckMessageRequest {
             group: Some(resource(&self.group)),
@@ -305,14 +306,14 @@ impl Clients {
         let answer = node.messaging.clone().ack_message(request(ack, name, ANSWER_WITHIN)).await;
         let code = answer.map(|answer| answer.into_inner().status.map_or(Code::Unspecified, |status| status.code()));
         let event = told(code);
-        self.recorder.record(Event { of: Some(asked), code: event.1, ..head(event.0, What::Ack) });
+        self.recorder.record(Event { of: Some(asked), code: event.1, ..head(event.0, OperationKind::Ack) });
     }
 
     async fn give_back(&self, node: &Node, name: &str, mid: String, receipt_handle: String) {
         let head = |ph| Event {
             group: Some(self.group.to_string()),
             mid: Some(mid.clone()),
-            ..Event::new(name, ph, What::Renew)
+            ..Event::new(name, ph, OperationKind::Renew)
         };
         let asked =
             self.recorder.record(Event { node: Some(node.name.clone()), inv_ms: Some(1000), ..head(Phase::Inv) });
@@ -342,7 +343,7 @@ impl Clients {
     /// The offsets as a node tells them; also how many messages the group has not settled.
     async fn offsets(&self, node: usize) -> Option<(BTreeMap<u32, Offsets>, u64)> {
         let node = &self.nodes[node];
-        let head = |ph| Event { node: Some(node.name.clone()), ..Event::new("operator", ph, What::QueryOff) };
+        let head = |ph| Event { node: Some(node.name.clone()), ..Event::new("operator", ph, OperationKind::QueryOff) };
         let asked = self.recorder.record(head(Phase::Inv));
         let describe = admin::DescribeGroupRequest { name: self.group.to_string() };
         let answer = node.admin.clone().describe_group(request(describe, "operator", ANSWER_WITHIN)).await;
@@ -367,12 +368,12 @@ impl Clients {
         while Instant::now() < until {
             turn += 1;
             if self.offsets(turn % self.nodes.len()).await.is_some_and(|(_, lag)| lag == 0) {
-                self.recorder.record(Event::new("operator", Phase::Ok, What::Drained));
+                self.recorder.record(Event::new("operator", Phase::Ok, OperationKind::Drained));
                 return true;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.recorder.record(Event::new("operator", Phase::Info, What::Drained));
+        self.recorder.record(Event::new("operator", Phase::Info, OperationKind::Drained));
         false
     }
 
@@ -388,7 +389,7 @@ impl Clients {
 
     async fn audit_of(&self, node: &Node) {
         let name = self.auditor(node);
-        let head = |ph| Event { node: Some(node.name.clone()), ..Event::new(&name, ph, What::Audit) };
+        let head = |ph| Event { node: Some(node.name.clone()), ..Event::new(&name, ph, OperationKind::Audit) };
         let asked = self.recorder.record(head(Phase::Inv));
         let until = Instant::now() + AUDIT_WITHIN;
         let mut msgs = Vec::new();

@@ -64,7 +64,7 @@ pub enum Scenario {
 
 /// A drill to be made.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct DrillPlan {
     /// What is done.
     pub scenario: Scenario,
     /// How often.
@@ -114,7 +114,7 @@ enum Step {
 }
 
 /// Runs a drill; blocks. `told` hears of every step.
-pub fn run(plan: &Plan, mut told: impl FnMut(&str)) -> io::Result<Outcome> {
+pub fn run(plan: &DrillPlan, mut told: impl FnMut(&str)) -> io::Result<Outcome> {
     let recorder = Arc::new(Recorder::start());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut notes = Vec::new();
@@ -179,7 +179,7 @@ pub fn run(plan: &Plan, mut told: impl FnMut(&str)) -> io::Result<Outcome> {
 }
 
 /// What a run of these steps must at least have seen.
-fn demands(plan: &Plan, steps: &[Step]) -> Demands {
+fn demands(plan: &DrillPlan, steps: &[Step]) -> Demands {
     let hurt = |step: &&Step| !matches!(step, Step::Restart(_));
     let led = |step: &&Step| matches!(step, Step::Leader(_) | Step::AllKilled);
     Demands {
@@ -192,7 +192,7 @@ fn demands(plan: &Plan, steps: &[Step]) -> Demands {
     }
 }
 
-fn steps(plan: &Plan, has_network: bool, notes: &mut Vec<String>) -> Vec<Step> {
+fn steps(plan: &DrillPlan, has_network: bool, notes: &mut Vec<String>) -> Vec<Step> {
     let cut = if has_network { Hurt::CutOff } else { Hurt::Paused };
     let cut_is_meant = matches!(plan.scenario, Scenario::IsolateLeader | Scenario::Random | Scenario::Quick);
     if !has_network && cut_is_meant {

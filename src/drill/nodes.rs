@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Address;
-use crate::drill::history::{Event, Phase, Recorder, What};
+use crate::drill::history::{Event, OperationKind, Phase, Recorder};
 use crate::drill::net::Network;
 use crate::env::process;
 
@@ -202,7 +202,7 @@ impl Nodes {
             node: Some(format!("n{node}")),
             kind: Some(how.name().to_owned()),
             led: Some(led),
-            ..Event::new("nemesis", Phase::Info, What::Fault)
+            ..Event::new("nemesis", Phase::Info, OperationKind::Fault)
         };
         self.recorder.record(event);
         match how {
@@ -226,7 +226,7 @@ impl Nodes {
         let event = Event {
             node: Some(format!("n{node}")),
             kind: Some(how.name().to_owned()),
-            ..Event::new("nemesis", Phase::Info, What::Heal)
+            ..Event::new("nemesis", Phase::Info, OperationKind::Heal)
         };
         self.recorder.record(event);
         Ok(())
@@ -239,7 +239,7 @@ impl Nodes {
                 let event = Event {
                     node: Some(format!("n{node}")),
                     kind: Some(why),
-                    ..Event::new("nemesis", Phase::Info, What::Ended)
+                    ..Event::new("nemesis", Phase::Info, OperationKind::Ended)
                 };
                 self.recorder.record(event);
                 *process = None;

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::drill::check::Checked;
-use crate::drill::history::{Event, Phase, What};
+use crate::drill::history::{Event, OperationKind, Phase};
 
 /// Schema of the JSON document.
 pub const SCHEMA: &str = "raftmq.drill.v1";
@@ -73,7 +73,7 @@ pub struct Report {
 /// The faults of a history with their gaps.
 pub fn faults(history: &[Event]) -> Vec<FaultSeen> {
     let acknowledged = acknowledged(history);
-    let faults: Vec<&Event> = history.iter().filter(|event| event.f == What::Fault).collect();
+    let faults: Vec<&Event> = history.iter().filter(|event| event.f == OperationKind::Fault).collect();
     // What clients saw behind the next fault is that one's.
     let next = |fault: &Event| faults.iter().map(|next| next.t).find(|next| *next > fault.t + TOGETHER_US);
     faults
@@ -90,8 +90,11 @@ pub fn faults(history: &[Event]) -> Vec<FaultSeen> {
 
 /// When sends were acknowledged, in order.
 fn acknowledged(history: &[Event]) -> Vec<u64> {
-    let mut times: Vec<u64> =
-        history.iter().filter(|event| event.f == What::Send && event.ph == Phase::Ok).map(|event| event.t).collect();
+    let mut times: Vec<u64> = history
+        .iter()
+        .filter(|event| event.f == OperationKind::Send && event.ph == Phase::Ok)
+        .map(|event| event.t)
+        .collect();
     times.sort_unstable();
     times
 }
@@ -135,8 +138,8 @@ fn hurts(history: &[Event]) -> Vec<(&str, u64, u64, &str, bool)> {
     for event in history {
         let (Some(node), Some(kind)) = (event.node.as_deref(), event.kind.as_deref()) else { continue };
         match event.f {
-            What::Fault => drop(open.insert(node, (event.t, kind, event.led == Some(true)))),
-            What::Heal => {
+            OperationKind::Fault => drop(open.insert(node, (event.t, kind, event.led == Some(true)))),
+            OperationKind::Heal => {
                 if let Some((from, kind, led)) = open.remove(node) {
                     hurts.push((node, from, event.t, kind, led));
                 }
@@ -233,19 +236,19 @@ pub fn svg(history: &[Event]) -> String {
 mod tests {
     use super::*;
 
-    fn event(t: u64, ph: Phase, f: What) -> Event {
+    fn event(t: u64, ph: Phase, f: OperationKind) -> Event {
         Event { t, ..Event::new("x", ph, f) }
     }
 
     #[test]
     fn the_gap_of_a_fault_is_the_longest_wait_for_an_acknowledgement_behind_it() {
         let mut history: Vec<Event> =
-            [0, 100, 200, 900, 950, 9_000].map(|ms| event(ms * 1000, Phase::Ok, What::Send)).into();
+            [0, 100, 200, 900, 950, 9_000].map(|ms| event(ms * 1000, Phase::Ok, OperationKind::Send)).into();
         let fault = Event {
             node: Some("n1".into()),
             kind: Some("kill".into()),
             led: Some(true),
-            ..event(250_000, Phase::Info, What::Fault)
+            ..event(250_000, Phase::Info, OperationKind::Fault)
         };
         history.push(fault);
         let seen = faults(&history);
