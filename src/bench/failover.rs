@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A death to be watched.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct FailoverPlan {
     /// Who is driven.
     pub endpoints: Endpoints,
     /// An existing topic for NORMAL messages.
@@ -116,7 +116,7 @@ impl Seen {
 }
 
 /// Kills a node under load; blocks until everything has settled.
-pub fn run(plan: &Plan) -> Result<Report, Error> {
+pub fn run(plan: &FailoverPlan) -> Result<Report, Error> {
     let machine = |error: std::io::Error| Error::Machine(error.to_string());
     let victim = process::listener_of(plan.victim.port).ok_or_else(|| {
         Error::Machine(format!("no process of this machine that we may see listens on {}", plan.victim))
@@ -126,7 +126,7 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
     local.block_on(&runtime, drive(plan, victim))
 }
 
-async fn drive(plan: &Plan, victim: u32) -> Result<Report, Error> {
+async fn drive(plan: &FailoverPlan, victim: u32) -> Result<Report, Error> {
     let run = crate::env::rng::random_u64();
     let open = async |number: usize, consumes: bool| {
         let addresses = plan.endpoints.addresses();
@@ -173,7 +173,7 @@ async fn drive(plan: &Plan, victim: u32) -> Result<Report, Error> {
 }
 
 async fn produce(
-    plan: &Plan,
+    plan: &FailoverPlan,
     run: u64,
     connections: Vec<Connection>,
     until: Instant,

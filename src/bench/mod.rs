@@ -24,7 +24,7 @@ mod run;
 
 pub use load::Pace;
 pub use pause::Paused;
-pub use run::{Acks, Plan, What, run};
+pub use run::{Acks, RunKind, RunPlan, run};
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]

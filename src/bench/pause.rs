@@ -1,7 +1,7 @@
 //! One side of a comparison stands still while the other is measured: what an idle server does meanwhile would be
 //! counted against the other one.
 
-use crate::bench::{Error, Plan};
+use crate::bench::{Error, RunPlan};
 use crate::env::process::{self, Signal};
 
 /// Processes that stand still until this is dropped.
@@ -11,7 +11,7 @@ impl Paused {
     /// The servers that a plan watches.
     ///
     /// * Errors: they are on another machine, or not ours to stop.
-    pub fn servers(plan: &Plan) -> Result<Self, Error> {
+    pub fn servers(plan: &RunPlan) -> Result<Self, Error> {
         let servers = plan.servers()?;
         if servers.is_empty() {
             let text = "no process of this machine that we may see listens on one of the addresses to be paused";

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Error;
 use crate::bench::load::Tally;
-use crate::bench::run::{Acks, Plan, What};
+use crate::bench::run::{Acks, RunKind, RunPlan};
 use crate::env::process;
 
 /// Schema of the JSON document.
@@ -111,11 +111,11 @@ pub struct Report {
 }
 
 impl Settings {
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &RunPlan) -> Self {
         let what = match plan.what {
-            What::Send => "send",
-            What::Receive => "receive",
-            What::EndToEnd => "e2e",
+            RunKind::Send => "send",
+            RunKind::Receive => "receive",
+            RunKind::EndToEnd => "e2e",
         };
         let acks = match plan.acks {
             Acks::Together => "together",

@@ -31,7 +31,7 @@ const PREFILL_IN_FLIGHT: usize = 64;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum RunKind {
     /// Sends.
     Send,
     /// Receive and ack of what was sent before.
@@ -51,9 +51,9 @@ pub enum Acks {
 
 /// A run to be made.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct RunPlan {
     /// What is measured.
-    pub what: What,
+    pub what: RunKind,
     /// Who is driven; connections take turns.
     pub endpoints: Endpoints,
     /// Whose processes are watched; those behind `endpoints` if empty.
@@ -93,18 +93,18 @@ pub struct Plan {
 }
 
 /// Makes a run; blocks until it is checked.
-pub fn run(plan: &Plan) -> Result<Report, Error> {
+pub fn run(plan: &RunPlan) -> Result<Report, Error> {
     let crew = Crew::new(plan);
     let servers = plan.servers()?;
     match plan.what {
-        What::Send => crew.send(&servers),
-        What::Receive => crew.receive(&servers),
-        What::EndToEnd => crew.end_to_end(&servers),
+        RunKind::Send => crew.send(&servers),
+        RunKind::Receive => crew.receive(&servers),
+        RunKind::EndToEnd => crew.end_to_end(&servers),
     }
 }
 
 struct Crew<'a> {
-    plan: &'a Plan,
+    plan: &'a RunPlan,
     run: u64,
     started: Instant,
 }
@@ -116,7 +116,7 @@ struct Stage {
     basket: Option<Arc<Basket>>,
 }
 
-impl Plan {
+impl RunPlan {
     /// The processes watched; none if they are on other machines.
     pub(super) fn servers(&self) -> Result<Vec<u32>, Error> {
         let watched = if self.watch.is_empty() { self.endpoints.addresses() } else { &self.watch };
@@ -141,7 +141,7 @@ struct Window {
 }
 
 impl<'a> Crew<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a RunPlan) -> Self {
         Self { plan, run: crate::env::rng::random_u64(), started: Instant::now() }
     }
 

@@ -12,7 +12,7 @@ use crate::bench::failover;
 use crate::bench::null::NullServer;
 use crate::bench::raw::{self, RawPlan};
 use crate::bench::report::{self, Latency, Report};
-use crate::bench::{self, Acks, Error, Paused, Plan, What};
+use crate::bench::{self, Acks, Error, Paused, RunKind, RunPlan};
 use crate::client::{Address, Endpoints};
 use crate::env::disk;
 
@@ -261,14 +261,14 @@ pub fn run(global: &Global, command: Command) -> Exit {
 
 fn measure(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Send(load) => one(global, &plan(global, &load, What::Send)?),
-        Command::Receive(load) => one(global, &plan(global, &load, What::Receive)?),
-        Command::EndToEnd(load) => one(global, &plan(global, &load, What::EndToEnd)?),
+        Command::Send(load) => one(global, &plan(global, &load, RunKind::Send)?),
+        Command::Receive(load) => one(global, &plan(global, &load, RunKind::Receive)?),
+        Command::EndToEnd(load) => one(global, &plan(global, &load, RunKind::EndToEnd)?),
         Command::Null(NullArgs { serve: Some(address), .. }) => bench::null::serve(address).map_err(|e| failure(&e)),
         Command::Null(NullArgs { load, .. }) => {
             let server = NullServer::start().map_err(|error| failure(&error))?;
-            let plan = plan(global, &load, What::Send)?;
-            one(global, &Plan { endpoints: server.endpoints.clone(), watch: Vec::new(), verifies: false, ..plan })
+            let plan = plan(global, &load, RunKind::Send)?;
+            one(global, &RunPlan { endpoints: server.endpoints.clone(), watch: Vec::new(), verifies: false, ..plan })
         }
         Command::Raw(args) => raw_disk(global, &args),
         Command::Compare(args) => compare(global, &args),
@@ -301,7 +301,7 @@ fn watch_a_death(global: &Global, args: &FailoverArgs) -> Result<(), Failure> {
     let [victim] = victim.addresses() else {
         return Err(Failure::new(Exit::Usage, format!("--kill takes one address, '{}' has several", args.kill)));
     };
-    let plan = failover::Plan {
+    let plan = failover::FailoverPlan {
         endpoints: global.endpoints()?,
         topic: args.topic.clone(),
         group: args.group.clone(),
@@ -319,8 +319,8 @@ fn watch_a_death(global: &Global, args: &FailoverArgs) -> Result<(), Failure> {
     }
 }
 
-fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
-    if load.delay.is_some() && what != What::EndToEnd {
+fn plan(global: &Global, load: &LoadArgs, what: RunKind) -> Result<RunPlan, Failure> {
+    if load.delay.is_some() && what != RunKind::EndToEnd {
         return Err(Failure::new(Exit::Usage, "--delay measures how late messages arrive: use bench e2e"));
     }
     // What no connection takes would be sent to by nobody.
@@ -333,7 +333,7 @@ fn plan(global: &Global, load: &LoadArgs, what: What) -> Result<Plan, Failure> {
         );
         return Err(Failure::new(Exit::Usage, text));
     }
-    Ok(Plan {
+    Ok(RunPlan {
         what,
         endpoints: global.endpoints()?,
         watch: watched(load.watch.as_ref())?,
@@ -385,7 +385,7 @@ fn document(value: &impl Serialize, format: Format) -> Result<(), Failure> {
     print(&text.map_err(|error| Failure::new(Exit::Failed, error))?)
 }
 
-fn one(global: &Global, plan: &Plan) -> Result<(), Failure> {
+fn one(global: &Global, plan: &RunPlan) -> Result<(), Failure> {
     let report = bench::run(plan).map_err(|error| failure(&error))?;
     match global.output {
         Format::Table => print(&table(&report)),
@@ -487,21 +487,21 @@ struct Comparison {
 
 fn compare(global: &Global, args: &CompareArgs) -> Result<(), Failure> {
     let what = match args.what {
-        WhatArg::Send => What::Send,
-        WhatArg::Receive => What::Receive,
-        WhatArg::E2e => What::EndToEnd,
+        WhatArg::Send => RunKind::Send,
+        WhatArg::Receive => RunKind::Receive,
+        WhatArg::E2e => RunKind::EndToEnd,
     };
     let mut null = None;
-    let mut side = |text: &str, watch: Option<&String>| -> Result<Plan, Failure> {
+    let mut side = |text: &str, watch: Option<&String>| -> Result<RunPlan, Failure> {
         let base = plan(global, &args.load, what)?;
         if text != "null" {
-            return Ok(Plan { endpoints: endpoints(text)?, watch: watched(watch)?, ..base });
+            return Ok(RunPlan { endpoints: endpoints(text)?, watch: watched(watch)?, ..base });
         }
         let server = match null.take() {
             Some(server) => server,
             None => NullServer::start().map_err(|error| failure(&error))?,
         };
-        let plan = Plan { endpoints: server.endpoints.clone(), watch: Vec::new(), verifies: false, ..base };
+        let plan = RunPlan { endpoints: server.endpoints.clone(), watch: Vec::new(), verifies: false, ..base };
         null = Some(server);
         Ok(plan)
     };
