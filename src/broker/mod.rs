@@ -37,7 +37,7 @@ pub use arrivals::Arrivals;
 pub use error::Error;
 pub use inspect::message_query::{Cursor, Found, Stored, Wanted as LookedFor};
 pub use inspect::overview::{GroupDescription, GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
-pub use inspect::trace::{Event, GroupTrace, Trace, What};
+pub use inspect::trace::{Event, EventKind, GroupTrace, Trace};
 pub use node::{Node, StartError};
 pub use offset::{Moved, Pull, Pulled, Where};
 pub use receive::lease_guard::UndeliveredLeases;

@@ -59,14 +59,14 @@ pub struct Event {
     /// When.
     pub at: Timestamp,
     /// What.
-    pub what: What,
+    pub what: EventKind,
     /// To whom, if it was delivered.
     pub client: String,
 }
 
 /// What happened to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum EventKind {
     /// It was handed out.
     Delivered,
     /// It was settled.
@@ -79,7 +79,7 @@ pub enum What {
     Refused,
 }
 
-impl What {
+impl EventKind {
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {
@@ -187,7 +187,7 @@ impl Broker {
             tokio::task::yield_now().await;
             let Some(batch) = reader.batch(lease.made_at()).await? else { continue };
             let Some(Made { entry, at, client, after }) = maker(batch, place, group, lease) else { continue };
-            events.extend(client.map(|client| Event { entry, at, what: What::Delivered, client }));
+            events.extend(client.map(|client| Event { entry, at, what: EventKind::Delivered, client }));
             leases.extend(after);
             ended.extend(after);
         }
@@ -195,19 +195,19 @@ impl Broker {
         for said in said {
             let mut event = said.event.clone();
             // What is settled is neither held nor delivered again, nor does it die.
-            let is_before_death = event.what == What::Acknowledged && died_at.is_some_and(|died| event.at < died);
-            if event.what != What::Changed && (ended.contains(&said.lease) || is_before_death) {
-                event.what = What::Refused;
+            let is_before_death = event.what == EventKind::Acknowledged && died_at.is_some_and(|died| event.at < died);
+            if event.what != EventKind::Changed && (ended.contains(&said.lease) || is_before_death) {
+                event.what = EventKind::Refused;
             }
             events.push(event);
         }
         events.sort();
-        let last = events.iter().rev().find(|event| !matches!(event.what, What::Changed | What::Refused));
+        let last = events.iter().rev().find(|event| !matches!(event.what, EventKind::Changed | EventKind::Refused));
         let state = match (held, last) {
             (Some((_, true)), _) => "returning",
             (Some((_, false)), _) => "in flight",
             (None, _) if view.cursor(place.topic, group, place.queue)? <= place.offset => "waiting",
-            (None, Some(Event { what: What::Acknowledged, .. })) => "acknowledged",
+            (None, Some(Event { what: EventKind::Acknowledged, .. })) => "acknowledged",
             (None, _) if died_at.is_some() => "dead",
             (None, _) => "settled",
         };
@@ -226,9 +226,9 @@ fn listen(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &B
     };
     for command in commands(batch) {
         match command {
-            Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, What::Acknowledged)),
-            Command::Change(change) => say(change.handle, What::Changed),
-            Command::Bury { handle } => say(handle, What::Buried),
+            Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, EventKind::Acknowledged)),
+            Command::Change(change) => say(change.handle, EventKind::Changed),
+            Command::Bury { handle } => say(handle, EventKind::Buried),
             _ => {}
         }
     }
