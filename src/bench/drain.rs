@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Error;
 use crate::bench::body;
 use crate::bench::connection::{Connection, Polled, code_name};
-use crate::bench::load::{Sent, Shared, Tally, micros};
+use crate::bench::load::{LoadState, SentMessage, Tally, micros};
 use crate::bench::run::Acks;
 use crate::proto::v2;
 
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the consumers of a run share.
 pub(super) struct Basket {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<LoadState>,
     pub acks: Acks,
     pub batch: u32,
     /// Messages of this run got so far.
@@ -174,7 +174,7 @@ async fn ack(connection: &mut Connection, handles: Vec<v2::AckMessageEntry>, ack
 }
 
 /// Compares what was sent with what arrived; the number of messages that arrived.
-pub(super) fn check(sent: &[Sent], catches: Vec<Catch>) -> Result<u64, Error> {
+pub(super) fn check(sent: &[SentMessage], catches: Vec<Catch>) -> Result<u64, Error> {
     let mut wrong = Vec::new();
     let damaged: u64 = catches.iter().map(|catch| catch.damaged).sum();
     if damaged > 0 {
@@ -223,8 +223,8 @@ pub(super) fn check(sent: &[Sent], catches: Vec<Catch>) -> Result<u64, Error> {
 mod tests {
     use super::*;
 
-    fn sent(next: u32, unknown: &[u32]) -> Vec<Sent> {
-        vec![Sent { worker: 0, next, unknown: unknown.to_vec() }]
+    fn sent(next: u32, unknown: &[u32]) -> Vec<SentMessage> {
+        vec![SentMessage { worker: 0, next, unknown: unknown.to_vec() }]
     }
 
     fn catch(arrived: &[(i32, i64, u32)]) -> Vec<Catch> {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn loss_repetition_disorder_and_damage_void_the_run() {
-        let told = |sent: Vec<Sent>, catches| check(&sent, catches).unwrap_err().to_string();
+        let told = |sent: Vec<SentMessage>, catches| check(&sent, catches).unwrap_err().to_string();
         assert!(told(sent(2, &[]), catch(&[(0, 0, 0)])).contains("lost"));
         assert!(told(sent(1, &[]), catch(&[(0, 0, 0), (0, 1, 0)])).contains("two places"));
         assert!(told(sent(1, &[]), catch(&[(0, 0, 0), (0, 0, 0)])).contains("came twice"));

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LATENCY_MAX_US: u64 = 600_000_000;
 
 /// What all workers of a run share.
-pub(super) struct Shared {
+pub(super) struct LoadState {
     pub run: u64,
     pub started: Instant,
     pub wall: fn() -> Timestamp,
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub delay: Option<Duration>,
 }
 
-impl Shared {
+impl LoadState {
     /// When a message sent now is to be delivered.
     fn delivery(&self, born: Timestamp) -> Option<Timestamp> {
         self.delay.map(|delay| born.plus(delay.into()))
@@ -100,7 +100,7 @@ impl Pace {
 
 /// What one worker sent.
 #[derive(Debug, Clone)]
-pub(super) struct Sent {
+pub(super) struct SentMessage {
     pub worker: u32,
     /// Every sequence below was sent.
     pub next: u32,
@@ -117,7 +117,7 @@ pub(super) struct Tally {
     pub ack_us: Histogram<u64>,
     pub received: u64,
     pub failures: BTreeMap<String, u64>,
-    pub sent: Vec<Sent>,
+    pub sent: Vec<SentMessage>,
 }
 
 impl Default for Tally {
@@ -162,8 +162,8 @@ pub(super) fn micros(length: Duration) -> u64 {
 }
 
 /// Sends until the run is over.
-pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<Shared>, tally: Rc<RefCell<Tally>>) {
-    let mut sent = Sent { worker, next: 0, unknown: Vec::new() };
+pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<LoadState>, tally: Rc<RefCell<Tally>>) {
+    let mut sent = SentMessage { worker, next: 0, unknown: Vec::new() };
     let topic = connection.topic();
     while !shared.phase.is_over() && has_budget(&shared) {
         let at = shared.pace.next(shared.started).await;
@@ -203,7 +203,7 @@ pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<Sh
     tally.borrow_mut().sent.push(sent);
 }
 
-fn has_budget(shared: &Shared) -> bool {
+fn has_budget(shared: &LoadState) -> bool {
     let Some(budget) = &shared.budget else { return true };
     let take = |left: u64| left.checked_sub(shared.batch as u64);
     budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()

@@ -15,7 +15,7 @@ use crate::bench::connection::{Connection, Purpose};
 use crate::bench::drain;
 use crate::bench::drain::{Basket, Catch};
 use crate::bench::load;
-use crate::bench::load::{Pace, Phase, Shared, Tally};
+use crate::bench::load::{LoadState, Pace, Phase, Tally};
 use crate::bench::report::{Report, Settings, Used};
 use crate::client::{Address, Endpoints};
 use crate::env::process;
@@ -111,7 +111,7 @@ struct Crew<'a> {
 
 /// What the threads of one stage do.
 struct Stage {
-    shared: Arc<Shared>,
+    shared: Arc<LoadState>,
     in_flight: usize,
     basket: Option<Arc<Basket>>,
 }
@@ -145,8 +145,8 @@ impl<'a> Crew<'a> {
         Self { plan, run: crate::env::rng::random_u64(), started: Instant::now() }
     }
 
-    fn shared(&self, pace: Pace, batch: usize, budget: Option<u64>) -> Arc<Shared> {
-        Arc::new(Shared {
+    fn shared(&self, pace: Pace, batch: usize, budget: Option<u64>) -> Arc<LoadState> {
+        Arc::new(LoadState {
             run: self.run,
             started: self.started,
             wall: crate::env::clock::wall,
@@ -160,7 +160,7 @@ impl<'a> Crew<'a> {
         })
     }
 
-    fn basket(&self, shared: &Arc<Shared>) -> Arc<Basket> {
+    fn basket(&self, shared: &Arc<LoadState>) -> Arc<Basket> {
         Arc::new(Basket {
             shared: shared.clone(),
             acks: self.plan.acks,
@@ -229,7 +229,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Warm-up, then the window; the workers end with it.
-    fn window(&self, shared: &Shared, servers: &[u32]) -> Result<Window, Error> {
+    fn window(&self, shared: &LoadState, servers: &[u32]) -> Result<Window, Error> {
         std::thread::sleep(self.plan.warm_up);
         let before = (Instant::now(), Used::of(servers)?, Used::of_self()?);
         shared.phase.measure();

@@ -71,14 +71,14 @@ struct Waiting<T> {
     is_closed: bool,
 }
 
-struct Shared<T> {
+struct QueueState<T> {
     most: usize,
     waiting: Mutex<Waiting<T>>,
     bell: Notify,
 }
 
 /// Where callers put in. Cheap to clone.
-pub(in crate::raft) struct Sender<T>(Arc<Shared<T>>);
+pub(in crate::raft) struct Sender<T>(Arc<QueueState<T>>);
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
@@ -87,12 +87,12 @@ impl<T> Clone for Sender<T> {
 }
 
 /// Where the gatherer takes out. Dropping it closes the sender and drops what waits.
-pub(in crate::raft) struct Receiver<T>(Arc<Shared<T>>);
+pub(in crate::raft) struct Receiver<T>(Arc<QueueState<T>>);
 
 /// An sender that holds `most` items.
 pub(in crate::raft) fn channel<T: Carries>(most: usize) -> (Sender<T>, Receiver<T>) {
     let waiting = Waiting { items: VecDeque::new(), load: Load::default(), ring_at: None, is_closed: false };
-    let shared = Arc::new(Shared { most, waiting: Mutex::new(waiting), bell: Notify::new() });
+    let shared = Arc::new(QueueState { most, waiting: Mutex::new(waiting), bell: Notify::new() });
     (Sender(shared.clone()), Receiver(shared))
 }
 

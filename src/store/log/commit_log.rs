@@ -109,11 +109,11 @@ pub type OnFatal = Box<dyn Fn(&Error) + Send + Sync>;
 /// The log; cloning shares it. Closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct CommitLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     _closer: Arc<Closer>,
 }
 
-struct Shared {
+struct LogState {
     /// Which disk this is.
     disk: u64,
     state: Mutex<State>,
@@ -185,7 +185,7 @@ impl CommitLog {
             is_poisoned: false,
             is_closing: false,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogState {
             disk: meta.disk(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -392,7 +392,7 @@ impl CommitLog {
 
 /// Ends the writer with the last clone, after it did what waits.
 struct Closer {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -409,7 +409,7 @@ impl Drop for Closer {
 }
 
 struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     options: Options,
