@@ -16,7 +16,7 @@ use crate::raft::{self, Fatal, OnFatal, OwnFacts, Replica, ReplicaConfig, Replic
 use crate::store;
 use crate::store::kv::catalog_cache::CatalogCache;
 use crate::store::kv::rocks::RocksKv;
-use crate::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
+use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
 
 /// Time for what dropped polls left to do when the node stops.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, Comm
     let disk: Arc<dyn Disk> = if config.loses_power { Arc::new(PowerLossDisk) } else { Arc::new(RealDisk) };
     let folder = disk::absolute(&config.store).map_err(|error| damaged(&error))?;
     let identity =
-        Identity { cluster: config.cluster.clone(), group: config.broker_name.clone(), node: config.self_id };
+        LogOwner { cluster: config.cluster.clone(), group: config.broker_name.clone(), node: config.self_id };
     let options = Options {
         segment_bytes: config.segment_bytes,
         tail_cache_bytes: config.tail_cache_bytes,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::client::{Address, Admin, Connection, Endpoints, Error, Identity};
+use crate::client::{Address, Admin, ClientIdentity, Connection, Endpoints, Error};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
@@ -126,7 +126,7 @@ impl Context {
                 "note: raftmq has no name server on port {NAME_SERVER_PORT}; port {GRPC_PORT} of that host is tried too"
             );
         }
-        let identity = Identity {
+        let identity = ClientIdentity {
             host: crate::env::host_name(),
             process_id: std::process::id(),
             unique: crate::env::rng::random_u64(),

@@ -138,7 +138,7 @@ impl fmt::Display for Endpoints {
 
 /// What the client cannot know by itself: who it is and what time it is.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct ClientIdentity {
     /// Host name; letters that do not fit a header are left out.
     pub host: String,
     /// Process id.
@@ -159,7 +159,7 @@ pub struct Connection {
     nodes: Vec<Node>,
     preferred: AtomicUsize,
     requests: AtomicU64,
-    identity: Identity,
+    identity: ClientIdentity,
     client_id: String,
     timeout: Duration,
 }
@@ -168,7 +168,7 @@ impl Connection {
     /// Prepares channels to `endpoints`; must be called inside a tokio runtime. Nothing is dialled yet.
     ///
     /// * Units: `timeout` bounds each request, all nodes it goes to included.
-    pub fn new(endpoints: &Endpoints, timeout: Duration, identity: Identity) -> Result<Self, AddressError> {
+    pub fn new(endpoints: &Endpoints, timeout: Duration, identity: ClientIdentity) -> Result<Self, AddressError> {
         let nodes = endpoints
             .addresses()
             .iter()
@@ -192,7 +192,7 @@ impl Connection {
     }
 
     /// Who the client is.
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &ClientIdentity {
         &self.identity
     }
 
@@ -349,8 +349,8 @@ mod tests {
     use crate::proto::v2;
     use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
-    fn identity() -> Identity {
-        Identity { host: "hö st".into(), process_id: 7, unique: 0xABC, now: || Timestamp(0) }
+    fn identity() -> ClientIdentity {
+        ClientIdentity { host: "hö st".into(), process_id: 7, unique: 0xABC, now: || Timestamp(0) }
     }
 
     #[test]

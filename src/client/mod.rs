@@ -2,7 +2,7 @@
 //!
 //! Called by `cli`, by measurements and by tests. Speaks `apache.rocketmq.v2` and `raftmq.admin.v1` to any
 //! node, and goes on to the next address at once when one fails. Time and identity come from the
-//! caller ([`Identity`]); the client itself asks neither the clock nor chance.
+//! caller ([`ClientIdentity`]); the client itself asks neither the clock nor chance.
 //!
 //! Not here: telemetry, routes and server-side renewal. Any node takes any request, and leases last as long
 //! as the caller asked.
@@ -16,7 +16,7 @@ mod producer;
 mod wire_test;
 
 pub use admin::Admin;
-pub use connection::{Address, AddressError, Connection, Endpoints, Identity};
+pub use connection::{Address, AddressError, ClientIdentity, Connection, Endpoints};
 pub use consumer::{Consumer, Received, Wanted};
 pub use error::{Error, Unreachable};
 pub use producer::{Kind, Outgoing, Producer, Sent, wire_time};

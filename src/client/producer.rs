@@ -12,7 +12,7 @@ use crate::model::{Millis, Timestamp};
 use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
-use crate::client::connection::{Connection, Identity, Patience};
+use crate::client::connection::{ClientIdentity, Connection, Patience};
 use crate::client::error::{Error, check};
 
 /// 2021-01-01T00:00:00Z, from which message ids count seconds.
@@ -199,7 +199,7 @@ pub fn wire_time(at: Timestamp) -> prost_types::Timestamp {
 ///
 /// * Shape: 34 upper-case hexadecimal digits of `01`, host 6 bytes, process id 2, seconds since 2021 4, sequence 4.
 /// * Source: contract §9.1. The host bytes are the identity's random ones, which need no network card to be unique.
-fn message_id(identity: &Identity, now: Timestamp, sequence: u32) -> String {
+fn message_id(identity: &ClientIdentity, now: Timestamp, sequence: u32) -> String {
     let host = identity.unique & 0xFFFF_FFFF_FFFF;
     let process = identity.process_id & 0xFFFF;
     let seconds = (now.0 / 1000).saturating_sub(ID_EPOCH_SECS) & 0xFFFF_FFFF;
@@ -212,8 +212,12 @@ mod tests {
 
     #[test]
     fn message_ids_have_rocketmq_s_shape() {
-        let identity =
-            Identity { host: "h".into(), process_id: 0x1_2345, unique: 0xFFFF_0102_0304_0506, now: || Timestamp(0) };
+        let identity = ClientIdentity {
+            host: "h".into(),
+            process_id: 0x1_2345,
+            unique: 0xFFFF_0102_0304_0506,
+            now: || Timestamp(0),
+        };
         let at = Timestamp((ID_EPOCH_SECS + 16) * 1000 + 999);
         assert_eq!(message_id(&identity, at, 999), "010102030405062345000000".to_owned() + "10000003E7");
         assert_eq!(message_id(&identity, Timestamp(0), 0).len(), 34);

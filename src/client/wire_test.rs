@@ -14,7 +14,7 @@ use crate::proto::v2;
 use crate::proto::v2::messaging_service_server::{MessagingService, MessagingServiceServer};
 use crate::proto::v2::receive_message_response::Content;
 
-use crate::client::{Connection, Consumer, Endpoints, Error, Identity, Outgoing, Producer, Wanted};
+use crate::client::{ClientIdentity, Connection, Consumer, Endpoints, Error, Outgoing, Producer, Wanted};
 
 type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
@@ -229,7 +229,8 @@ async fn serve(script: Arc<Script>) -> (String, tokio::sync::oneshot::Sender<()>
 }
 
 fn connect(endpoints: &str, timeout: Duration) -> Arc<Connection> {
-    let identity = Identity { host: "test".into(), process_id: 1, unique: 2, now: || Timestamp(1_795_255_331_000) };
+    let identity =
+        ClientIdentity { host: "test".into(), process_id: 1, unique: 2, now: || Timestamp(1_795_255_331_000) };
     Arc::new(Connection::new(&Endpoints::parse(endpoints).unwrap(), timeout, identity).unwrap())
 }
 

@@ -49,7 +49,7 @@ use peer::client::Peers;
 use peer::forward::Forwarder;
 use peer::server::PeerService;
 use peer::status::{StatusClients, StatusReply};
-use peer::wire::Identity;
+use peer::wire::PeerIdentity;
 use propose::proposer::Proposer;
 use snapshot::Snapshots;
 use state_machine::StateMachine;
@@ -204,7 +204,7 @@ impl Replica {
             on_effects,
             Snapshots::new(disk, config.snapshot_folder.clone()),
         )?;
-        let identity = Identity {
+        let identity = PeerIdentity {
             cluster: config.cluster.clone(),
             group: config.group.clone(),
             node: config.node.0,
@@ -239,7 +239,7 @@ impl Replica {
 
     fn serve_peers(
         &self,
-        identity: Identity,
+        identity: PeerIdentity,
         listener: std::net::TcpListener,
         facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
         on_question: OnQuestion,

@@ -34,7 +34,7 @@ use crate::proto::peer::peer_client::PeerClient;
 use crate::raft::peer::link;
 use crate::raft::peer::link::{FrameReader, FrameWriter, LinkError};
 use crate::raft::peer::wire;
-use crate::raft::peer::wire::{Identity, Unusable};
+use crate::raft::peer::wire::{PeerIdentity, Unusable};
 use crate::raft::snapshot::Snapshot;
 use crate::raft::types;
 use crate::raft::types::{Types, Vote};
@@ -59,7 +59,7 @@ type Result<T> = std::result::Result<T, RPCError<Types>>;
 /// Where the peers are and who we are to them.
 #[derive(Clone)]
 pub struct Peers {
-    identity: Identity,
+    identity: PeerIdentity,
     addresses: Arc<BTreeMap<u64, String>>,
     /// For heartbeats, votes and hand-overs: one connection per peer, open before it is needed.
     control: Arc<BTreeMap<u64, PeerClient<Channel>>>,
@@ -67,7 +67,7 @@ pub struct Peers {
 
 impl Peers {
     /// `addresses` are `host:port` by node id, ourselves included.
-    pub fn new(identity: Identity, addresses: BTreeMap<u64, String>) -> Self {
+    pub fn new(identity: PeerIdentity, addresses: BTreeMap<u64, String>) -> Self {
         let control = addresses.iter().map(|(id, address)| (*id, connect(address))).collect();
         Self { identity, addresses: Arc::new(addresses), control: Arc::new(control) }
     }
@@ -78,7 +78,7 @@ impl Peers {
     }
 
     /// Who we are.
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &PeerIdentity {
         &self.identity
     }
 
@@ -121,7 +121,7 @@ impl RaftNetworkFactory<Types> for Peers {
 
 /// The connections to one peer.
 pub struct PeerNetwork {
-    identity: Identity,
+    identity: PeerIdentity,
     target: u64,
     address: String,
     control: PeerClient<Channel>,

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::proto::peer as proto;
-use crate::raft::peer::wire::{Identity, Unusable};
+use crate::raft::peer::wire::{PeerIdentity, Unusable};
 use crate::store::log::gather_buffer::GatherBuffer;
 use crate::store::log::record;
 use crate::store::log::record::Record;
@@ -206,7 +206,7 @@ fn late() -> io::Error {
 
 /// Opens a link to `target` at `address`; its first frame has been answered.
 pub(in crate::raft) async fn dial(
-    identity: &Identity,
+    identity: &PeerIdentity,
     target: u64,
     address: &str,
     purpose: proto::Purpose,
@@ -233,7 +233,7 @@ pub(in crate::raft) async fn dial(
 
 /// Takes a link whose first byte was seen to be one of [`MAGIC`]; gives what it is for.
 pub(in crate::raft) async fn accept(
-    identity: &Identity,
+    identity: &PeerIdentity,
     stream: TcpStream,
 ) -> Result<(proto::Purpose, FrameReader, FrameWriter), LinkError> {
     let (mut reader, mut writer) = halves(stream)?;

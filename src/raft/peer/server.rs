@@ -27,7 +27,7 @@ use crate::raft::peer::link::{FrameReader, FrameWriter, MAGIC};
 use crate::raft::peer::status;
 use crate::raft::peer::status::ReplicaStatus;
 use crate::raft::peer::wire;
-use crate::raft::peer::wire::{Identity, Unusable};
+use crate::raft::peer::wire::{PeerIdentity, Unusable};
 use crate::raft::propose::proposer::{Failed, Proposer};
 use crate::raft::read_index;
 use crate::raft::state_machine::StateMachine;
@@ -56,7 +56,7 @@ pub type OnQuestion = Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>;
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerService {
-    identity: Identity,
+    identity: PeerIdentity,
     raft: Raft<Types, StateMachine>,
     proposer: Proposer,
     status: OwnStatus,
@@ -66,7 +66,7 @@ pub struct PeerService {
 
 impl PeerService {
     pub(in crate::raft) fn new(
-        identity: Identity,
+        identity: PeerIdentity,
         raft: Raft<Types, StateMachine>,
         proposer: Proposer,
         status: OwnStatus,

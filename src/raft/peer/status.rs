@@ -12,7 +12,7 @@ use crate::model::{LogIndex, NodeId, Term};
 use crate::proto::peer as proto;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::raft::peer::client::Peers;
-use crate::raft::peer::wire::Identity;
+use crate::raft::peer::wire::PeerIdentity;
 
 /// A peer that does not tell its status in this time is unreachable.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -90,7 +90,7 @@ pub(in crate::raft) enum StatusReply {
 /// One connection per peer for short calls beside the log. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::raft) struct StatusClients {
-    identity: Identity,
+    identity: PeerIdentity,
     clients: Arc<BTreeMap<u64, PeerClient<Channel>>>,
 }
 

@@ -17,7 +17,7 @@ use crate::store::log::record::Record;
 
 /// Who this node is to its peers, and who they are to it.
 #[derive(Clone)]
-pub struct Identity {
+pub struct PeerIdentity {
     /// `brokerClusterName`.
     pub cluster: String,
     /// `dLegerGroup`.
@@ -60,7 +60,7 @@ pub enum Unusable {
     Record(String),
 }
 
-impl Identity {
+impl PeerIdentity {
     pub(in crate::raft) fn envelope(&self, to: u64) -> proto::Envelope {
         let (cluster, group) = (self.cluster.clone(), self.group.clone());
         proto::Envelope { cluster, group, from: self.node, to, disk: self.log.disk() }

@@ -42,7 +42,7 @@ const LOCK_FILE: &str = "LOCK";
 
 /// Whose log it is; checked against the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct LogOwner {
     /// `brokerClusterName`.
     pub cluster: String,
     /// `dLegerGroup`.
@@ -51,13 +51,13 @@ pub struct Identity {
     pub node: NodeId,
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for LogOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node n{} of group {} in cluster {}", self.node, self.group, self.cluster)
     }
 }
 
-/// Identity of an entry.
+/// LogOwner of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordId {
     /// Term of the leader that made it.
@@ -155,7 +155,7 @@ impl CommitLog {
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
-        identity: &Identity,
+        identity: &LogOwner,
         options: Options,
         on_fatal: OnFatal,
     ) -> Result<Self, Error> {

@@ -17,7 +17,7 @@ use crate::env::rng::random_u64;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
-use crate::store::log::commit_log::{Identity, RecordId, VoteRecord};
+use crate::store::log::commit_log::{LogOwner, RecordId, VoteRecord};
 
 const VERSION: u8 = 2;
 const SLOT_BYTES: u64 = 4096;
@@ -28,7 +28,7 @@ pub(in crate::store) const FILE: &str = "meta";
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Content {
     sequence: u64,
-    identity: Identity,
+    identity: LogOwner,
     /// Drawn when the folder is made, never 0.
     disk: u64,
     known: BTreeMap<NodeId, u64>,
@@ -46,7 +46,7 @@ pub(in crate::store) struct Meta {
 
 impl Meta {
     /// Opens the folder's meta file, or makes it for a new folder.
-    pub fn open(disk: &dyn Disk, folder: &Path, identity: &Identity) -> Result<Self, Error> {
+    pub fn open(disk: &dyn Disk, folder: &Path, identity: &LogOwner) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let file = disk.create(&path).map_err(Error::io(path.display()))?;
         let mut slots = Vec::new();
@@ -203,7 +203,7 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
     }
     Ok(Content {
         sequence: reader.u64()?,
-        identity: Identity { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
+        identity: LogOwner { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
         disk: reader.u64()?,
         known: reader.list(|reader| Ok((NodeId(reader.u64()?), reader.u64()?)))?.into_iter().collect(),
         vote: reader.option(|reader| {

@@ -12,14 +12,14 @@ use crate::env::fault::sim::SimDisk;
 use crate::env::rng::SeededRng;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
-use crate::store::log::commit_log::{CommitLog, FlushMode, Identity, Options, VoteRecord};
+use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options, VoteRecord};
 use crate::store::log::record::{Record, RecordKind};
 
 const FOLDER: &str = "/log";
 const WAIT: Duration = Duration::from_secs(10);
 
-fn identity() -> Identity {
-    Identity { cluster: "c".into(), group: "g".into(), node: NodeId(1) }
+fn identity() -> LogOwner {
+    LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) }
 }
 
 fn open_with(disk: &SimDisk, segment_bytes: u64) -> Result<CommitLog, Error> {
@@ -348,7 +348,7 @@ fn a_folder_in_use_or_of_another_node_is_refused() {
     assert!(matches!(open_with(&disk, 4096), Err(Error::Locked(_))));
     drop(log);
     let options = Options { segment_bytes: 4096, tail_cache_bytes: 512, flush: FlushMode::Sync };
-    let other = Identity { node: NodeId(2), ..identity() };
+    let other = LogOwner { node: NodeId(2), ..identity() };
     let opened = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &other, options, Box::new(|_| {}));
     match opened.map(|_| ()) {
         Err(Error::Foreign { found, expected, .. }) => {
