@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use crate::broker::{Arrivals, Broker, BrokerSettings, MemberAddress, NodePlace};
-use crate::config::{BrokerConfig, Peer};
+use crate::config::{BrokerConfig, PeerAddress};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::fault::power_loss_disk::PowerLossDisk;
@@ -166,7 +166,7 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
 }
 
 fn place(config: &BrokerConfig, store_host: String) -> NodePlace {
-    let member = |peer: &Peer| {
+    let member = |peer: &PeerAddress| {
         let is_self = peer.id == config.self_id;
         MemberAddress {
             id: peer.id,

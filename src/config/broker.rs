@@ -10,7 +10,7 @@ use crate::model::{Millis, NodeId};
 
 /// One member of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct PeerAddress {
     /// Its number.
     pub id: NodeId,
     /// Its name: `n0`.
@@ -66,7 +66,7 @@ pub struct BrokerConfig {
     /// `grpcServerPort`.
     pub grpc_port: u16,
     /// `dLegerPeers`, by id.
-    pub peers: Vec<Peer>,
+    pub peers: Vec<PeerAddress>,
     /// `dLegerSelfId`.
     pub self_id: NodeId,
     /// `storePathRootDir`.
@@ -123,7 +123,7 @@ pub struct BrokerConfig {
 
 impl BrokerConfig {
     /// This node among the members.
-    pub fn me(&self) -> &Peer {
+    pub fn me(&self) -> &PeerAddress {
         self.peers.iter().find(|peer| peer.id == self.self_id).expect("checked when the configuration was read")
     }
 }
@@ -251,8 +251,8 @@ fn port(values: &mut Values<'_>, name: &str) -> u16 {
     u16::try_from(values.number(name)).unwrap_or(u16::MAX)
 }
 
-fn members(values: &mut Values<'_>) -> (Vec<Peer>, Option<NodeId>) {
-    let mut peers: Vec<Peer> = Vec::new();
+fn members(values: &mut Values<'_>) -> (Vec<PeerAddress>, Option<NodeId>) {
+    let mut peers: Vec<PeerAddress> = Vec::new();
     let text = values.optional("dLegerPeers");
     for part in
         text.as_deref().unwrap_or("n0-127.0.0.1:40911").split(';').map(str::trim).filter(|part| !part.is_empty())
@@ -288,14 +288,19 @@ fn node_id(text: &str) -> Option<NodeId> {
     rest.as_str().parse().ok().map(NodeId)
 }
 
-fn member(text: &str) -> Option<Peer> {
+fn member(text: &str) -> Option<PeerAddress> {
     let (name, address) = text.split_once('-')?;
     let (host, port) = address.rsplit_once(':')?;
     if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
         return None;
     }
     let id = node_id(name)?;
-    Some(Peer { id, name: format!("n{id}"), host: host.to_owned(), port: port.parse().ok().filter(|port| *port > 0)? })
+    Some(PeerAddress {
+        id,
+        name: format!("n{id}"),
+        host: host.to_owned(),
+        port: port.parse().ok().filter(|port| *port > 0)?,
+    })
 }
 
 fn tls(values: &mut Values<'_>) -> Option<TlsConfig> {

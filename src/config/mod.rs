@@ -9,7 +9,7 @@ mod keys;
 mod properties;
 mod value;
 
-pub use broker::{BrokerConfig, LogFormat, Peer, TlsConfig, TlsMode};
+pub use broker::{BrokerConfig, LogFormat, PeerAddress, TlsConfig, TlsMode};
 pub use keys::{KEYS, Key, Kind, Status};
 
 use std::collections::BTreeMap;

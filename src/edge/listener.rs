@@ -45,7 +45,7 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a request comes from.
 #[derive(Debug, Clone)]
-pub struct Peer(pub Arc<str>);
+pub struct RemoteAddress(pub Arc<str>);
 
 /// What the ports speak.
 #[derive(Clone)]
@@ -234,7 +234,7 @@ async fn connection<I>(io: I, peer: SocketAddr, services: Services, stop: Cancel
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let peer = Peer(peer.to_string().into());
+    let peer = RemoteAddress(peer.to_string().into());
     let service = service_fn(move |request| unary::serve(services.clone(), peer.clone(), request));
     let mut http = hyper::server::conn::http2::Builder::new(OnThisThread);
     http.timer(TokioTimer::new())

@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::edge::grpc::messaging::Messaging;
-use crate::edge::listener::Peer;
+use crate::edge::listener::RemoteAddress;
 use crate::proto::v2::messaging_service_server::MessagingService;
 
 /// Before each message: whether it is compressed, and its length.
@@ -110,7 +110,7 @@ impl Body for Answer {
 /// Serves one request of a connection.
 pub(in crate::edge) async fn serve(
     services: Services,
-    peer: Peer,
+    peer: RemoteAddress,
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     request.extensions_mut().insert(peer);

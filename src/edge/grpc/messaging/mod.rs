@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::{Broker, ClientHeader, ClientInfo, Deadline};
 use crate::edge::grpc::codes::{Refused, status};
-use crate::edge::listener::Peer;
+use crate::edge::listener::RemoteAddress;
 use crate::model::Millis;
 use crate::model::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::proto::v2;
@@ -65,7 +65,7 @@ impl Messaging {
             client_id: text_of("x-mq-client-id"),
             language: text_of("x-mq-language"),
             version: text_of("x-mq-client-version"),
-            address: request.extensions().get::<Peer>().map_or("", |peer| &peer.0),
+            address: request.extensions().get::<RemoteAddress>().map_or("", |peer| &peer.0),
         };
         if header.client_id.trim().is_empty() {
             return Err(Refused::new(Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
