@@ -134,7 +134,7 @@ impl RunPlan {
 }
 
 /// What the window saw.
-struct Window {
+struct Measured {
     length: Duration,
     servers: Used,
     client: Used,
@@ -198,7 +198,7 @@ impl<'a> Crew<'a> {
             shared.phase.end();
             let length = before.0.elapsed();
             let servers = Used::of(servers)?.since(&before.1);
-            Ok::<_, Error>(Window { length, servers, client: Used::of_self()?.since(&before.2) })
+            Ok::<_, Error>(Measured { length, servers, client: Used::of_self()?.since(&before.2) })
         };
         let (window, mut tally, catches) = self.stage(stage, measure)?;
         let arrived = drain::check(&sent.sent, catches)?;
@@ -229,7 +229,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Warm-up, then the window; the workers end with it.
-    fn window(&self, shared: &LoadState, servers: &[u32]) -> Result<Window, Error> {
+    fn window(&self, shared: &LoadState, servers: &[u32]) -> Result<Measured, Error> {
         std::thread::sleep(self.plan.warm_up);
         let before = (Instant::now(), Used::of(servers)?, Used::of_self()?);
         shared.phase.measure();
@@ -237,7 +237,7 @@ impl<'a> Crew<'a> {
         shared.phase.end();
         let length = before.0.elapsed();
         let servers = Used::of(servers)?.since(&before.1);
-        Ok(Window { length, servers, client: Used::of_self()?.since(&before.2) })
+        Ok(Measured { length, servers, client: Used::of_self()?.since(&before.2) })
     }
 
     /// Receives everything the run has sent, and checks it.
@@ -344,7 +344,7 @@ impl<'a> Crew<'a> {
         Ok((tally, vec![catch]))
     }
 
-    fn report(&self, window: Window, tally: Tally, arrived: Option<u64>, servers: &[u32]) -> Result<Report, Error> {
+    fn report(&self, window: Measured, tally: Tally, arrived: Option<u64>, servers: &[u32]) -> Result<Report, Error> {
         let settings = Settings::of(self.plan);
         Report::new(settings, window.length, tally, arrived, window.servers, window.client, servers.len())
     }

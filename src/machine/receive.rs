@@ -51,7 +51,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
                 any(stage, grant, single, queue, first, room.min(count.into()), bytes)?.into_iter().collect()
             }
             Candidate::Fresh { queue, first, length, wanted } => {
-                let made = fresh(stage, grant, others, Window { queue, first, length, wanted }, orderly, room)?;
+                let made = fresh(stage, grant, others, OffsetWindow { queue, first, length, wanted }, orderly, room)?;
                 others += u32::try_from(made.len()).expect("a lease holds a message at least");
                 made
             }
@@ -60,7 +60,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Fai
                 Vec::new()
             }
             Candidate::Next { queue, order, first, length, wanted } => {
-                let window = Window { queue, first, length, wanted };
+                let window = OffsetWindow { queue, first, length, wanted };
                 next(stage, grant, single, window, order, room)?.into_iter().collect()
             }
         };
@@ -109,7 +109,7 @@ pub(super) fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, 
 }
 
 /// What a plan looked at and wants of a queue.
-struct Window {
+struct OffsetWindow {
     queue: QueueId,
     first: QueueOffset,
     length: u8,
@@ -194,11 +194,11 @@ fn fresh(
     stage: &mut Stage<'_>,
     grant: &Grant,
     number: u32,
-    window: Window,
+    window: OffsetWindow,
     orderly: bool,
     room: u32,
 ) -> Result<Vec<Granted>, Failure> {
-    let Window { queue, first, length, wanted } = window;
+    let OffsetWindow { queue, first, length, wanted } = window;
     let cursor_key = keys::cursor(grant.topic, grant.group, queue);
     let cursor = stage.number(Space::Cursor, &cursor_key)?;
     let head = queue::head(stage, grant.topic, queue)?;
@@ -280,11 +280,11 @@ fn next(
     stage: &mut Stage<'_>,
     grant: &Grant,
     number: u32,
-    window: Window,
+    window: OffsetWindow,
     order: u64,
     room: u32,
 ) -> Result<Option<Granted>, Failure> {
-    let Window { queue, first, length, wanted } = window;
+    let OffsetWindow { queue, first, length, wanted } = window;
     let at = LineKey { topic: grant.topic, group: grant.group, queue, order };
     let is_ready = stage.get(Space::Lease, &keys::ready(at))?.is_some();
     let Some(mut line) =

@@ -244,7 +244,7 @@ impl Plan<'_> {
             if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
             }
-            let window = Window::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
+            let window = PlanWindow::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
             {
                 let mut reserved = self.reserved.lock();
                 if !reserved.returned.insert(at) {
@@ -271,7 +271,7 @@ impl Plan<'_> {
                 return Ok(());
             }
             let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
-            let window = Window::read(view, wanted, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
+            let window = PlanWindow::read(view, wanted, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
             {
                 let mut reserved = self.reserved.lock();
                 if !reserved.next.insert((queue, order)) {
@@ -313,7 +313,7 @@ impl Plan<'_> {
         let mut first = from;
         let (window, at_work) = loop {
             let to = QueueOffset(head.max.0.min(first + SPAN));
-            let mut window = Window::read(view, wanted, queue, QueueOffset(first), to)?;
+            let mut window = PlanWindow::read(view, wanted, queue, QueueOffset(first), to)?;
             let at_work = if wanted.orderly { window.at_work(view, wanted, queue)? } else { 0 };
             let is_wanted = window.length == 0 || window.wanted != 0;
             if is_wanted || self.skips == 0 || first + window.length >= head.max.0 {
@@ -385,7 +385,7 @@ impl Drop for Plan<'_> {
 }
 
 /// Up to 64 offsets of a queue as the filter sees them.
-struct Window {
+struct PlanWindow {
     length: u64,
     wanted: u64,
     contents: Contents,
@@ -393,7 +393,7 @@ struct Window {
     orders: BTreeMap<u32, u64>,
 }
 
-impl Window {
+impl PlanWindow {
     /// The messages whose message groups are at work already. One that has no message group and is at work ends the
     /// window: no position passes over it.
     fn at_work(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId) -> Result<u64, NoPlan> {
@@ -466,7 +466,7 @@ impl Window {
 /// What a lease holds, looked up after it was granted: of messages that the filter wants.
 pub(in crate::broker) fn contents(view: View<'_>, wanted: Wanted<'_>, granted: &Granted) -> Result<Contents, Error> {
     let to = last_offset(granted.first, granted.messages);
-    let window = Window::read(view, Wanted { check: None, ..wanted }, granted.queue, granted.first, to);
+    let window = PlanWindow::read(view, Wanted { check: None, ..wanted }, granted.queue, granted.first, to);
     Ok(window.map_err(NoPlan::failed)?.contents)
 }
 
