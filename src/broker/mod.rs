@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 pub use ack::Acked;
 pub use arrivals::Arrivals;
 pub use error::Error;
-pub use inspect::message_query::{Cursor, Found, Stored, Wanted as LookedFor};
+pub use inspect::message_query::{Found, MessageQuery, QueryCursor, StoredMessage};
 pub use inspect::overview::{GroupDescription, GroupSummary, NodeSummary, Position, QueueSummary, TopicSummary};
 pub use inspect::trace::{Event, EventKind, GroupTrace, Trace};
 pub use node::{Node, StartError};

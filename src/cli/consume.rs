@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::client::{Consumer, Error, Received, Wanted};
+use crate::client::{Consumer, Error, FilterText, Received};
 use crate::model::limits;
 
 use crate::cli::exit::Exit;
@@ -104,7 +104,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, format!("-o json needs --max of at most {DOCUMENT_MESSAGES_MAX}"))
             .remedy("endless:", "-o jsonl"));
     }
-    let wanted = args.sql.clone().map_or_else(|| Wanted::Tags(args.filter.clone()), Wanted::Sql);
+    let wanted = args.sql.clone().map_or_else(|| FilterText::Tags(args.filter.clone()), FilterText::Sql);
     let consumer = Consumer::new(context.connection.clone(), &args.group, &args.topic, &wanted);
     let mut tally = Tally::default();
     let end = receive_all(context, &args, &consumer, &mut tally).await?;

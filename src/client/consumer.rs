@@ -48,7 +48,7 @@ pub struct Received {
 
 /// Which messages a consumer wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum FilterText {
     /// Those with one of these tags: `*`, or `a||b`.
     Tags(String),
     /// Those of which this SQL92 expression over their properties is true.
@@ -67,10 +67,10 @@ pub struct Consumer {
 
 impl Consumer {
     /// A consumer of `topic` in `group` for the messages that `filter` wants.
-    pub fn new(connection: Arc<Connection>, group: &str, topic: &str, filter: &Wanted) -> Self {
+    pub fn new(connection: Arc<Connection>, group: &str, topic: &str, filter: &FilterText) -> Self {
         let (filter_type, expression) = match filter {
-            Wanted::Tags(expression) => (v2::FilterType::Tag, expression),
-            Wanted::Sql(expression) => (v2::FilterType::Sql, expression),
+            FilterText::Tags(expression) => (v2::FilterType::Tag, expression),
+            FilterText::Sql(expression) => (v2::FilterType::Sql, expression),
         };
         let resource = |name: &str| v2::Resource { name: name.to_owned(), ..Default::default() };
         Self {

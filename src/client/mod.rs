@@ -17,6 +17,6 @@ mod wire_test;
 
 pub use admin::Admin;
 pub use connection::{Address, AddressError, ClientIdentity, Connection, Endpoints};
-pub use consumer::{Consumer, Received, Wanted};
+pub use consumer::{Consumer, FilterText, Received};
 pub use error::{Error, Unreachable};
 pub use producer::{Kind, Outgoing, Producer, Sent, wire_time};

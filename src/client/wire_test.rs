@@ -14,7 +14,7 @@ use crate::proto::v2;
 use crate::proto::v2::messaging_service_server::{MessagingService, MessagingServiceServer};
 use crate::proto::v2::receive_message_response::Content;
 
-use crate::client::{ClientIdentity, Connection, Consumer, Endpoints, Error, Outgoing, Producer, Wanted};
+use crate::client::{ClientIdentity, Connection, Consumer, Endpoints, Error, FilterText, Outgoing, Producer};
 
 type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
@@ -286,7 +286,7 @@ async fn a_silent_server_is_a_timeout_not_a_lost_connection() {
 async fn a_message_is_received_prolonged_and_acknowledged() {
     let script = Arc::new(Script::default());
     let (address, _stop) = serve(script.clone()).await;
-    let consumer = Consumer::new(connect(&address, TIMEOUT), "g", "demo", &Wanted::Tags("*".to_owned()));
+    let consumer = Consumer::new(connect(&address, TIMEOUT), "g", "demo", &FilterText::Tags("*".to_owned()));
     let mut messages = consumer.receive(32, Duration::from_secs(30), TIMEOUT).await.unwrap();
     assert_eq!(messages.len(), 1);
     assert_eq!((messages[0].queue_offset, messages[0].body.as_ref()), (4, b"hi".as_slice()));

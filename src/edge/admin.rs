@@ -7,8 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tonic::{Request, Response, Status};
 
 use crate::broker::{
-    Broker, ConsumeFrom, Cursor, Error, GroupMember, GroupSettings, GroupSummary, GroupTrace, LookedFor, Moved,
-    NodeSummary, Position, ReplicaStatus, Stored, Subscription, TopicSummary, UpdateGroup, UpdateTopic, Where,
+    Broker, ConsumeFrom, Error, GroupMember, GroupSettings, GroupSummary, GroupTrace, MessageQuery, Moved, NodeSummary,
+    Position, QueryCursor, ReplicaStatus, StoredMessage, Subscription, TopicSummary, UpdateGroup, UpdateTopic, Where,
 };
 use crate::edge::grpc::messaging::delay;
 use crate::model::codec::Reader;
@@ -116,14 +116,14 @@ fn consume_from_text(from: ConsumeFrom) -> String {
     }
 }
 
-fn put_cursor(cursor: Cursor) -> Bytes {
+fn put_cursor(cursor: QueryCursor) -> Bytes {
     let mut out = BytesMut::with_capacity(12);
     out.put_u32(cursor.queue.0);
     out.put_u64(cursor.offset.0);
     out.freeze()
 }
 
-fn read_cursor(bytes: Bytes) -> Result<Option<Cursor>, Status> {
+fn read_cursor(bytes: Bytes) -> Result<Option<QueryCursor>, Status> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -131,11 +131,11 @@ fn read_cursor(bytes: Bytes) -> Result<Option<Cursor>, Status> {
     let (Ok(queue), Ok(offset)) = (reader.u32(), reader.u64()) else {
         return Err(Status::invalid_argument("the cursor is not one that this service gave"));
     };
-    Ok(Some(Cursor { queue: QueueId(queue), offset: QueueOffset(offset) }))
+    Ok(Some(QueryCursor { queue: QueueId(queue), offset: QueueOffset(offset) }))
 }
 
-fn stored(stored: Stored) -> wire::StoredMessage {
-    let Stored { topic, place, at, message, stored_at, waits_until, origin } = stored;
+fn stored(stored: StoredMessage) -> wire::StoredMessage {
+    let StoredMessage { topic, place, at, message, stored_at, waits_until, origin } = stored;
     let recall_handle =
         waits_until.map(|until| delay::handle(&topic, until, at, &message.message_id)).unwrap_or_default();
     wire::StoredMessage {
@@ -332,7 +332,7 @@ impl Admin for AdminService {
     async fn find_messages(&self, request: Request<wire::FindMessagesRequest>) -> Answer<wire::FindMessagesResponse> {
         let request = request.into_inner();
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
-        let wanted = LookedFor {
+        let wanted = MessageQuery {
             message_id: given(request.message_id),
             key: given(request.key),
             from: Timestamp(request.from_ms),

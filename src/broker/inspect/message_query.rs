@@ -24,7 +24,7 @@ const SLICE_BYTES: u64 = 256 * 1024;
 
 /// A stored message and where it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredMessage {
     /// Its topic.
     pub topic: TopicName,
     /// Its queue and offset; `None` while it waits for its delivery time.
@@ -43,20 +43,20 @@ pub struct Stored {
 
 /// What a search is for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wanted {
+pub struct MessageQuery {
     /// Messages of this id.
     pub message_id: Option<String>,
     /// Messages with this key.
     pub key: Option<String>,
-    /// Stored then or later.
+    /// StoredMessage then or later.
     pub from: Timestamp,
-    /// Stored before; 0 for no bound.
+    /// StoredMessage before; 0 for no bound.
     pub to: Timestamp,
 }
 
 /// Where a search goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
+pub struct QueryCursor {
     /// In which queue.
     pub queue: QueueId,
     /// At which offset.
@@ -67,14 +67,14 @@ pub struct Cursor {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// The messages.
-    pub messages: Vec<Stored>,
+    pub messages: Vec<StoredMessage>,
     /// How many were looked at.
     pub searched: u64,
     /// Where to go on; `None` when all was looked through.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<QueryCursor>,
 }
 
-impl Wanted {
+impl MessageQuery {
     fn is(&self, message: &Message) -> bool {
         self.message_id.as_ref().is_none_or(|id| *id == message.message_id)
             && self.key.as_ref().is_none_or(|key| message.keys.iter().any(|keys| keys.split(' ').any(|one| one == key)))
@@ -83,7 +83,12 @@ impl Wanted {
 
 impl Broker {
     /// The message at a place.
-    pub async fn message_at(&self, topic: TopicName, queue: QueueId, offset: QueueOffset) -> Result<Stored, Error> {
+    pub async fn message_at(
+        &self,
+        topic: TopicName,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<StoredMessage, Error> {
         let until = self.held_until(Deadline::NONE);
         let (id, _) = self.existing_topic(&topic, until).await?;
         self.read_barrier(until).await?;
@@ -100,8 +105,8 @@ impl Broker {
     pub async fn find_messages(
         &self,
         topic: TopicName,
-        wanted: &Wanted,
-        cursor: Option<Cursor>,
+        wanted: &MessageQuery,
+        cursor: Option<QueryCursor>,
         limit: usize,
     ) -> Result<Found, Error> {
         let until = self.held_until(Deadline::NONE);
@@ -143,14 +148,14 @@ impl Broker {
                             found.messages.push(stored);
                         }
                         if found.messages.len() >= limit.min(LOOK_MESSAGES_MAX) || bytes >= FOUND_BYTES_MAX {
-                            found.cursor = Some(Cursor { queue, offset });
+                            found.cursor = Some(QueryCursor { queue, offset });
                             return Ok(found);
                         }
                     }
                 }
                 offset = offset.max(to);
                 if Instant::now() >= ends && offset < max {
-                    found.cursor = Some(Cursor { queue, offset });
+                    found.cursor = Some(QueryCursor { queue, offset });
                     return Ok(found);
                 }
                 tokio::task::yield_now().await;
@@ -165,7 +170,7 @@ impl Broker {
         topic: TopicName,
         from: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Stored>, Error> {
+    ) -> Result<Vec<StoredMessage>, Error> {
         let until = self.held_until(Deadline::NONE);
         let (id, _) = self.existing_topic(&topic, until).await?;
         self.read_barrier(until).await?;
@@ -184,7 +189,7 @@ impl Broker {
             let (message, stored_at) = reader.read_with_stamp(at).await?;
             bytes += message.body.len();
             let (topic, waits_until) = (topic.clone(), Some(waits_until));
-            messages.push(Stored { topic, place: None, at, message, stored_at, waits_until, origin: None });
+            messages.push(StoredMessage { topic, place: None, at, message, stored_at, waits_until, origin: None });
             if bytes >= FOUND_BYTES_MAX {
                 break;
             }
@@ -199,7 +204,7 @@ impl Broker {
         group: &GroupName,
         from: QueueOffset,
         limit: usize,
-    ) -> Result<(Vec<Stored>, QueueOffset), Error> {
+    ) -> Result<(Vec<StoredMessage>, QueueOffset), Error> {
         let until = self.held_until(Deadline::NONE);
         self.existing_group(group, until).await?;
         let topic = TopicName::dead_letters_of(group);
@@ -233,13 +238,13 @@ impl Broker {
         run: &Run,
         item: RunItem,
         reader: &mut BodyReader<'_>,
-    ) -> Result<Stored, Error> {
+    ) -> Result<StoredMessage, Error> {
         let at = MessageRef { index: run.index, slot: item.slot };
         let origin = match &run.origin {
             Some(origin) => Some((origin.clone(), self.replica.view().redriven(id, place.1)?)),
             None => None,
         };
-        Ok(Stored {
+        Ok(StoredMessage {
             topic: topic.clone(),
             place: Some(place),
             at,

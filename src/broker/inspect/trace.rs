@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::BodyReader;
-use crate::broker::{Broker, Deadline, Error, Stored};
+use crate::broker::{Broker, Deadline, Error, StoredMessage};
 use crate::machine::command::Candidate;
 use crate::machine::state::lease_ids::Ordinals;
 use crate::machine::state::view::View;
@@ -31,7 +31,7 @@ const DEAD_SEARCHED_MAX: u64 = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     /// The message.
-    pub message: Stored,
+    pub message: StoredMessage,
     /// Every group with a position in its topic.
     pub groups: Vec<GroupTrace>,
     /// Last entry looked through.

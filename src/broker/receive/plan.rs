@@ -36,7 +36,7 @@ const WINDOWS_SKIPPED_MAX: u32 = 256;
 
 /// What a poll wants.
 #[derive(Clone, Copy)]
-pub(in crate::broker) struct Wanted<'a> {
+pub(in crate::broker) struct PollTarget<'a> {
     pub topic: TopicId,
     pub queues: u32,
     pub group: GroupId,
@@ -50,7 +50,7 @@ pub(in crate::broker) struct Wanted<'a> {
     pub limit: u32,
 }
 
-impl Wanted<'_> {
+impl PollTarget<'_> {
     /// Whether every message will do, in no order.
     fn is_any(&self) -> bool {
         !self.orderly && *self.filter == Filter::Tags(TagFilter::All)
@@ -190,7 +190,7 @@ impl Plans {
     pub(in crate::broker) fn make<'a>(
         &self,
         view: View<'_>,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         turn: u32,
         bell: &'a Notify,
     ) -> Result<Plan<'a>, NoPlan> {
@@ -228,7 +228,7 @@ impl Plans {
 
 impl Plan<'_> {
     /// Whether a plan whose filter reads whole messages has looked at enough of them: others have their turn.
-    fn has_read_enough(&self, wanted: Wanted<'_>) -> bool {
+    fn has_read_enough(&self, wanted: PollTarget<'_>) -> bool {
         wanted.check.is_some() && self.planned.len() >= WINDOWS_READ_MAX
     }
 
@@ -236,7 +236,7 @@ impl Plan<'_> {
     fn again(
         &mut self,
         view: View<'_>,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         returned: Vec<(LeaseKey, Lease)>,
         room: &mut Room,
     ) -> Result<(), NoPlan> {
@@ -265,7 +265,7 @@ impl Plan<'_> {
     }
 
     /// Messages that waited for those of their message group before them.
-    fn next_in_lines(&mut self, view: View<'_>, wanted: Wanted<'_>, room: &mut Room) -> Result<(), NoPlan> {
+    fn next_in_lines(&mut self, view: View<'_>, wanted: PollTarget<'_>, room: &mut Room) -> Result<(), NoPlan> {
         for (queue, order, first) in view.ready(wanted.topic, wanted.group, READY_MAX)? {
             if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
@@ -295,7 +295,13 @@ impl Plan<'_> {
 
     /// Messages of a queue the group never saw, if there are any. They are read under the line's lock: another poll
     /// of this group must begin where this one ends.
-    fn fresh_of(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId, room: &mut Room) -> Result<(), NoPlan> {
+    fn fresh_of(
+        &mut self,
+        view: View<'_>,
+        wanted: PollTarget<'_>,
+        queue: QueueId,
+        room: &mut Room,
+    ) -> Result<(), NoPlan> {
         let head = view.queue_head(wanted.topic, queue)?;
         let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
         let line = self.reserved.clone();
@@ -396,7 +402,7 @@ struct PlanWindow {
 impl PlanWindow {
     /// The messages whose message groups are at work already. One that has no message group and is at work ends the
     /// window: no position passes over it.
-    fn at_work(&mut self, view: View<'_>, wanted: Wanted<'_>, queue: QueueId) -> Result<u64, NoPlan> {
+    fn at_work(&mut self, view: View<'_>, wanted: PollTarget<'_>, queue: QueueId) -> Result<u64, NoPlan> {
         let mut lines = BTreeMap::new();
         let mut bits = 0;
         for bit in 0..u32::try_from(self.length).unwrap_or(64) {
@@ -429,7 +435,7 @@ impl PlanWindow {
 
     fn read(
         view: View<'_>,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         queue: QueueId,
         first: QueueOffset,
         to: QueueOffset,
@@ -464,9 +470,13 @@ impl PlanWindow {
 }
 
 /// What a lease holds, looked up after it was granted: of messages that the filter wants.
-pub(in crate::broker) fn contents(view: View<'_>, wanted: Wanted<'_>, granted: &Granted) -> Result<Contents, Error> {
+pub(in crate::broker) fn contents(
+    view: View<'_>,
+    wanted: PollTarget<'_>,
+    granted: &Granted,
+) -> Result<Contents, Error> {
     let to = last_offset(granted.first, granted.messages);
-    let window = PlanWindow::read(view, Wanted { check: None, ..wanted }, granted.queue, granted.first, to);
+    let window = PlanWindow::read(view, PollTarget { check: None, ..wanted }, granted.queue, granted.first, to);
     Ok(window.map_err(NoPlan::failed)?.contents)
 }
 

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
-use crate::broker::receive::plan::{Plan, Plans, Wanted};
+use crate::broker::receive::plan::{Plan, Plans, PollTarget};
 use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Placement, Send, Subscribe};
 use crate::machine::outcome::{Outcome, Stored};
 use crate::machine::state::view::View;
@@ -66,7 +66,7 @@ impl Node {
     }
 
     fn plan<'a>(&self, plans: &Plans, limit: u32, bell: &'a Notify) -> Plan<'a> {
-        let wanted = Wanted {
+        let wanted = PollTarget {
             topic: TOPIC,
             queues: QUEUES,
             group: GROUP,

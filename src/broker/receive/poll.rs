@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::{BodyReader, Checker};
 use crate::broker::receive::lease_guard::{PendingGrant, UndeliveredLeases};
 use crate::broker::receive::plan;
-use crate::broker::receive::plan::{FilterCheck, NoPlan, Plan, Planned, Wanted};
+use crate::broker::receive::plan::{FilterCheck, NoPlan, Plan, Planned, PollTarget};
 use crate::broker::{Broker, Deadline, Error, RETRY_AFTER};
 use crate::machine::command::{Ack, Grant, Repeat};
 use crate::machine::outcome::Granted;
@@ -116,7 +116,7 @@ impl Broker {
         let check = |message| checker.lock().check(message);
         let check = request.filter.needs_message().then_some(&check as &FilterCheck<'_>);
         let (queues, filter) = (record.queues, &request.filter);
-        let wanted = Wanted { topic, queues, group, orderly, by_priority, filter, check, limit };
+        let wanted = PollTarget { topic, queues, group, orderly, by_priority, filter, check, limit };
         let bell = self.arrivals.bell(topic, group);
         let turn_until = until.max(Instant::now() + LOOKUP_MIN);
         if orderly && request.attempt_id.is_some() {
@@ -159,7 +159,7 @@ impl Broker {
     /// What could be leased now; `None` if the poll was over before it had its turn.
     async fn plan<'a>(
         &self,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         bell: &'a Notify,
         checker: &Mutex<Checker<'_>>,
         until: Instant,
@@ -189,7 +189,7 @@ impl Broker {
     async fn answered_before(
         self: &Arc<Self>,
         request: &Receive,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         until: Instant,
     ) -> Result<Option<Received>, Error> {
         let Some(attempt_of) = request.attempt_id.as_deref().map(tag::order) else { return Ok(None) };
@@ -231,7 +231,7 @@ impl Broker {
     async fn deliver(
         self: &Arc<Self>,
         request: &Receive,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         plan: &Plan<'_>,
         until: Instant,
     ) -> Result<Option<Received>, Error> {
@@ -243,7 +243,7 @@ impl Broker {
     async fn read(
         self: &Arc<Self>,
         request: &Receive,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         plan: &[Planned],
         granted: &[Granted],
         until: Instant,
@@ -301,7 +301,7 @@ impl Broker {
     async fn grant(
         self: &Arc<Self>,
         request: &Receive,
-        wanted: Wanted<'_>,
+        wanted: PollTarget<'_>,
         plan: &Plan<'_>,
         until: Instant,
     ) -> Result<Vec<Granted>, Error> {
