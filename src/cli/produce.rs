@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::{Error, Kind, Outgoing, Producer, Sent};
+use crate::client::{Error, Kind, Outgoing, Producer, SendReceipt};
 use crate::model::limits;
 
 use crate::cli::exit::Exit;
@@ -154,7 +154,7 @@ struct Finished {
     number_first: u64,
     took: Duration,
     bytes: u64,
-    results: Vec<Result<Sent, Error>>,
+    results: Vec<Result<SendReceipt, Error>>,
 }
 
 /// Sends everything, prints the summary, and fails as the first failed message did.

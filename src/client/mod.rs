@@ -19,4 +19,4 @@ pub use admin::Admin;
 pub use connection::{Address, AddressError, ClientIdentity, Connection, Endpoints};
 pub use consumer::{Consumer, FilterText, Received};
 pub use error::{Error, Unreachable};
-pub use producer::{Kind, Outgoing, Producer, Sent, wire_time};
+pub use producer::{Kind, Outgoing, Producer, SendReceipt, wire_time};

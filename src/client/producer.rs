@@ -49,7 +49,7 @@ pub enum Kind {
 
 /// A message the cluster has acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub struct SendReceipt {
     /// Its id, 34 hexadecimal digits.
     pub message_id: String,
     /// Its position in its queue; the protocol does not say which queue.
@@ -76,7 +76,7 @@ impl Producer {
     /// messages without an acknowledgement are repeated.
     ///
     /// * Errors: each message has its own; a failure of the whole request is every message's.
-    pub async fn send(&self, topic: &str, batch: Vec<Outgoing>, patience: Duration) -> Vec<Result<Sent, Error>> {
+    pub async fn send(&self, topic: &str, batch: Vec<Outgoing>, patience: Duration) -> Vec<Result<SendReceipt, Error>> {
         assert!(batch.len() <= limits::SEND_MESSAGES_MAX, "a batch of {} messages", batch.len());
         let identity = self.connection.identity();
         let now = (identity.now)();
@@ -88,7 +88,7 @@ impl Producer {
             })
             .collect();
         let mut patience = Patience::new(patience);
-        let mut results: Vec<Option<Result<Sent, Error>>> = messages.iter().map(|_| None).collect();
+        let mut results: Vec<Option<Result<SendReceipt, Error>>> = messages.iter().map(|_| None).collect();
         loop {
             let open: Vec<usize> = (0..messages.len()).filter(|at| is_open(results[*at].as_ref())).collect();
             let request: Vec<v2::Message> = open.iter().map(|at| messages[*at].clone()).collect();
@@ -116,7 +116,7 @@ impl Producer {
     }
 
     /// One request; as many answers as messages, in order.
-    async fn request(&self, messages: Vec<v2::Message>) -> Result<Vec<Result<Sent, Error>>, Error> {
+    async fn request(&self, messages: Vec<v2::Message>) -> Result<Vec<Result<SendReceipt, Error>>, Error> {
         let count = messages.len();
         let request = v2::SendMessageRequest { messages };
         let timeout = self.connection.timeout();
@@ -140,7 +140,7 @@ impl Producer {
 }
 
 /// Whether the message is still to be sent, for the first time or again.
-fn is_open(result: Option<&Result<Sent, Error>>) -> bool {
+fn is_open(result: Option<&Result<SendReceipt, Error>>) -> bool {
     match result {
         None => true,
         Some(Ok(_)) => false,
@@ -148,11 +148,11 @@ fn is_open(result: Option<&Result<Sent, Error>>) -> bool {
     }
 }
 
-fn sent(entry: v2::SendResultEntry) -> Result<Sent, Error> {
+fn sent(entry: v2::SendResultEntry) -> Result<SendReceipt, Error> {
     check(entry.status)?;
     let queue_offset = u64::try_from(entry.offset).map_err(|_| Error::Malformed("a negative queue offset"))?;
     let recall_handle = Some(entry.recall_handle).filter(|handle| !handle.is_empty());
-    Ok(Sent { message_id: entry.message_id, queue_offset, recall_handle })
+    Ok(SendReceipt { message_id: entry.message_id, queue_offset, recall_handle })
 }
 
 fn wire(topic: &str, message: Outgoing, id: String, now: Timestamp, host: &str) -> v2::Message {

@@ -41,7 +41,7 @@ pub(in crate::machine) fn key(topic: TopicId, message: &[u8]) -> Option<Key> {
 
 /// A message: 24 bytes, for there are many.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
+struct RecentSend {
     low: u64,
     high: u32,
     /// Queue; with [`DEFERRED`], slot.
@@ -55,7 +55,7 @@ pub struct Recent {
     /// Numbers of messages, found by key.
     table: Table,
     /// By number, from `first` on; numbers wrap.
-    messages: VecDeque<Sent>,
+    messages: VecDeque<RecentSend>,
     first: u32,
     /// Entries with their times and how many messages each has.
     entries: VecDeque<(LogIndex, Timestamp, u32)>,
@@ -103,7 +103,12 @@ impl Recent {
         let mut reader = versioned(value, "recent sends")?;
         let at = Timestamp(reader.u64()?);
         let sent = reader.list(|reader| {
-            Ok(Sent { low: reader.u64()?, high: reader.u32()?, place: reader.varint_u32()?, number: reader.varint()? })
+            Ok(RecentSend {
+                low: reader.u64()?,
+                high: reader.u32()?,
+                place: reader.varint_u32()?,
+                number: reader.varint()?,
+            })
         })?;
         let before = self.messages.len();
         for sent in sent {
@@ -123,7 +128,7 @@ impl Recent {
     /// Where the message was stored, if it was sent within the window.
     pub(in crate::machine) fn find(&self, key: Key) -> Option<Stored> {
         let number = self.table.find(key.low, |number| self.at(number).is_some_and(|sent| sent.is(key)))?;
-        self.at(number).map(Sent::stored)
+        self.at(number).map(RecentSend::stored)
     }
 
     /// A message was stored by the entry that is being applied.
@@ -133,7 +138,7 @@ impl Recent {
             Stored::Deferred(slot) => (slot | DEFERRED, index.0),
             Stored::DeferredBefore(_) => return,
         };
-        self.push(Sent { low: key.low, high: key.high, place, number });
+        self.push(RecentSend { low: key.low, high: key.high, place, number });
         self.fresh += 1;
     }
 
@@ -147,7 +152,7 @@ impl Recent {
         let mut value = BytesMut::with_capacity(13 + count as usize * 24);
         value.put_u8(1);
         value.put_u64(now.0);
-        let fresh: Vec<Sent> = self.messages.range(self.messages.len() - count as usize..).copied().collect();
+        let fresh: Vec<RecentSend> = self.messages.range(self.messages.len() - count as usize..).copied().collect();
         value.put_list(&fresh, |out, sent| {
             out.put_u64(sent.low);
             out.put_u32(sent.high);
@@ -168,11 +173,11 @@ impl Recent {
         }
     }
 
-    fn at(&self, number: u32) -> Option<&Sent> {
+    fn at(&self, number: u32) -> Option<&RecentSend> {
         self.messages.get(number.wrapping_sub(self.first) as usize)
     }
 
-    fn push(&mut self, sent: Sent) {
+    fn push(&mut self, sent: RecentSend) {
         if self.table.is_full(self.messages.len() + 1) {
             self.table = Table::new(self.messages.len() + 1, self.first.wrapping_sub(1));
             for (before, sent) in (0..).zip(&self.messages) {
@@ -192,11 +197,11 @@ impl Recent {
 }
 
 /// Puts the number of a message into the table, with `before` messages before it in the window.
-fn insert(table: &mut Table, sent: Sent, first: u32, before: u32) {
+fn insert(table: &mut Table, sent: RecentSend, first: u32, before: u32) {
     table.insert(sent.low, first.wrapping_add(before), |old| old.wrapping_sub(first) < before);
 }
 
-impl Sent {
+impl RecentSend {
     fn is(&self, key: Key) -> bool {
         self.low == key.low && self.high == key.high
     }
