@@ -5,21 +5,21 @@ use java_properties::{LineContent, PropertiesIter};
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct Property {
     pub number: usize,
     pub key: String,
     pub value: String,
 }
 
 /// The settings of a file in order.
-pub(super) fn parse(text: &str) -> Result<Vec<Line>, String> {
+pub(super) fn parse(text: &str) -> Result<Vec<Property>, String> {
     let mut lines = Vec::new();
     // The crate reads Latin-1 unless told otherwise; our files are UTF-8 as editors write them.
     for line in PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8) {
         let line = line.map_err(|error| error.to_string())?;
         let number = line.line_number();
         if let LineContent::KVPair(key, value) = line.consume_content() {
-            lines.push(Line { number, key, value: value.trim_end().to_owned() });
+            lines.push(Property { number, key, value: value.trim_end().to_owned() });
         }
     }
     Ok(lines)
@@ -53,7 +53,7 @@ mod tests {
         #[test]
         fn plain_settings_come_back(key in "[a-zA-Z][a-zA-Z0-9.]{0,20}", value in "[a-zA-Z0-9:;./=-]([a-zA-Z0-9:;./= -]{0,30}[a-z])?") {
             let lines = parse(&format!("# x\n{key} = {value}\n")).unwrap();
-            prop_assert_eq!(lines, vec![Line { number: 2, key, value }]);
+            prop_assert_eq!(lines, vec![Property { number: 2, key, value }]);
         }
     }
 }

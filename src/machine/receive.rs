@@ -10,7 +10,7 @@ use crate::machine::command::{Candidate, Grant, Repeat};
 use crate::machine::outcome::{Granted, Outcome, Rejected};
 use crate::machine::send::PERMISSION_READ;
 use crate::machine::state::fifo_line;
-use crate::machine::state::fifo_line::Line;
+use crate::machine::state::fifo_line::FifoLine;
 use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
@@ -249,7 +249,7 @@ fn fresh(
             fifo_line::put(
                 stage,
                 at,
-                &Line { current: Some(lease.lease), parked: Vec::new(), next: QueueOffset(next) },
+                &FifoLine { current: Some(lease.lease), parked: Vec::new(), next: QueueOffset(next) },
             );
         }
         made.push(lease);

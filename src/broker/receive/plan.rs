@@ -125,12 +125,12 @@ impl Planned {
 #[derive(Default)]
 pub(in crate::broker) struct Plans {
     /// By group and topic; as many as there are subscriptions at most.
-    lines: Mutex<BTreeMap<(TopicId, GroupId), Line>>,
+    lines: Mutex<BTreeMap<(TopicId, GroupId), Reservations>>,
     turn: AtomicU32,
 }
 
 /// What the polls of one group in one topic hold back.
-type Line = Arc<Mutex<Reserved>>;
+type Reservations = Arc<Mutex<Reserved>>;
 
 #[derive(Default)]
 struct Reserved {
@@ -145,7 +145,7 @@ struct Reserved {
 
 /// A plan; what it holds back is free again when it is dropped.
 pub(in crate::broker) struct Plan<'a> {
-    reserved: Line,
+    reserved: Reservations,
     /// Of the group in the topic: rung for those that were turned away.
     bell: &'a Notify,
     key: (TopicId, GroupId),

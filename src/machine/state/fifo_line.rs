@@ -25,7 +25,7 @@ pub const NO_GROUP: u64 = 0;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct FifoLine {
     /// What is being delivered; `None` while the next messages wait for it.
     pub current: Option<LeaseId>,
     /// Ended leases whose messages come after those of `current`.
@@ -34,7 +34,7 @@ pub struct Line {
     pub next: QueueOffset,
 }
 
-impl Line {
+impl FifoLine {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(32);
         out.put_u8(VERSION);
@@ -54,11 +54,11 @@ impl Line {
     }
 }
 
-pub(in crate::machine) fn get(stage: &Stage<'_>, at: LineKey) -> Result<Option<Line>, Failure> {
-    Ok(stage.get(Space::Lease, &keys::line(at))?.map(Line::decode).transpose()?)
+pub(in crate::machine) fn get(stage: &Stage<'_>, at: LineKey) -> Result<Option<FifoLine>, Failure> {
+    Ok(stage.get(Space::Lease, &keys::line(at))?.map(FifoLine::decode).transpose()?)
 }
 
-pub(in crate::machine) fn put(stage: &mut Stage<'_>, at: LineKey, line: &Line) {
+pub(in crate::machine) fn put(stage: &mut Stage<'_>, at: LineKey, line: &FifoLine) {
     stage.put(Space::Lease, keys::line(at), line.encode());
 }
 
@@ -103,7 +103,7 @@ pub(in crate::machine) fn settled(stage: &mut Stage<'_>, at: LeaseKey, lease: &L
 }
 
 /// Finds what a line delivers next.
-pub(in crate::machine) fn advance(stage: &mut Stage<'_>, at: LineKey, mut line: Line) -> Result<(), Failure> {
+pub(in crate::machine) fn advance(stage: &mut Stage<'_>, at: LineKey, mut line: FifoLine) -> Result<(), Failure> {
     stage.effects().returned.insert((at.topic, at.group));
     line.current = None;
     while !line.parked.is_empty() {

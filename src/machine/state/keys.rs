@@ -20,7 +20,7 @@
 //! | Cursor | topic, group, queue | first offset never leased |
 //! | Lease | `l` topic, group, queue, lease | [`crate::machine::state::lease::Lease`] |
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages to deliver again |
-//! | Lease | `o` topic, group, queue, message group | [`crate::machine::state::fifo_line::Line`] |
+//! | Lease | `o` topic, group, queue, message group | [`crate::machine::state::fifo_line::FifoLine`] |
 //! | Lease | `d` topic, group, queue, message group | first offset that can be delivered next |
 //! | Due | time, kind, rest | nothing; of a message that waits for its time, [`crate::machine::delay::Waiting`] |
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::machine::Failure;
-use crate::machine::state::fifo_line::Line;
+use crate::machine::state::fifo_line::FifoLine;
 use crate::machine::state::keys;
 use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::Lease;
@@ -214,8 +214,8 @@ impl<'a> View<'a> {
     }
 
     /// The line of a message group.
-    pub fn line(&self, at: LineKey) -> Result<Option<Line>, Failure> {
-        Ok(self.kv.get(Space::Lease, &keys::line(at))?.map(Line::decode).transpose()?)
+    pub fn line(&self, at: LineKey) -> Result<Option<FifoLine>, Failure> {
+        Ok(self.kv.get(Space::Lease, &keys::line(at))?.map(FifoLine::decode).transpose()?)
     }
 
     /// Messages of a queue that an orderly group's position has passed and that wait for those before them: how
@@ -229,7 +229,7 @@ impl<'a> View<'a> {
         let cursor = self.cursor(topic, group, queue)?;
         let mut lines = Vec::new();
         self.each(Space::Lease, &keys::lines(topic, group, queue), |key, value| {
-            lines.push((Reader::new(key.slice(13..), "line key").u64()?, Line::decode(value)?.next));
+            lines.push((Reader::new(key.slice(13..), "line key").u64()?, FifoLine::decode(value)?.next));
             Ok(())
         })?;
         let (mut count, mut first) = (0, None);
