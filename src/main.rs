@@ -1,7 +1,7 @@
 //! The one binary. Everything is in the library; this hands over to its command line.
 
 /// Half the CPU of the C library's for the many small, short-lived objects of an RPC, and it gives memory
-/// back (docs/benchmarks.md).
+/// back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

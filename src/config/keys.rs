@@ -1,6 +1,6 @@
 //! The table of keys: RocketMQ's own and ours. A key that is not here is an error.
 //!
-//! Source: contract `broker-conf.md`, RocketMQ 5.3 `BrokerConfig`, `MessageStoreConfig`.
+//! Source: RocketMQ 5.3, `BrokerConfig` and `MessageStoreConfig` (D21).
 
 use std::ops::RangeInclusive;
 

@@ -3,7 +3,7 @@
 //! Each rule is a sort and a few maps. What cannot be decided is said to be unknown, never passed over:
 //! a run that met no fault, or whose audit is missing, proves nothing (rule V).
 //!
-//! Source: `reliability.md` §4.2; C6 is linearizability of an append-only log whose order the audit tells.
+//! Source: docs/promises.md, "Rules of the drill"; C6 is linearizability of an append-only log whose order the audit tells.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +17,7 @@ const OUTAGE_US: u64 = 250_000;
 /// After the last heal everything must work again within this.
 const SETTLE_US: u64 = 10_000_000;
 
-/// The rules; each breaks a promise of `reliability.md` §2.
+/// The rules; each breaks a promise of docs/promises.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Rule {
     /// An acknowledged message is lost (P1, P2).

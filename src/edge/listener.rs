@@ -1,5 +1,5 @@
 //! The client ports: accepts connections, tells TLS from plaintext by the first byte, and serves HTTP/2
-//! on threads of its own, connections taking turns, or on Raft's thread (D22).
+//! on threads of its own, connections taking turns, or on Raft's thread (D22, D43).
 //!
 //! tonic's services are called from hyper's connections directly; tonic's own transport is not used. What is served
 //! runs in a `LocalSet`: on Raft's thread, however many requests are ready, Raft's tasks have their turn after sixty of

@@ -2,7 +2,7 @@
 //! code; below there is nothing left to check.
 //!
 //! Every node serves every request (D15). Connections are spread over current-thread runtimes, one per
-//! core the front end may use (D22), or are served by Raft's thread.
+//! core the front end may use (D22), or are served by Raft's thread (D43).
 //!
 //! Not here: authentication, HTTP pages and metrics.
 

@@ -8,7 +8,7 @@ const DISK_THREADS: usize = 8;
 /// A runtime for the calling thread, or one that it starts.
 ///
 /// Before the thread sleeps, others that are ready have their turn: what they do is often what it would be woken for at
-/// once, and a wake-up costs more than most of the work here (docs/benchmarks.md).
+/// once, and a wake-up costs more than most of the work here (D44).
 pub fn of_one_thread() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,7 +1,7 @@
 //! Dead letters below the log: messages whose attempts are used up, or whose consumer gave them up.
 //!
 //! They move to the topic `%DLQ%` plus the group's name, by reference: the bytes stay where they are. The
-//! copy knows where it was (contract §16, §17). Before: `broker/dead_letter`; called by `lease` when one ends.
+//! copy knows where it was (contract §16, contract §17). Before: `broker/dead_letter`; called by `lease` when one ends.
 
 use crate::machine::command::Redrive;
 use crate::machine::outcome::{Outcome, Rejected};

@@ -224,7 +224,7 @@ pub(super) fn delete_group(stage: &mut Stage<'_>, name: &GroupName) -> Result<Ou
 /// has none: where the group is to start, by itself at the first message of a queue that never lost one, else
 /// at the queue's end.
 ///
-/// * Source: contract §17 and §26: a late group on a young topic gets everything from offset 0.
+/// * Source: contract §17, contract §26: a late group on a young topic gets everything from offset 0.
 pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<Outcome, Failure> {
     let group = match (group_id(stage, &subscribe.group)?, subscribe.create) {
         (Some(group), _) => group,

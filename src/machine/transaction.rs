@@ -2,7 +2,7 @@
 //! Before: `broker/transaction`.
 //!
 //! The first decision is final, whoever makes it, and is remembered for a while, so that a repeated one hears
-//! the same, and a contradicting one that it came too late (contract §10, §26). A half message nobody decides about is asked after, a bounded number of
+//! the same, and a contradicting one that it came too late (contract §10, contract §26). A half message nobody decides about is asked after, a bounded number of
 //! times, and then counts as rolled back.
 
 use bytes::{BufMut, Bytes, BytesMut};

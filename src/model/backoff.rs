@@ -1,6 +1,6 @@
 //! How long a consumer group waits between deliveries of a message: what push consumers are told.
 //!
-//! * Source: contract §6.3, §15: RocketMQ's list by default; a group may have its own list, or wait exponentially.
+//! * Source: contract §6.3, contract §15: RocketMQ's list by default; a group may have its own list, or wait exponentially.
 
 use bytes::{BufMut, BytesMut};
 

@@ -40,7 +40,7 @@ pub const INVISIBLE_MAX: Millis = Millis::from_secs(12 * 3600);
 pub const INVISIBLE_RENEWED: Millis = Millis::from_secs(60);
 /// Longest time a lease is renewed in all.
 pub const RENEW_TOTAL_MAX: Millis = Millis::from_secs(3 * 3600);
-/// What was handed out and never reached its consumer comes back after this time (contract §13.2, §7).
+/// What was handed out and never reached its consumer comes back after this time (contract §13.2, contract §7).
 pub const LEFT_BEHIND: Millis = Millis::from_secs(1);
 /// Bodies and properties in one receive: no message is added once so many bytes are there.
 pub const RECEIVE_BYTES_MAX: u64 = 4 * 1024 * 1024;

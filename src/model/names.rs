@@ -1,6 +1,6 @@
 //! Names of topics and consumer groups: parsed once at the edge, trusted below.
 //!
-//! Source: contract §5 and §26 (characters, lengths, reserved names of RocketMQ 5.3).
+//! Source: contract §5, contract §26 (characters, lengths, reserved names of RocketMQ 5.3).
 
 use std::fmt;
 use std::sync::Arc;

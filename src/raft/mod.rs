@@ -3,7 +3,7 @@
 //! Above it stands `broker/`, which proposes commands and reads the applied state; below it `machine/`
 //! and `store/`. Nothing of openraft's types leaves this folder.
 //!
-//! Everything here runs on one current-thread runtime of its own (D22), so that no front-end load
+//! Everything here runs on one current-thread runtime of its own (D22; on one or two cores clients are served on it too, D43), so that no front-end load
 //! delays a heartbeat; the commit log writes on a thread of its own.
 //!
 //! Not here: membership changes, leader transfer by command, sending snapshots.

@@ -32,7 +32,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("model", &[]),
 ];
 
-/// Words that have a better one in the style guide; they may not be part of a name we define.
+/// Words that have a better one in docs/words.md; they may not be part of a name we define.
 const BANNED: [&str; 14] = [
     "manager",
     "managers",
@@ -250,12 +250,12 @@ fn name_faults(path: &str, tokens: &[Token]) -> Vec<String> {
         let Some(Token::Word(name)) = tokens.get(at + 1 + skipped) else { continue };
         if let Some(word) = words(name).iter().find(|word| BANNED.contains(&word.as_str())) {
             faults
-                .push(format!("{path}: `{definer} {name}` uses the word \"{word}\"; the style guide has a better one"));
+                .push(format!("{path}: `{definer} {name}` uses the word \"{word}\"; docs/words.md has a better one"));
         }
     }
     let file_words = module_of(path).iter().flat_map(|part| words(part)).collect::<Vec<_>>();
     if let Some(word) = file_words.iter().find(|word| BANNED.contains(&word.as_str())) {
-        faults.push(format!("{path}: the file name uses the word \"{word}\"; the style guide has a better one"));
+        faults.push(format!("{path}: the file name uses the word \"{word}\"; docs/words.md has a better one"));
     }
     faults
 }

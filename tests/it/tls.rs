@@ -1,4 +1,4 @@
-//! TLS and plaintext on the client ports (contract §1.1, §1.3): four of the official clients speak TLS unless
+//! TLS and plaintext on the client ports (contract §1.1, contract §1.3): four of the official clients speak TLS unless
 //! told otherwise, and accept any certificate.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The unary methods that carry the load, straight from hyper: reads the one message of a request and writes the
 //! one of its answer, without tonic's router and codec, which cost more than what the request asks for
-//! (design notes, performance §3.3).
+//! (D22, D42).
 //!
 //! Hot path. Types, statuses and the handlers are tonic's own; every other request goes the common way, and a client
 //! sees the same either way (`tests/it/unary.rs`).

@@ -1,5 +1,5 @@
 //! The message ids of the last sends: a message that is sent again within the window is answered with the place of
-//! the first and not stored again (P4, D17).
+//! the first and not stored again (P4, D17, D38).
 //!
 //! Hot path. In the state it is one value for each entry; in memory one table over them, made from the state at the
 //! start and changed by every entry applied since, so it is the same on every replica. Ids are compared by 96 bits of

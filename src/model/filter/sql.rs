@@ -1,6 +1,6 @@
 //! The SQL92 filter of a subscription: a condition over a message's user properties.
 //!
-//! * Source: contract §13.5 and §26, and RocketMQ's grammar: `AND`, `OR`, `NOT`, `=`, `<>`, `<`, `<=`, `>`, `>=`,
+//! * Source: contract §13.5, contract §26, and RocketMQ's grammar: `AND`, `OR`, `NOT`, `=`, `<>`, `<`, `<=`, `>`, `>=`,
 //!   `[NOT] BETWEEN … AND …`, `[NOT] IN (…)`, `IS [NOT] NULL`, `[NOT] CONTAINS|STARTSWITH|ENDSWITH`, texts in single quotes,
 //!   numbers, `TRUE`, `FALSE`. `TAGS` is the message's tag.
 //! * A property that is missing is NULL, and what compares NULL is NULL: only TRUE matches.

@@ -53,7 +53,7 @@ fn holds(condition: &SqlFilter, message: &Message) -> bool {
 
 /// Which tags a subscription wants.
 ///
-/// * Source: contract §13.5 and §26: alternatives between double bars, spaces trimmed, case
+/// * Source: contract §13.5, contract §26: alternatives between double bars, spaces trimmed, case
 ///   sensitive; `*` or nothing at all means every message, tagged or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagFilter {

@@ -1,4 +1,4 @@
-//! QueryRoute and QueryAssignment (contract §8, §12).
+//! QueryRoute and QueryAssignment (contract §8, contract §12).
 //!
 //! One broker name per node, each with all queues, so that every client has another candidate at once
 //! when a node dies (D16). One address per row. The address is the one the client can reach: its own

@@ -1,4 +1,4 @@
-//! Telemetry, Heartbeat and NotifyClientTermination (contract §6, §7).
+//! Telemetry, Heartbeat and NotifyClientTermination (contract §6, contract §7).
 //!
 //! Nothing depends on a live stream or on settings this node has seen: clients lose both and go on.
 
@@ -86,7 +86,7 @@ pub(super) fn telemetry(
     }))
 }
 
-/// Bad settings end the stream with a gRPC error, unlike anything else (contract §4.1, §6.7).
+/// Bad settings end the stream with a gRPC error, unlike anything else (contract §4.1, contract §6.7).
 fn as_grpc(refused: &Refused) -> Status {
     let code = refused.code as i32;
     let grpc = if (40_000..50_000).contains(&code) { GrpcCode::InvalidArgument } else { GrpcCode::Internal };
