@@ -14,7 +14,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/env.sh
 mkdir -p "$folder"
 export RAFTMQ_DATA="$folder/data"
-binary="${RAFTMQ_BIN:-$CARGO_TARGET_DIR/release/raftmq}"
+[ -n "${RAFTMQ_BIN:-}" ] || RAFTMQ_BIN="$(raftmq_dist)"
+export RAFTMQ_BIN
+binary="$RAFTMQ_BIN"
 endpoints='127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083'
 
 # Servers of one kind: name, first port, what goes into the block about the disk.

@@ -14,7 +14,9 @@ mkdir -p "$folder"
 export RAFTMQ_DATA="$folder/data"
 length="${SECONDS_EACH:-6}s"
 endpoints='127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083'
-binary="${RAFTMQ_BIN:-$CARGO_TARGET_DIR/release/raftmq}"
+[ -n "${RAFTMQ_BIN:-}" ] || RAFTMQ_BIN="$(raftmq_dist)"
+export RAFTMQ_BIN
+binary="$RAFTMQ_BIN"
 
 raftmq() { "$binary" -n "$endpoints" "$@"; }
 say() { printf '%s\n' "$*" >&2; }

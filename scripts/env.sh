@@ -30,3 +30,9 @@ if [ -s "$(raftmq_rocksdb_dir)/librocksdb.a" ]; then
 else
     unset ROCKSDB_LIB_DIR ROCKSDB_STATIC
 fi
+
+# Builds what is packaged and benchmarked, which takes longer than fast-try's build, and prints where it is.
+raftmq_dist() {
+    (cd "$_raftmq_root" && scripts/setup.sh && cargo build --profile dist --locked) >&2 || return 1
+    printf '%s\n' "$CARGO_TARGET_DIR/dist/raftmq"
+}
