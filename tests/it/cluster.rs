@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use raftmq::proto::v2::Code;
 
-use crate::harness::{Cluster, Wire, delivered, message};
+use crate::fixture::cluster::Cluster;
+use crate::fixture::wire::{Wire, delivered, message};
 
 const TOPIC: &str = "kills";
 const GROUP: &str = "kills-group";

@@ -22,8 +22,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
-use crate::harness::{Cluster, Wire, delivered, message, resource};
-use crate::tls;
+use crate::fixture::cluster::Cluster;
+use crate::fixture::tls;
+use crate::fixture::wire::{Wire, delivered, message, resource};
 
 /// Far more than an answer takes, also of a loaded machine.
 const CALL: Duration = Duration::from_secs(15);

@@ -32,7 +32,7 @@ use raftmq::model::{
 };
 use raftmq::store::kv::{Kv, Space};
 
-use crate::machine::{Machine, content, group, plain_message, send, topic};
+use crate::fixture::machine::{Machine, content, group, plain_message, send, topic};
 
 struct Plan {
     topic: TopicId,

@@ -9,7 +9,8 @@ use raftmq::proto::v2::Code;
 use raftmq::proto::v2::telemetry_command::Command;
 use tonic::Streaming;
 
-use crate::harness::{Cluster, Wire, delivered, message, resource};
+use crate::fixture::cluster::Cluster;
+use crate::fixture::wire::{Wire, delivered, message, resource};
 
 const WAIT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(15);
@@ -1084,7 +1085,7 @@ fn a_group_is_described_from_any_node_changed_and_deleted() {
         // The third node has no client of its own.
         let third = cluster.address(2);
         let describe = || -> serde_json::Value {
-            let mut asking = std::process::Command::new(crate::harness::BINARY);
+            let mut asking = std::process::Command::new(crate::fixture::cluster::BINARY);
             let answer = asking.args(["-n", &third, "-o", "json", "group", "describe", "g"]).output().unwrap();
             serde_json::from_slice(&answer.stdout).unwrap()
         };

@@ -19,7 +19,7 @@ use raftmq::model::{
     TagFilter, Timestamp, TopicId, TopicType, filter,
 };
 
-use crate::machine::{Machine, content, group, narrow, plain_message, send, topic};
+use crate::fixture::machine::{Machine, content, group, narrow, plain_message, send, topic};
 
 const TOPIC: TopicId = TopicId(1);
 const QUEUES: u32 = 3;

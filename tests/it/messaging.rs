@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
-use crate::harness::{Cluster, Wire, delivered, message, resource};
+use crate::fixture::cluster::Cluster;
+use crate::fixture::wire::{Wire, delivered, message, resource};
 
 const WAIT: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3);
