@@ -6,13 +6,14 @@ use std::time::Duration;
 use raftmq::proto::v2::Code;
 
 use crate::fixture::cluster::Cluster;
+use crate::fixture::messages::message;
 use crate::fixture::tls::connect;
-use crate::fixture::wire::{Wire, message};
+use crate::fixture::wire::Wire;
 
 /// What a send over TLS and one in plaintext are answered; `None` where the connection is refused.
 async fn sent(cluster: &Cluster, node: usize) -> [Option<Code>; 2] {
     let send = async |wire: Wire| {
-        let sent = wire.send(vec![message("t", "id", "b")], Duration::from_secs(3)).await;
+        let sent = wire.send(vec![message("t", "id", "b")]).await;
         sent.ok().map(|answer| answer.status.unwrap().code())
     };
     let secure = match connect(cluster.address(node)).await {

@@ -14,7 +14,8 @@ use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
 use crate::fixture::cluster::Cluster;
-use crate::fixture::wire::{message, resource};
+use crate::fixture::messages::message;
+use crate::fixture::requests::resource;
 
 const SEND: &str = "SendMessage";
 const ACK: &str = "AckMessage";
