@@ -3,7 +3,7 @@
 //! Everything is fixed: no clock, no randomness, no disk, one thread.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails panics")]
 
-#[path = "../tests/it/machine.rs"]
+#[path = "../tests/fixture/machine.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod machine;
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{BINARY, Cluster};
+use crate::fixture::cluster::{BINARY, Cluster};
 
 #[test]
 fn the_readme_s_first_session() {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::Cluster;
+use crate::fixture::cluster::Cluster;
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(150);
 /// What a `setup.sh` ends with when a tool is missing.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use raftmq::proto::v2::Code;
 
-use crate::harness::{Cluster, Wire, delivered, message};
+use crate::fixture::cluster::Cluster;
+use crate::fixture::messages::{delivered, message, system};
+use crate::fixture::wire::Wire;
 
 const TOPIC: &str = "kills";
 const GROUP: &str = "kills-group";
@@ -48,7 +50,7 @@ async fn produce(wires: Vec<Wire>, history: Arc<History>, stop: Arc<AtomicBool>)
         let (wire, history) = (wires[number as usize % wires.len()].clone(), history.clone());
         tasks.spawn(async move {
             let id = format!("m{number}");
-            let sent = wire.send(vec![message(TOPIC, &id, &id)], Duration::from_secs(3)).await;
+            let sent = wire.send(vec![message(TOPIC, &id, &id)]).await;
             match sent.map(|response| response.status.unwrap().code()) {
                 Ok(Code::Ok) => drop(history.sent.lock().insert(id, Instant::now())),
                 _ => drop(history.unknown.fetch_add(1, Ordering::Relaxed)),
@@ -80,7 +82,7 @@ async fn consume(wire: Wire, history: Arc<History>, stop: Arc<AtomicBool>) {
             if *message.body != *id.as_bytes() {
                 history.faults.lock().push(format!("P3: {id} came with another body"));
             }
-            let system = message.system_properties.as_ref().unwrap();
+            let system = system(message);
             let place = (system.queue_id, system.queue_offset.unwrap());
             if let Some(other) = history.seen.lock().insert(place, id.clone()).filter(|other| *other != id) {
                 history.faults.lock().push(format!("P5: {place:?} is {other} and {id}"));
@@ -186,14 +188,14 @@ fn service_goes_on_with_one_node_down_and_waits_with_two() {
     cluster.kill(first);
     let send = |id: &str, timeout| {
         let wire = Wire::connect(&cluster.address(leader), "producer");
-        let sent = runtime.block_on(wire.send(vec![message("t", id, id)], timeout));
+        let sent = runtime.block_on(wire.within(timeout).send(vec![message("t", id, id)]));
         sent.unwrap().status.unwrap().code()
     };
     assert_eq!(send("one down", Duration::from_secs(3)), Code::Ok);
     cluster.kill(second);
     let started = Instant::now();
     let wire = Wire::connect(&cluster.address(leader), "producer");
-    let refused = runtime.block_on(wire.send(vec![message("t", "two down", "x")], Duration::from_secs(3))).unwrap();
+    let refused = runtime.block_on(wire.send(vec![message("t", "two down", "x")])).unwrap();
     let code = refused.status.unwrap().code();
     assert!(matches!(code, Code::HaNotAvailable | Code::ProxyTimeout), "P16: {code:?} must tell to try again");
     assert!(started.elapsed() < Duration::from_secs(3), "the answer comes before the deadline");
@@ -201,7 +203,7 @@ fn service_goes_on_with_one_node_down_and_waits_with_two() {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         let wire = Wire::connect(&cluster.address(leader), "producer");
-        let sent = runtime.block_on(wire.send(vec![message("t", "back", "x")], Duration::from_secs(3))).unwrap();
+        let sent = runtime.block_on(wire.send(vec![message("t", "back", "x")])).unwrap();
         if sent.status.unwrap().code() == Code::Ok {
             break;
         }
@@ -222,8 +224,11 @@ fn p1_a_leader_cut_off_from_its_followers_acknowledges_nothing() {
     let wire = Wire::connect(&cluster.address(leader), "producer");
     let codes: Vec<_> = (0..5)
         .map(|number| {
-            let sent =
-                runtime.block_on(wire.send(vec![message("t", &format!("cut {number}"), "x")], Duration::from_secs(1)));
+            let sent = runtime.block_on(wire.within(Duration::from_secs(1)).send(vec![message(
+                "t",
+                &format!("cut {number}"),
+                "x",
+            )]));
             sent.map(|response| response.status.unwrap().code())
         })
         .collect();
@@ -232,7 +237,7 @@ fn p1_a_leader_cut_off_from_its_followers_acknowledges_nothing() {
     }
     assert!(codes.iter().all(|code| !matches!(code, Ok(Code::Ok))), "{codes:?}");
     cluster.wait_for_leader();
-    let sent = runtime.block_on(wire.send(vec![message("t", "healed", "x")], Duration::from_secs(3))).unwrap();
+    let sent = runtime.block_on(wire.send(vec![message("t", "healed", "x")])).unwrap();
     assert_eq!(sent.status.unwrap().code(), Code::Ok);
 }
 
@@ -300,7 +305,7 @@ fn p14_a_node_that_cannot_know_says_so_and_never_that_a_topic_is_missing() {
     let until = Instant::now() + Duration::from_secs(10);
     let wire = Wire::connect(&cluster.address(alone), "producer");
     let code = loop {
-        match runtime.block_on(wire.send(vec![message("unseen", "id", "x")], Duration::from_secs(4))) {
+        match runtime.block_on(wire.within(Duration::from_secs(4)).send(vec![message("unseen", "id", "x")])) {
             Ok(response) => break response.status.unwrap().code(),
             Err(status) => assert!(Instant::now() < until, "{status}\n{}", cluster.logs()),
         }
@@ -310,7 +315,7 @@ fn p14_a_node_that_cannot_know_says_so_and_never_that_a_topic_is_missing() {
     cluster.start_node(other);
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        let sent = runtime.block_on(wire.send(vec![message("unseen", "id", "x")], Duration::from_secs(4)));
+        let sent = runtime.block_on(wire.within(Duration::from_secs(4)).send(vec![message("unseen", "id", "x")]));
         match sent.map(|response| response.status.unwrap().code()) {
             Ok(Code::Ok) => break,
             Ok(code) => assert_eq!(code, Code::HaNotAvailable),

@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, future, stream};
+use futures_util::future;
 use prost_types::Timestamp;
 use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
@@ -19,330 +19,22 @@ use raftmq::proto::v2::settings::PubSub;
 use raftmq::proto::v2::telemetry_command::Command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tonic::Streaming;
 use tonic::transport::Endpoint;
 
-use crate::harness::{Cluster, Wire, delivered, message, resource};
-use crate::tls;
+use crate::fixture::calls::*;
+use crate::fixture::cluster::{Cluster, with_cluster};
+use crate::fixture::messages::*;
+use crate::fixture::requests::*;
+use crate::fixture::telemetry::*;
+use crate::fixture::tls;
+use crate::fixture::wire::{CALL, POLL, SOON, Wire};
 
-/// Far more than an answer takes, also of a loaded machine.
-const CALL: Duration = Duration::from_secs(15);
-/// What is not a poll is answered at once; also a loaded machine does that sooner than any poll ends.
-const SOON: Duration = Duration::from_secs(3);
-/// The shortest poll there is.
-const POLL: Duration = Duration::from_secs(5);
 const MIB_4: usize = 4 * 1024 * 1024;
 const KIB_16: usize = 16 * 1024;
 /// Seconds between the deliveries of RocketMQ's push consumers.
 const BACKOFF: [i64; 18] = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 /// As the official clients name themselves, and one that does not exist.
 const LANGUAGES: [&str; 8] = ["JAVA", "GO", "PYTHON", "RUST", "HTTP", "CPP", "DOTNET", "KLINGON"];
-
-/// A cluster with topics of a type, and a client of each of its nodes.
-fn with_cluster(settings: &[&str], topics: &[(&str, &str)], test: impl AsyncFnOnce(Cluster, [Wire; 3])) {
-    let cluster = Cluster::start_with(settings);
-    for (name, kind) in topics {
-        cluster.raftmq_ok(&["topic", "create", name, "--type", kind]);
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let wires = [0, 1, 2].map(|node| Wire::connect(&cluster.address(node), &format!("client-{node}")));
-        test(cluster, wires).await;
-    });
-}
-
-/// A message whose body is its id, with such system properties.
-fn with(topic: &str, id: &str, change: impl FnOnce(&mut v2::SystemProperties)) -> v2::Message {
-    let mut message = message(topic, id, id);
-    change(message.system_properties.as_mut().unwrap());
-    message
-}
-
-fn delayed(topic: &str, id: &str, millis: i64) -> v2::Message {
-    with(topic, id, |system| system.delivery_timestamp = Some(in_time(millis)))
-}
-
-fn half(topic: &str, id: &str) -> v2::Message {
-    with(topic, id, |system| system.message_type = v2::MessageType::Transaction.into())
-}
-
-fn ordered(topic: &str, group: &str, number: u32) -> v2::Message {
-    with(topic, &format!("{group}{number}"), |system| system.message_group = Some(group.to_owned()))
-}
-
-fn tagged(topic: &str, id: &str, tag: &str) -> v2::Message {
-    with(topic, id, |system| system.tag = Some(tag.to_owned()))
-}
-
-fn having<const N: usize>(topic: &str, id: &str, properties: [(&str, &str); N]) -> v2::Message {
-    let mut message = message(topic, id, id);
-    message.user_properties = properties.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    message
-}
-
-fn now_millis() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
-
-fn in_time(millis: i64) -> Timestamp {
-    let at = now_millis() + millis;
-    Timestamp { seconds: at / 1000, nanos: (at % 1000) as i32 * 1_000_000 }
-}
-
-fn millis_of(at: Timestamp) -> i64 {
-    at.seconds * 1000 + i64::from(at.nanos) / 1_000_000
-}
-
-fn seconds(seconds: i64) -> prost_types::Duration {
-    prost_types::Duration { seconds, nanos: 0 }
-}
-
-fn millis(millis: i64) -> prost_types::Duration {
-    prost_types::Duration { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 }
-}
-
-fn queue(topic: &str) -> Option<v2::MessageQueue> {
-    Some(v2::MessageQueue { topic: Some(resource(topic)), ..Default::default() })
-}
-
-/// The shortest poll for as many messages as one may ask for.
-fn poll(group: &str, topic: &str) -> v2::ReceiveMessageRequest {
-    v2::ReceiveMessageRequest {
-        group: Some(resource(group)),
-        message_queue: queue(topic),
-        batch_size: 32,
-        invisible_duration: Some(seconds(10)),
-        long_polling_timeout: Some(seconds(5)),
-        ..Default::default()
-    }
-}
-
-fn filter(kind: v2::FilterType, expression: &str) -> Option<v2::FilterExpression> {
-    Some(v2::FilterExpression { r#type: kind.into(), expression: expression.to_owned() })
-}
-
-fn system(message: &v2::Message) -> &v2::SystemProperties {
-    message.system_properties.as_ref().unwrap()
-}
-
-fn ids(messages: &[v2::Message]) -> Vec<String> {
-    messages.iter().map(|message| delivered(message).0).collect()
-}
-
-fn sorted(mut ids: Vec<String>) -> Vec<String> {
-    ids.sort();
-    ids
-}
-
-/// The code of a status, which every answer must have (contract §4.1).
-fn told(status: Option<v2::Status>) -> Code {
-    let status = status.expect("every answer has a status");
-    assert_ne!(status.message, "", "{status:?}");
-    Code::try_from(status.code).expect("a code of the protocol")
-}
-
-/// Sends one message; its code. Only what was stored has an entry (contract §9.4).
-async fn code(wire: &Wire, message: v2::Message) -> Code {
-    let answer = wire.send(vec![message], CALL).await.unwrap();
-    let code = told(answer.status);
-    assert_eq!(answer.entries.len(), usize::from(code == Code::Ok));
-    code
-}
-
-/// Sends one message; its entry.
-async fn send(wire: &Wire, message: v2::Message) -> v2::SendResultEntry {
-    let answer = wire.send(vec![message], CALL).await.unwrap();
-    assert_eq!(told(answer.status), Code::Ok);
-    let [entry] = <[_; 1]>::try_from(answer.entries).unwrap();
-    assert_eq!(told(entry.status.clone()), Code::Ok);
-    entry
-}
-
-/// One poll that is given all the time it asks for.
-async fn receive(wire: &Wire, request: v2::ReceiveMessageRequest) -> Vec<v2::Message> {
-    let (status, messages) = wire.receive_with(request, Duration::from_secs(30)).await.unwrap();
-    let expected = if messages.is_empty() { Code::MessageNotFound } else { Code::Ok };
-    assert_eq!(told(Some(status)), expected);
-    messages
-}
-
-/// The code of a poll that brings nothing.
-async fn refused(wire: &Wire, request: v2::ReceiveMessageRequest) -> v2::Status {
-    let (status, messages) = wire.receive_with(request, CALL).await.unwrap();
-    assert!(messages.is_empty(), "{status:?}");
-    status
-}
-
-/// A poll that must be empty.
-async fn nothing(wire: &Wire, request: v2::ReceiveMessageRequest) {
-    let found = ids(&receive(wire, request).await);
-    assert!(found.is_empty(), "{found:?}");
-}
-
-async fn ack(wire: &Wire, group: &str, topic: &str, messages: &[v2::Message]) {
-    let handles = messages.iter().map(delivered).map(|(id, handle, _)| (id, handle)).collect();
-    assert_eq!(told(wire.ack(group, topic, handles).await.unwrap().status), Code::Ok);
-}
-
-async fn ack_code(wire: &Wire, group: &str, topic: &str, handle: &str) -> Code {
-    told(wire.ack(group, topic, vec![("id".into(), handle.to_owned())]).await.unwrap().status)
-}
-
-/// The code and the handle of a change.
-async fn change(wire: &Wire, group: &str, topic: &str, handle: &str, seconds: i64) -> (Code, String) {
-    let answer = wire.change_invisible(group, topic, handle, seconds).await.unwrap();
-    (told(answer.status), answer.receipt_handle)
-}
-
-/// Receives and acks through each of the clients in turn until `count` messages have come.
-async fn take(wires: &[Wire], request: &v2::ReceiveMessageRequest, count: usize) -> Vec<v2::Message> {
-    let (group, topic) = (name(&request.group), name(&request.message_queue.as_ref().unwrap().topic));
-    let mut taken = Vec::new();
-    for wire in wires.iter().cycle() {
-        if taken.len() >= count {
-            break;
-        }
-        let messages = receive(wire, request.clone()).await;
-        assert!(!messages.is_empty(), "{:?} of {count} messages", ids(&taken));
-        ack(wire, &group, &topic, &messages).await;
-        taken.extend(messages);
-    }
-    assert_eq!(taken.len(), count, "{:?}", ids(&taken));
-    taken
-}
-
-fn name(resource: &Option<v2::Resource>) -> String {
-    resource.as_ref().unwrap().name.clone()
-}
-
-async fn recall(wire: &Wire, topic: &str, handle: &str) -> (Code, String) {
-    let request = v2::RecallMessageRequest { topic: Some(resource(topic)), recall_handle: handle.to_owned() };
-    let answer = wire.raw().recall_message(wire.request(request, CALL)).await.unwrap().into_inner();
-    (told(answer.status), answer.message_id)
-}
-
-async fn commit(wire: &Wire, topic: &str, id: &str) -> Code {
-    let request = v2::EndTransactionRequest {
-        topic: Some(resource(topic)),
-        message_id: "m".into(),
-        transaction_id: id.to_owned(),
-        resolution: v2::TransactionResolution::Commit.into(),
-        ..Default::default()
-    };
-    told(wire.raw().end_transaction(wire.request(request, CALL)).await.unwrap().into_inner().status)
-}
-
-async fn forward(wire: &Wire, group: &str, topic: &str, handle: &str) -> Code {
-    let request = v2::ForwardMessageToDeadLetterQueueRequest {
-        group: Some(resource(group)),
-        topic: Some(resource(topic)),
-        receipt_handle: handle.to_owned(),
-        ..Default::default()
-    };
-    let request = wire.request(request, CALL);
-    told(wire.raw().forward_message_to_dead_letter_queue(request).await.unwrap().into_inner().status)
-}
-
-async fn heartbeat(wire: &Wire, kind: v2::ClientType, group: Option<&str>) -> Result<Code, tonic::Status> {
-    let request = v2::HeartbeatRequest { group: group.map(resource), client_type: kind.into() };
-    let answer = wire.raw().heartbeat(wire.request(request, SOON)).await?;
-    Ok(told(answer.into_inner().status))
-}
-
-async fn leave(wire: &Wire, group: Option<&str>) -> Code {
-    let request = v2::NotifyClientTerminationRequest { group: group.map(resource) };
-    told(wire.raw().notify_client_termination(wire.request(request, CALL)).await.unwrap().into_inner().status)
-}
-
-/// The code and the rows of a route.
-async fn route(wire: &Wire, topic: &str, dialled: Option<v2::Endpoints>) -> (Code, Vec<v2::MessageQueue>) {
-    let request = v2::QueryRouteRequest { topic: Some(resource(topic)), endpoints: dialled };
-    let answer = wire.raw().query_route(wire.request(request, CALL)).await.unwrap().into_inner();
-    (told(answer.status), answer.message_queues)
-}
-
-async fn assignments(wire: &Wire, topic: &str, dialled: Option<v2::Endpoints>) -> Vec<v2::MessageQueue> {
-    let request =
-        v2::QueryAssignmentRequest { topic: Some(resource(topic)), group: Some(resource("g")), endpoints: dialled };
-    let answer = wire.raw().query_assignment(wire.request(request, CALL)).await.unwrap().into_inner();
-    assert_eq!(told(answer.status), Code::Ok);
-    answer.assignments.into_iter().map(|row| row.message_queue.unwrap()).collect()
-}
-
-/// Waits until a node knows the addresses of all three, and that they live.
-async fn know_each_other(wire: &Wire, topic: &str) {
-    let until = Instant::now() + CALL;
-    let brokers = |rows: Vec<v2::MessageQueue>| {
-        rows.into_iter().map(|row| row.broker.unwrap().name).collect::<BTreeSet<_>>().len()
-    };
-    while brokers(assignments(wire, topic, None).await) < 3 || brokers(route(wire, topic, None).await.1) < 3 {
-        assert!(Instant::now() < until, "a node does not learn of the others");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Settings as a client sends them that has heard nothing from the server yet.
-fn settings(kind: v2::ClientType, pub_sub: PubSub) -> v2::Settings {
-    v2::Settings {
-        client_type: Some(kind.into()),
-        access_point: Some(endpoints(v2::AddressScheme::IPv4, &[("10.0.0.1", 8081)])),
-        request_timeout: Some(seconds(3)),
-        user_agent: Some(v2::Ua { version: "5.2.1".into(), hostname: "host".into(), ..Default::default() }),
-        pub_sub: Some(pub_sub),
-        ..Default::default()
-    }
-}
-
-fn publishing(topics: &[&str]) -> PubSub {
-    PubSub::Publishing(v2::Publishing {
-        topics: topics.iter().map(|topic| resource(topic)).collect(),
-        ..Default::default()
-    })
-}
-
-fn subscribed(group: &str, topic: &str) -> PubSub {
-    let entry =
-        v2::SubscriptionEntry { topic: Some(resource(topic)), expression: filter(v2::FilterType::Tag, "a || b") };
-    PubSub::Subscription(v2::Subscription {
-        group: Some(resource(group)),
-        subscriptions: vec![entry],
-        long_polling_timeout: Some(seconds(30)),
-        ..Default::default()
-    })
-}
-
-fn endpoints(scheme: v2::AddressScheme, addresses: &[(&str, i32)]) -> v2::Endpoints {
-    let addresses = addresses.iter().map(|(host, port)| v2::Address { host: (*host).to_owned(), port: *port });
-    v2::Endpoints { scheme: scheme.into(), addresses: addresses.collect() }
-}
-
-/// Opens a client's stream and tells its settings so many times.
-async fn telemetry(
-    wire: &Wire,
-    language: &str,
-    settings: &v2::Settings,
-    times: usize,
-) -> Streaming<v2::TelemetryCommand> {
-    let command = v2::TelemetryCommand { status: None, command: Some(Command::Settings(settings.clone())) };
-    let commands = stream::iter(vec![command; times]).chain(stream::pending());
-    let mut request = wire.request(commands, Duration::from_secs(600));
-    request.metadata_mut().insert("x-mq-language", language.parse().unwrap());
-    wire.raw().telemetry(request).await.unwrap().into_inner()
-}
-
-/// What a client hears when it tells its settings; the same each time it does.
-async fn answer_to(wire: &Wire, language: &str, settings: &v2::Settings) -> v2::Settings {
-    let mut answers = telemetry(wire, language, settings, 2).await;
-    let mut heard = Vec::new();
-    for _ in 0..2 {
-        let answer = tokio::time::timeout(CALL, answers.message()).await.expect("an answer").unwrap().unwrap();
-        assert_eq!(told(answer.status), Code::Ok, "{language}");
-        let Some(Command::Settings(settings)) = answer.command else { panic!("{:?}", answer.command) };
-        heard.push(settings);
-    }
-    assert_eq!(heard[0], heard[1], "{language}");
-    heard.swap_remove(0)
-}
 
 fn exponential(millis_initial: i64, seconds_max: i64) -> Strategy {
     let (initial, max) = (Some(millis(millis_initial)), Some(seconds(seconds_max)));
@@ -355,7 +47,8 @@ fn strategy(settings: &v2::Settings) -> Strategy {
 
 #[test]
 fn c24_start_a_missing_topic_is_told_and_twice_the_same_or_none_is_fine() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         for wire in &wires {
             // Asking makes no topic, here or on another node.
             assert_eq!(route(wire, "missing", None).await, (Code::TopicNotFound, vec![]));
@@ -376,7 +69,8 @@ fn c24_start_a_missing_topic_is_told_and_twice_the_same_or_none_is_fine() {
 #[test]
 fn c24_size_of_body_is_4_mib_and_16_kib_of_properties_come_on_top() {
     let topics = [("plain", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION"), ("steps", "FIFO")];
-    with_cluster(&[], &topics, async |_cluster, wires| {
+    with_cluster(&[], &topics, async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let kinds =
             [message("plain", "m", "m"), delayed("later", "m", 500), half("deals", "m"), ordered("steps", "m", 1)];
         for (kind, wire) in kinds.into_iter().zip(wires.iter().cycle()) {
@@ -399,7 +93,8 @@ fn c24_size_of_body_is_4_mib_and_16_kib_of_properties_come_on_top() {
 
 #[test]
 fn c24_properties_have_their_limits_and_may_hold_any_text() {
-    with_cluster(&[], &[("t", "NORMAL"), ("texts", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL"), ("texts", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let wire = &wires[0];
         let many = |count: usize| {
             let user_properties = (0..count).map(|number| (format!("k{number}"), "v".to_owned())).collect();
@@ -433,28 +128,23 @@ fn c24_properties_have_their_limits_and_may_hold_any_text() {
 
 #[test]
 fn c24_tag_key_have_their_limits_and_come_back() {
-    with_cluster(&[], &[("t", "NORMAL"), ("texts", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL"), ("texts", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let wire = &wires[0];
-        let keyed = |topic: &str, keys: &[&str]| {
-            with(topic, "m", |system| system.keys = keys.iter().map(|key| (*key).to_owned()).collect())
-        };
         assert_eq!(code(wire, tagged("t", "m", &"t".repeat(KIB_16))).await, Code::Ok);
         assert_eq!(code(wire, tagged("t", "m", &"t".repeat(KIB_16 + 1))).await, Code::MessagePropertiesTooLarge);
-        assert_eq!(code(wire, keyed("t", &[&"k".repeat(KIB_16)])).await, Code::Ok);
-        assert_eq!(code(wire, keyed("t", &[&"k".repeat(KIB_16 + 1)])).await, Code::MessagePropertiesTooLarge);
+        assert_eq!(code(wire, keyed("t", "m", &[&"k".repeat(KIB_16)])).await, Code::Ok);
+        assert_eq!(code(wire, keyed("t", "m", &[&"k".repeat(KIB_16 + 1)])).await, Code::MessagePropertiesTooLarge);
         for bad in ["a\0", " ", "a|b", "|"] {
             assert_eq!(code(wire, tagged("t", "m", bad)).await, Code::IllegalMessageTag, "{bad:?}");
         }
         for bad in ["a\0", " "] {
-            assert_eq!(code(wire, keyed("t", &["good", bad])).await, Code::IllegalMessageKey, "{bad:?}");
+            assert_eq!(code(wire, keyed("t", "m", &["good", bad])).await, Code::IllegalMessageKey, "{bad:?}");
         }
-        let mut sent = keyed("texts", &["第一", "second", "3"]);
+        let mut sent = keyed("texts", "m", &["第一", "second", "3"]);
         sent.system_properties.as_mut().unwrap().tag = Some("标签".into());
         assert_eq!(code(wire, sent).await, Code::Ok);
-        let request = v2::ReceiveMessageRequest {
-            filter_expression: filter(v2::FilterType::Tag, "标签"),
-            ..poll("g", "texts")
-        };
+        let request = v2::ReceiveMessageRequest { filter_expression: by_tag("标签"), ..poll("g", "texts") };
         let got = take(&wires[2..], &request, 1).await;
         assert_eq!(system(&got[0]).tag.as_deref(), Some("标签"));
         assert_eq!(system(&got[0]).keys, ["第一", "second", "3"]);
@@ -463,7 +153,8 @@ fn c24_tag_key_have_their_limits_and_come_back() {
 
 #[test]
 fn c24_filter_chooses_by_exact_tag_and_by_sql_also_in_order() {
-    with_cluster(&[], &[("t", "NORMAL"), ("steps", "FIFO")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL"), ("steps", "FIFO")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         // As Java hashes them, "Aa" and "BB" are equal.
         for tag in ["a", "b", "B", "Aa", "BB", "*"] {
             send(&wires[0], tagged("t", tag, tag)).await;
@@ -479,21 +170,20 @@ fn c24_filter_chooses_by_exact_tag_and_by_sql_also_in_order() {
 
         let all: &[&str] = &["*", "Aa", "B", "BB", "a", "b", "untagged"];
         let steps: &[&str] = &["x1", "x2", "x3", "x4", "x5", "x6"];
-        let (tag, sql) = (v2::FilterType::Tag, v2::FilterType::Sql);
         let cases: [(&str, Option<v2::FilterExpression>, &[&str]); 13] = [
             ("t", None, all),
-            ("t", filter(tag, "*"), all),
-            ("t", filter(tag, ""), all),
-            ("t", filter(tag, "a || b"), &["a", "b"]),
-            ("t", filter(tag, " b||Aa  "), &["Aa", "b"]),
-            ("t", filter(tag, "Aa"), &["Aa"]),
-            ("t", filter(tag, "b ||"), &["b"]),
-            ("t", filter(tag, "nobody's"), &[]),
+            ("t", by_tag("*"), all),
+            ("t", by_tag(""), all),
+            ("t", by_tag("a || b"), &["a", "b"]),
+            ("t", by_tag(" b||Aa  "), &["Aa", "b"]),
+            ("t", by_tag("Aa"), &["Aa"]),
+            ("t", by_tag("b ||"), &["b"]),
+            ("t", by_tag("nobody's"), &[]),
             ("steps", None, steps),
-            ("steps", filter(sql, "number >= 2 AND colour = 'red'"), &["x2", "x4", "x6"]),
-            ("steps", filter(sql, "number BETWEEN 3 AND 4"), &["x3", "x4"]),
-            ("steps", filter(sql, "missing = 'v'"), &[]),
-            ("steps", filter(sql, "missing IS NULL"), steps),
+            ("steps", by_sql("number >= 2 AND colour = 'red'"), &["x2", "x4", "x6"]),
+            ("steps", by_sql("number BETWEEN 3 AND 4"), &["x3", "x4"]),
+            ("steps", by_sql("missing = 'v'"), &[]),
+            ("steps", by_sql("missing IS NULL"), steps),
         ];
         let read = async |(number, (topic, expression, expected)): (usize, (&str, _, &[&str]))| {
             let group = format!("g{number}");
@@ -510,17 +200,18 @@ fn c24_filter_chooses_by_exact_tag_and_by_sql_also_in_order() {
         };
         future::join_all(cases.into_iter().enumerate().map(read)).await;
 
-        let bad = v2::ReceiveMessageRequest { filter_expression: filter(sql, "number >"), ..poll("g", "steps") };
+        let bad = v2::ReceiveMessageRequest { filter_expression: by_sql("number >"), ..poll("g", "steps") };
         assert_eq!(refused(&wires[0], bad).await.code(), Code::IllegalFilterExpression);
     });
 }
 
 #[test]
 fn c24_receive_gives_at_most_32_each_once_and_refuses_times_out_of_bounds() {
-    with_cluster(&[], &[("t", "NORMAL"), ("empty", "NORMAL"), ("one", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL"), ("empty", "NORMAL"), ("one", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         for (hundred, wire) in wires.iter().enumerate() {
             let ids = (0..100).map(|number| format!("m{}", hundred * 100 + number));
-            let answer = wire.send(ids.map(|id| message("t", &id, &id)).collect(), CALL).await.unwrap();
+            let answer = wire.send(ids.map(|id| message("t", &id, &id)).collect()).await.unwrap();
             assert_eq!(told(answer.status), Code::Ok);
         }
         let mut got = Vec::new();
@@ -555,9 +246,10 @@ fn c24_receive_gives_at_most_32_each_once_and_refuses_times_out_of_bounds() {
 
 #[test]
 fn c24_groups_each_get_everything_and_their_consumers_share_it() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let sent: Vec<_> = (0..100).map(|number| format!("m{number}")).collect();
-        let answer = wires[0].send(sent.iter().map(|id| message("t", id, id)).collect(), CALL).await.unwrap();
+        let answer = wires[0].send(sent.iter().map(|id| message("t", id, id)).collect()).await.unwrap();
         assert_eq!(told(answer.status), Code::Ok);
 
         let each = async |number: usize| take(&wires[number..=number], &poll(&format!("g{number}"), "t"), 100).await;
@@ -583,11 +275,12 @@ fn c24_groups_each_get_everything_and_their_consumers_share_it() {
 
 #[test]
 fn c24_retry_of_a_push_failure_is_attempt_2() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         for number in 1..=3 {
             send(&wires[0], message("t", &format!("m{number}"), "m")).await;
         }
-        let push = v2::ReceiveMessageRequest { auto_renew: true, invisible_duration: None, ..poll("g", "t") };
+        let push = push_poll("g", "t");
         let mut first = BTreeMap::new();
         while first.len() < 3 {
             for message in receive(&wires[1], push.clone()).await {
@@ -615,7 +308,8 @@ fn c24_retry_of_a_push_failure_is_attempt_2() {
 
 #[test]
 fn c24_retry_keeps_the_order_of_each_message_group() {
-    with_cluster(&[], &[("steps", "FIFO")], async |_cluster, wires| {
+    with_cluster(&[], &[("steps", "FIFO")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         for number in 1..=8 {
             for group in ["x", "y", "z"] {
                 send(&wires[number as usize % 3], ordered("steps", group, number)).await;
@@ -663,7 +357,8 @@ fn c24_retry_keeps_the_order_of_each_message_group() {
 
 #[test]
 fn c24_delay_is_kept_and_past_and_too_far_times_are_known() {
-    with_cluster(&[], &[("later", "DELAY")], async |_cluster, wires| {
+    with_cluster(&[], &[("later", "DELAY")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let due = now_millis() + 10_000;
         send(&wires[0], delayed("later", "later", 10_000)).await;
         send(&wires[1], delayed("later", "past", -20_000)).await;
@@ -686,7 +381,7 @@ async fn every_verb(wire: &Wire, topic: &str, group: &str) -> Vec<(&'static str,
     // Every answer is of its own type and has the same field.
     macro_rules! verb {
         ($verb:ident, $request:expr) => {{
-            let answer = wire.raw().$verb(wire.request($request, CALL)).await;
+            let answer = wire.raw().$verb(wire.request($request)).await;
             (stringify!($verb), told(answer.expect(stringify!($verb)).into_inner().status))
         }};
     }
@@ -697,7 +392,7 @@ async fn every_verb(wire: &Wire, topic: &str, group: &str) -> Vec<(&'static str,
         batch_size: 1,
         ..Default::default()
     };
-    let mut pulled = wire.raw().pull_message(wire.request(pull, CALL)).await.unwrap().into_inner();
+    let mut pulled = wire.raw().pull_message(wire.request(pull)).await.unwrap().into_inner();
     let Some(v2::pull_message_response::Content::Status(pulled)) = pulled.message().await.unwrap().unwrap().content
     else {
         panic!("the status is first")
@@ -730,10 +425,11 @@ async fn every_verb(wire: &Wire, topic: &str, group: &str) -> Vec<(&'static str,
 
 #[test]
 fn c25_01_failures_of_the_application_are_no_grpc_errors() {
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         cluster.raftmq_ok(&["group", "create", "g"]);
         let wire = &wires[0];
-        let nobody = Wire::connect(&cluster.address(1), " ");
+        let nobody = Wire::connect(&cluster.address(1), " ").within(CALL);
         for (verb, code) in every_verb(&nobody, "t", "g").await {
             assert_eq!(code, Code::ClientIdRequired, "{verb}");
         }
@@ -786,7 +482,7 @@ fn c25_01_failures_of_the_application_are_no_grpc_errors() {
         assert_eq!((told(answer.status), answer.command), (Code::ClientIdRequired, None));
         assert_eq!(answers.message().await.unwrap(), None);
         // Bad settings and unknown verbs are the only ones that gRPC says no to.
-        for bad in [publishing(&["no topic!"]), subscribed("CID_RMQ_SYS_g", "t")] {
+        for bad in [publishing(&["no topic!"]), subscribed("CID_RMQ_SYS_g", "t", by_tag("a || b"))] {
             let mut answers = telemetry(wire, "JAVA", &settings(v2::ClientType::Producer, bad), 1).await;
             assert_eq!(answers.message().await.unwrap_err().code(), tonic::Code::InvalidArgument);
         }
@@ -802,7 +498,8 @@ fn c25_01_failures_of_the_application_are_no_grpc_errors() {
 
 #[test]
 fn c25_02_settings_are_answered_in_full_and_what_the_client_said_is_echoed() {
-    with_cluster(&[], &[("t", "NORMAL"), ("steps", "FIFO")], async |cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL"), ("steps", "FIFO")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         cluster.raftmq_ok(&["group", "create", "orderly", "--orderly"]);
         cluster.raftmq_ok(&["group", "create", "patient", "--retries", "4"]);
         let metric = Some(v2::Metric { on: false, endpoints: None });
@@ -830,7 +527,9 @@ fn c25_02_settings_are_answered_in_full_and_what_the_client_said_is_echoed() {
         let cases = [("unknown", "t", 17, false), ("patient", "t", 5, false), ("orderly", "t", 17, true)];
         for kind in [v2::ClientType::PushConsumer, v2::ClientType::SimpleConsumer] {
             for (group, topic, max_attempts, fifo) in cases {
-                let PubSub::Subscription(mut subscription) = subscribed(group, topic) else { unreachable!() };
+                let PubSub::Subscription(mut subscription) = subscribed(group, topic, by_tag("a || b")) else {
+                    unreachable!()
+                };
                 subscription.group.as_mut().unwrap().resource_namespace = "Some Namespace".into();
                 subscription.subscriptions[0].topic = Some(foreign.clone());
                 let sent = settings(kind, PubSub::Subscription(subscription.clone()));
@@ -853,7 +552,8 @@ fn c25_02_settings_are_answered_in_full_and_what_the_client_said_is_echoed() {
 
 #[test]
 fn c25_03_producers_get_exponential_backoff_whatever_their_language() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         for language in LANGUAGES {
             for topics in [&["t"][..], &[]] {
                 let sent = settings(v2::ClientType::Producer, publishing(topics));
@@ -861,7 +561,7 @@ fn c25_03_producers_get_exponential_backoff_whatever_their_language() {
                 assert_eq!(strategy(&heard), exponential(10, 1), "{language}");
             }
             // Push consumers: Node knows no list, Python nothing else (contract §6.4).
-            let sent = settings(v2::ClientType::PushConsumer, subscribed("g", "t"));
+            let sent = settings(v2::ClientType::PushConsumer, subscribed("g", "t", by_tag("a || b")));
             let heard = strategy(&answer_to(&wires[1], language, &sent).await);
             if language == "HTTP" {
                 assert_eq!(heard, exponential(5000, 7200));
@@ -875,10 +575,11 @@ fn c25_03_producers_get_exponential_backoff_whatever_their_language() {
 #[test]
 fn c25_04_nothing_depends_on_settings_or_a_stream_known_to_the_node() {
     let topics = [("t", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION")];
-    with_cluster(&[], &topics, async |mut cluster, wires| {
+    with_cluster(&[], &topics, async |mut cluster| {
+        let wires = cluster.wires_within(CALL);
         // Its settings were told to node 0, which forgets them and the stream when it restarts.
         let known = &wires[0];
-        let told_settings = settings(v2::ClientType::PushConsumer, subscribed("g", "t"));
+        let told_settings = settings(v2::ClientType::PushConsumer, subscribed("g", "t", by_tag("a || b")));
         let _stream = telemetry(known, "DOTNET", &told_settings, 1).await;
         send(known, message("t", "before", "m")).await;
         let before = receive(known, poll("g", "t")).await;
@@ -895,7 +596,7 @@ fn c25_04_nothing_depends_on_settings_or_a_stream_known_to_the_node() {
         ack(known, "g", "t", &before).await;
 
         for node in 0..3 {
-            let new = Wire::connect(&cluster.address(node), &format!("never seen {node}"));
+            let new = Wire::connect(&cluster.address(node), &format!("never seen {node}")).within(CALL);
             for (who, wire) in [known, &new].into_iter().enumerate() {
                 let m = format!("m{node}{who}");
                 assert_eq!(heartbeat(wire, v2::ClientType::Producer, None).await.unwrap(), Code::Ok);
@@ -904,12 +605,7 @@ fn c25_04_nothing_depends_on_settings_or_a_stream_known_to_the_node() {
                 assert_ne!(assignments(wire, "t", None).await, []);
                 send(wire, message("t", &m, "m")).await;
                 // Nothing tells how long to wait but the deadline of the call.
-                let push = v2::ReceiveMessageRequest {
-                    auto_renew: true,
-                    invisible_duration: None,
-                    long_polling_timeout: None,
-                    ..poll("g", "t")
-                };
+                let push = v2::ReceiveMessageRequest { long_polling_timeout: None, ..push_poll("g", "t") };
                 let got = receive(wire, push).await;
                 assert_eq!(ids(&got), [m.as_str()]);
                 let (status, handle) = change(wire, "g", "t", &delivered(&got[0]).1, 30).await;
@@ -930,7 +626,8 @@ fn c25_04_nothing_depends_on_settings_or_a_stream_known_to_the_node() {
 #[test]
 fn c25_05_every_node_serves_every_verb_for_every_queue() {
     let topics = [("t", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION"), ("steps", "FIFO")];
-    with_cluster(&[], &topics, async |_cluster, wires| {
+    with_cluster(&[], &topics, async |cluster| {
+        let wires = cluster.wires_within(CALL);
         // Each verb on each node, one of which leads, and each on another than the verb before it.
         for turn in 0..3 {
             let [a, b, c] = [0, 1, 2].map(|node| &wires[(turn + node) % 3]);
@@ -980,7 +677,8 @@ fn c25_05_every_node_serves_every_verb_for_every_queue() {
 #[test]
 fn c25_06_routes_hold_only_rows_a_client_can_use() {
     let topics = [("t", "NORMAL"), ("steps", "FIFO"), ("later", "DELAY"), ("deals", "TRANSACTION")];
-    with_cluster(&[], &topics, async |cluster, wires| {
+    with_cluster(&[], &topics, async |cluster| {
+        let wires = cluster.wires_within(CALL);
         cluster.raftmq_ok(&["group", "create", "g"]);
         let types = [
             ("t", v2::MessageType::Normal),
@@ -1046,7 +744,8 @@ fn port_of(cluster: &Cluster, node: usize) -> i32 {
 
 #[test]
 fn c25_07_endpoints_hold_one_address_whatever_was_dialled() {
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let [a, b, c] = [0, 1, 2].map(|node| port_of(&cluster, node));
         let (ipv4, domain) = (v2::AddressScheme::IPv4, v2::AddressScheme::DomainName);
         let dialled = [
@@ -1071,7 +770,8 @@ fn c25_07_endpoints_hold_one_address_whatever_was_dialled() {
 
 #[test]
 fn c25_07_endpoints_hold_no_ipv6_address_even_if_one_was_dialled() {
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         know_each_other(&wires[0], "t").await;
         let dialled = endpoints(v2::AddressScheme::IPv6, &[("::1", port_of(&cluster, 0))]);
         for endpoints in told_endpoints(&wires[0], Some(dialled)).await {
@@ -1082,7 +782,8 @@ fn c25_07_endpoints_hold_no_ipv6_address_even_if_one_was_dialled() {
 
 #[test]
 fn c25_08_the_server_chooses_the_queue_of_a_message_group() {
-    with_cluster(&[], &[("steps", "FIFO")], async |_cluster, wires| {
+    with_cluster(&[], &[("steps", "FIFO")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         // Each client hashes to another queue, and says so.
         let mut groups = vec!["x"];
         groups.extend(["a", "b", "c", "d", "e", "f", "h", "i"]);
@@ -1114,7 +815,8 @@ fn c25_08_the_server_chooses_the_queue_of_a_message_group() {
 
 #[test]
 fn c25_09_a_receive_takes_from_all_queues_whichever_it_names() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         for number in 0..16 {
             send(&wires[number % 3], message("t", &format!("m{number}"), "m")).await;
         }
@@ -1143,7 +845,8 @@ fn c25_09_a_receive_takes_from_all_queues_whichever_it_names() {
 
 #[test]
 fn c25_10_polls_wait_in_earnest_and_end_before_the_deadline() {
-    with_cluster(&[], &[("t", "NORMAL"), ("busy", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL"), ("busy", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let wire = &wires[0];
         // Code, messages and duration of a poll that asks for so long and is given so long, in milliseconds.
         let poll_for = async |group: &str, wanted: Option<i64>, deadline: u64| {
@@ -1153,8 +856,7 @@ fn c25_10_polls_wait_in_earnest_and_end_before_the_deadline() {
             (answer.0.code(), answer.1.len(), started.elapsed().as_millis() as u64)
         };
         let filtered = async {
-            let request =
-                v2::ReceiveMessageRequest { filter_expression: filter(v2::FilterType::Tag, "b"), ..poll("g", "busy") };
+            let request = v2::ReceiveMessageRequest { filter_expression: by_tag("b"), ..poll("g", "busy") };
             let started = Instant::now();
             nothing(wire, request).await;
             started.elapsed()
@@ -1167,7 +869,7 @@ fn c25_10_polls_wait_in_earnest_and_end_before_the_deadline() {
         };
         let headers = async {
             let started = Instant::now();
-            wire.raw().receive_message(wire.request(poll("headers", "t"), CALL)).await.unwrap();
+            wire.raw().receive_message(wire.request(poll("headers", "t"))).await.unwrap();
             started.elapsed()
         };
         let (asked_5, asked_10, asked_20, asked_1, asked_nothing, filtered, (), headers) = tokio::join!(
@@ -1198,7 +900,7 @@ fn c25_10_polls_wait_in_earnest_and_end_before_the_deadline() {
         for (version, expected) in
             [("5.0.3", Code::IllegalPollingTime), ("5.2.1", Code::IllegalPollingTime), ("5.0.0", Code::BadRequest)]
         {
-            let mut request = wire.request(poll("short", "t"), Duration::from_millis(4_900));
+            let mut request = wire.within(Duration::from_millis(4_900)).request(poll("short", "t"));
             request.metadata_mut().insert("x-mq-client-version", version.parse().unwrap());
             let started = Instant::now();
             let mut items = wire.raw().receive_message(request).await.unwrap().into_inner();
@@ -1213,7 +915,7 @@ fn c25_10_polls_wait_in_earnest_and_end_before_the_deadline() {
 
 /// The items of a poll, in order.
 async fn items(wire: &Wire, request: v2::ReceiveMessageRequest) -> Vec<String> {
-    let mut answer = wire.raw().receive_message(wire.request(request, CALL)).await.unwrap().into_inner();
+    let mut answer = wire.raw().receive_message(wire.request(request)).await.unwrap().into_inner();
     let mut items = Vec::new();
     while let Some(item) = answer.message().await.unwrap() {
         items.push(match item.content.expect("no item is empty") {
@@ -1230,17 +932,18 @@ async fn items(wire: &Wire, request: v2::ReceiveMessageRequest) -> Vec<String> {
 
 #[test]
 fn c25_11_items_and_entries_are_all_there_and_in_order() {
-    with_cluster(&[], &[], async |cluster, wires| {
+    with_cluster(&[], &[], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         cluster.raftmq_ok(&["topic", "create", "t", "--queues", "1"]);
         let [a, b, _] = &wires;
-        let answer = a.send(["m0", "m1", "m2"].map(|id| message("t", id, id)).to_vec(), CALL).await.unwrap();
+        let answer = a.send(["m0", "m1", "m2"].map(|id| message("t", id, id)).to_vec()).await.unwrap();
         assert_eq!(told(answer.status), Code::Ok);
         let entries: Vec<_> =
             answer.entries.into_iter().map(|entry| (told(entry.status), entry.message_id, entry.offset)).collect();
         assert_eq!(entries, [0, 1, 2].map(|number| (Code::Ok, format!("m{number}"), number)));
         // One that cannot be stored keeps the others from being stored, and none has an entry.
         let bad = vec![message("t", "m3", "m"), message("t", "m4", ""), message("t", "m5", "m")];
-        let answer = a.send(bad, CALL).await.unwrap();
+        let answer = a.send(bad).await.unwrap();
         assert_eq!((told(answer.status), answer.entries), (Code::MessageBodyEmpty, vec![]));
 
         let got = items(b, poll("g", "t")).await;
@@ -1304,7 +1007,8 @@ fn c25_12_digest_born_time_and_encoding_are_on_every_message() {
     use v2::Encoding::{Gzip, Identity};
     let topics = [("t", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION"), ("steps", "FIFO")];
     let settings_of_cluster = ["transactionTimeOut=300", "transactionCheckInterval=1000"];
-    with_cluster(&settings_of_cluster, &topics, async |_cluster, wires| {
+    with_cluster(&settings_of_cluster, &topics, async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let [a, b, c] = &wires;
         // A client that says nothing of it, but too much of the attempt.
         let bare = |mut message: v2::Message| {
@@ -1323,7 +1027,7 @@ fn c25_12_digest_born_time_and_encoding_are_on_every_message() {
         let mut zipped = message("t", "zipped", "");
         zipped.body = GZIPPED.into();
         let system_of_zipped = zipped.system_properties.as_mut().unwrap();
-        let born = Timestamp { seconds: in_time(-2000).seconds, nanos: 123_000_000 };
+        let born = Timestamp { seconds: timestamp(now_millis() - 2000).seconds, nanos: 123_000_000 };
         system_of_zipped.body_encoding = Gzip.into();
         system_of_zipped.body_digest =
             Some(v2::Digest { r#type: v2::DigestType::Crc32.into(), checksum: "DEADBEEF".into() });
@@ -1359,12 +1063,13 @@ fn c25_12_digest_born_time_and_encoding_are_on_every_message() {
 
 #[test]
 fn c25_13_a_handle_outlives_the_renewals_of_its_lease() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let [push, other, _] = &wires;
         for id in ["acked", "changed", "given up"] {
             send(push, message("t", id, "m")).await;
         }
-        let request = v2::ReceiveMessageRequest { auto_renew: true, invisible_duration: None, ..poll("g", "t") };
+        let request = push_poll("g", "t");
         let mut held = BTreeMap::new();
         let received_at = Instant::now();
         while held.len() < 3 {
@@ -1394,7 +1099,8 @@ fn c25_13_a_handle_outlives_the_renewals_of_its_lease() {
 
 #[test]
 fn c25_13_what_has_ended_is_refused_and_every_refused_change_echoes_its_handle() {
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let [a, b, c] = &wires;
         send(a, message("t", "m", "m")).await;
         let first = receive(a, poll("g", "t")).await;
@@ -1403,7 +1109,7 @@ fn c25_13_what_has_ended_is_refused_and_every_refused_change_echoes_its_handle()
         assert_eq!((id.as_str(), attempt), ("m", 1));
 
         // Whatever is wrong, Go and Python store the handle of the answer.
-        let nobody = Wire::connect(&cluster.address(0), "");
+        let nobody = Wire::connect(&cluster.address(0), "").within(CALL);
         for (wire, group, topic, handle, seconds, expected) in [
             (a, "g", "t", old.as_str(), 43_201, Code::IllegalInvisibleTime),
             (a, "g", "t", old.as_str(), -1, Code::IllegalInvisibleTime),
@@ -1449,7 +1155,8 @@ fn c25_13_what_has_ended_is_refused_and_every_refused_change_echoes_its_handle()
 fn c25_14_a_gap_in_order_is_redelivered_with_what_is_behind_it() {
     /// Two leases of 10 s and the begin of a third.
     const OBSERVED: Duration = Duration::from_secs(22);
-    with_cluster(&[], &[("steps", "FIFO")], async |_cluster, wires| {
+    with_cluster(&[], &[("steps", "FIFO")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let [a, b, c] = &wires;
         for number in 1..=20 {
             send([a, b, c][number as usize % 3], ordered("steps", "x", number)).await;
@@ -1505,9 +1212,10 @@ fn c25_14_a_gap_in_order_is_redelivered_with_what_is_behind_it() {
 
 #[test]
 fn c25_15_large_sends_pass_over_tls_and_in_plaintext_on_one_port() {
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster, _wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
         let secure = tls::connect(cluster.address(0)).await.unwrap();
         let wires = [Wire::over(secure, "secure"), Wire::connect(&cluster.address(0), "plain")];
+        let wires = wires.map(|wire| wire.within(CALL));
         for (wire, id) in wires.iter().zip(["secure", "plain"]) {
             let mut large = having("t", id, [("k", &"v".repeat(KIB_16 - 1))]);
             large.body = vec![b'b'; MIB_4].into();
@@ -1569,7 +1277,7 @@ fn c25_15_pings_without_calls_are_answered_and_keep_the_connection() {
     const PING: u8 = 6;
     const GOAWAY: u8 = 7;
     const ACK: u8 = 1;
-    with_cluster(&[], &[("t", "NORMAL")], async |cluster, _wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let passed = Arc::new(Mutex::new(Passed::default()));
@@ -1580,7 +1288,7 @@ fn c25_15_pings_without_calls_are_answered_and_keep_the_connection() {
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(SOON)
             .keep_alive_while_idle(true);
-        let wire = Wire::over(endpoint.connect().await.unwrap(), "pinging");
+        let wire = Wire::over(endpoint.connect().await.unwrap(), "pinging").within(CALL);
         assert_eq!(heartbeat(&wire, v2::ClientType::Producer, None).await.unwrap(), Code::Ok);
         tokio::time::sleep(Duration::from_secs(8)).await;
         {
@@ -1600,7 +1308,8 @@ fn c25_15_pings_without_calls_are_answered_and_keep_the_connection() {
 
 #[test]
 fn c25_15_any_language_and_any_date_are_taken() {
-    with_cluster(&[], &[("t", "NORMAL")], async |_cluster, wires| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
         let wire = &wires[0];
         let dates = ["20240229T235959Z", "2024-02-29T23:59:59.123456789+05:30", "yesterday", ""];
         for language in LANGUAGES.into_iter().chain([""]) {
@@ -1620,12 +1329,11 @@ fn c25_15_any_language_and_any_date_are_taken() {
                         }
                     };
                     let beat = v2::HeartbeatRequest { group: None, client_type: v2::ClientType::Producer.into() };
-                    let mut request = wire.request(beat, CALL);
+                    let mut request = wire.request(beat);
                     marked(request.metadata_mut());
                     let answer = wire.raw().heartbeat(request).await.unwrap().into_inner();
                     assert_eq!(told(answer.status), Code::Ok, "{language} {date} {signature}");
-                    let mut request =
-                        wire.request(v2::SendMessageRequest { messages: vec![message("t", "m", "m")] }, CALL);
+                    let mut request = wire.request(v2::SendMessageRequest { messages: vec![message("t", "m", "m")] });
                     marked(request.metadata_mut());
                     let answer = wire.raw().send_message(request).await.unwrap().into_inner();
                     assert_eq!(told(answer.status), Code::Ok, "{language} {date} {signature}");

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::harness::BINARY;
+use crate::fixture::cluster::BINARY;
 
 /// Runs a drill; its exit code and its report.
 fn drill(arguments: &[&str]) -> (Option<i32>, serde_json::Value) {

@@ -1,8 +1,8 @@
 //! Golden scripts: commands in, outcomes and state out. `UPDATE_GOLDEN=1` rewrites what is expected;
 //! the diff is read in review.
 //!
-//! A script is blocks of commands, each followed by `---` and what they print. Lines with `#` are
-//! comments. Commands:
+//! A script is read line by line: a command, and below it, indented, what it prints. Lines with `#` are comments, and a
+//! blank line means nothing. Commands:
 //! `at SECONDS`, `topic NAME QUEUES [PERMISSION]`, `drop NAME`, `group NAME`, `subscribe GROUP TOPIC [closed]`,
 //! `send TOPIC BODY[:TAG]…`, `plan NAME GROUP TOPIC [FILTER]`, `grant NAME MAX SECONDS [CLIENT]`,
 //! `receive GROUP TOPIC MAX SECONDS [FILTER]` (plan and grant at once), `ack HANDLE…`,
@@ -33,7 +33,7 @@ use raftmq::model::{
 };
 use raftmq::store::kv::{Kv, Space};
 
-use crate::machine::{Machine, content, group, plain_message, send, topic};
+use crate::fixture::machine::{Machine, content, group, plain_message, send, topic};
 
 struct Plan {
     topic: TopicId,
@@ -447,34 +447,44 @@ fn type_of(kind: &str) -> MessageType {
     (1..=6).filter_map(MessageType::from_u8).find(|known| known.name() == kind).unwrap()
 }
 
+/// What a command printed is indented by this; nothing else of a script is.
+const INDENT: &str = "    ";
+
+/// Runs a script; the same text with what its commands print now.
 fn replay(text: &str) -> String {
     let mut script = Script::default();
     let mut out = String::new();
-    let mut printed = String::new();
-    let mut is_expected = false;
-    for line in text.lines() {
-        let is_command = !line.trim().is_empty() && !line.starts_with('#');
-        if line == "---" {
-            writeln!(out, "---").unwrap();
-            out.push_str(&std::mem::take(&mut printed));
-            is_expected = true;
-        } else if is_expected && !line.trim().is_empty() {
-            // What was expected is printed anew.
-        } else {
-            is_expected = false;
-            writeln!(out, "{line}").unwrap();
-            if is_command {
-                script.run(line, &mut printed);
-            }
+    // What was expected is printed anew.
+    for line in text.lines().filter(|line| !line.starts_with(INDENT)) {
+        writeln!(out, "{line}").unwrap();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut printed = String::new();
+        script.run(line, &mut printed);
+        for line in printed.lines() {
+            writeln!(out, "{INDENT}{line}").unwrap();
         }
     }
-    assert_eq!(printed, "", "the last commands have no ---");
     // Another replica, which applies the same log from its beginning, arrives at the same state (P15).
     let state = |machine: &Machine| (machine.view().digest().unwrap(), content(&machine.kv));
     let first = state(&script.machine);
     script.machine.crash();
     assert_eq!(state(&script.machine), first, "P15: another state on another replica");
     out
+}
+
+/// The first line in which they differ, by its number, as it is expected and as it is printed.
+fn first_difference(expected: &str, printed: &str) -> String {
+    let (mut expected, mut printed) = (expected.lines(), printed.lines());
+    for number in 1.. {
+        let lines = (expected.next(), printed.next());
+        if lines.0 != lines.1 || lines == (None, None) {
+            let [expected, printed] = [lines.0, lines.1].map(|line| line.unwrap_or("the end of the script"));
+            return format!("{number}: expected {expected:?}, printed {printed:?}");
+        }
+    }
+    unreachable!("one of them ends")
 }
 
 #[test]
@@ -490,7 +500,7 @@ fn golden_scripts() {
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &found).unwrap();
         } else if found != text {
-            wrong.push(format!("{}:\n{found}", path.display()));
+            wrong.push(format!("{}:{}\n{found}", path.display(), first_difference(&text, &found)));
         }
     }
     assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 rewrites them\n{}", wrong.join("\n"));

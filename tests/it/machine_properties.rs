@@ -20,7 +20,7 @@ use raftmq::model::{
     TagFilter, Timestamp, TopicId, TopicType,
 };
 
-use crate::machine::{Machine, content, group, narrow, plain_message, send, topic};
+use crate::fixture::machine::{Machine, content, group, narrow, plain_message, send, topic};
 
 const TOPIC: TopicId = TopicId(1);
 const QUEUES: u32 = 3;

@@ -7,38 +7,23 @@ use std::time::{Duration, Instant};
 use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
-use crate::harness::{Cluster, Wire, delivered, message, resource};
-
-const WAIT: Duration = Duration::from_secs(5);
-const SOON: Duration = Duration::from_secs(3);
-
-fn with_cluster(test: impl AsyncFnOnce(&Cluster)) {
-    let cluster = Cluster::start();
-    cluster.raftmq_ok(&["topic", "create", "t"]);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(test(&cluster));
-}
-
-fn wire(cluster: &Cluster, node: usize) -> Wire {
-    Wire::connect(&cluster.address(node), &format!("client-{node}"))
-}
-
-async fn send_one(wire: &Wire, id: &str) {
-    let sent = wire.send(vec![message("t", id, id)], SOON).await.unwrap();
-    assert_eq!(sent.status.unwrap().code(), Code::Ok);
-}
+use crate::fixture::calls::*;
+use crate::fixture::cluster::{Cluster, with_cluster};
+use crate::fixture::messages::*;
+use crate::fixture::requests::*;
+use crate::fixture::wire::{POLL, SOON, Wire};
 
 #[test]
 fn sends_are_answered_as_the_contract_says() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 1);
-        let sent = wire.send((0..12).map(|n| message("t", &format!("id{n}"), "b")).collect(), SOON).await.unwrap();
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(1);
+        let sent = wire.send((0..12).map(|n| message("t", &format!("id{n}"), "b")).collect()).await.unwrap();
         assert_eq!(sent.status.unwrap().code(), Code::Ok);
         let ids: Vec<_> = sent.entries.iter().map(|entry| entry.message_id.clone()).collect();
         assert_eq!(ids, (0..12).map(|n| format!("id{n}")).collect::<Vec<_>>());
         assert!(sent.entries.iter().all(|entry| entry.status.as_ref().unwrap().code() == Code::Ok));
 
-        let code = async |messages| wire.send(messages, SOON).await.unwrap().status.unwrap().code();
+        let code = async |messages| wire.send(messages).await.unwrap().status.unwrap().code();
         assert_eq!(code(vec![]).await, Code::MessageCorrupted);
         assert_eq!(code(vec![message("nope", "i", "b")]).await, Code::TopicNotFound);
         assert_eq!(code(vec![message("t", "i", "")]).await, Code::MessageBodyEmpty);
@@ -50,22 +35,24 @@ fn sends_are_answered_as_the_contract_says() {
         assert_eq!(code(vec![fifo]).await, Code::MessagePropertyConflictWithType);
 
         let nobody = Wire::connect(&cluster.address(0), "");
-        let sent = nobody.send(vec![message("t", "i", "b")], SOON).await.unwrap();
+        let sent = nobody.send(vec![message("t", "i", "b")]).await.unwrap();
         assert_eq!(sent.status.unwrap().code(), Code::ClientIdRequired);
     });
 }
 
 #[test]
 fn every_node_and_both_ports_serve_everything() {
-    with_cluster(async |cluster| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
         for node in 0..3 {
-            send_one(&wire(cluster, node), &format!("from {node}")).await;
+            let id = format!("from {node}");
+            send(&cluster.wire(node), message("t", &id, &id)).await;
         }
-        send_one(&Wire::connect(&cluster.listen_address(0), "c"), "from the other port").await;
+        let other_port = Wire::connect(&cluster.listen_address(0), "c");
+        send(&other_port, message("t", "from the other port", "from the other port")).await;
         let mut ids = Vec::new();
         for node in [2, 0, 1] {
-            let wire = wire(cluster, node);
-            let (_, messages) = wire.receive("g", "t", 2, WAIT).await.unwrap();
+            let wire = cluster.wire(node);
+            let (_, messages) = wire.receive("g", "t", 2, POLL).await.unwrap();
             for message in &messages {
                 let (id, handle, attempt) = delivered(message);
                 assert_eq!(attempt, 1);
@@ -84,15 +71,15 @@ fn every_node_and_both_ports_serve_everything() {
 
 #[test]
 fn deliveries_carry_what_clients_need() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 0);
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(0);
         let mut sent = message("t", "id", "hi");
         sent.user_properties.insert("p".into(), "v".into());
         let system = sent.system_properties.as_mut().unwrap();
         system.tag = Some("tag".into());
         system.keys = vec!["a b".into(), "c".into()];
-        wire.send(vec![sent], SOON).await.unwrap();
-        let (status, messages) = wire.receive("g", "t", 32, WAIT).await.unwrap();
+        wire.send(vec![sent]).await.unwrap();
+        let (status, messages) = wire.receive("g", "t", 32, POLL).await.unwrap();
         assert_eq!(status.code(), Code::Ok);
         let system = messages[0].system_properties.clone().unwrap();
         assert_eq!(system.body_digest.unwrap().checksum, "49F68A5C8493EC2C0BF489821C21FC3B");
@@ -107,14 +94,14 @@ fn deliveries_carry_what_clients_need() {
 
 #[test]
 fn p7_p8_leases_end_come_again_and_are_settled_once() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 0);
-        send_one(&wire, "a").await;
-        let (_, first) = wire.receive("g", "t", 1, WAIT).await.unwrap();
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(0);
+        send(&wire, message("t", "a", "a")).await;
+        let (_, first) = wire.receive("g", "t", 1, POLL).await.unwrap();
         let leased = Instant::now();
         let (id, old, _) = delivered(&first[0]);
         // Held by the lease: nobody else gets it.
-        let (status, none) = wire.receive("g", "t", 1, WAIT).await.unwrap();
+        let (status, none) = wire.receive("g", "t", 1, POLL).await.unwrap();
         assert_eq!((status.code(), none.len()), (Code::MessageNotFound, 0));
         // Back within half a second of the end of its ten seconds, in an open poll, as attempt 2.
         let (_, again) = wire.receive("g", "t", 1, Duration::from_secs(10)).await.unwrap();
@@ -138,10 +125,10 @@ fn p7_p8_leases_end_come_again_and_are_settled_once() {
 
 #[test]
 fn a_change_of_invisible_time_ends_the_old_handle() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 2);
-        send_one(&wire, "a").await;
-        let (_, messages) = wire.receive("g", "t", 1, WAIT).await.unwrap();
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(2);
+        send(&wire, message("t", "a", "a")).await;
+        let (_, messages) = wire.receive("g", "t", 1, POLL).await.unwrap();
         let (id, old, _) = delivered(&messages[0]);
         let changed = wire.change_invisible("g", "t", &old, 30).await.unwrap();
         assert_eq!(changed.status.unwrap().code(), Code::Ok);
@@ -155,7 +142,7 @@ fn a_change_of_invisible_time_ends_the_old_handle() {
         assert!(status.message.contains("the invisibleTime is too large"));
         // Visible at once, as the next attempt; an open poll sees it.
         let poll = wire.clone();
-        let polling = tokio::spawn(async move { poll.receive("g", "t", 1, WAIT).await.unwrap() });
+        let polling = tokio::spawn(async move { poll.receive("g", "t", 1, POLL).await.unwrap() });
         tokio::time::sleep(Duration::from_millis(200)).await;
         let changed = wire.change_invisible("g", "t", &new, 0).await.unwrap();
         assert_eq!(changed.status.unwrap().code(), Code::Ok);
@@ -171,19 +158,13 @@ fn a_change_of_invisible_time_ends_the_old_handle() {
 
 #[test]
 fn polls_wait_wake_and_filter() {
-    with_cluster(async |cluster| {
-        let (sender, receiver) = (wire(cluster, 0), wire(cluster, 1));
-        let request = |expression: &str, seconds| v2::ReceiveMessageRequest {
-            group: Some(resource("g")),
-            message_queue: Some(v2::MessageQueue { topic: Some(resource("t")), ..Default::default() }),
-            filter_expression: Some(v2::FilterExpression {
-                r#type: v2::FilterType::Tag.into(),
-                expression: expression.to_owned(),
-            }),
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let (sender, receiver) = (cluster.wire(0), cluster.wire(1));
+        let request = |expression: &str, invisible| v2::ReceiveMessageRequest {
+            filter_expression: by_tag(expression),
             batch_size: 100_000,
-            invisible_duration: Some(prost_types::Duration { seconds, nanos: 0 }),
-            long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
-            ..Default::default()
+            invisible_duration: Some(seconds(invisible)),
+            ..poll("g", "t")
         };
         let (status, _) = receiver.receive_with(request("*", 9), SOON).await.unwrap();
         assert_eq!(status.code(), Code::IllegalInvisibleTime);
@@ -195,9 +176,7 @@ fn polls_wait_wake_and_filter() {
             tokio::spawn(async move { receiver.receive_with(request("b || c", 10), Duration::from_secs(8)).await });
         tokio::time::sleep(Duration::from_millis(300)).await;
         for tag in ["a", "b"] {
-            let mut tagged = message("t", tag, tag);
-            tagged.system_properties.as_mut().unwrap().tag = Some(tag.into());
-            sender.send(vec![tagged], SOON).await.unwrap();
+            sender.send(vec![tagged("t", tag, tag)]).await.unwrap();
         }
         let sent = Instant::now();
         let (_, messages) = polling.await.unwrap().unwrap();
@@ -208,21 +187,17 @@ fn polls_wait_wake_and_filter() {
 
 #[test]
 fn routes_name_every_node_with_one_address_each() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 0);
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(0);
         let until = Instant::now() + Duration::from_secs(10);
         let rows = loop {
             let port = cluster.address(0).rsplit_once(':').unwrap().1.parse().unwrap();
-            let endpoints = v2::Endpoints {
-                scheme: v2::AddressScheme::IPv4.into(),
-                addresses: vec![v2::Address { host: "127.0.0.1".into(), port }],
-            };
-            let request = v2::QueryRouteRequest { topic: Some(resource("t")), endpoints: Some(endpoints) };
-            let route = wire.raw().query_route(wire.request(request, SOON)).await.unwrap().into_inner();
-            assert_eq!(route.status.unwrap().code(), Code::Ok);
+            let dialled = endpoints(v2::AddressScheme::IPv4, &[("127.0.0.1", port)]);
+            let (code, rows) = route(&wire, "t", Some(dialled)).await;
+            assert_eq!(code, Code::Ok);
             // The other nodes' addresses are learnt in the first second.
-            if route.message_queues.len() == 24 || Instant::now() > until {
-                break route.message_queues;
+            if rows.len() == 24 || Instant::now() > until {
+                break rows;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
@@ -237,16 +212,14 @@ fn routes_name_every_node_with_one_address_each() {
         }
         assert_eq!(names.len(), 3);
         assert!(names.values().all(|ids| *ids == (0..8).collect::<Vec<_>>()), "{names:?}");
-        let request = v2::QueryRouteRequest { topic: Some(resource("nope")), endpoints: None };
-        let route = wire.raw().query_route(wire.request(request, SOON)).await.unwrap().into_inner();
-        assert_eq!(route.status.unwrap().code(), Code::TopicNotFound);
+        assert_eq!(route(&wire, "nope", None).await.0, Code::TopicNotFound);
     });
 }
 
 #[test]
 fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 1);
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(1);
         let settings = |group: &str, property: &str| v2::TelemetryCommand {
             status: None,
             command: Some(v2::telemetry_command::Command::Settings(v2::Settings {
@@ -262,7 +235,7 @@ fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
         let open = async || {
             let (send, commands) = tokio::sync::mpsc::channel(4);
             let commands = tokio_stream::wrappers::ReceiverStream::new(commands);
-            let answers = wire.raw().telemetry(wire.request(commands, Duration::from_secs(60))).await;
+            let answers = wire.raw().telemetry(wire.within(Duration::from_secs(60)).request(commands)).await;
             (send, answers.unwrap().into_inner())
         };
         let (send, mut answers) = open().await;
@@ -284,7 +257,7 @@ fn telemetry_answers_settings_every_time_and_refuses_bad_ones() {
 
 #[test]
 fn a_node_with_a_leader_reports_itself_healthy_and_describes_its_services() {
-    with_cluster(async |cluster| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
         let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", cluster.address(0))).unwrap();
         let channel = channel.connect().await.unwrap();
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
@@ -307,7 +280,7 @@ fn a_node_with_a_leader_reports_itself_healthy_and_describes_its_services() {
 
 #[test]
 fn p8_a_poll_that_was_given_up_gives_its_messages_back() {
-    with_cluster(async |cluster| {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
         for round in 0..3 {
             let topic = format!("t{round}");
             cluster.raftmq_ok(&["topic", "create", &topic]);
@@ -316,16 +289,9 @@ fn p8_a_poll_that_was_given_up_gives_its_messages_back() {
             cluster.raftmq_ok(&["consume", &topic, "--group", "g", "--max", "1"]);
             cluster.raftmq_ok(&["produce", &topic, "--count", "1"]);
             let leader = cluster.wait_for_leader();
-            let wire = wire(cluster, leader);
+            let wire = cluster.wire(leader);
             // The poll of a push client: its lease would be renewed for hours.
-            let request = v2::ReceiveMessageRequest {
-                group: Some(resource("g")),
-                message_queue: Some(v2::MessageQueue { topic: Some(resource(&topic)), ..Default::default() }),
-                batch_size: 32,
-                auto_renew: true,
-                long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
-                ..Default::default()
-            };
+            let request = push_poll("g", &topic);
             // The grant is in the leader's log and cannot be committed when its client gives up.
             let followers = [(leader + 1) % 3, (leader + 2) % 3];
             followers.iter().for_each(|follower| cluster.signal(*follower, "STOP"));
@@ -336,7 +302,7 @@ fn p8_a_poll_that_was_given_up_gives_its_messages_back() {
             followers.iter().for_each(|follower| cluster.signal(*follower, "CONT"));
             assert!(given_up.is_err(), "round {round}: a majority was stopped and a lease was granted");
             cluster.wait_for_leader();
-            let (_, messages) = wire.receive("g", &topic, 1, WAIT).await.unwrap();
+            let (_, messages) = wire.receive("g", &topic, 1, POLL).await.unwrap();
             assert_eq!(messages.len(), 1, "round {round}: held for nobody\n{}", cluster.logs());
         }
     });
@@ -344,10 +310,10 @@ fn p8_a_poll_that_was_given_up_gives_its_messages_back() {
 
 #[test]
 fn polls_of_one_group_share_what_came_back() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 0);
-        wire.send((0..8).map(|n| message("t", &format!("m{n}"), "b")).collect(), SOON).await.unwrap();
-        let (_, messages) = wire.receive("g", "t", 8, WAIT).await.unwrap();
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(0);
+        wire.send((0..8).map(|n| message("t", &format!("m{n}"), "b")).collect()).await.unwrap();
+        let (_, messages) = wire.receive("g", "t", 8, POLL).await.unwrap();
         assert_eq!(messages.len(), 8);
         // All of them come back at once; polls for one message each wait for them, on one node.
         let polls = (0..8).map(|_| wire.receive("g", "t", 1, Duration::from_secs(15)));
@@ -371,38 +337,31 @@ fn polls_of_one_group_share_what_came_back() {
 
 #[test]
 fn verbs_that_are_not_served_say_so_and_bad_requests_are_told_why() {
-    with_cluster(async |cluster| {
-        let wire = wire(cluster, 2);
-        let lite = wire.request(v2::SyncLiteSubscriptionRequest::default(), SOON);
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(2);
+        let lite = wire.request(v2::SyncLiteSubscriptionRequest::default());
         let code = wire.raw().sync_lite_subscription(lite).await.unwrap().into_inner().status.unwrap().code();
         assert_eq!(code, Code::NotImplemented);
         let nobody = Wire::connect(&cluster.address(2), "");
-        let offset = nobody.request(v2::QueryOffsetRequest::default(), SOON);
+        let offset = nobody.request(v2::QueryOffsetRequest::default());
         let code = nobody.raw().query_offset(offset).await.unwrap().into_inner().status.unwrap().code();
         assert_eq!(code, Code::ClientIdRequired);
 
-        let receive = |expression: String, kind: v2::FilterType| v2::ReceiveMessageRequest {
-            group: Some(resource("g")),
-            message_queue: Some(v2::MessageQueue { topic: Some(resource("t")), ..Default::default() }),
-            filter_expression: Some(v2::FilterExpression { r#type: kind.into(), expression }),
-            batch_size: 1,
-            invisible_duration: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
-            long_polling_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
-            ..Default::default()
-        };
-        let code = async |request| wire.receive_with(request, WAIT + SOON).await.unwrap().0.code();
-        assert_eq!(code(receive("a >".into(), v2::FilterType::Sql)).await, Code::IllegalFilterExpression);
-        assert_eq!(code(receive("x".repeat(4097), v2::FilterType::Tag)).await, Code::IllegalFilterExpression);
+        for bad in [by_sql("a >"), by_tag(&"x".repeat(4097))] {
+            let request = v2::ReceiveMessageRequest { filter_expression: bad, batch_size: 1, ..poll("g", "t") };
+            let (status, _) = wire.receive_with(request, POLL + SOON).await.unwrap();
+            assert_eq!(status.code(), Code::IllegalFilterExpression);
+        }
 
         let long = Wire::connect(&cluster.address(2), &"c".repeat(256));
-        let sent = long.send(vec![message("t", "i", "b")], SOON).await.unwrap().status.unwrap();
+        let sent = long.send(vec![message("t", "i", "b")]).await.unwrap().status.unwrap();
         assert_eq!(sent.code(), Code::BadRequest);
         assert!(sent.message.contains("x-mq-client-id of 256 bytes is longer than 255"), "{}", sent.message);
 
         let mut late = message("t", "i", "b");
         let born = prost_types::Timestamp { seconds: 1_764_000_000_000, nanos: 0 };
         late.system_properties.as_mut().unwrap().born_timestamp = Some(born);
-        let sent = wire.send(vec![late], SOON).await.unwrap().status.unwrap();
+        let sent = wire.send(vec![late]).await.unwrap().status.unwrap();
         assert_eq!((sent.code(), sent.message.contains("milliseconds")), (Code::BadRequest, true), "{}", sent.message);
     });
 }
@@ -414,12 +373,12 @@ fn assignments_are_the_same_from_every_node_also_while_one_is_down() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first_answer = |cluster: &Cluster, node: usize| {
         let _entered = runtime.enter();
-        let wire = wire(cluster, node);
+        let wire = cluster.wire(node);
         let request =
             v2::QueryAssignmentRequest { topic: Some(resource("t")), group: Some(resource("g")), ..Default::default() };
         let until = Instant::now() + Duration::from_secs(10);
         loop {
-            let answer = runtime.block_on(wire.raw().query_assignment(wire.request(request.clone(), SOON)));
+            let answer = runtime.block_on(wire.raw().query_assignment(wire.request(request.clone())));
             if let Ok(answer) = answer.map(tonic::Response::into_inner) {
                 break answer;
             }

@@ -13,7 +13,9 @@ use prost::Message as _;
 use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
-use crate::harness::{Cluster, message, resource};
+use crate::fixture::cluster::Cluster;
+use crate::fixture::messages::message;
+use crate::fixture::requests::resource;
 
 const SEND: &str = "SendMessage";
 const ACK: &str = "AckMessage";
