@@ -16,7 +16,7 @@ use crate::raft::{self, Fatal, OnFatal, OwnFacts, Replica, ReplicaConfig, Replic
 use crate::store;
 use crate::store::kv::catalog_cache::CatalogCache;
 use crate::store::kv::rocks::RocksKv;
-use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
+use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
 /// Time for what dropped polls left to do when the node stops.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(1);

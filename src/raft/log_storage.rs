@@ -16,7 +16,8 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::types;
 use crate::raft::types::{Entry, LogId, Types, Vote};
-use crate::store::log::commit_log::{CommitLog, RecordId, VoteRecord};
+use crate::store::log::record::RecordId;
+use crate::store::log::{CommitLog, VoteRecord};
 
 /// Most bytes one read gives to replication or apply.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -36,11 +37,12 @@ impl LogStorage {
     /// From the tail cache at once, else from the disk, away from the Raft runtime.
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (from, to) = (types::index_in(from), types::index_in(to));
-        let records = match self.log.read_cached(from, to, bytes_max) {
+        let reader = self.log.reader();
+        let records = match reader.read_cached(from, to, bytes_max) {
             Some(records) => records,
             None => {
-                let log = self.log.clone();
-                on_disk(move || log.read(from, to, bytes_max)).await?
+                let reader = reader.clone();
+                on_disk(move || reader.read(from, to, bytes_max)).await?
             }
         };
         records.into_iter().map(|record| types::to_entry(record).map_err(io::Error::other)).collect()
@@ -166,7 +168,7 @@ impl RaftLogStorage<Types> for LogStorage {
         if hint == LogIndex(0) {
             return Ok(None);
         }
-        let records = self.log.read(hint, hint.next(), 1).map_err(io::Error::other)?;
+        let records = self.log.reader().read(hint, hint.next(), 1).map_err(io::Error::other)?;
         Ok(records.first().and_then(|record| types::log_id(record.term, record.node, record.index)))
     }
 

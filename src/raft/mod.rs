@@ -43,7 +43,7 @@ use crate::machine::state::view::View;
 use crate::machine::{Batch, Outcome, Proposal};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::kv::{self, Kv};
-use crate::store::log::commit_log::CommitLog;
+use crate::store::log::CommitLog;
 use log_storage::LogStorage;
 use peer::client::Peers;
 use peer::forward::Forwarder;
@@ -315,7 +315,7 @@ impl Replica {
 
     /// The batch in the entry at `index`, if this node has it in memory.
     pub fn batch_in_memory(&self, index: LogIndex) -> Option<Batch> {
-        let records = self.log.read_cached(index, index.next(), ONE_ENTRY)?;
+        let records = self.log.reader().read_cached(index, index.next(), ONE_ENTRY)?;
         Batch::decode(records.into_iter().next()?.body).ok()
     }
 
@@ -326,11 +326,11 @@ impl Replica {
         let applied = self.applied.borrow().next();
         let to = LogIndex(index.0.saturating_add(READ_AHEAD_ENTRIES)).min(applied).max(index.next());
         // Mostly in the page cache still: then no other thread has to be woken for it, and to wake this one.
-        let records = match self.log.read_at_hand(index, to, READ_AHEAD_BYTES).map_err(io::Error::other)? {
+        let records = match self.log.reader().read_at_hand(index, to, READ_AHEAD_BYTES).map_err(io::Error::other)? {
             Some(records) => records,
             None => {
-                let log = self.log.clone();
-                let read = tokio::task::spawn_blocking(move || log.read(index, to, READ_AHEAD_BYTES));
+                let reader = self.log.reader().clone();
+                let read = tokio::task::spawn_blocking(move || reader.read(index, to, READ_AHEAD_BYTES));
                 read.await.map_err(io::Error::other)?.map_err(io::Error::other)?
             }
         };

@@ -17,7 +17,7 @@ use crate::raft::types::Types;
 use crate::store::kv::Kv;
 use crate::store::kv::memory::MemoryKv;
 use crate::store::kv::rocks::RocksKv;
-use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
+use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
 struct Builder {
     on_real_disk: bool,

@@ -11,7 +11,7 @@ use crate::model::NodeId;
 use crate::proto::peer as proto;
 use crate::raft::types;
 use crate::raft::types::{LogId, Types, Vote};
-use crate::store::log::commit_log::CommitLog;
+use crate::store::log::CommitLog;
 use crate::store::log::record;
 use crate::store::log::record::Record;
 

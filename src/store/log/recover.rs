@@ -14,10 +14,9 @@ use std::path::Path;
 use crate::env::disk::Disk;
 use crate::model::LogIndex;
 use crate::store::Error;
-use crate::store::log::commit_log::RecordId;
 use crate::store::log::meta::Meta;
 use crate::store::log::record;
-use crate::store::log::record::{ALIGN, BadRecord};
+use crate::store::log::record::{ALIGN, BadRecord, RecordId};
 use crate::store::log::segment::{HEADER_BYTES, SUFFIX, Segment};
 
 /// What recovery found.
@@ -119,7 +118,7 @@ fn scan(segment: &Segment, checks_bodies: bool, recovered: &mut Recovered) -> Re
         }
         match segment.probe(at, file_bytes, checks_bodies)? {
             Ok((preamble, header)) if header.index == segment.next() => {
-                recovered.last = Some(RecordId { term: header.term, node: header.node, index: header.index });
+                recovered.last = Some(header.id());
                 recovered.committed = recovered.committed.max(preamble.committed);
                 recovered.durable = recovered.durable.max(preamble.durable);
                 segment.found(preamble.whole_bytes());

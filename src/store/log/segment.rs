@@ -32,6 +32,24 @@ const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// More is not read by who cannot wait: to copy and check it takes its time too.
 const AT_HAND_BYTES_MAX: usize = 1024 * 1024;
 
+/// Whether a read may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Access {
+    Blocking,
+    /// Only what the page cache has.
+    AtHand,
+}
+
+/// The records `[from, to)` that fit `bytes_max`.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Span {
+    pub from: LogIndex,
+    pub to: LogIndex,
+    pub bytes_max: usize,
+    /// The first record is taken even if it does not fit.
+    pub takes_one: bool,
+}
+
 /// One file of the log. Cloning shares it.
 #[derive(Clone)]
 pub(in crate::store) struct Segment {
@@ -179,20 +197,19 @@ impl Segment {
         self.file.read_at(bytes, at).map_err(Error::io(self.path.display()))
     }
 
-    /// Where the records from `from` on lie, before `to`, as many as one read takes and fit `bytes_max`; one at least
-    /// if `always`.
-    fn places(&self, from: LogIndex, to: LogIndex, bytes_max: usize, always: bool) -> Vec<Range<u64>> {
+    /// Where the records of a span are, as many as one read takes.
+    fn places(&self, span: Span) -> Vec<Range<u64>> {
         let places = self.places.read();
         let position = |index: LogIndex| usize::try_from(index.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX);
         let count = places.starts.len();
-        let (from, to) = (position(from).min(count), position(to).min(count));
+        let (from, to) = (position(span.from).min(count), position(span.to).min(count));
         let mut found: Vec<Range<u64>> = Vec::new();
         for position in from..to {
             let start = places.starts[position];
             let end = places.starts.get(position + 1).copied().unwrap_or(places.end);
             let with_it = end - found.first().map_or(start, |first| first.start);
-            let fits = with_it <= bytes_max as u64 && (found.is_empty() || with_it <= READ_BYTES_MAX);
-            let is_taken = fits || always && found.is_empty();
+            let fits = with_it <= span.bytes_max as u64 && (found.is_empty() || with_it <= READ_BYTES_MAX);
+            let is_taken = fits || span.takes_one && found.is_empty();
             if !is_taken {
                 break;
             }
@@ -201,39 +218,40 @@ impl Segment {
         found
     }
 
-    /// Reads and checks the records from `from` on, before `to`, as many as one read takes and fit `bytes_max`; one at
-    /// least if `always`. None of what is not here, or was cut off meanwhile. `None` if the disk would have to be waited
-    /// for and `waits` is false.
-    pub fn read(
-        &self,
-        from: LogIndex,
-        to: LogIndex,
-        bytes_max: usize,
-        always: bool,
-        waits: bool,
-    ) -> Result<Option<Vec<Record>>, Error> {
-        let places = self.places(from, to, bytes_max, always);
-        match self.read_records(from, &places, waits) {
-            // A truncation overtook the read: what it saw is no damage. What was appended meanwhile says nothing of it.
-            Err(_) if !self.places(from, to, bytes_max, always).starts_with(&places) => Ok(Some(Vec::new())),
+    /// Reads and checks the records of a span, as many as one read takes. Records that are not in this segment, or were
+    /// cut off meanwhile, are left out. `None` if `access` does not allow the wait for the disk that this needs.
+    pub fn read(&self, span: Span, access: Access) -> Result<Option<Vec<Record>>, Error> {
+        let places = self.places(span);
+        match self.read_records(span.from, &places, access) {
+            // A truncation overtook the read, so what it saw is no damage. Only the places that were read count: others
+            // may have been appended meanwhile.
+            Err(_) if !self.places(span).starts_with(&places) => Ok(Some(Vec::new())),
             read => read,
         }
     }
 
     /// Reads consecutive records at one go.
-    fn read_records(&self, from: LogIndex, places: &[Range<u64>], waits: bool) -> Result<Option<Vec<Record>>, Error> {
+    fn read_records(
+        &self,
+        from: LogIndex,
+        places: &[Range<u64>],
+        access: Access,
+    ) -> Result<Option<Vec<Record>>, Error> {
         let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Some(Vec::new())) };
         let start = first.start;
         let within = |at: u64| usize::try_from(at - start).expect("records fit in memory");
         let length = within(last.end);
-        if !waits && length > AT_HAND_BYTES_MAX {
+        if access == Access::AtHand && length > AT_HAND_BYTES_MAX {
             return Ok(None);
         }
         let mut bytes = vec![0; length];
-        if waits {
-            self.read_at(&mut bytes, start)?;
-        } else if !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))? {
-            return Ok(None);
+        match access {
+            Access::Blocking => self.read_at(&mut bytes, start)?,
+            Access::AtHand => {
+                if !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))? {
+                    return Ok(None);
+                }
+            }
         }
         let bytes = Bytes::from(bytes);
         let record = |(place, index): (&Range<u64>, u64)| {
