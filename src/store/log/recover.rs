@@ -17,7 +17,7 @@ use crate::store::Error;
 use crate::store::log::meta::Meta;
 use crate::store::log::record;
 use crate::store::log::record::{ALIGN, BadRecord, RecordId};
-use crate::store::log::segment::{HEADER_BYTES, SUFFIX, Segment};
+use crate::store::log::segment::{Checks, HEADER_BYTES, SUFFIX, Segment};
 
 /// What recovery found.
 pub(in crate::store) struct Recovered {
@@ -39,7 +39,7 @@ pub(in crate::store) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> 
     let count = paths.len();
     for (position, path) in paths.into_iter().enumerate() {
         let is_last = position + 1 == count;
-        let checks_bodies = position + 2 >= count;
+        let checks = if position + 2 >= count { Checks::Body } else { Checks::Heads };
         let Some(segment) = Segment::open(disk, path.clone())? else {
             if !is_last {
                 let reason = "the header cannot be read".to_owned();
@@ -55,7 +55,7 @@ pub(in crate::store) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> 
             break;
         };
         check_order(&segment, recovered.last, meta.purged())?;
-        let torn_at = scan(&segment, checks_bodies, &mut recovered)?;
+        let torn_at = scan(&segment, checks, &mut recovered)?;
         if let Some((at, bad)) = torn_at {
             if !is_last {
                 return Err(Error::Damaged { file: segment.path, at, reason: bad.to_string() });
@@ -109,14 +109,14 @@ fn check_order(segment: &Segment, last: Option<RecordId>, purged: Option<RecordI
 }
 
 /// Finds the records of a segment; returns where they stop early, and why.
-fn scan(segment: &Segment, checks_bodies: bool, recovered: &mut Recovered) -> Result<Option<(u64, BadRecord)>, Error> {
+fn scan(segment: &Segment, checks: Checks, recovered: &mut Recovered) -> Result<Option<(u64, BadRecord)>, Error> {
     let file_bytes = segment.file_bytes()?;
     loop {
         let at = segment.end();
         if at >= file_bytes {
             return Ok(None);
         }
-        match segment.probe(at, file_bytes, checks_bodies)? {
+        match segment.probe(at, file_bytes, checks)? {
             Ok((preamble, header)) if header.index == segment.next() => {
                 recovered.last = Some(header.id());
                 recovered.committed = recovered.committed.max(preamble.committed);
@@ -155,7 +155,7 @@ fn cut_torn(segment: &Segment, at: u64, bad: BadRecord, durable: LogIndex) -> Re
             (0..count).step_by(ALIGN).filter(|offset| block[*offset..].starts_with(&record::MAGIC.to_be_bytes()))
         {
             let later = start + offset as u64;
-            if let Ok((preamble, _)) = segment.probe(later, file_bytes, true)?
+            if let Ok((preamble, _)) = segment.probe(later, file_bytes, Checks::Body)?
                 && preamble.durable >= bad_index
             {
                 let reason = format!("entry {bad_index} had been durable when a later one was written: {bad}");

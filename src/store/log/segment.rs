@@ -40,6 +40,13 @@ pub(in crate::store) enum Access {
     AtHand,
 }
 
+/// How much of a record recovery checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Checks {
+    Heads,
+    Body,
+}
+
 /// The records `[from, to)` that fit `bytes_max`.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Span {
@@ -276,8 +283,8 @@ impl Segment {
         places.iter().zip(from.0..).map(record).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Reads the heads of the record at `at`, and checks the body too if asked.
-    pub fn probe(&self, at: u64, file_bytes: u64, checks_body: bool) -> Result<Probed, Error> {
+    /// Reads the heads of the record at `at`; with [`Checks::Body`] the body too.
+    pub fn probe(&self, at: u64, file_bytes: u64, checks: Checks) -> Result<Probed, Error> {
         let mut heads = [0; PREAMBLE_BYTES + WIRE_HEADER_BYTES];
         if at + heads.len() as u64 > file_bytes {
             return Ok(Err(record::BadRecord::Short));
@@ -295,7 +302,7 @@ impl Segment {
         if at + (PREAMBLE_BYTES + preamble.wire_bytes) as u64 > file_bytes {
             return Ok(Err(record::BadRecord::Short));
         }
-        if checks_body {
+        if checks == Checks::Body {
             let mut body = vec![0; header.body_bytes];
             self.read_at(&mut body, at + heads.len() as u64)?;
             if let Err(bad) = header.with_body(body.into()) {
