@@ -5,6 +5,7 @@
 //!
 //! Not here: what the keys mean (`machine/state/keys`).
 
+mod bounded_values;
 pub mod catalog_cache;
 #[cfg(test)]
 pub(super) mod conformance;
