@@ -13,7 +13,7 @@ use openraft::storage::RaftSnapshotBuilder;
 
 use crate::env::disk::Disk;
 use crate::model::codec::{Reader, Writer};
-use crate::raft::state_machine::{push_marks, read_marks};
+use crate::raft::marks::{push_marks, read_marks};
 use crate::raft::types::Types;
 use crate::store::kv::{Kv, Space, WriteBatch};
 
