@@ -1,9 +1,8 @@
 //! The commit log as openraft wants it: entries in, completions out.
 //!
-//! Hot path. Contracts: `openraft::storage::RaftLogStorage`; what they ask for in full is met by
-//! [`CommitLog`]: appends are visible on return and completed after the group's sync, votes are a
-//! barrier behind earlier appends, purge is logical. Reads give the shorter prefix where a truncation
-//! overtakes them, never an error.
+//! Hot path. The contract is `openraft::storage::RaftLogStorage`; [`CommitLog`] meets it: appends are visible on return
+//! and completed after their sync, a vote waits for the appends before it, purge is logical. A read that a truncation
+//! overtakes gives the shorter prefix, never an error.
 
 use std::fmt::Debug;
 use std::io;
@@ -22,7 +21,7 @@ use crate::store::log::{CommitLog, VoteRecord};
 /// Most bytes one read gives to replication or apply.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// See the module.
+/// Reads and writes the log for openraft. Cheap to clone.
 #[derive(Clone)]
 pub struct LogStorage {
     log: CommitLog,

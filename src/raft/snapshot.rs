@@ -32,7 +32,7 @@ const PAGE: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(pub Bytes);
 
-/// Where the last snapshot lies.
+/// The folder of the last snapshot. Cheap to clone.
 #[derive(Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,

@@ -38,7 +38,7 @@ pub(in crate::raft) struct FrameReader<R = OwnedReadHalf> {
 /// Frames that go out.
 pub(in crate::raft) struct FrameWriter<W = OwnedWriteHalf> {
     to: W,
-    pieces: GatherBuffer,
+    out: GatherBuffer,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -98,19 +98,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) fn new(to: W) -> Self {
-        Self { to, pieces: GatherBuffer::default() }
+        Self { to, out: GatherBuffer::default() }
     }
 
     /// Adds what comes before the first frame.
     pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
-        self.pieces.buffer().put_slice(bytes);
+        self.out.buffer().put_slice(bytes);
     }
 
     /// Adds a frame to what the next [`Self::flush`] writes.
     pub(in crate::raft) fn put(&mut self, message: &impl Message) {
         let length = message.encoded_len();
         self.begin(length);
-        message.encode(self.pieces.buffer()).expect("a BytesMut grows");
+        message.encode(self.out.buffer()).expect("a BytesMut grows");
     }
 
     /// As [`Self::put`], with these records in the frame: what a decoder finds in [`proto::AppendFrame::records`]. Their
@@ -123,13 +123,13 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         }
         let field = encoding::key_len(RECORDS_TAG) + encoding::encoded_len_varint(bytes as u64) + bytes;
         self.begin(frame.encoded_len() + field);
-        let buffer = self.pieces.buffer();
+        let buffer = self.out.buffer();
         frame.encode(buffer).expect("a BytesMut grows");
         encoding::encode_key(RECORDS_TAG, encoding::WireType::LengthDelimited, buffer);
         encoding::encode_varint(bytes as u64, buffer);
         for record in records {
-            record::encode_head(record, self.pieces.buffer());
-            self.pieces.share(record.body.clone());
+            record::encode_head(record, self.out.buffer());
+            self.out.share(record.body.clone());
         }
     }
 
@@ -139,23 +139,23 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         let head = |bytes: usize| encoding::key_len(PROPOSALS_TAG) + encoding::encoded_len_varint(bytes as u64);
         let fields: usize = proposals.iter().map(|proposal| head(proposal.len()) + proposal.len()).sum();
         self.begin(frame.encoded_len() + fields);
-        frame.encode(self.pieces.buffer()).expect("a BytesMut grows");
+        frame.encode(self.out.buffer()).expect("a BytesMut grows");
         for proposal in proposals {
-            let buffer = self.pieces.buffer();
+            let buffer = self.out.buffer();
             encoding::encode_key(PROPOSALS_TAG, encoding::WireType::LengthDelimited, buffer);
             encoding::encode_varint(proposal.len() as u64, buffer);
-            self.pieces.share(proposal);
+            self.out.share(proposal);
         }
     }
 
     fn begin(&mut self, length: usize) {
-        self.pieces.buffer().put_u32(u32::try_from(length).expect("frames are cut far below 4 GiB"));
+        self.out.buffer().put_u32(u32::try_from(length).expect("frames are cut far below 4 GiB"));
     }
 
     /// Writes what was put.
     pub(in crate::raft) async fn flush(&mut self) -> io::Result<()> {
-        self.to.write_all_buf(&mut self.pieces).await?;
-        self.pieces.shrink();
+        self.to.write_all_buf(&mut self.out).await?;
+        self.out.shrink();
         Ok(())
     }
 
@@ -245,14 +245,14 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_ends_inside_a_frame_or_sends_too_large_a_one_is_broken() {
         let (mut reader, mut writer) = pair();
-        writer.pieces.buffer().put_slice(&[0, 0, 0, 9, 1]);
+        writer.out.buffer().put_slice(&[0, 0, 0, 9, 1]);
         writer.flush().await.unwrap();
         writer.close().await.unwrap();
         let error = reader.next::<proto::ForwardReply>().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 
         let (mut reader, mut writer) = pair();
-        writer.pieces.buffer().put_u32(u32::MAX);
+        writer.out.buffer().put_u32(u32::MAX);
         writer.flush().await.unwrap();
         let error = reader.next::<proto::ForwardReply>().await.unwrap_err();
         assert!(error.to_string().contains("67108864 is the most"), "{error}");

@@ -2,7 +2,7 @@
 //!
 //! Hot path. Appends are visible to readers at once (tail cache) and written by one thread, which takes everything that
 //! waits, writes it, syncs once, and then completes the appends newest first (D3). Votes, cuts and purges go through the
-//! same queue, so each is a barrier behind the appends before it.
+//! same queue, so each is a barrier: the appends before it are done first.
 //!
 //! Invariants: indexes are consecutive except over what Raft purged; a record is completed only after its sync
 //! (`SYNC_FLUSH`) or its write (`ASYNC_FLUSH`); after a failed write or sync nothing is completed with success any more

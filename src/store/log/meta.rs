@@ -128,7 +128,7 @@ impl Meta {
         self.content.disk
     }
 
-    /// The disks the peers were on when this node first heard of them.
+    /// The disks that the peers were on when this node first met them.
     pub fn known(&self) -> &BTreeMap<NodeId, u64> {
         &self.content.known
     }

@@ -1,13 +1,13 @@
 //! Recovery: finds the records of every segment and decides where the log ends.
 //!
 //! The tail rule (P18, P19). Every record says which index was known to be durable when it was written.
-//! * A bad record with nothing valid behind it, or with valid records behind it that did not yet know
-//!   it to be durable, was never acknowledged by this node: a torn tail, cut durably.
-//! * A bad or missing record that a later one, or the mark an idle writer leaves in `meta`, knew to be
-//!   durable has been damaged since: refuse. Cutting there would drop what was acknowledged.
+//! * A bad record that no later record knows to be durable was never acknowledged by this node: a torn tail, cut
+//!   durably.
+//! * A bad or missing record that a later one, or the mark an idle writer leaves in `meta`, knows to be durable has been
+//!   damaged since: refuse. Cutting there would drop what was acknowledged.
 //!
-//! Bodies are checked in the last two segments; elsewhere the heads, which are checksummed on their
-//! own, and each body when it is read.
+//! Bodies are checked in the last two segments. In the others the heads are checked, which have a checksum of their own,
+//! and each body when it is read.
 
 use std::path::Path;
 
@@ -74,14 +74,14 @@ pub(in crate::store) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> 
     Ok(recovered)
 }
 
-/// Whether a file holds nothing behind the place of a segment's header.
+/// Whether a file holds nothing after the place of a segment's header.
 fn is_empty(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
     let file = disk.open(path).map_err(Error::io(path.display()))?;
     let len = file.len().map_err(Error::io(path.display()))?;
     is_zero(HEADER_BYTES, len, |block, at| file.read_at(block, at).map_err(Error::io(path.display())))
 }
 
-/// Whether only zeros lie in `[at, end)`.
+/// Whether there are only zeros in `[at, end)`.
 fn is_zero(mut at: u64, end: u64, read: impl Fn(&mut [u8], u64) -> Result<(), Error>) -> Result<bool, Error> {
     let mut block = vec![0; 64 * 1024];
     while at < end {

@@ -1,7 +1,7 @@
 //! Segments: the files of the commit log.
 //!
-//! Hot path. Preallocated, written at positions by the log's one writer thread, read by anyone. Where
-//! each record lies is kept in memory, eight bytes per entry.
+//! Hot path. Preallocated, written at positions by the log's one writer thread, read by anyone. The position of each
+//! record is kept in memory, eight bytes per entry.
 //!
 //! * Name: the first index in 20 digits, then `.seg`.
 //! * Shape: a header of 64 bytes (`magic u64, version u32, first index u64, crc32c u32`, zeros), then
@@ -24,12 +24,12 @@ use crate::store::log::record::{PREAMBLE_BYTES, Preamble, Record, WIRE_HEADER_BY
 pub(in crate::store) const SUFFIX: &str = ".seg";
 pub(in crate::store) const HEADER_BYTES: u64 = 64;
 const MAGIC: u64 = 0x5241_4654_4D51_5347;
-/// Also stands for the formats inside, and for what the machine makes of them: another version of theirs makes another
+/// Also stands for the formats inside, and for what the machine makes of them: a new version of one of those is a new
 /// version here.
 const VERSION: u32 = 4;
-/// Read at one go, unless one record has more: who keeps one of the records keeps what was read with it.
+/// Bytes of one read, unless one record has more: whoever keeps one of the records keeps all that was read with it.
 const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
-/// More is not read by who cannot wait: to copy and check it takes its time too.
+/// More is not read without waiting: copying and checking it takes time too.
 const AT_HAND_BYTES_MAX: usize = 1024 * 1024;
 
 /// Whether a read may wait for the disk.
@@ -66,7 +66,7 @@ pub(in crate::store) struct Segment {
     places: Arc<RwLock<Places>>,
 }
 
-/// Where the records lie.
+/// Where the records are in the file.
 #[derive(Default)]
 struct Places {
     /// Byte of each record, by index from the first.
@@ -127,7 +127,7 @@ impl Segment {
         Self { first, path, file, places: Arc::new(RwLock::new(places)) }
     }
 
-    /// Index behind the last record.
+    /// Index after the last record.
     pub fn next(&self) -> LogIndex {
         LogIndex(self.first.0 + self.places.read().starts.len() as u64)
     }
@@ -150,10 +150,10 @@ impl Segment {
         places.end += bytes;
     }
 
-    /// Writes framed records of these sizes behind the last; not durable yet.
+    /// Writes framed records of these sizes after the last one; not durable yet.
     pub fn write(&self, framed: &mut GatherBuffer, sizes: &[u64]) -> Result<(), Error> {
         let end = self.end();
-        self.file.write_pieces_at(framed, end).map_err(Error::io(self.path.display()))?;
+        self.file.write_gathered_at(framed, end).map_err(Error::io(self.path.display()))?;
         for size in sizes {
             self.found(*size);
         }
@@ -183,8 +183,8 @@ impl Segment {
         self.file.sync_data().map_err(Error::io(self.path.display()))
     }
 
-    /// Cuts off everything behind `keep`, durably. The bytes are given back and read as zeros
-    /// afterwards, so a cut record cannot come back.
+    /// Cuts off everything after `keep`, durably. The bytes are given back and read as zeros afterwards, so a cut record
+    /// cannot reappear (D32).
     pub fn cut_after(&self, keep: LogIndex) -> Result<(), Error> {
         let end = {
             let mut places = self.places.write();
@@ -237,7 +237,7 @@ impl Segment {
         }
     }
 
-    /// Reads consecutive records at one go.
+    /// Reads consecutive records with one read.
     fn read_records(
         &self,
         from: LogIndex,
@@ -313,5 +313,5 @@ impl Segment {
     }
 }
 
-/// What lies at a place: the heads of a record, or why it is none.
+/// What is at a position: the heads of a record, or why there is none.
 pub(in crate::store) type Probed = Result<(Preamble, WireHeader), record::BadRecord>;

@@ -44,10 +44,10 @@ fn record(term: u64, index: u64) -> Record {
 }
 
 fn append(log: &CommitLog, records: Vec<Record>) -> Receiver<bool> {
-    let (told, done) = channel();
-    // A refused append drops the callback, which the receiver hears; a test that does not look is fine.
+    let (sender, done) = channel();
+    // A refused append drops the callback, which closes the channel; a test that does not look is fine.
     let completed = move |result: std::io::Result<()>| {
-        let _ = told.send(result.is_ok());
+        let _ = sender.send(result.is_ok());
     };
     let _ = log.append(records, Box::new(completed));
     done
@@ -310,13 +310,13 @@ fn many_appends_share_one_sync_and_complete_newest_first() {
     disk.slow_sync(Duration::from_millis(100));
     let syncs = disk.syncs();
     let order = Arc::new(Mutex::new(Vec::new()));
-    let (told, done) = channel();
+    let (sender, done) = channel();
     for index in 2..=31 {
-        let (order, told) = (order.clone(), told.clone());
+        let (order, sender) = (order.clone(), sender.clone());
         let completed = move |result: std::io::Result<()>| {
             assert!(result.is_ok());
             order.lock().push(index);
-            told.send(()).unwrap();
+            sender.send(()).unwrap();
         };
         log.append(vec![record(1, index)], Box::new(completed)).unwrap();
     }

@@ -1,6 +1,6 @@
 //! The log's writer thread: takes everything that waits, writes it, syncs once, completes it.
 //!
-//! Hot path. Completions go newest first, so that one wake-up serves all of a group (D3). With `ASYNC_FLUSH` appends are
+//! Hot path. Completions go newest first, so that one wake-up serves all that one sync covers (D3). With `ASYNC_FLUSH` appends are
 //! done once written, and a sync follows within half a second.
 //!
 //! A failed write or sync poisons the log: what waits and all that comes later fails, and the process must end (D18).
@@ -22,7 +22,7 @@ use crate::store::log::record::{ALIGN, PREAMBLE_BYTES, Preamble, Record};
 use crate::store::log::segment::Segment;
 
 /// Bytes the writer takes for one sync.
-const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// With `ASYNC_FLUSH`, what was written is synced this often.
 const ASYNC_SYNC_EVERY: Duration = Duration::from_millis(500);
 /// After this long without work the writer notes durably how far the log is synced: the last records have no later one
@@ -59,7 +59,8 @@ pub(in crate::store) struct Writer {
     unsynced: Option<LogIndex>,
     /// When the first of those was written.
     unsynced_since: Option<Instant>,
-    pieces: GatherBuffer,
+    /// Records as they go into the segment.
+    framed: GatherBuffer,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -85,7 +86,7 @@ impl Writer {
             synced,
             unsynced: None,
             unsynced_since: None,
-            pieces: GatherBuffer::default(),
+            framed: GatherBuffer::default(),
             _lock: lock,
         }
     }
@@ -132,11 +133,11 @@ impl Writer {
             }
         }
         let mut ops = Vec::new();
-        let mut group_bytes = 0;
-        while group_bytes < GROUP_BYTES_MAX {
+        let mut taken_bytes = 0;
+        while taken_bytes < SYNC_BYTES_MAX {
             let Some(op) = state.queue.pop_front() else { break };
             if let Op::Append { bytes, .. } = &op {
-                group_bytes += bytes;
+                taken_bytes += bytes;
                 state.queue_bytes -= bytes;
             }
             ops.push(op);
@@ -185,7 +186,7 @@ impl Writer {
         self.complete(&mut records, &mut completions)
     }
 
-    /// Writes a group, syncs it unless the flush mode is async, and completes it.
+    /// Writes the records, syncs them unless the flush mode is async, and completes the appends.
     fn complete(&mut self, records: &mut Vec<Record>, completions: &mut Vec<Completion>) -> Result<(), Error> {
         if completions.is_empty() {
             return Ok(());
@@ -239,12 +240,12 @@ impl Writer {
                 if size > room && !sizes.is_empty() {
                     break;
                 }
-                preamble.put(record, &mut self.pieces);
+                preamble.put(record, &mut self.framed);
                 room = room.saturating_sub(size);
                 sizes.push(size);
             }
-            segment.write(&mut self.pieces, &sizes)?;
-            self.pieces.shrink();
+            segment.write(&mut self.framed, &sizes)?;
+            self.framed.shrink();
             // Noted per segment: rolling to the next one must find what this one still owes.
             self.unsynced = Some(LogIndex(first.index.0 + sizes.len() as u64 - 1));
             self.unsynced_since.get_or_insert_with(Instant::now);
@@ -283,7 +284,7 @@ impl Writer {
     }
 
     fn cut(&mut self, keep: LogIndex) -> Result<(), Error> {
-        // First: a crash in between must not leave a mark behind the end of the log.
+        // First: a crash in between must not leave a mark beyond the end of the log.
         self.meta.mark_durable(self.meta.durable().min(keep))?;
         loop {
             let last = self.log.segments.read().last().cloned();
