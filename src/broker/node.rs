@@ -12,11 +12,12 @@ use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::fault::power_loss_disk::PowerLossDisk;
 use crate::machine::command::TransactionChecks;
+use crate::model::Millis;
 use crate::raft::{self, Fatal, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store;
 use crate::store::kv::catalog_cache::CatalogCache;
 use crate::store::kv::rocks::RocksKv;
-use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
+use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
 /// Time for what dropped polls left to do when the node stops.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(1);
@@ -156,9 +157,9 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
         node: config.self_id,
         peers: config.peers.iter().map(|peer| (peer.id, format!("{}:{}", peer.host, peer.port))).collect(),
         snapshot_folder: snapshot_folder(config),
-        heartbeat_ms: config.heartbeat_ms,
-        election_min_ms: config.election_min_ms,
-        election_max_ms: config.election_max_ms,
+        heartbeat: Millis(config.heartbeat_ms),
+        election_min: Millis(config.election_min_ms),
+        election_max: Millis(config.election_max_ms),
         pre_vote: config.pre_vote,
         in_flight_max: config.in_flight_max,
         may_lose_tail: !config.syncs_before_ack,

@@ -46,7 +46,7 @@ impl<'a> BodyReader<'a> {
     /// The batch of an entry, if no disk is needed for it.
     fn in_memory(&mut self, index: LogIndex) -> Option<&Batch> {
         if self.found(index).is_none() {
-            let batch = self.broker.replica.batch_in_memory(index)?;
+            let batch = self.broker.replica.batches().in_memory(index)?;
             self.batches.clear();
             self.batches.push((index, batch));
         }
@@ -61,7 +61,7 @@ impl<'a> BodyReader<'a> {
 
 async fn from_disk(broker: &Broker, index: LogIndex) -> Result<Vec<(LogIndex, Batch)>, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Stopped(format!("entry {index} cannot be read: {error}"));
-    broker.replica.read_batches(index).await.map_err(|error| failed(&error))
+    broker.replica.batches().read(index).await.map_err(|error| failed(&error))
 }
 
 fn unreadable(place: MessageRef, what: &dyn std::fmt::Display) -> Error {
