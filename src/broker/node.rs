@@ -58,7 +58,7 @@ impl Node {
         let client_address = format!("{}:{}", config.advertised_host, config.grpc_port);
         let known_later: Arc<OnceLock<Arc<Broker>>> = Arc::default();
         let parts = {
-            let (told, facts_of, fallback) = (arrivals.clone(), known_later.clone(), client_address.clone());
+            let (notified, facts_of, fallback) = (arrivals.clone(), known_later.clone(), client_address.clone());
             let asked_of = known_later.clone();
             let (disk, log, kv) = open(config, on_fatal.clone())?;
             ReplicaParts {
@@ -67,7 +67,7 @@ impl Node {
                 log,
                 kv: Arc::new(CatalogCache::new(Arc::new(kv))),
                 listener: peer_port,
-                on_effects: Arc::new(move |effects| told.tell(effects)),
+                on_effects: Arc::new(move |effects| notified.notify(effects)),
                 facts: Arc::new(move || match facts_of.get() {
                     Some(broker) => broker.own_facts(),
                     None => OwnFacts { client_address: fallback.clone(), ..OwnFacts::default() },
@@ -137,9 +137,9 @@ fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(Arc<dyn Disk>, Comm
         tail_cache_bytes: config.tail_cache_bytes,
         flush: if config.syncs_before_ack { FlushMode::Sync } else { FlushMode::Async },
     };
-    let told = Box::new(move |error: &store::Error| on_fatal(Fatal::Failed(error.to_string())));
+    let on_failure = Box::new(move |error: &store::Error| on_fatal(Fatal::Failed(error.to_string())));
     let log =
-        CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, told).map_err(|error| match error {
+        CommitLog::open(disk.clone(), &folder.join("log"), &identity, options, on_failure).map_err(|error| match error {
             store::Error::Locked(_) | store::Error::Foreign { .. } => StartError::FolderTaken(error.to_string()),
             store::Error::Io { .. } | store::Error::Damaged { .. } | store::Error::Poisoned => damaged(&error),
         })?;

@@ -20,7 +20,7 @@ use crate::model::{
     TopicName,
 };
 
-/// Stands for all that pull, where a bell is kept for a group.
+/// Stands for all that pull, where a notifier is kept for a group.
 const PULLING: GroupId = GroupId(u32::MAX);
 
 /// One pull.
@@ -107,10 +107,10 @@ impl Broker {
                 return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
             }
         }
-        let bell = self.arrivals.bell(topic, PULLING);
+        let notifier = self.arrivals.notifier(topic, PULLING);
         let mut next = request.offset;
         loop {
-            let mut arrival = std::pin::pin!(bell.notified());
+            let mut arrival = std::pin::pin!(notifier.notified());
             arrival.as_mut().enable();
             let pulled = self.read_on(topic, &request, next).await?;
             let has_moved = pulled.next > next;

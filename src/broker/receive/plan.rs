@@ -147,7 +147,7 @@ struct Reserved {
 pub(in crate::broker) struct Plan<'a> {
     reserved: Reservations,
     /// Of the group in the topic: rung for those that were turned away.
-    bell: &'a Notify,
+    notifier: &'a Notify,
     key: (TopicId, GroupId),
     pub planned: Vec<Planned>,
     /// Windows that may still be passed over.
@@ -192,13 +192,13 @@ impl Plans {
         view: View<'_>,
         wanted: PollTarget<'_>,
         turn: u32,
-        bell: &'a Notify,
+        notifier: &'a Notify,
     ) -> Result<Plan<'a>, NoPlan> {
         let key = (wanted.topic, wanted.group);
         let reserved = self.lines.lock().entry(key).or_default().clone();
         // A filter that reads messages takes its time over each of them: others have their turn.
         let skips = if wanted.check.is_some() { 0 } else { WINDOWS_SKIPPED_MAX };
-        let mut plan = Plan { reserved, bell, key, planned: Vec::new(), skips };
+        let mut plan = Plan { reserved, notifier, key, planned: Vec::new(), skips };
         let mut room = Room { messages: wanted.limit, bytes: RECEIVE_BYTES_MAX };
         if wanted.by_priority {
             for queue in (0..wanted.queues).rev().map(QueueId) {
@@ -385,7 +385,7 @@ impl Drop for Plan<'_> {
         }
         // One that held nothing back has nothing to tell: it would only wake itself, over and over.
         if !self.planned.is_empty() && std::mem::take(&mut reserved.must_retry) {
-            self.bell.notify_waiters();
+            self.notifier.notify_waiters();
         }
     }
 }

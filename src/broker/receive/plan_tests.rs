@@ -65,7 +65,7 @@ impl Node {
         places.into_iter().map(place).collect()
     }
 
-    fn plan<'a>(&self, plans: &Plans, limit: u32, bell: &'a Notify) -> Plan<'a> {
+    fn plan<'a>(&self, plans: &Plans, limit: u32, notifier: &'a Notify) -> Plan<'a> {
         let wanted = PollTarget {
             topic: TOPIC,
             queues: QUEUES,
@@ -76,7 +76,7 @@ impl Node {
             check: None,
             limit,
         };
-        plans.make(View::new(&self.kv), wanted, plans.turn(), bell).unwrap()
+        plans.make(View::new(&self.kv), wanted, plans.turn(), notifier).unwrap()
     }
 
     /// A poll as `broker/receive/poll` makes it: its deliveries, in order.
@@ -138,13 +138,13 @@ fn node() -> Node {
 
 #[test]
 fn a_poll_that_must_retry_is_woken_by_the_one_that_holds_back_and_not_by_itself() {
-    let (mut node, plans, bell) = (node(), Plans::default(), Notify::new());
+    let (mut node, plans, notifier) = (node(), Plans::default(), Notify::new());
     node.send(&[0, 1, 2]);
-    let holds = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    let holds = node.plan(&plans, RECEIVE_BATCH_MAX, &notifier);
     assert_eq!(holds.planned.len(), 3);
-    let mut arrival = std::pin::pin!(bell.notified());
+    let mut arrival = std::pin::pin!(notifier.notified());
     arrival.as_mut().enable();
-    let must_retry = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    let must_retry = node.plan(&plans, RECEIVE_BATCH_MAX, &notifier);
     assert!(must_retry.planned.is_empty());
     drop(must_retry);
     assert!(arrival.as_mut().now_or_never().is_none(), "it would plan again and again until the other is done");

@@ -117,7 +117,7 @@ impl Broker {
         let check = request.filter.needs_message().then_some(&check as &FilterCheck<'_>);
         let (queues, filter) = (record.queues, &request.filter);
         let wanted = PollTarget { topic, queues, group, orderly, by_priority, filter, check, limit };
-        let bell = self.arrivals.bell(topic, group);
+        let notifier = self.arrivals.notifier(topic, group);
         let turn_until = until.max(Instant::now() + LOOKUP_MIN);
         if orderly && request.attempt_id.is_some() {
             match self.answered_before(&request, wanted, held_until).await {
@@ -128,9 +128,9 @@ impl Broker {
             }
         }
         loop {
-            let mut arrival = std::pin::pin!(bell.notified());
+            let mut arrival = std::pin::pin!(notifier.notified());
             arrival.as_mut().enable();
-            let Some(plan) = self.plan(wanted, &bell, &checker, turn_until).await? else { return Ok(None) };
+            let Some(plan) = self.plan(wanted, &notifier, &checker, turn_until).await? else { return Ok(None) };
             if plan.planned.is_empty() {
                 drop(plan);
                 tokio::select! {
@@ -160,20 +160,20 @@ impl Broker {
     async fn plan<'a>(
         &self,
         wanted: PollTarget<'_>,
-        bell: &'a Notify,
+        notifier: &'a Notify,
         checker: &Mutex<Checker<'_>>,
         until: Instant,
     ) -> Result<Option<Plan<'a>>, Error> {
         let turn = self.plans.turn();
         if wanted.check.is_none() {
-            return self.plans.make(self.replica.view(), wanted, turn, bell).map(Some).map_err(NoPlan::failed);
+            return self.plans.make(self.replica.view(), wanted, turn, notifier).map(Some).map_err(NoPlan::failed);
         }
         // A filter that reads messages takes its time: a few of them at once, and between two of them everything else
         // on this thread has its turn.
         let Ok(permit) = tokio::time::timeout_at(until, self.filter_reads.acquire()).await else { return Ok(None) };
         let _permit = permit.map_err(|_| Error::Busy)?;
         let plan = loop {
-            match self.plans.make(self.replica.view(), wanted, turn, bell) {
+            match self.plans.make(self.replica.view(), wanted, turn, notifier) {
                 Ok(plan) => break plan,
                 Err(NoPlan::OnDisk(place)) => Checker::fetch(checker, self, place).await?,
                 Err(NoPlan::Failed(error)) => return Err(error),
