@@ -14,6 +14,8 @@ pub mod env;
 pub mod logging;
 pub mod machine;
 pub mod model;
+pub mod node;
 pub mod proto;
 pub mod raft;
+pub mod server;
 pub mod store;

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+#[cfg(debug_assertions)]
+use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
-use crate::env::fault::planted_bug;
-use crate::env::fault::planted_bug::PlantedBug;
 use crate::machine::command::Ack;
 use crate::machine::{Command, Outcome};
 use crate::model::{GroupName, ReceiptHandle, TopicName};
@@ -35,8 +35,8 @@ impl Broker {
         let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
         let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
         let mut settled = Vec::new();
-        if planted_bug::is(PlantedBug::AcksLostAtRestart) {
-            self.ack_later(known);
+        #[cfg(debug_assertions)]
+        if planted::ack_later(self, &known) {
             return Ok(vec![Acked::Done; handles.len()]);
         }
         if !known.is_empty() {
@@ -51,15 +51,5 @@ impl Broker {
             _ => Acked::LeaseEnded,
         };
         Ok(handles.iter().map(answer).collect())
-    }
-
-    /// A planted bug: acks gathered in memory, and answered before they are in the log.
-    fn ack_later(self: &Arc<Self>, handles: Vec<ReceiptHandle>) {
-        let broker = self.clone();
-        self.tasks.spawn(async move {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            let command = Command::Ack(Ack { handles });
-            let _ = broker.propose_repeatable(&command, broker.held_until(Deadline::NONE)).await;
-        });
     }
 }

@@ -21,8 +21,8 @@ type DueQuestion = (TopicId, MessageRef);
 
 /// See the module.
 pub struct Arrivals {
-    /// One bell per group and topic that was ever polled; as many as there are subscriptions at most.
-    bells: Mutex<BTreeMap<(TopicId, GroupId), Arc<Notify>>>,
+    /// One per group and topic that was ever polled; as many as there are subscriptions at most.
+    notifiers: Mutex<BTreeMap<(TopicId, GroupId), Arc<Notify>>>,
     /// Until when the timer sleeps.
     sleeps_until: AtomicU64,
     due: Notify,
@@ -33,11 +33,11 @@ impl Arrivals {
     /// With the questions to producers that applied entries ask.
     pub fn new() -> (Self, mpsc::Receiver<DueQuestion>) {
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        (Self { bells: Mutex::default(), sleeps_until: AtomicU64::new(0), due: Notify::new(), questions }, asked)
+        (Self { notifiers: Mutex::default(), sleeps_until: AtomicU64::new(0), due: Notify::new(), questions }, asked)
     }
 
     /// Tells what an applied entry did.
-    pub fn tell(&self, effects: &Effects) {
+    pub fn notify(&self, effects: &Effects) {
         if effects.due_at.is_some_and(|due| due.0 < self.sleeps_until.load(Ordering::Acquire)) {
             self.due.notify_one();
         }
@@ -48,23 +48,23 @@ impl Arrivals {
         if effects.grown.is_empty() && effects.returned.is_empty() {
             return;
         }
-        let bells = self.bells.lock();
+        let notifiers = self.notifiers.lock();
         for topic in &effects.grown {
-            for (_, bell) in bells.range((*topic, GroupId(0))..=(*topic, GroupId(u32::MAX))) {
-                bell.notify_waiters();
+            for (_, notifier) in notifiers.range((*topic, GroupId(0))..=(*topic, GroupId(u32::MAX))) {
+                notifier.notify_waiters();
             }
         }
         for line in &effects.returned {
-            if let Some(bell) = bells.get(line) {
-                bell.notify_waiters();
+            if let Some(notifier) = notifiers.get(line) {
+                notifier.notify_waiters();
             }
         }
     }
 
-    /// The bell of a group in a topic. A waiter must be enabled before it looks for messages, or it may
+    /// The notifier of a group in a topic. A waiter must be enabled before it looks for messages, or it may
     /// sleep through an arrival.
-    pub(super) fn bell(&self, topic: TopicId, group: GroupId) -> Arc<Notify> {
-        self.bells.lock().entry((topic, group)).or_default().clone()
+    pub(super) fn notifier(&self, topic: TopicId, group: GroupId) -> Arc<Notify> {
+        self.notifiers.lock().entry((topic, group)).or_default().clone()
     }
 
     /// The timer is woken by anything that falls due before this.

@@ -1,6 +1,6 @@
 //! Dead letters above the log. Before: `edge/grpc/messaging/dead_letter`; after: `machine/dead_letter`.
 
-use crate::broker::{Broker, Deadline, Error};
+use crate::broker::{Broker, Deadline, Error, TopicView};
 use crate::machine::command::Redrive;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::REDRIVE_MAX;
@@ -28,6 +28,16 @@ impl Broker {
         }
     }
 
+    /// The topic that has a group's dead letters; made if there are none yet.
+    ///
+    /// * Errors: [`Error::GroupNotFound`]; [`Error::TimedOut`] if the topic may have been made.
+    pub async fn dead_letter_topic(&self, group: &GroupName) -> Result<TopicView, Error> {
+        let until = self.held_until(Deadline::NONE);
+        self.existing_group(group, until).await?;
+        let (id, record) = self.existing_topic(&TopicName::dead_letters_of(group), until).await?;
+        Ok(TopicView::of(id, record))
+    }
+
     /// Delivers dead letters to their group again; per offset whether it is on its way.
     pub async fn redrive(&self, group: &GroupName, offsets: Vec<QueueOffset>) -> Result<Vec<bool>, Error> {
         if offsets.len() > REDRIVE_MAX {
@@ -40,7 +50,7 @@ impl Broker {
         // Not tried again when its fate is unknown: a second try would say of each that it was redriven before.
         match self.propose(&Command::Redrive(Redrive { group: id, offsets }), until).await? {
             (index, Outcome::Redriven(on_their_way)) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 Ok(on_their_way)
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group.clone())),

@@ -1,18 +1,16 @@
-//! Changes of invisible time above the log: the client's own, the broker's renewal for clients that
-//! live, and the early end for clients that leave. After: `machine/invisible`.
+//! Changes of invisible time above the log: the client's own, and the early end for clients that leave. Before:
+//! `edge/grpc/messaging/invisible`; after: `machine/invisible`.
 
+use crate::broker::lease_handle::handle;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Change, Prolong};
 use crate::machine::state::keys::LeaseKey;
-use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{INVISIBLE_RENEWED, LEFT_BEHIND};
-use crate::model::{GroupName, Millis, ReceiptHandle, TopicName};
+use crate::model::{GroupName, Millis, ReceiptHandle, Timestamp, TopicName};
 
-/// A lease that ends within this time is renewed.
-const RENEW_AHEAD: Millis = Millis::from_secs(10);
-/// Leases renewed in one round.
+/// Leases prolonged at once.
 const RENEW_MAX: usize = 100_000;
 /// Leases in one command.
 const LEASES_MAX: usize = 1000;
@@ -42,69 +40,31 @@ impl Broker {
         }
     }
 
-    /// Renews the leases of clients that live, as this node hears them.
+    /// Ends the leases of a client that left soon, so that others get what it held.
     ///
-    /// The first renewal is the delivering node's: only it knows that the messages left. From then on any
-    /// node that hears the client renews, from the replicated leases, so a renewal survives any of them; a
-    /// lease whose answer died with its node is not renewed and ends (contract §13.4).
-    pub(super) async fn renew_for_living(&self) -> Result<(), Error> {
-        let first = self.renewals.take_due();
-        let renewed = self.renew(first.clone()).await;
-        if renewed.is_err() {
-            // Nobody else renews these for the first time.
-            self.renewals.put_back(first);
-        }
-        renewed
-    }
-
-    async fn renew(&self, mut meant: Vec<ReceiptHandle>) -> Result<(), Error> {
-        let until = self.now().plus(RENEW_AHEAD);
-        let view = self.replica.clone();
-        // Reads much; not on the Raft thread.
-        let read = tokio::task::spawn_blocking(move || view.view().renewable_ending(until, RENEW_MAX)).await;
-        let ending = read.map_err(|panic| Error::Stopped(panic.to_string()))??;
-        let was_renewed = |lease: &Lease| lease.until > lease.granted_at.plus(INVISIBLE_RENEWED);
-        meant.extend(ending.iter().filter(|(_, lease)| was_renewed(lease)).map(|(at, lease)| handle(*at, lease)));
-        let living = |lease: &Lease| lease.renew_for.as_deref().is_some_and(|client| self.sessions.is_alive(client));
-        let held = self.still_held(meant)?.into_iter().filter(|(_, lease)| living(lease));
-        self.prolong(held.map(|(at, lease)| handle(at, &lease)).collect(), INVISIBLE_RENEWED).await
-    }
-
-    /// Forgets a client and lets what it held come back soon.
-    pub async fn client_left(&self, client_id: &str) -> Result<(), Error> {
-        self.sessions.ended(client_id);
+    /// * Errors: those of the reads and commands; leases that were not shortened end at their time.
+    pub async fn release_leases_of(&self, client_id: &str) -> Result<(), Error> {
         // No lease that is renewed ends later than this.
-        let until = self.now().plus(INVISIBLE_RENEWED);
-        let view = self.replica.clone();
-        let read = tokio::task::spawn_blocking(move || view.view().renewable_ending(until, RENEW_MAX)).await;
-        let ending = read.map_err(|panic| Error::Stopped(panic.to_string()))??;
+        let ending = self.renewable_ending(self.now().plus(INVISIBLE_RENEWED)).await?;
         let is_theirs = |lease: &Lease| lease.renew_for.as_deref() == Some(client_id);
         let theirs = ending.iter().filter(|(_, lease)| is_theirs(lease)).map(|(at, lease)| handle(*at, lease));
         self.prolong(theirs.collect(), LEFT_BEHIND).await
     }
 
-    /// Those of the leases that still hold something.
-    fn still_held(&self, leases: Vec<ReceiptHandle>) -> Result<Vec<(LeaseKey, Lease)>, Error> {
-        let view = self.replica.view();
-        let mut held = Vec::new();
-        for at in leases.iter().map(lease::key_of) {
-            if let Some(lease) = view.lease(at)?.filter(|lease| lease.held != 0 && !lease.returned) {
-                held.push((at, lease));
-            }
-        }
-        Ok(held)
+    /// Leases that are renewed while their client lives, and end until then.
+    pub(super) async fn renewable_ending(&self, until: Timestamp) -> Result<Vec<(LeaseKey, Lease)>, Error> {
+        let reader = self.reader.clone();
+        // Reads much; not on the Raft thread.
+        let read = tokio::task::spawn_blocking(move || reader.view().renewable_ending(until, RENEW_MAX)).await;
+        Ok(read.map_err(|panic| Error::Stopped(panic.to_string()))??)
     }
 
-    async fn prolong(&self, leases: Vec<ReceiptHandle>, invisible_for: Millis) -> Result<(), Error> {
+    /// Gives leases another end, `invisible_for` from now.
+    pub(super) async fn prolong(&self, leases: Vec<ReceiptHandle>, invisible_for: Millis) -> Result<(), Error> {
         for leases in leases.chunks(LEASES_MAX) {
             let command = Command::Prolong(Prolong { leases: leases.to_vec(), invisible_for });
             self.propose_repeatable(&command, self.held_until(Deadline::NONE)).await?;
         }
         Ok(())
     }
-}
-
-/// A handle of a lease; which of its messages it names does not matter here.
-pub(super) fn handle(at: LeaseKey, lease: &Lease) -> ReceiptHandle {
-    ReceiptHandle { group: at.group, topic: at.topic, queue: at.queue, offset: lease.first, lease: at.lease }
 }

@@ -6,7 +6,7 @@
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::BodyReader;
-use crate::broker::receive::poll::with_stored;
+use crate::broker::receive::filter_check::with_stored;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::SetPositions;
 use crate::machine::send::PERMISSION_READ;
@@ -20,7 +20,7 @@ use crate::model::{
     TopicName,
 };
 
-/// Stands for all that pull, where a bell is kept for a group.
+/// Stands for all that pull, where a notifier is kept for a group.
 const PULLING: GroupId = GroupId(u32::MAX);
 
 /// One pull.
@@ -98,19 +98,19 @@ impl Broker {
             Some(condition) => Pull { filter: with_stored(&request.filter, &request.group, &condition)?, ..request },
             None => request,
         };
-        let head = self.replica.view().queue_head(topic, request.queue)?;
+        let head = self.reader.view().queue_head(topic, request.queue)?;
         if request.offset < head.min || request.offset > head.max {
             // What another node answered a moment ago may not be here yet.
-            self.read_barrier(lookup).await?;
-            let head = self.replica.view().queue_head(topic, request.queue)?;
+            self.reader.read_barrier(lookup).await?;
+            let head = self.reader.view().queue_head(topic, request.queue)?;
             if request.offset < head.min || request.offset > head.max {
                 return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
             }
         }
-        let bell = self.arrivals.bell(topic, PULLING);
+        let notifier = self.arrivals.notifier(topic, PULLING);
         let mut next = request.offset;
         loop {
-            let mut arrival = std::pin::pin!(bell.notified());
+            let mut arrival = std::pin::pin!(notifier.notified());
             arrival.as_mut().enable();
             let pulled = self.read_on(topic, &request, next).await?;
             let has_moved = pulled.next > next;
@@ -133,10 +133,10 @@ impl Broker {
 
     /// Up to 64 offsets on from `from`.
     async fn read_on(&self, topic: TopicId, request: &Pull, from: QueueOffset) -> Result<Pulled, Error> {
-        let view = self.replica.view();
+        let view = self.reader.view();
         let max = view.queue_head(topic, request.queue)?.max;
         let to = QueueOffset(max.0.min(from.0 + SPAN));
-        let mut reader = BodyReader::new(self);
+        let mut reader = BodyReader::new(&self.reader);
         let mut pulled = Pulled { messages: Vec::new(), next: from };
         let mut bytes = 0;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX) as usize;
@@ -187,8 +187,8 @@ impl Broker {
     ) -> Result<QueueOffset, Error> {
         let until = self.held_until(deadline);
         let topic = self.readable(&topic, queue, until).await?;
-        self.read_barrier(until).await?;
-        find(self.replica.view(), topic, queue, wanted)
+        self.reader.read_barrier(until).await?;
+        find(self.reader.view(), topic, queue, wanted)
     }
 
     /// The group's position in a queue; `None` if it has none.
@@ -201,8 +201,8 @@ impl Broker {
     ) -> Result<Option<QueueOffset>, Error> {
         let until = self.held_until(deadline);
         let topic = self.readable(&topic, queue, until).await?;
-        self.read_barrier(until).await?;
-        let view = self.replica.view();
+        self.reader.read_barrier(until).await?;
+        let view = self.reader.view();
         let Some((group, _)) = view.group(&group)? else { return Ok(None) };
         if !view.is_subscribed(topic, group)? {
             return Ok(None);
@@ -239,8 +239,8 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         let (topic_id, record) = self.existing_topic(&topic, until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
-        self.read_barrier(until).await?;
-        let view = self.replica.view();
+        self.reader.read_barrier(until).await?;
+        let view = self.reader.view();
         if !view.is_subscribed(topic_id, group_id)? {
             return Err(Error::Invalid(format!("consumer group '{group}' has no position in topic '{topic}'")));
         }
@@ -261,7 +261,7 @@ impl Broker {
         // Not tried again when its fate is unknown: a second try could undo what came between.
         match self.propose(&Command::SetPositions(set), until).await? {
             (index, Outcome::Done) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 Ok(())
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => {

@@ -5,9 +5,9 @@
 
 use tokio::time::Instant;
 
+#[cfg(debug_assertions)]
+use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
-use crate::env::fault::planted_bug;
-use crate::env::fault::planted_bug::PlantedBug;
 use crate::machine::command::{Placement, Send, TransactionChecks};
 use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
@@ -39,13 +39,6 @@ impl Sent {
 }
 
 impl Broker {
-    /// A planted bug: offsets as this node would have given them out when the messages came.
-    fn expected(&self, count: usize) -> Vec<Sent> {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let next = || NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        (0..count).map(|_| Sent::Stored { queue: QueueId(0), offset: QueueOffset(next()) }).collect()
-    }
-
     fn placement(&self, message_type: MessageType, messages: &[Message]) -> Placement {
         match message_type {
             MessageType::Delay => Placement::DeliverAt(
@@ -99,9 +92,8 @@ impl Broker {
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);
-                if planted_bug::is(PlantedBug::OffsetAtProposal) {
-                    return Ok(self.expected(places.len()));
-                }
+                #[cfg(debug_assertions)]
+                let places = planted::expected_offsets(places);
                 Ok(places.into_iter().map(|stored| Sent::of(index, stored)).collect())
             }
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),

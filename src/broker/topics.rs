@@ -73,7 +73,7 @@ impl GroupView {
 impl Broker {
     /// The topic, if this node's applied state has it.
     pub fn topic(&self, name: &TopicName) -> Result<Option<TopicView>, Error> {
-        Ok(self.replica.view().topic(name)?.map(|(id, record)| TopicView::of(id, record)))
+        Ok(self.reader.view().topic(name)?.map(|(id, record)| TopicView::of(id, record)))
     }
 
     /// The topic, also if it was made a moment ago through another node.
@@ -105,7 +105,7 @@ impl Broker {
 
     /// The group, if this node's applied state has it.
     pub fn group(&self, name: &GroupName) -> Result<Option<GroupView>, Error> {
-        Ok(self.replica.view().group(name)?.map(|(id, record)| GroupView::of(id, record)))
+        Ok(self.reader.view().group(name)?.map(|(id, record)| GroupView::of(id, record)))
     }
 
     pub(super) async fn existing_topic(
@@ -113,12 +113,12 @@ impl Broker {
         name: &TopicName,
         until: Instant,
     ) -> Result<(TopicId, TopicRecord), Error> {
-        if let Some(found) = self.replica.view().topic(name)? {
+        if let Some(found) = self.reader.view().topic(name)? {
             return Ok(found);
         }
         // Boxed: what is rarely waited for would make the future of every request four times as large.
-        Box::pin(self.read_barrier(until)).await?;
-        if let Some(found) = self.replica.view().topic(name)? {
+        Box::pin(self.reader.read_barrier(until)).await?;
+        if let Some(found) = self.reader.view().topic(name)? {
             return Ok(found);
         }
         if let Some(group) = name.dead_letter_group()
@@ -127,7 +127,7 @@ impl Broker {
             // The dead letters of a group can be read before there are any.
             Box::pin(self.make_topic(name, 1, PERMISSION_READ, until)).await?;
         }
-        self.replica.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
+        self.reader.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
     }
 
     /// Makes a topic of plain messages that nobody made on purpose, unless another request was faster.
@@ -136,7 +136,7 @@ impl Broker {
         let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
         match self.propose_repeatable(&command, until).await? {
             (index, Outcome::TopicCreated(_) | Outcome::Rejected(Rejected::TopicExists)) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 Ok(())
             }
             (_, other) => Err(Error::unexpected(&other)),
@@ -147,7 +147,7 @@ impl Broker {
         if let Some(found) = self.group(name)? {
             return Ok(found);
         }
-        Box::pin(self.read_barrier(until)).await?;
+        Box::pin(self.reader.read_barrier(until)).await?;
         self.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))
     }
 
@@ -165,7 +165,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::TopicCreated(_)) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 self.find_topic(&name, Deadline::NONE).await
             }
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
@@ -182,7 +182,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         match self.propose_repeatable(&Command::UpdateTopic(update), until).await? {
             (index, Outcome::Done) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 self.find_topic(&name, Deadline::NONE).await
             }
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
@@ -196,7 +196,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::Done) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 Ok(())
             }
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
@@ -216,7 +216,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::GroupCreated(_)) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 self.existing_group(&name, until).await
             }
             (_, Outcome::Rejected(Rejected::GroupExists)) => Err(Error::GroupExists(name)),
@@ -231,7 +231,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         match self.propose_repeatable(&Command::UpdateGroup(update), until).await? {
             (index, Outcome::Done) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 self.existing_group(&name, until).await
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name)),
@@ -245,7 +245,7 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::Done) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 Ok(())
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name)),
@@ -269,7 +269,7 @@ impl Broker {
         let command = Command::Subscribe(Subscribe { group: group.clone(), topics, create });
         match self.propose_repeatable(&command, until).await? {
             (index, Outcome::GroupCreated(_)) => {
-                self.caught_up(index, until).await;
+                self.reader.caught_up(index, until).await;
                 Ok(())
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group)),
@@ -279,7 +279,7 @@ impl Broker {
 
     /// The topics in which the group has no position yet; `None` if there is nothing to do.
     fn not_subscribed(&self, group: &GroupName, topics: &[TopicName]) -> Result<Option<Vec<TopicName>>, Error> {
-        let view = self.replica.view();
+        let view = self.reader.view();
         let group = view.group(group)?.map(|(group, _)| group);
         let mut missing = BTreeSet::new();
         for name in topics {

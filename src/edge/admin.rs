@@ -7,14 +7,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tonic::{Request, Response, Status};
 
 use crate::broker::{
-    Broker, ConsumeFrom, Error, GroupMember, GroupSettings, GroupSummary, GroupTrace, MessageQuery, Moved, NodeSummary,
-    Position, QueryCursor, ReplicaStatus, StoredMessage, Subscription, TopicSummary, UpdateGroup, UpdateTopic, Where,
+    Broker, ConsumeFrom, Deadline, Error, GroupConsumer, GroupSettings, GroupSummary, GroupTrace, MessageQuery, Moved,
+    Position, QueryCursor, StoredMessage, Subscription, TopicSummary, TopicView, UpdateGroup, UpdateTopic, Where,
 };
 use crate::edge::grpc::messaging::delay;
 use crate::model::codec::Reader;
 use crate::model::filter::sql::SqlFilter;
 use crate::model::limits::{FILTER_BYTES_MAX, GROUP_RETRIES_DEFAULT};
 use crate::model::{Backoff, GroupName, NameError, NodeId, QueueId, QueueOffset, Timestamp, TopicName, TopicType};
+use crate::node::{Node, NodeSummary, ReplicaStatus};
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
 
@@ -23,13 +24,19 @@ const TRACE_SECONDS_MAX: u32 = 600;
 
 /// See the module.
 pub struct AdminService {
+    node: Arc<Node>,
+    /// The node's shard.
     broker: Arc<Broker>,
 }
 
 impl AdminService {
-    /// Over a broker.
-    pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker }
+    /// Over a node.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { broker: node.broker().clone(), node }
+    }
+
+    async fn find_topic(&self, name: &str) -> Result<TopicView, Status> {
+        self.broker.find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
     }
 }
 
@@ -209,7 +216,7 @@ fn group(summary: GroupSummary) -> wire::Group {
         topics: summary.topics,
         in_flight: summary.in_flight,
         lag: summary.lag,
-        members: summary.members,
+        members: summary.consumers,
     }
 }
 
@@ -218,8 +225,8 @@ fn position(position: Position) -> wire::GroupPosition {
         group: position.group.to_string(),
         topic: position.topic.to_string(),
         queue: position.queue.0,
-        max_offset: position.max,
-        group_offset: position.group_offset,
+        max_offset: position.max.0,
+        group_offset: position.group_offset.0,
         in_flight: position.in_flight,
         lag: position.lag,
     }
@@ -235,12 +242,12 @@ impl Admin for AdminService {
         let topic_type = topic_type(&request.r#type)?.unwrap_or(TopicType::SERVED[0]);
         let queues = Some(request.queues).filter(|queues| *queues > 0);
         self.broker.create_topic(name.clone(), topic_type, queues).await.map_err(refuse)?;
-        let (summary, ..) = self.broker.describe_topic(&name).await.map_err(refuse)?;
+        let (summary, ..) = self.node.inspector().describe_topic(&name).await.map_err(refuse)?;
         Ok(Response::new(wire::CreateTopicResponse { topic: Some(topic(summary)) }))
     }
 
     async fn list_topics(&self, _request: Request<wire::ListTopicsRequest>) -> Answer<wire::ListTopicsResponse> {
-        let topics = self.broker.list_topics().await.map_err(refuse)?;
+        let topics = self.node.inspector().list_topics().await.map_err(refuse)?;
         Ok(Response::new(wire::ListTopicsResponse { topics: topics.into_iter().map(topic).collect() }))
     }
 
@@ -248,12 +255,12 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::DescribeTopicRequest>,
     ) -> Answer<wire::DescribeTopicResponse> {
-        let name = topic_name(&request.into_inner().name)?;
-        let (summary, queues, positions) = self.broker.describe_topic(&name).await.map_err(refuse)?;
+        let name = self.find_topic(&request.into_inner().name).await?.name;
+        let (summary, queues, positions) = self.node.inspector().describe_topic(&name).await.map_err(refuse)?;
         let queue = |queue: crate::broker::QueueSummary| wire::TopicQueue {
             queue: queue.queue.0,
-            min_offset: queue.min,
-            max_offset: queue.max,
+            min_offset: queue.min.0,
+            max_offset: queue.max.0,
             last_stored_at_ms: queue.last_stored_at.map(|at| at.0),
         };
         Ok(Response::new(wire::DescribeTopicResponse {
@@ -279,7 +286,7 @@ impl Admin for AdminService {
             filter: group_filter(request.filter)?.filter(|filter| !filter.is_empty()),
         };
         self.broker.create_group(name.clone(), settings, request.orderly).await.map_err(refuse)?;
-        let summary = self.broker.describe_group(&name).await.map_err(refuse)?.summary;
+        let summary = self.node.inspector().describe_group(&name).await.map_err(refuse)?.summary;
         Ok(Response::new(wire::CreateGroupResponse { group: Some(group(summary)) }))
     }
 
@@ -298,7 +305,7 @@ impl Admin for AdminService {
             permission,
         };
         self.broker.update_topic(update).await.map_err(refuse)?;
-        let (summary, ..) = self.broker.describe_topic(&name).await.map_err(refuse)?;
+        let (summary, ..) = self.node.inspector().describe_topic(&name).await.map_err(refuse)?;
         Ok(Response::new(wire::UpdateTopicResponse { topic: Some(topic(summary)) }))
     }
 
@@ -313,7 +320,7 @@ impl Admin for AdminService {
             filter: group_filter(request.filter)?,
         };
         self.broker.update_group(update).await.map_err(refuse)?;
-        let summary = self.broker.describe_group(&name).await.map_err(refuse)?.summary;
+        let summary = self.node.inspector().describe_group(&name).await.map_err(refuse)?.summary;
         Ok(Response::new(wire::UpdateGroupResponse { group: Some(group(summary)) }))
     }
 
@@ -325,7 +332,8 @@ impl Admin for AdminService {
     async fn get_message(&self, request: Request<wire::GetMessageRequest>) -> Answer<wire::GetMessageResponse> {
         let request = request.into_inner();
         let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
-        let found = self.broker.message_at(topic_name(&request.topic)?, queue, offset).await.map_err(refuse)?;
+        let topic = self.find_topic(&request.topic).await?;
+        let found = self.node.inspector().message_at(&topic, queue, offset).await.map_err(refuse)?;
         Ok(Response::new(wire::GetMessageResponse { message: Some(stored(found)) }))
     }
 
@@ -339,8 +347,9 @@ impl Admin for AdminService {
             to: Timestamp(request.to_ms),
         };
         let limit = usize::try_from(request.limit.max(1)).unwrap_or(1);
-        let (topic, cursor) = (topic_name(&request.topic)?, read_cursor(request.cursor)?);
-        let found = self.broker.find_messages(topic, &wanted, cursor, limit).await.map_err(refuse)?;
+        let cursor = read_cursor(request.cursor)?;
+        let topic = self.find_topic(&request.topic).await?;
+        let found = self.node.inspector().find_messages(&topic, &wanted, cursor, limit).await.map_err(refuse)?;
         Ok(Response::new(wire::FindMessagesResponse {
             messages: found.messages.into_iter().map(stored).collect(),
             searched: found.searched,
@@ -352,7 +361,8 @@ impl Admin for AdminService {
         let request = request.into_inner();
         let time = Duration::from_secs(request.seconds.clamp(1, TRACE_SECONDS_MAX).into());
         let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
-        let trace = self.broker.trace(topic_name(&request.topic)?, queue, offset, time).await.map_err(refuse)?;
+        let topic = self.find_topic(&request.topic).await?;
+        let trace = self.node.inspector().trace(&topic, queue, offset, time).await.map_err(refuse)?;
         Ok(Response::new(wire::TraceMessageResponse {
             message: Some(stored(trace.message)),
             groups: trace.groups.into_iter().map(traced).collect(),
@@ -364,8 +374,8 @@ impl Admin for AdminService {
     async fn list_delayed(&self, request: Request<wire::ListDelayedRequest>) -> Answer<wire::ListDelayedResponse> {
         let request = request.into_inner();
         let limit = usize::try_from(request.limit.max(1)).unwrap_or(1);
-        let (topic, from) = (topic_name(&request.topic)?, Timestamp(request.from_ms));
-        let waiting = self.broker.delayed_messages(topic, from, limit).await.map_err(refuse)?;
+        let (topic, from) = (self.find_topic(&request.topic).await?, Timestamp(request.from_ms));
+        let waiting = self.node.inspector().delayed_messages(&topic, from, limit).await.map_err(refuse)?;
         Ok(Response::new(wire::ListDelayedResponse { messages: waiting.into_iter().map(stored).collect() }))
     }
 
@@ -389,7 +399,8 @@ impl Admin for AdminService {
     ) -> Answer<wire::ListDeadLettersResponse> {
         let request = request.into_inner();
         let (from, limit) = (QueueOffset(request.from_offset), usize::try_from(request.limit.max(1)).unwrap_or(1));
-        let (dead, end) = self.broker.dead_letters(&group_name(&request.group)?, from, limit).await.map_err(refuse)?;
+        let topic = self.broker.dead_letter_topic(&group_name(&request.group)?).await.map_err(refuse)?;
+        let (dead, end) = self.node.inspector().dead_letters(&topic, from, limit).await.map_err(refuse)?;
         let last = dead.last().and_then(|stored| stored.place);
         Ok(Response::new(wire::ListDeadLettersResponse {
             next_offset: last.map_or(end.0, |(_, offset)| offset.0 + 1),
@@ -422,7 +433,7 @@ impl Admin for AdminService {
     }
 
     async fn list_groups(&self, _request: Request<wire::ListGroupsRequest>) -> Answer<wire::ListGroupsResponse> {
-        let groups = self.broker.list_groups().await.map_err(refuse)?;
+        let groups = self.node.inspector().list_groups().await.map_err(refuse)?;
         Ok(Response::new(wire::ListGroupsResponse { groups: groups.into_iter().map(group).collect() }))
     }
 
@@ -431,14 +442,14 @@ impl Admin for AdminService {
         request: Request<wire::DescribeGroupRequest>,
     ) -> Answer<wire::DescribeGroupResponse> {
         let name = group_name(&request.into_inner().name)?;
-        let described = self.broker.describe_group(&name).await.map_err(refuse)?;
-        let nodes = &self.broker.place().members;
+        let described = self.node.inspector().describe_group(&name).await.map_err(refuse)?;
+        let nodes = &self.node.settings().nodes;
         let subscription = |wanted: Subscription| wire::Subscription {
             topic: wanted.topic.to_string(),
             r#type: if wanted.is_sql { "SQL92" } else { "TAG" }.to_owned(),
             expression: wanted.expression,
         };
-        let member = |(node, member): (NodeId, GroupMember)| wire::Member {
+        let member = |(node, member): (NodeId, GroupConsumer)| wire::Member {
             client_id: member.client.client_id,
             language: member.client.language,
             version: member.client.version,
@@ -450,7 +461,7 @@ impl Admin for AdminService {
         Ok(Response::new(wire::DescribeGroupResponse {
             group: Some(group(described.summary)),
             positions: described.positions.into_iter().map(position).collect(),
-            members: described.members.into_iter().map(member).collect(),
+            members: described.consumers.into_iter().map(member).collect(),
             inconsistencies: described.inconsistencies,
         }))
     }
@@ -459,15 +470,15 @@ impl Admin for AdminService {
         &self,
         _request: Request<wire::ClusterStatusRequest>,
     ) -> Answer<wire::ClusterStatusResponse> {
-        let nodes = self.broker.cluster_status().await;
+        let nodes = self.node.cluster_status().await;
         // Who leads is what the leader itself says: others may still name one that died.
         let says_so = |status: &&ReplicaStatus| status.leader == Some(status.node);
         let answers = nodes.iter().filter_map(|node| node.status.as_ref());
         let leader = answers.filter(says_so).max_by_key(|status| status.term).map(|status| status.node);
         let is_leader = |node: &NodeSummary| Some(node.id) == leader;
         let committed = nodes.iter().filter_map(|node| node.status.as_ref()).map(|status| status.committed.0).max();
-        let place = self.broker.place();
-        let members = self.broker.known_members().map_err(refuse)?;
+        let place = self.node.settings();
+        let members = self.node.routes().of_announced().map_err(refuse)?;
         // A node that does not answer is shown where it was last seen.
         let address_of = |id: NodeId| {
             let seen = members.iter().find(|member| member.id == id);

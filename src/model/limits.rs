@@ -75,7 +75,7 @@ pub const GROUP_RETRIES_MAX: u32 = 10_000;
 /// Most messages in one send request.
 pub const SEND_MESSAGES_MAX: usize = 1024;
 /// Most messages in one answer to those who look at what is stored.
-pub const LOOK_MESSAGES_MAX: usize = 1024;
+pub const QUERY_MESSAGES_MAX: usize = 1024;
 /// Most dead letters redriven by one request.
 pub const REDRIVE_MAX: usize = 256;
 /// Most entries in one ack request.

@@ -1,5 +1,13 @@
-//! What a shard does without being asked: ticks, renewals of leases, questions to producers.
+//! What a shard does without being asked: ticks, renewals of leases, questions to producers. `work` owns the loops,
+//! `tasks` what requests leave behind.
 //!
 //! Not here: what a tick does (`machine/tick`).
 
-pub(super) mod timer;
+pub(super) mod first_renewals;
+mod renewals;
+pub(super) mod tasks;
+mod timer;
+mod transaction_checks;
+mod work;
+
+pub use work::Background;

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::broker::offset::find;
 use crate::broker::receive::bodies::BodyReader;
-use crate::broker::{Broker, Deadline, Error, Where};
+use crate::broker::{Error, Inspector, TopicView, Where};
 use crate::machine::state::queue::{Origin, Run, RunItem};
-use crate::model::limits::LOOK_MESSAGES_MAX;
-use crate::model::{GroupName, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::limits::QUERY_MESSAGES_MAX;
+use crate::model::{Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicName};
 
 /// A search ends after this time, or after so many bytes found.
 const SEARCH_FOR: Duration = Duration::from_millis(500);
@@ -81,51 +81,47 @@ impl MessageQuery {
     }
 }
 
-impl Broker {
+impl Inspector {
     /// The message at a place.
     pub async fn message_at(
         &self,
-        topic: TopicName,
+        topic: &TopicView,
         queue: QueueId,
         offset: QueueOffset,
     ) -> Result<StoredMessage, Error> {
-        let until = self.held_until(Deadline::NONE);
-        let (id, _) = self.existing_topic(&topic, until).await?;
-        self.read_barrier(until).await?;
-        let head = self.replica.view().queue_head(id, queue)?;
-        let runs = self.replica.view().runs(id, queue, offset, QueueOffset(offset.0.saturating_add(1)))?;
+        self.read_barrier().await?;
+        let head = self.reader.view().queue_head(topic.id, queue)?;
+        let runs = self.reader.view().runs(topic.id, queue, offset, QueueOffset(offset.0.saturating_add(1)))?;
         let found = runs.first().and_then(|(first, run)| Some((run, item_at(*first, run, offset)?)));
         let Some((run, item)) = found.filter(|_| offset >= head.min && offset < head.max) else {
             return Err(Error::IllegalOffset { offset, min: head.min, max: head.max });
         };
-        self.stored(&topic, id, (queue, offset), run, item, &mut BodyReader::new(self)).await
+        self.stored(topic, (queue, offset), run, item, &mut BodyReader::new(&self.reader)).await
     }
 
     /// Looks through what a topic stored, from a cursor on.
     pub async fn find_messages(
         &self,
-        topic: TopicName,
+        topic: &TopicView,
         wanted: &MessageQuery,
         cursor: Option<QueryCursor>,
         limit: usize,
     ) -> Result<Found, Error> {
-        let until = self.held_until(Deadline::NONE);
-        let (id, record) = self.existing_topic(&topic, until).await?;
-        self.read_barrier(until).await?;
+        self.read_barrier().await?;
         let ends = Instant::now() + SEARCH_FOR;
         let mut found = Found { messages: Vec::new(), searched: 0, cursor: None };
-        let (mut reader, mut bytes, mut read) = (BodyReader::new(self), 0, 0);
+        let (mut reader, mut bytes, mut read) = (BodyReader::new(&self.reader), 0, 0);
         let first = cursor.map_or(QueueId(0), |cursor| cursor.queue);
-        for queue in (first.0..record.queues).map(QueueId) {
-            let view = self.replica.view();
-            let max = view.queue_head(id, queue)?.max;
+        for queue in (first.0..topic.queues).map(QueueId) {
+            let view = self.reader.view();
+            let max = view.queue_head(topic.id, queue)?.max;
             let mut offset = match cursor.filter(|cursor| cursor.queue == queue) {
                 Some(cursor) => cursor.offset,
-                None => find(view, id, queue, Where::At(wanted.from))?,
+                None => find(view, topic.id, queue, Where::At(wanted.from))?,
             };
             while offset < max {
                 let to = QueueOffset(max.0.min(offset.0 + SLICE));
-                for (first, run) in self.replica.view().runs(id, queue, offset, to)? {
+                for (first, run) in self.reader.view().runs(topic.id, queue, offset, to)? {
                     if wanted.to.0 != 0 && run.stored_at >= wanted.to {
                         offset = max;
                         break;
@@ -142,12 +138,12 @@ impl Broker {
                             tokio::task::yield_now().await;
                         }
                         let place = (queue, QueueOffset(at));
-                        let stored = self.stored(&topic, id, place, &run, *item, &mut reader).await?;
+                        let stored = self.stored(topic, place, &run, *item, &mut reader).await?;
                         if wanted.is(&stored.message) {
                             bytes += stored.message.body.len();
                             found.messages.push(stored);
                         }
-                        if found.messages.len() >= limit.min(LOOK_MESSAGES_MAX) || bytes >= FOUND_BYTES_MAX {
+                        if found.messages.len() >= limit.min(QUERY_MESSAGES_MAX) || bytes >= FOUND_BYTES_MAX {
                             found.cursor = Some(QueryCursor { queue, offset });
                             return Ok(found);
                         }
@@ -167,28 +163,26 @@ impl Broker {
     /// Messages of a topic that wait for their delivery times, earliest first.
     pub async fn delayed_messages(
         &self,
-        topic: TopicName,
+        topic: &TopicView,
         from: Timestamp,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, Error> {
-        let until = self.held_until(Deadline::NONE);
-        let (id, _) = self.existing_topic(&topic, until).await?;
-        self.read_barrier(until).await?;
-        let mut reader = BodyReader::new(self);
+        self.read_barrier().await?;
+        let mut reader = BodyReader::new(&self.reader);
         let mut bytes = 0;
         let mut messages = Vec::new();
         let (mut waiting, mut start) = (Vec::new(), Some(from.0.to_be_bytes().to_vec().into()));
-        while let Some(from) = start.take().filter(|_| waiting.len() < limit.min(LOOK_MESSAGES_MAX)) {
-            let (more, next) = self.replica.view().waiting(id, &from)?;
+        while let Some(from) = start.take().filter(|_| waiting.len() < limit.min(QUERY_MESSAGES_MAX)) {
+            let (more, next) = self.reader.view().waiting(topic.id, &from)?;
             waiting.extend(more);
             start = next;
             tokio::task::yield_now().await;
         }
-        waiting.truncate(limit.min(LOOK_MESSAGES_MAX));
+        waiting.truncate(limit.min(QUERY_MESSAGES_MAX));
         for (waits_until, at) in waiting {
             let (message, stored_at) = reader.read_with_stamp(at).await?;
             bytes += message.body.len();
-            let (topic, waits_until) = (topic.clone(), Some(waits_until));
+            let (topic, waits_until) = (topic.name.clone(), Some(waits_until));
             messages.push(StoredMessage { topic, place: None, at, message, stored_at, waits_until, origin: None });
             if bytes >= FOUND_BYTES_MAX {
                 break;
@@ -201,24 +195,20 @@ impl Broker {
     /// Dead letters of a group from an offset on; with the end of what there is.
     pub async fn dead_letters(
         &self,
-        group: &GroupName,
+        topic: &TopicView,
         from: QueueOffset,
         limit: usize,
     ) -> Result<(Vec<StoredMessage>, QueueOffset), Error> {
-        let until = self.held_until(Deadline::NONE);
-        self.existing_group(group, until).await?;
-        let topic = TopicName::dead_letters_of(group);
-        let (id, _) = self.existing_topic(&topic, until).await?;
-        self.read_barrier(until).await?;
-        let view = self.replica.view();
-        let head = view.queue_head(id, QueueId(0))?;
+        self.read_barrier().await?;
+        let view = self.reader.view();
+        let head = view.queue_head(topic.id, QueueId(0))?;
         let first = from.max(head.min);
-        let limit = u64::try_from(limit.min(LOOK_MESSAGES_MAX)).unwrap_or(u64::MAX);
+        let limit = u64::try_from(limit.min(QUERY_MESSAGES_MAX)).unwrap_or(u64::MAX);
         let to = QueueOffset(head.max.0.min(first.0.saturating_add(limit)));
-        let (mut reader, mut bytes, mut messages) = (BodyReader::new(self), 0, Vec::new());
-        for (run_first, run) in view.runs(id, QueueId(0), first, to)? {
+        let (mut reader, mut bytes, mut messages) = (BodyReader::new(&self.reader), 0, Vec::new());
+        for (run_first, run) in view.runs(topic.id, QueueId(0), first, to)? {
             for (item, at) in run.items.iter().zip(run_first.0..to.0).filter(|(_, at)| *at >= first.0) {
-                let stored = self.stored(&topic, id, (QueueId(0), QueueOffset(at)), &run, *item, &mut reader).await?;
+                let stored = self.stored(topic, (QueueId(0), QueueOffset(at)), &run, *item, &mut reader).await?;
                 bytes += stored.message.body.len();
                 messages.push(stored);
             }
@@ -232,8 +222,7 @@ impl Broker {
 
     async fn stored(
         &self,
-        topic: &TopicName,
-        id: TopicId,
+        topic: &TopicView,
         place: (QueueId, QueueOffset),
         run: &Run,
         item: RunItem,
@@ -241,11 +230,11 @@ impl Broker {
     ) -> Result<StoredMessage, Error> {
         let at = MessageRef { index: run.index, slot: item.slot };
         let origin = match &run.origin {
-            Some(origin) => Some((origin.clone(), self.replica.view().redriven(id, place.1)?)),
+            Some(origin) => Some((origin.clone(), self.reader.view().redriven(topic.id, place.1)?)),
             None => None,
         };
         Ok(StoredMessage {
-            topic: topic.clone(),
+            topic: topic.name.clone(),
             place: Some(place),
             at,
             message: reader.read(at).await?,

@@ -7,11 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use crate::broker::sessions::{GroupMember, read_answer};
-use crate::broker::{Broker, Deadline, Error, GroupView, Subscription, TopicView};
+use crate::broker::{Error, GroupConsumer, GroupView, Inspector, Subscription, TopicView};
 use crate::machine::state::view::View;
 use crate::model::{GroupId, GroupName, NodeId, QueueId, QueueOffset, TagFilter, Timestamp, TopicId, TopicName};
-use crate::raft::{OwnFacts, ReplicaStatus};
 
 /// A topic with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +29,10 @@ pub struct TopicSummary {
 pub struct QueueSummary {
     /// Which.
     pub queue: QueueId,
-    /// First readable offset.
-    pub min: u64,
-    /// Offset of the next message.
-    pub max: u64,
+    /// The first that can be read.
+    pub min: QueueOffset,
+    /// That of the next message.
+    pub max: QueueOffset,
     /// When the last message was stored.
     pub last_stored_at: Option<Timestamp>,
 }
@@ -48,10 +46,10 @@ pub struct Position {
     pub topic: TopicName,
     /// The queue.
     pub queue: QueueId,
-    /// Offset of the queue's next message.
-    pub max: u64,
+    /// That of the queue's next message.
+    pub max: QueueOffset,
     /// Everything below is settled.
-    pub group_offset: u64,
+    pub group_offset: QueueOffset,
     /// Leased and not yet settled.
     pub in_flight: u64,
     /// Not yet settled.
@@ -70,7 +68,7 @@ pub struct GroupSummary {
     /// Not yet settled.
     pub lag: u64,
     /// Its consumers seen by the nodes that answer.
-    pub members: u32,
+    pub consumers: u32,
     /// Of the lag, what was delivered before and waits for its next time.
     pub returning: u64,
     /// Dead letters not redriven.
@@ -87,27 +85,16 @@ pub struct GroupDescription {
     /// Its positions.
     pub positions: Vec<Position>,
     /// Its consumers, each with the node that saw it last.
-    pub members: Vec<(NodeId, GroupMember)>,
+    pub consumers: Vec<(NodeId, GroupConsumer)>,
     /// Where its consumers want different messages of a topic.
     pub inconsistencies: Vec<String>,
 }
 
-/// One node of the group.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeSummary {
-    /// Which.
-    pub id: NodeId,
-    /// `n0`, `n1`, …
-    pub name: String,
-    /// Its marks; `None` if it does not answer.
-    pub status: Option<ReplicaStatus>,
-}
-
-impl Broker {
+impl Inspector {
     /// All topics by name.
     pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, Error> {
-        self.read_barrier(self.held_until(Deadline::NONE)).await?;
-        let view = self.replica.view();
+        self.read_barrier().await?;
+        let view = self.reader.view();
         let mut topics = Vec::new();
         for (id, record) in view.topics()? {
             topics.push(self.summary(view, TopicView::of(id, record))?);
@@ -121,9 +108,10 @@ impl Broker {
         &self,
         name: &TopicName,
     ) -> Result<(TopicSummary, Vec<QueueSummary>, Vec<Position>), Error> {
-        self.read_barrier(self.held_until(Deadline::NONE)).await?;
-        let topic = self.find_topic(name, Deadline::NONE).await?;
-        let view = self.replica.view();
+        self.read_barrier().await?;
+        let view = self.reader.view();
+        let (id, record) = view.topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))?;
+        let topic = TopicView::of(id, record);
         let queues = queues(view, topic.id, topic.queues)?;
         let groups = view.groups()?;
         let mut positions = Vec::new();
@@ -136,13 +124,13 @@ impl Broker {
 
     /// All groups by name.
     pub async fn list_groups(&self) -> Result<Vec<GroupSummary>, Error> {
-        self.read_barrier(self.held_until(Deadline::NONE)).await?;
-        let known = self.replica.view().groups()?;
+        self.read_barrier().await?;
+        let known = self.reader.view().groups()?;
         // All at once: a node that does not answer is waited for.
-        let members = join_all(known.iter().map(|(_, record)| self.group_members(&record.name))).await;
+        let consumers = join_all(known.iter().map(|(_, record)| self.clients.consumers_of(&record.name))).await;
         let mut groups = Vec::new();
-        for ((id, record), members) in known.into_iter().zip(members) {
-            groups.push(self.group_summary(GroupView::of(id, record), members.len())?.0);
+        for ((id, record), consumers) in known.into_iter().zip(consumers) {
+            groups.push(self.group_summary(GroupView::of(id, record), consumers.len())?.0);
         }
         groups.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         Ok(groups)
@@ -150,37 +138,16 @@ impl Broker {
 
     /// One group with its positions and consumers.
     pub async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, Error> {
-        self.read_barrier(self.held_until(Deadline::NONE)).await?;
-        let group = self.existing_group(name, self.held_until(Deadline::NONE)).await?;
-        let members = self.group_members(name).await;
-        let (summary, positions) = self.group_summary(group, members.len())?;
-        let inconsistencies = inconsistencies(&members);
-        Ok(GroupDescription { summary, positions, members, inconsistencies })
+        self.read_barrier().await?;
+        let (id, record) = self.reader.view().group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
+        let consumers = self.clients.consumers_of(name).await;
+        let (summary, positions) = self.group_summary(GroupView::of(id, record), consumers.len())?;
+        let inconsistencies = inconsistencies(&consumers);
+        Ok(GroupDescription { summary, positions, consumers, inconsistencies })
     }
 
-    /// The consumers of a group, as the nodes that answer see them; one that talks to several nodes is told of once.
-    async fn group_members(&self, group: &GroupName) -> Vec<(NodeId, GroupMember)> {
-        let asked = self.place.members.iter().map(async |node| {
-            if node.id == self.place.self_id {
-                return (node.id, self.sessions.members(group));
-            }
-            let answer = self.replica.ask(node.id, group.as_str().to_owned().into()).await;
-            (node.id, answer.and_then(|answer| read_answer(answer).ok()).unwrap_or_default())
-        });
-        let mut by_client: BTreeMap<String, (NodeId, GroupMember)> = BTreeMap::new();
-        for (node, members) in join_all(asked).await {
-            for member in members {
-                let known = by_client.get(&member.client.client_id);
-                if known.is_none_or(|(_, known)| known.seen_at < member.seen_at) {
-                    by_client.insert(member.client.client_id.clone(), (node, member));
-                }
-            }
-        }
-        by_client.into_values().collect()
-    }
-
-    fn group_summary(&self, group: GroupView, members: usize) -> Result<(GroupSummary, Vec<Position>), Error> {
-        let view = self.replica.view();
+    fn group_summary(&self, group: GroupView, consumers: usize) -> Result<(GroupSummary, Vec<Position>), Error> {
+        let view = self.reader.view();
         let mut positions = Vec::new();
         let mut topics = 0;
         let (mut returning, mut oldest) = (0, None::<Timestamp>);
@@ -193,7 +160,7 @@ impl Broker {
             for queue in (0..topic.queues).map(QueueId) {
                 let settled = settled_below(view, id, group.id, queue)?;
                 returning += settled.returning;
-                let first = view.runs(id, queue, QueueOffset(settled.below), QueueOffset(settled.below + 1))?;
+                let first = view.runs(id, queue, settled.below, QueueOffset(settled.below.0 + 1))?;
                 if let Some((_, run)) = first.first().filter(|_| settled.below < settled.max) {
                     oldest = Some(oldest.map_or(run.stored_at, |oldest| oldest.min(run.stored_at)));
                 }
@@ -208,7 +175,7 @@ impl Broker {
             topics,
             in_flight: positions.iter().map(|position| position.in_flight).sum(),
             lag: positions.iter().map(|position| position.lag).sum(),
-            members: u32::try_from(members).unwrap_or(u32::MAX),
+            consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
             returning,
             dead,
             oldest_unsettled_at: oldest,
@@ -217,27 +184,8 @@ impl Broker {
         Ok((summary, positions))
     }
 
-    /// This node's own facts for `cluster status`.
-    pub fn own_facts(&self) -> OwnFacts {
-        let (in_per_second, out_per_second) = self.traffic.per_second();
-        OwnFacts { client_address: self.place.store_host.clone(), in_per_second, out_per_second }
-    }
-
-    /// Every node of the group, asked at once.
-    pub async fn cluster_status(&self) -> Vec<NodeSummary> {
-        join_all(self.place.members.iter().map(|member| async {
-            let status = if member.id == self.place.self_id {
-                Some(self.replica.status(self.own_facts()))
-            } else {
-                self.replica.status_of(member.id).await
-            };
-            NodeSummary { id: member.id, name: member.name.clone(), status }
-        }))
-        .await
-    }
-
     fn summary(&self, view: View<'_>, topic: TopicView) -> Result<TopicSummary, Error> {
-        let messages = queues(view, topic.id, topic.queues)?.iter().map(|queue| queue.max).sum();
+        let messages = queues(view, topic.id, topic.queues)?.iter().map(|queue| queue.max.0).sum();
         let mut lag_max = None;
         let groups = view.subscribed_groups(topic.id)?;
         for group in &groups {
@@ -257,7 +205,7 @@ fn queues(view: View<'_>, topic: TopicId, count: u32) -> Result<Vec<QueueSummary
         .map(QueueId)
         .map(|queue| {
             let head = view.queue_head(topic, queue)?;
-            Ok(QueueSummary { queue, min: head.min.0, max: head.max.0, last_stored_at: head.last_stored_at })
+            Ok(QueueSummary { queue, min: head.min, max: head.max, last_stored_at: head.last_stored_at })
         })
         .collect()
 }
@@ -280,8 +228,8 @@ fn positions_of(view: View<'_>, group: (GroupId, &GroupName), topic: &TopicView)
 }
 
 struct Settled {
-    max: u64,
-    below: u64,
+    max: QueueOffset,
+    below: QueueOffset,
     in_flight: u64,
     returning: u64,
     lag: u64,
@@ -290,7 +238,7 @@ struct Settled {
 /// A message is settled when the position is behind it, no lease holds it, and it waits in no line.
 fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
-    let cursor = view.cursor(topic, group, queue)?.0;
+    let cursor = view.cursor(topic, group, queue)?;
     let leases = view.leases(topic, group, queue)?;
     let held = |is_meant: fn(&crate::machine::state::lease::Lease) -> bool| -> u64 {
         leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.count_ones())).sum()
@@ -299,26 +247,29 @@ fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId)
     let (waiting, first_waiting) = view.waiting_in_lines(topic, group, queue)?;
     let first = first_held.into_iter().chain(first_waiting).min();
     Ok(Settled {
-        max: head.max.0,
-        below: first.map_or(cursor, |offset| offset.0.min(cursor)),
+        max: head.max,
+        below: first.map_or(cursor, |offset| offset.min(cursor)),
         in_flight: held(|lease| !lease.returned),
         returning: held(|lease| lease.returned),
-        lag: head.max.0.saturating_sub(cursor) + held(|_| true) + waiting,
+        lag: head.max.0.saturating_sub(cursor.0) + held(|_| true) + waiting,
     })
 }
 
 /// Consumers of one group that want different messages of a topic: each message goes to one of them, and if that one
 /// does not want it, it is passed over for all.
-fn inconsistencies(members: &[(NodeId, GroupMember)]) -> Vec<String> {
-    let topics: BTreeSet<&TopicName> =
-        members.iter().flat_map(|(_, member)| &member.subscriptions).map(|subscription| &subscription.topic).collect();
+fn inconsistencies(consumers: &[(NodeId, GroupConsumer)]) -> Vec<String> {
+    let topics: BTreeSet<&TopicName> = consumers
+        .iter()
+        .flat_map(|(_, consumer)| &consumer.subscriptions)
+        .map(|subscription| &subscription.topic)
+        .collect();
     let mut found = Vec::new();
     for topic in topics {
         let mut wanted: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         // A simple consumer may name its topics only when it receives.
-        for (_, member) in members.iter().filter(|(_, member)| !member.subscriptions.is_empty()) {
-            let of = member.subscriptions.iter().find(|subscription| subscription.topic == *topic);
-            wanted.entry(of.map_or("nothing".to_owned(), wants)).or_default().push(&member.client.client_id);
+        for (_, consumer) in consumers.iter().filter(|(_, consumer)| !consumer.subscriptions.is_empty()) {
+            let of = consumer.subscriptions.iter().find(|subscription| subscription.topic == *topic);
+            wanted.entry(of.map_or("nothing".to_owned(), wants)).or_default().push(&consumer.client.client_id);
         }
         if wanted.len() > 1 {
             let sides: Vec<String> =
@@ -348,7 +299,7 @@ mod tests {
     use super::*;
     use crate::broker::ClientInfo;
 
-    fn member(id: &str, wanted: &[(&str, bool, &str)]) -> (NodeId, GroupMember) {
+    fn consumer(id: &str, wanted: &[(&str, bool, &str)]) -> (NodeId, GroupConsumer) {
         let subscription = |(topic, is_sql, expression): &(&str, bool, &str)| Subscription {
             topic: TopicName::parse(topic).unwrap(),
             is_sql: *is_sql,
@@ -356,18 +307,18 @@ mod tests {
         };
         let client = ClientInfo { client_id: id.to_owned(), ..ClientInfo::default() };
         let subscriptions = wanted.iter().map(subscription).collect();
-        (NodeId(0), GroupMember { client, seen_at: Timestamp(0), subscriptions })
+        (NodeId(0), GroupConsumer { client, seen_at: Timestamp(0), subscriptions })
     }
 
     #[test]
     fn consumers_of_one_group_that_want_different_things_are_told_of() {
         let alike =
-            [member("a", &[("t", false, "x || y")]), member("b", &[("t", false, "y||x")]), member("simple", &[])];
+            [consumer("a", &[("t", false, "x || y")]), consumer("b", &[("t", false, "y||x")]), consumer("simple", &[])];
         assert_eq!(inconsistencies(&alike), Vec::<String>::new());
         let odd = [
-            member("a", &[("t", false, "*"), ("u", false, "*")]),
-            member("b", &[("t", true, "p > 1"), ("u", false, "")]),
-            member("c", &[("u", false, "*")]),
+            consumer("a", &[("t", false, "*"), ("u", false, "*")]),
+            consumer("b", &[("t", true, "p > 1"), ("u", false, "")]),
+            consumer("c", &[("u", false, "*")]),
         ];
         assert_eq!(inconsistencies(&odd), ["topic 't': SQL92 p > 1 (b) against everything (a) against nothing (c)"]);
     }

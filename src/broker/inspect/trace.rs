@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::BodyReader;
-use crate::broker::{Broker, Deadline, Error, StoredMessage};
+use crate::broker::{Error, Inspector, StoredMessage, TopicView};
 use crate::machine::command::Candidate;
 use crate::machine::state::lease_ids::Ordinals;
 use crate::machine::state::view::View;
@@ -117,22 +117,21 @@ struct QueuePosition {
     offset: QueueOffset,
 }
 
-impl Broker {
+impl Inspector {
     /// Looks for `time` at what became of a message.
     pub async fn trace(
         &self,
-        topic: TopicName,
+        topic: &TopicView,
         queue: QueueId,
         offset: QueueOffset,
         time: Duration,
     ) -> Result<Trace, Error> {
         let ends = Instant::now() + time;
-        let message = self.message_at(topic.clone(), queue, offset).await?;
-        let (id, _) = self.existing_topic(&topic, self.held_until(Deadline::NONE)).await?;
-        let place = QueuePosition { topic: id, queue, offset };
-        let log_end = *self.replica.applied().borrow();
+        let message = self.message_at(topic, queue, offset).await?;
+        let place = QueuePosition { topic: topic.id, queue, offset };
+        let log_end = self.reader.applied();
         let (mut said, mut searched_to) = (Vec::new(), message.at.index);
-        let mut reader = BodyReader::new(self);
+        let mut reader = BodyReader::new(&self.reader);
         for (turn, index) in (0u32..).zip(message.at.index.0..=log_end.0) {
             if turn % SLICE == SLICE - 1 {
                 tokio::task::yield_now().await;
@@ -146,9 +145,9 @@ impl Broker {
             }
             searched_to = index;
         }
-        let view = self.replica.view();
+        let view = self.reader.view();
         let mut groups = Vec::new();
-        for group in view.subscribed_groups(id)? {
+        for group in view.subscribed_groups(topic.id)? {
             let Some(record) = view.group_record(group)? else { continue };
             let said: Vec<&Said> = said.iter().filter(|said| said.group == group).collect();
             let (state, events) = self.trace_in(view, place, group, &record.name, &said).await?;
@@ -156,9 +155,7 @@ impl Broker {
         }
         Ok(Trace { message, groups, searched_to, log_end })
     }
-}
 
-impl Broker {
     async fn trace_in(
         &self,
         view: View<'_>,
@@ -181,7 +178,7 @@ impl Broker {
         // Those that are over: another one follows, or the message waits for one.
         let mut ended: BTreeSet<LeaseId> = held.iter().map(|(lease, _)| *lease).collect();
         let mut events = Vec::new();
-        let mut reader = BodyReader::new(self);
+        let mut reader = BodyReader::new(&self.reader);
         // From the last lease to the first: what one follows was made before.
         while let Some(lease) = leases.pop_last() {
             tokio::task::yield_now().await;

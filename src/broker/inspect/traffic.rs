@@ -1,4 +1,4 @@
-//! Messages per second through this node's front end, over the last ten seconds.
+//! Messages per second through this node, over the last ten seconds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ struct Sample {
     handed_out: u64,
 }
 
-/// See the module.
-pub(in crate::broker) struct Traffic {
+/// Counts messages in and out. Shared by the shard, which counts, and the node, which tells.
+pub struct Traffic {
     clock: Arc<dyn Clock>,
     taken_in: AtomicU64,
     handed_out: AtomicU64,
@@ -27,7 +27,7 @@ pub(in crate::broker) struct Traffic {
 }
 
 impl Traffic {
-    pub(in crate::broker) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, taken_in: AtomicU64::new(0), handed_out: AtomicU64::new(0), samples: Mutex::default() }
     }
 
@@ -39,7 +39,7 @@ impl Traffic {
         self.handed_out.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
-    /// To be called once a second.
+    /// Takes a sample; to be called once a second.
     pub(in crate::broker) fn sample(&self) {
         let sample = self.now();
         let mut samples = self.samples.lock();
@@ -57,8 +57,8 @@ impl Traffic {
         }
     }
 
-    /// Messages in and out per second.
-    pub(in crate::broker) fn per_second(&self) -> (f64, f64) {
+    /// Messages in and out per second, since the oldest sample; (0, 0) before the first.
+    pub fn per_second(&self) -> (f64, f64) {
         let now = self.now();
         let Some(first) = self.samples.lock().front().copied() else { return (0.0, 0.0) };
         let seconds = now.at.saturating_sub(first.at).as_secs_f64();

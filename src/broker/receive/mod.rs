@@ -1,10 +1,32 @@
-//! A poll: plan what it could get, grant leases through the log, read the bodies, deliver.
+//! A poll: plan what it could get, grant leases through the log, read the messages, deliver.
 //!
-//! Not here: leasing what is still free (`machine/receive`), reading the log (`store/log`).
+//! ```text
+//! poll ──> plan ──> grant ──> delivery ──> the edge; lease_guard until the connection has taken all
+//!  ^ ^      │ │ Planning::NeedsRead: filter_check reads the message, and the plan is made anew
+//!  │ └──────┼─┘
+//!  └────────┘ nothing to plan: wait for an arrival, until the poll is over
+//! ```
+//!
+//! A plan reads `window`s of the applied view and keeps what it found from this node's other polls (`reservations`).
+//! It is a guess: `machine/receive` decides, and a grant that got nothing lets the poll plan again. A poll of an orderly
+//! group that names an attempt begins with `grant`'s `repeat` instead of a plan.
+//!
+//! Not here: leasing what is still free (`machine/receive`), reading the log (`store/log`), renewing leases
+//! (`broker/background/renewals`).
 
 pub(super) mod bodies;
-pub(super) mod lease_guard;
-pub(super) mod plan;
+mod delivery;
+pub(super) mod filter_check;
+mod grant;
+mod lease_guard;
+mod plan;
 #[cfg(test)]
-pub(super) mod plan_tests;
-pub(super) mod poll;
+mod plan_tests;
+mod poll;
+pub(super) mod reservations;
+mod target;
+mod window;
+
+pub use delivery::{Delivery, Received};
+pub use lease_guard::UndeliveredLeases;
+pub use target::Receive;

@@ -8,7 +8,9 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
-use crate::broker::receive::plan::{Plan, Plans, PollTarget};
+use crate::broker::receive::plan::{Plan, Planning};
+use crate::broker::receive::reservations::Reservations;
+use crate::broker::receive::target::PollTarget;
 use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Placement, Send, Subscribe};
 use crate::machine::outcome::{Outcome, Stored};
 use crate::machine::state::view::View;
@@ -65,8 +67,8 @@ impl Node {
         places.into_iter().map(place).collect()
     }
 
-    fn plan<'a>(&self, plans: &Plans, limit: u32, bell: &'a Notify) -> Plan<'a> {
-        let wanted = PollTarget {
+    fn plan<'a>(&self, reservations: &Reservations, limit: u32, notifier: &'a Notify) -> Plan<'a> {
+        let target = PollTarget {
             topic: TOPIC,
             queues: QUEUES,
             group: GROUP,
@@ -76,12 +78,14 @@ impl Node {
             check: None,
             limit,
         };
-        plans.make(View::new(&self.kv), wanted, plans.turn(), bell).unwrap()
+        let planning = Plan::make(reservations, View::new(&self.kv), target, reservations.turn(), notifier);
+        let Ok(Planning::Ready(plan)) = planning else { panic!("nothing is on a disk") };
+        plan
     }
 
     /// A poll as `broker/receive/poll` makes it: its deliveries, in order.
-    fn receive(&mut self, plans: &Plans, limit: u32) -> Vec<ReceiptHandle> {
-        let candidates = self.plan(plans, limit, &Notify::new()).candidates();
+    fn receive(&mut self, reservations: &Reservations, limit: u32) -> Vec<ReceiptHandle> {
+        let candidates = self.plan(reservations, limit, &Notify::new()).candidates();
         let grant = Command::Grant(Grant {
             group: GROUP,
             topic: TOPIC,
@@ -137,14 +141,14 @@ fn node() -> Node {
 }
 
 #[test]
-fn a_poll_that_must_retry_is_woken_by_the_one_that_holds_back_and_not_by_itself() {
-    let (mut node, plans, bell) = (node(), Plans::default(), Notify::new());
+fn a_poll_that_must_retry_is_woken_by_the_one_that_reserved_and_not_by_itself() {
+    let (mut node, reservations, notifier) = (node(), Reservations::default(), Notify::new());
     node.send(&[0, 1, 2]);
-    let holds = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    let holds = node.plan(&reservations, RECEIVE_BATCH_MAX, &notifier);
     assert_eq!(holds.planned.len(), 3);
-    let mut arrival = std::pin::pin!(bell.notified());
+    let mut arrival = std::pin::pin!(notifier.notified());
     arrival.as_mut().enable();
-    let must_retry = node.plan(&plans, RECEIVE_BATCH_MAX, &bell);
+    let must_retry = node.plan(&reservations, RECEIVE_BATCH_MAX, &notifier);
     assert!(must_retry.planned.is_empty());
     drop(must_retry);
     assert!(arrival.as_mut().now_or_never().is_none(), "it would plan again and again until the other is done");
@@ -195,7 +199,7 @@ proptest! {
 
     #[test]
     fn a_poll_brings_the_most_urgent_of_what_is_there(steps in prop::collection::vec(step(), 1..60)) {
-        let (mut node, plans, mut model) = (node(), Plans::default(), Model::default());
+        let (mut node, reservations, mut model) = (node(), Reservations::default(), Model::default());
         for step in steps {
             match step {
                 Step::Send(priorities) => {
@@ -206,7 +210,7 @@ proptest! {
                     }
                 }
                 Step::Receive(limit) => {
-                    let handles = node.receive(&plans, limit);
+                    let handles = node.receive(&reservations, limit);
                     let mut wanted: Vec<QueueId> = model.there.iter().map(|(queue, _)| *queue).collect();
                     wanted.sort_unstable_by(|one, other| other.cmp(one));
                     wanted.truncate(limit as usize);

@@ -11,11 +11,12 @@ use futures_util::Stream;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::broker::{Broker, ClientHeader, ClientInfo, Deadline};
+use crate::broker::{Broker, ClientInfo, Deadline};
 use crate::edge::grpc::codes::{Refused, status};
 use crate::edge::listener::RemoteAddress;
 use crate::model::Millis;
 use crate::model::limits::CLIENT_TEXT_BYTES_MAX;
+use crate::node::{ClientHeader, Node};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::messaging_service_server::MessagingService;
@@ -32,6 +33,8 @@ pub struct EdgeSettings {
 /// See the module.
 #[derive(Clone)]
 pub struct Messaging {
+    node: Arc<Node>,
+    /// The node's shard.
     broker: Arc<Broker>,
     settings: EdgeSettings,
 }
@@ -52,9 +55,9 @@ impl Caller {
 type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Messaging {
-    /// Over a broker.
-    pub fn new(broker: Arc<Broker>, settings: EdgeSettings) -> Self {
-        Self { broker, settings }
+    /// Over a node.
+    pub fn new(node: Arc<Node>, settings: EdgeSettings) -> Self {
+        Self { broker: node.broker().clone(), node, settings }
     }
 
     /// Reads the headers; every request renews its client's session.
@@ -80,7 +83,7 @@ impl Messaging {
                 return Err(Refused::new(Code::BadRequest, text));
             }
         }
-        let client = self.broker.sessions().seen(header);
+        let client = self.node.sessions().seen(header);
         Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(text_of("grpc-timeout")) })
     }
 }

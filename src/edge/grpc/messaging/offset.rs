@@ -26,7 +26,7 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
             Ok(pulled) => (ok(), Some(pulled)),
             Err(refused) => (refused.status(), None),
         };
-        let store_host = edge.broker.place().store_host.clone();
+        let store_host = edge.node.settings().store_host.clone();
         let mut contents = vec![Content::Status(first)];
         if let Some(Pulled { messages, next }) = pulled {
             let messages = with_digests(messages, |pulled| &pulled.message.body);

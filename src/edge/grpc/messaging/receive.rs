@@ -68,7 +68,7 @@ async fn try_receive(
     let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
     let filter = filter(request.filter_expression.as_ref())?;
     let invisible = invisible(&request)?;
-    let request_timeout = edge.broker.sessions().request_timeout(&caller.client.client_id);
+    let request_timeout = edge.node.sessions().request_timeout(&caller.client.client_id);
     let wait = poll_time(request.long_polling_timeout.as_ref().map(millis), request_timeout, &caller)?;
     let receive = Receive {
         group,

@@ -6,11 +6,12 @@
 
 use tonic::Request;
 
-use crate::broker::{MemberAddress, TopicView};
+use crate::broker::TopicView;
 use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
 use crate::edge::grpc::convert::message_type;
 use crate::edge::grpc::messaging::{Caller, Messaging, name};
 use crate::model::{GroupName, TopicName};
+use crate::node::NodeAddress;
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -31,7 +32,7 @@ async fn try_route(
     let request = request.into_inner();
     let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
     let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
-    let endpoints = endpoints(&edge.broker.members_alive()?, request.endpoints.as_ref());
+    let endpoints = endpoints(&edge.node.routes().of_reachable()?, request.endpoints.as_ref());
     let mut rows = Vec::new();
     for (member, endpoints) in endpoints {
         for id in 0..topic.queues {
@@ -65,7 +66,7 @@ async fn try_assignment(
     if topic.permission & 4 == 0 {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
     }
-    let members = edge.broker.members(caller.deadline()).await?;
+    let members = edge.node.routes().of_all(caller.deadline()).await?;
     let endpoints = endpoints(&members, request.endpoints.as_ref());
     let assign = |(member, endpoints)| {
         let queue = row(edge, &topic, request.topic.as_ref(), -1, &member, endpoints);
@@ -84,7 +85,7 @@ fn row(
     topic: &TopicView,
     resource: Option<&v2::Resource>,
     id: i32,
-    member: &MemberAddress,
+    member: &NodeAddress,
     endpoints: v2::Endpoints,
 ) -> v2::MessageQueue {
     let permission = match topic.permission & ROUTABLE {
@@ -98,7 +99,7 @@ fn row(
         id,
         permission: permission.into(),
         broker: Some(v2::Broker {
-            name: format!("{}-{}", edge.broker.place().broker_name, member.name),
+            name: format!("{}-{}", edge.node.settings().broker_name, member.name),
             id: 0,
             endpoints: Some(endpoints),
         }),
@@ -107,8 +108,8 @@ fn row(
 }
 
 /// The endpoints of each node as this client can reach them.
-fn endpoints(members: &[MemberAddress], dialled: Option<&v2::Endpoints>) -> Vec<(MemberAddress, v2::Endpoints)> {
-    let own = |member: &MemberAddress| (member.host.clone(), member.grpc_port.unwrap_or_default());
+fn endpoints(members: &[NodeAddress], dialled: Option<&v2::Endpoints>) -> Vec<(NodeAddress, v2::Endpoints)> {
+    let own = |member: &NodeAddress| (member.host.clone(), member.grpc_port.unwrap_or_default());
     let dialled: Vec<(String, u16)> = dialled
         .map(|endpoints| endpoints.addresses.as_slice())
         .unwrap_or_default()
@@ -118,7 +119,7 @@ fn endpoints(members: &[MemberAddress], dialled: Option<&v2::Endpoints>) -> Vec<
         .filter_map(|address| Some((address.host.clone(), u16::try_from(address.port).ok()?)))
         .collect();
     let is_one_machine = members.windows(2).all(|pair| pair[0].host == pair[1].host);
-    let reach = |member: &MemberAddress| -> (String, u16) {
+    let reach = |member: &NodeAddress| -> (String, u16) {
         let own = own(member);
         let Some((host, port)) = dialled.first() else { return own };
         if dialled.iter().any(|dialled| {
@@ -150,11 +151,11 @@ mod tests {
     use super::*;
     use crate::model::NodeId;
 
-    fn member(id: u64, host: &str, port: u16) -> MemberAddress {
-        MemberAddress { id: NodeId(id), name: format!("n{id}"), host: host.into(), grpc_port: Some(port) }
+    fn member(id: u64, host: &str, port: u16) -> NodeAddress {
+        NodeAddress { id: NodeId(id), name: format!("n{id}"), host: host.into(), grpc_port: Some(port) }
     }
 
-    fn reached(members: &[MemberAddress], dialled: &[(&str, i32)]) -> Vec<String> {
+    fn reached(members: &[NodeAddress], dialled: &[(&str, i32)]) -> Vec<String> {
         let addresses = dialled.iter().map(|(host, port)| v2::Address { host: (*host).into(), port: *port }).collect();
         let dialled = v2::Endpoints { scheme: 0, addresses };
         let text = |(_, endpoints): (_, v2::Endpoints)| {

@@ -5,13 +5,14 @@
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
-use crate::broker::{ClientHeader, Error, SessionSettings, Subscription};
+use crate::broker::{Error, Subscription};
 use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
 use crate::edge::grpc::messaging::{Caller, Items, Messaging, name, receive, transaction};
 use crate::edge::grpc::validate::{client_properties, millis};
 use crate::model::backoff::STEPS_MAX;
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX, SETTINGS_ENTRIES_MAX};
 use crate::model::{Backoff, GroupName, Millis, TopicName};
+use crate::node::{ClientHeader, SessionSettings};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
 use crate::proto::v2::telemetry_command::Command;
@@ -35,7 +36,7 @@ pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyCli
     match edge.caller(request) {
         Ok(caller) => {
             // The client is gone either way; what it held comes back at the end of its leases at the latest.
-            if let Err(error) = edge.broker.client_left(&caller.client.client_id).await {
+            if let Err(error) = edge.node.client_left(&caller.client.client_id).await {
                 tracing::debug!(%error, "leases of a leaving client were not shortened");
             }
             ok()
@@ -55,23 +56,23 @@ pub(super) fn telemetry(
             return Box::pin(futures_util::stream::once(std::future::ready(Ok(command))));
         }
     };
-    let questions = edge.broker.sessions().listen(&caller.client.client_id);
+    let questions = edge.node.sessions().listen(&caller.client.client_id);
     let state = Some((edge, caller, request.into_inner(), questions));
     Box::pin(futures_util::stream::unfold(state, |state| async move {
         let (edge, caller, mut commands, mut questions) = state?;
         loop {
             let command = tokio::select! {
                 // A stream that breaks, or ends with this node, is the client's to open again.
-                () = edge.broker.stopping().cancelled() => return None,
+                () = edge.node.stopping().cancelled() => return None,
                 Some(question) = questions.recv() => {
-                    let question = transaction::question(question, &edge.broker.place().store_host);
+                    let question = transaction::question(question, &edge.node.settings().store_host);
                     let command = Some(Command::RecoverOrphanedTransactionCommand(question));
                     let told = v2::TelemetryCommand { status: Some(ok()), command };
                     return Some((Ok(told), Some((edge, caller, commands, questions))));
                 }
                 command = commands.next() => command?.ok()?,
             };
-            edge.broker.sessions().seen(ClientHeader::of(&caller.client));
+            edge.node.sessions().seen(ClientHeader::of(&caller.client));
             // The other commands are answers to commands this server never sends.
             let Some(Command::Settings(settings)) = command.command else { continue };
             return match apply(&edge, &caller, settings).await {
@@ -145,7 +146,7 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
             fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
         }
     }
-    edge.broker.sessions().settings(&caller.client.client_id, session);
+    edge.node.sessions().settings(&caller.client.client_id, session);
     merge(&mut settings, &caller.client.language, retries, &backoff, fifo, edge.settings.body_bytes_max);
     Ok(settings)
 }

@@ -4,7 +4,7 @@
 
 use tonic::Request;
 
-use crate::broker::Question;
+use crate::broker::OrphanedTransaction;
 use crate::edge::grpc::codes::{Refused, bad_topic, ok};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::digest::md5_upper_hex;
@@ -49,7 +49,7 @@ async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) 
 }
 
 /// A question as the stream of a producer carries it.
-pub(super) fn question(question: Question, store_host: &str) -> v2::RecoverOrphanedTransactionCommand {
+pub(super) fn question(question: OrphanedTransaction, store_host: &str) -> v2::RecoverOrphanedTransactionCommand {
     let topic = v2::Resource { resource_namespace: String::new(), name: question.topic.to_string() };
     let digest = md5_upper_hex(&[&question.message.body]).swap_remove(0);
     let message = convert::stored(question.message, digest, &topic, question.stored_at, store_host.to_owned());

@@ -7,41 +7,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::broker::Question;
+use crate::broker::{ClientInfo, GroupConsumer, OrphanedTransaction, Subscription};
 use crate::env::clock::Clock;
-use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
 use crate::model::{GroupName, Millis, Timestamp, TopicName};
 
 /// Subscriptions remembered of one client; more are served, and not shown.
 const SUBSCRIPTIONS_KEPT: usize = 64;
-/// Most consumers of a group that one node tells of.
-const MEMBERS_TOLD_MAX: usize = 1024;
-/// Most bytes of such an answer, give or take one consumer.
-const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Questions a stream has not taken yet.
-const QUESTIONS_MAX: usize = 64;
+/// Most consumers of a group that one node names.
+const CONSUMERS_NAMED_MAX: usize = 1024;
+/// Orphaned transactions that a stream has not taken yet.
+const ORPHANS_MAX: usize = 64;
 
 /// A client counts as living this long after its last request. Heartbeats come every 10 s, from the
 /// Rust client every 30 s.
 const LIVING_FOR: Millis = Millis::from_secs(35);
-
-/// What a client's headers say.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ClientInfo {
-    /// Its id.
-    pub client_id: String,
-    /// Its language.
-    pub language: String,
-    /// Its version.
-    pub version: String,
-    /// Where it connects from.
-    pub address: String,
-}
 
 /// What the headers of one request say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,7 +40,7 @@ pub struct ClientHeader<'a> {
 }
 
 impl<'a> ClientHeader<'a> {
-    /// As it was header before.
+    /// As an earlier request said.
     pub fn of(info: &'a ClientInfo) -> Self {
         let ClientInfo { client_id, language, version, address } = info;
         Self { client_id, language, version, address }
@@ -83,38 +66,16 @@ pub struct SessionSettings {
     pub request_timeout: Option<Millis>,
 }
 
-/// What a consumer wants of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    /// The topic.
-    pub topic: TopicName,
-    /// Whether the expression is SQL92, not a tag expression.
-    pub is_sql: bool,
-    /// The expression as it was sent.
-    pub expression: String,
-}
-
-/// A consumer of a group, as one node sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMember {
-    /// Who.
-    pub client: ClientInfo,
-    /// When it was last seen there.
-    pub seen_at: Timestamp,
-    /// What it wants.
-    pub subscriptions: Vec<Subscription>,
-}
-
 #[derive(Debug, Clone)]
 struct Session {
     info: Arc<ClientInfo>,
     settings: Option<SessionSettings>,
     seen_at: Timestamp,
     /// Its newest stream, if it has one here.
-    questions: Option<mpsc::Sender<Question>>,
+    orphans: Option<mpsc::Sender<OrphanedTransaction>>,
 }
 
-/// See the module.
+/// The clients of this node.
 pub struct Sessions {
     clock: Arc<dyn Clock>,
     by_client: Mutex<BTreeMap<String, Session>>,
@@ -148,7 +109,7 @@ impl Sessions {
             });
         }
         let info = Arc::new(header.to_info());
-        let session = Session { info: info.clone(), settings: None, seen_at, questions: None };
+        let session = Session { info: info.clone(), settings: None, seen_at, orphans: None };
         sessions.insert(info.client_id.clone(), session);
         info
     }
@@ -161,29 +122,29 @@ impl Sessions {
         }
     }
 
-    /// A known client opened a stream: questions to it go there from now on.
-    pub fn listen(&self, client_id: &str) -> mpsc::Receiver<Question> {
-        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+    /// A known client opened a stream: transactions that it is asked about go there from now on.
+    pub fn listen(&self, client_id: &str) -> mpsc::Receiver<OrphanedTransaction> {
+        let (orphans, asked) = mpsc::channel(ORPHANS_MAX);
         if let Some(session) = self.by_client.lock().get_mut(client_id) {
-            session.questions = Some(questions);
+            session.orphans = Some(orphans);
         }
         asked
     }
 
-    /// Puts a question to a living producer of the topic, to another one at every `turn`; false if there is none on
-    /// this node.
-    pub(super) fn ask(&self, topic: &TopicName, question: &Question, turn: u64) -> bool {
+    /// Asks a living producer of the topic, another one at every `turn`; false if there is none on this node.
+    pub(super) fn ask_producer(&self, transaction: &OrphanedTransaction, turn: u64) -> bool {
         let now = self.clock.wall();
         let sessions = self.by_client.lock();
         let streams = sessions.values().filter_map(|session| {
-            let publishes = session.settings.as_ref().is_some_and(|settings| settings.topics.contains(topic));
+            let publishes =
+                session.settings.as_ref().is_some_and(|settings| settings.topics.contains(&transaction.topic));
             let lives = now.since(session.seen_at) < LIVING_FOR;
-            session.questions.as_ref().filter(|_| publishes && lives)
+            session.orphans.as_ref().filter(|_| publishes && lives)
         });
         let streams: Vec<_> = streams.collect();
         let first = usize::try_from(turn % streams.len().max(1) as u64).unwrap_or(0);
         let (before, from) = streams.split_at(first);
-        from.iter().chain(before).any(|stream| stream.try_send(question.clone()).is_ok())
+        from.iter().chain(before).any(|stream| stream.try_send(transaction.clone()).is_ok())
     }
 
     /// The client said goodbye.
@@ -208,75 +169,14 @@ impl Sessions {
     }
 
     /// The consumers of a group on this node.
-    pub fn members(&self, group: &GroupName) -> Vec<GroupMember> {
+    pub fn consumers(&self, group: &GroupName) -> Vec<GroupConsumer> {
         let sessions = self.by_client.lock();
-        let members = sessions.values().filter_map(|session| {
+        let consumers = sessions.values().filter_map(|session| {
             let settings = session.settings.as_ref().filter(|settings| settings.group.as_ref() == Some(group))?;
             let subscriptions = settings.subscriptions.clone();
-            Some(GroupMember { client: ClientInfo::clone(&session.info), seen_at: session.seen_at, subscriptions })
+            Some(GroupConsumer { client: ClientInfo::clone(&session.info), seen_at: session.seen_at, subscriptions })
         });
-        members.take(MEMBERS_TOLD_MAX).collect()
-    }
-
-    /// Answers another node: it names a group, and is told its consumers here.
-    pub(super) fn answer(&self, question: Bytes) -> Bytes {
-        let group = std::str::from_utf8(&question).ok().and_then(|name| GroupName::parse(name).ok());
-        let mut members = group.map(|group| self.members(&group)).unwrap_or_default();
-        let mut bytes = 0;
-        members.retain(|member| {
-            bytes += member.bytes();
-            bytes <= ANSWER_BYTES_MAX
-        });
-        let mut out = BytesMut::new();
-        out.put_list(&members, |out, member| member.encode(out));
-        out.freeze()
-    }
-}
-
-/// What another node answered.
-pub(super) fn read_answer(answer: Bytes) -> Result<Vec<GroupMember>, Malformed> {
-    Reader::new(answer, "members of a group").list(GroupMember::decode)
-}
-
-impl GroupMember {
-    /// About what it takes in an answer.
-    fn bytes(&self) -> usize {
-        let ClientInfo { client_id, language, version, address } = &self.client;
-        let texts: usize = [client_id, language, version, address].map(String::len).iter().sum();
-        let wanted = |wanted: &Subscription| wanted.topic.as_str().len() + wanted.expression.len() + 16;
-        32 + texts + self.subscriptions.iter().map(wanted).sum::<usize>()
-    }
-
-    fn encode(&self, out: &mut BytesMut) {
-        let ClientInfo { client_id, language, version, address } = &self.client;
-        for text in [client_id, language, version, address] {
-            out.put_text(text);
-        }
-        out.put_u64(self.seen_at.0);
-        out.put_list(&self.subscriptions, |out, subscription| {
-            out.put_text(subscription.topic.as_str());
-            out.put_u8(subscription.is_sql.into());
-            out.put_text(&subscription.expression);
-        });
-    }
-
-    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self {
-            client: ClientInfo {
-                client_id: reader.text()?,
-                language: reader.text()?,
-                version: reader.text()?,
-                address: reader.text()?,
-            },
-            seen_at: Timestamp(reader.u64()?),
-            subscriptions: reader.list(|reader| {
-                Ok(Subscription {
-                    topic: TopicName::stored(&reader.text()?),
-                    is_sql: reader.bool()?,
-                    expression: reader.text()?,
-                })
-            })?,
-        })
+        consumers.take(CONSUMERS_NAMED_MAX).collect()
     }
 }
 
@@ -303,17 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_said_goodbye_is_no_member() {
+    fn a_client_that_said_goodbye_is_no_consumer() {
         let sessions = Sessions::new(Arc::new(ManualClock::new(Timestamp(0))));
         sessions.seen(ClientHeader { client_id: "c", ..ClientHeader::default() });
         sessions.settings("c", settings());
         let group = GroupName::parse("g").unwrap();
-        assert_eq!(sessions.members(&group).len(), 1);
-        assert_eq!(read_answer(sessions.answer("g".into())), Ok(sessions.members(&group)));
-        assert_eq!(read_answer(sessions.answer("other".into())), Ok(Vec::new()));
+        assert_eq!(sessions.consumers(&group).len(), 1);
         assert_eq!(sessions.request_timeout("c"), Some(Millis(3000)));
         sessions.ended("c");
-        assert!(sessions.members(&group).is_empty());
+        assert!(sessions.consumers(&group).is_empty());
     }
 
     fn settings() -> SessionSettings {

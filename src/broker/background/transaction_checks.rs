@@ -1,0 +1,60 @@
+//! Asks producers about transactions that nobody ended.
+//!
+//! The log decides that a producer is to be asked, and every node learns it when it applies the entry. A producer of the
+//! topic may be connected to any node, or to all: the nodes take turns, so that it is asked once if it can be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::broker::receive::bodies::BodyReader;
+use crate::broker::{Broker, Error, OrphanedTransaction};
+use crate::model::{MessageRef, TopicId};
+
+/// A node whose turn comes later gives those before it this long, at most.
+const TURN: Duration = Duration::from_secs(2);
+/// Transactions that one node asks about at once; others wait.
+const ASKING_MAX: usize = 1024;
+
+/// Runs until nothing can be due any more, or it is dropped; what it began is the shard's to finish.
+pub(super) async fn ask_producers(broker: Arc<Broker>, mut due: mpsc::Receiver<(TopicId, MessageRef)>) {
+    let room = Arc::new(Semaphore::new(ASKING_MAX));
+    while let Some((topic, message)) = due.recv().await {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let asking = broker.clone();
+        broker.tasks.spawn(async move {
+            let asked = asking.stopping.run_until_cancelled(ask_in_turn(&asking, topic, message)).await;
+            if let Some(Err(error)) = asked {
+                tracing::warn!(%error, "the producer of a half message was not asked this time");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Waits until the nodes whose turn is earlier have asked; all have their turn before the log asks anew.
+async fn ask_in_turn(broker: &Broker, topic: TopicId, message: MessageRef) -> Result<(), Error> {
+    let Some(half) = broker.reader.view().half(topic, message)? else { return Ok(()) };
+    let every: Duration = half.checks.every.into();
+    let nodes = u32::try_from(broker.site.nodes.len()).unwrap_or(u32::MAX);
+    let turn = broker.site.turn(message.index.0 + u64::from(message.slot));
+    tokio::time::sleep(turn * TURN.min(every / nodes.saturating_add(1))).await;
+    ask(broker, topic, message).await
+}
+
+async fn ask(broker: &Broker, topic: TopicId, at: MessageRef) -> Result<(), Error> {
+    let view = broker.reader.view();
+    let Some(half) = view.half(topic, at)? else { return Ok(()) };
+    let Some(record) = view.topic_record(topic)? else { return Ok(()) };
+    if half.decided.is_some() {
+        return Ok(());
+    }
+    let (message, stored_at) = BodyReader::new(&broker.reader).read_with_stamp(at).await?;
+    let transaction = OrphanedTransaction { topic: record.name, message, at, stored_at };
+    if !broker.clients.ask_producer(&transaction, u64::from(half.asked) + u64::from(at.slot)) {
+        let topic = &transaction.topic;
+        tracing::debug!(%topic, entry = at.index.0, "no producer to ask is connected here");
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The owner of a shard's background work: starts it with the shard, and ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::broker::Broker;
+use crate::broker::background::{renewals, timer, transaction_checks};
+use crate::model::{MessageRef, TopicId};
+
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Time for what dropped polls left to do when the shard stops.
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a shard does without being asked, while it runs.
+pub struct Background {
+    broker: Arc<Broker>,
+    loops: JoinHandle<()>,
+}
+
+impl Background {
+    /// Starts everything on the current runtime, which is Raft's; `due_checks` as [`crate::broker::Arrivals::new`] gave
+    /// them.
+    pub fn start(broker: Arc<Broker>, due_checks: mpsc::Receiver<(TopicId, MessageRef)>) -> Self {
+        let shard = broker.clone();
+        let loops = tokio::spawn(async move {
+            tokio::join!(
+                timer::tick_on_leader(&shard),
+                renewals::renew_for_living(&shard),
+                sample_traffic(&shard),
+                transaction_checks::ask_producers(shard.clone(), due_checks),
+            );
+        });
+        Self { broker, loops }
+    }
+
+    /// Ends the loops, and waits a moment for what dropped polls left to do; what is not done then, the ends of the
+    /// leases do.
+    pub async fn stop(&self) {
+        self.loops.abort();
+        self.broker.tasks.finish(FINISH_WITHIN).await;
+    }
+}
+
+async fn sample_traffic(broker: &Broker) {
+    loop {
+        tokio::time::sleep(SAMPLE_EVERY).await;
+        broker.traffic.sample();
+    }
+}

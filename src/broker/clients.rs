@@ -1,0 +1,59 @@
+//! What a shard needs to know of clients: a small trait that the node implements (`node/clients`), so that nothing here
+//! depends on the node.
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{GroupName, Message, MessageRef, NodeId, Timestamp, TopicName};
+
+/// The clients of the node that a shard's replica is on.
+pub trait Clients: Send + Sync {
+    /// Whether this node heard the client a short time ago.
+    fn is_alive(&self, client_id: &str) -> bool;
+
+    /// Asks a living producer of the topic for its decision, another one at every `turn`; false if none is connected to
+    /// this node.
+    fn ask_producer(&self, transaction: &OrphanedTransaction, turn: u64) -> bool;
+
+    /// The consumers of a group, as the nodes that answer see them: each once, with the node that saw it last.
+    fn consumers_of<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Vec<(NodeId, GroupConsumer)>>;
+}
+
+/// A transaction that its producer did not end in time: it is asked what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanedTransaction {
+    pub topic: TopicName,
+    /// The half message.
+    pub message: Message,
+    /// Names the transaction.
+    pub at: MessageRef,
+    pub stored_at: Timestamp,
+}
+
+/// What a client's headers say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientInfo {
+    pub client_id: String,
+    pub language: String,
+    pub version: String,
+    /// Where it connects from.
+    pub address: String,
+}
+
+/// What a consumer wants of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    pub topic: TopicName,
+    /// Whether the expression is SQL92, not a tag expression.
+    pub is_sql: bool,
+    /// The expression as it was sent.
+    pub expression: String,
+}
+
+/// A consumer of a group, as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConsumer {
+    pub client: ClientInfo,
+    /// When it was last seen there.
+    pub seen_at: Timestamp,
+    pub subscriptions: Vec<Subscription>,
+}

@@ -1,0 +1,35 @@
+//! What people are shown of one shard: reads its applied state and its log, and proposes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::broker::{Broker, Clients, Error, ShardReader};
+
+/// Reads a shard for operators. Each table is a file of its own that adds its methods.
+///
+/// Every method waits first until this node has applied what was answered anywhere (a read barrier), so that the answer
+/// is linearizable.
+///
+/// * Errors: all definite, as nothing is proposed. [`Error::NoLeader`] if the barrier was not reached in time.
+pub struct Inspector {
+    pub(super) reader: ShardReader,
+    pub(super) clients: Arc<dyn Clients>,
+    /// How long a request waits for a leader.
+    leader_wait: Duration,
+}
+
+impl Inspector {
+    pub fn new(broker: &Broker) -> Self {
+        Self {
+            reader: broker.reader.clone(),
+            clients: broker.clients.clone(),
+            leader_wait: broker.settings.leader_wait,
+        }
+    }
+
+    pub(super) async fn read_barrier(&self) -> Result<(), Error> {
+        self.reader.read_barrier(Instant::now() + self.leader_wait).await
+    }
+}

@@ -1,0 +1,104 @@
+//! What the polls of this node have planned and not been granted yet, so that they do not race each other for the same
+//! messages. Races with other nodes are decided by `machine/receive`.
+//!
+//! Hot path. One lock per group and topic, held while a plan reads the messages of a queue that are new to the group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::machine::command::Candidate;
+use crate::machine::state::keys::LeaseKey;
+use crate::model::{GroupId, QueueId, TopicId};
+
+/// The reservations of all polls of this node.
+#[derive(Default)]
+pub(in crate::broker) struct Reservations {
+    /// By group and topic; as many as there are subscriptions at most.
+    by_subscription: Mutex<BTreeMap<(TopicId, GroupId), SharedReserved>>,
+    turn: AtomicU32,
+}
+
+/// What the polls of one group in one topic have reserved.
+pub(super) type SharedReserved = Arc<Mutex<Reserved>>;
+
+#[derive(Default)]
+pub(super) struct Reserved {
+    /// New messages below these offsets are planned, and by how many polls.
+    fresh: BTreeMap<QueueId, (u64, u32)>,
+    returned: BTreeSet<LeaseKey>,
+    /// FIFO lines whose next messages are planned.
+    next: BTreeSet<(QueueId, u64)>,
+    /// A poll found something that another one has reserved: it must plan again when that is decided.
+    must_retry: bool,
+}
+
+impl Reservations {
+    /// Which queue a plan begins with: each plan begins with the next one.
+    pub fn turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn of(&self, topic: TopicId, group: GroupId) -> SharedReserved {
+        self.by_subscription.lock().entry((topic, group)).or_default().clone()
+    }
+}
+
+impl Reserved {
+    /// Reserves what an ended lease holds; false if another poll has.
+    pub fn reserve_returned(&mut self, at: LeaseKey) -> bool {
+        let is_free = self.returned.insert(at);
+        self.must_retry |= !is_free;
+        is_free
+    }
+
+    /// Reserves the next messages of a FIFO line; false if another poll has.
+    pub fn reserve_next(&mut self, queue: QueueId, order: u64) -> bool {
+        let is_free = self.next.insert((queue, order));
+        self.must_retry |= !is_free;
+        is_free
+    }
+
+    /// Below which offset new messages of a queue are reserved; 0 if none are.
+    pub fn fresh_end(&self, queue: QueueId) -> u64 {
+        self.fresh.get(&queue).map_or(0, |(to, _)| *to)
+    }
+
+    /// Reserves the new messages of a queue below an offset.
+    pub fn reserve_fresh(&mut self, queue: QueueId, to: u64) {
+        let entry = self.fresh.entry(queue).or_insert((0, 0));
+        *entry = (to, entry.1 + 1);
+    }
+
+    /// A poll found something that another one has reserved.
+    pub fn note_retry(&mut self) {
+        self.must_retry = true;
+    }
+
+    /// Whether a poll must plan again, asked once.
+    pub fn take_must_retry(&mut self) -> bool {
+        std::mem::take(&mut self.must_retry)
+    }
+
+    /// Ends the reservation of a candidate.
+    pub fn release(&mut self, (topic, group): (TopicId, GroupId), candidate: &Candidate) {
+        match *candidate {
+            Candidate::Returned { queue, lease, .. } => {
+                self.returned.remove(&LeaseKey { topic, group, queue, lease });
+            }
+            Candidate::Next { queue, order, .. } => {
+                self.next.remove(&(queue, order));
+            }
+            Candidate::Fresh { queue, .. } | Candidate::Any { queue, .. } | Candidate::Skip { queue, .. } => {
+                if let Some((_, holders)) = self.fresh.get_mut(&queue) {
+                    *holders -= 1;
+                    if *holders == 0 {
+                        self.fresh.remove(&queue);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The broker of one shard: what it stands on, and how it proposes. Each verb is a file of its own that adds its methods.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::background::first_renewals::FirstRenewals;
+use crate::broker::background::tasks::Tasks;
+use crate::broker::receive::reservations::Reservations;
+use crate::broker::{Arrivals, BrokerSettings, Clients, Deadline, Error, ReplicaSite, ShardReader, Traffic};
+use crate::env::clock::Clock;
+use crate::machine::{Command, Outcome, Proposal};
+use crate::model::limits::POLLS_WAITING_MAX;
+use crate::model::{LogIndex, Timestamp};
+use crate::raft::{Leadership, Replica};
+
+/// A retry of something safe to repeat waits this long.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// What a broker is made of.
+pub struct BrokerParts {
+    pub settings: BrokerSettings,
+    pub site: ReplicaSite,
+    /// Running; its effects go to `arrivals`.
+    pub replica: Replica,
+    pub clock: Arc<dyn Clock>,
+    pub arrivals: Arc<Arrivals>,
+    pub clients: Arc<dyn Clients>,
+    pub traffic: Arc<Traffic>,
+    /// Cancelled when the node begins to stop: polls that would wait end then.
+    pub stopping: CancellationToken,
+}
+
+/// Serves the requests for one shard, above the log. One per node and shard, shared by all front-end threads.
+pub struct Broker {
+    pub(super) settings: BrokerSettings,
+    pub(super) site: ReplicaSite,
+    pub(super) replica: Replica,
+    pub(super) reader: ShardReader,
+    pub(super) clients: Arc<dyn Clients>,
+    pub(super) arrivals: Arc<Arrivals>,
+    pub(super) reservations: Reservations,
+    /// A permit for each poll that may wait.
+    pub(super) polls: Semaphore,
+    /// Plans whose filter reads whole messages, at once.
+    pub(super) filter_reads: Semaphore,
+    pub(super) first_renewals: FirstRenewals,
+    pub(super) tasks: Tasks,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) stopping: CancellationToken,
+    clock: Arc<dyn Clock>,
+}
+
+impl Broker {
+    /// Over a running replica, on its runtime.
+    pub fn new(parts: BrokerParts) -> Arc<Self> {
+        let BrokerParts { settings, site, replica, clock, arrivals, clients, traffic, stopping } = parts;
+        Arc::new(Self {
+            settings,
+            site,
+            reader: ShardReader::new(replica.clone()),
+            replica,
+            clients,
+            arrivals,
+            reservations: Reservations::default(),
+            polls: Semaphore::new(POLLS_WAITING_MAX),
+            filter_reads: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            first_renewals: FirstRenewals::default(),
+            tasks: Tasks::here(),
+            traffic,
+            stopping,
+            clock,
+        })
+    }
+
+    /// This node's clock; for display and deadlines, never for what is stored.
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    /// Who leads the shard.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.replica.leadership()
+    }
+
+    /// The read side of the shard.
+    pub fn reader(&self) -> &ShardReader {
+        &self.reader
+    }
+
+    /// Until when a request may take, all its steps together: as long as there may be no leader, unless its caller
+    /// stops waiting before.
+    pub fn held_until(&self, deadline: Deadline) -> Instant {
+        deadline.held_until(self.settings.leader_wait)
+    }
+
+    /// Proposes one command without messages.
+    ///
+    /// * Errors: [`Error::TimedOut`] is an unknown fate, [`Error::NoLeader`] and [`Error::Busy`] are definite.
+    pub(super) async fn propose(&self, command: &Command, until: Instant) -> Result<(LogIndex, Outcome), Error> {
+        let proposal = Proposal { command: command.encode(), messages: Vec::new() };
+        Ok(self.replica.propose(proposal, until.saturating_duration_since(Instant::now())).await?)
+    }
+
+    /// Proposes what is safe to repeat: tries again while its fate is unknown and time is left.
+    ///
+    /// * Errors: as [`Self::propose`]; [`Error::TimedOut`] also if a try of unknown fate was followed by a definite
+    ///   error.
+    pub(super) async fn propose_repeatable(
+        &self,
+        command: &Command,
+        until: Instant,
+    ) -> Result<(LogIndex, Outcome), Error> {
+        let mut is_ambiguous = false;
+        loop {
+            match self.propose(command, until).await {
+                Err(Error::TimedOut) if until > Instant::now() + RETRY_AFTER => {
+                    is_ambiguous = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                // What an earlier try did is not undone by a later one that was refused.
+                Err(_) if is_ambiguous => return Err(Error::TimedOut),
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The node's clients as its shard sees them: those of this node by its sessions, consumers also by asking the other
+//! nodes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+
+use crate::broker::{Clients, GroupConsumer, OrphanedTransaction};
+use crate::model::{GroupName, NodeId};
+use crate::node::consumers::read_answer;
+use crate::node::{NodeSettings, Sessions};
+use crate::raft::Replica;
+
+pub(super) struct NodeClients {
+    pub settings: Arc<NodeSettings>,
+    pub sessions: Arc<Sessions>,
+    /// Asks the other nodes.
+    pub replica: Replica,
+}
+
+impl Clients for NodeClients {
+    fn is_alive(&self, client_id: &str) -> bool {
+        self.sessions.is_alive(client_id)
+    }
+
+    fn ask_producer(&self, transaction: &OrphanedTransaction, turn: u64) -> bool {
+        self.sessions.ask_producer(transaction, turn)
+    }
+
+    fn consumers_of<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Vec<(NodeId, GroupConsumer)>> {
+        self.ask_all_nodes(group).boxed()
+    }
+}
+
+impl NodeClients {
+    async fn ask_all_nodes(&self, group: &GroupName) -> Vec<(NodeId, GroupConsumer)> {
+        let answers = self.settings.nodes.iter().map(async |node| {
+            if node.id == self.settings.self_id {
+                return (node.id, self.sessions.consumers(group));
+            }
+            let answer = self.replica.ask(node.id, group.as_str().to_owned().into()).await;
+            (node.id, answer.and_then(|answer| read_answer(answer).ok()).unwrap_or_default())
+        });
+        let mut by_client: BTreeMap<String, (NodeId, GroupConsumer)> = BTreeMap::new();
+        for (node, consumers) in join_all(answers).await {
+            for consumer in consumers {
+                let known = by_client.get(&consumer.client.client_id);
+                if known.is_none_or(|(_, known)| known.seen_at < consumer.seen_at) {
+                    by_client.insert(consumer.client.client_id.clone(), (node, consumer));
+                }
+            }
+        }
+        by_client.into_values().collect()
+    }
+}

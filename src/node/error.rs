@@ -1,0 +1,32 @@
+//! Why a node does not start.
+
+use crate::raft;
+
+/// Why a node does not start. The operator must act.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its folder is in use or another node's.
+    #[error("{0}")]
+    FolderTaken(String),
+    /// Its files are damaged or the disk failed.
+    #[error("{0}")]
+    Damaged(String),
+    /// Its configuration is not the shard's.
+    #[error("{0}")]
+    Contradiction(String),
+    /// Raft refused.
+    #[error("{0}")]
+    Raft(String),
+}
+
+impl From<raft::StartError> for StartError {
+    fn from(error: raft::StartError) -> Self {
+        let text = error.to_string();
+        match error {
+            raft::StartError::StateAheadOfLog { .. } | raft::StartError::Storage(_) => Self::Damaged(text),
+            raft::StartError::Replaced(_) => Self::FolderTaken(text),
+            raft::StartError::Stranger(_) | raft::StartError::OtherMembers { .. } => Self::Contradiction(text),
+            raft::StartError::Raft(_) => Self::Raft(text),
+        }
+    }
+}

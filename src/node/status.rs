@@ -1,0 +1,32 @@
+//! What every node says of itself, for `cluster status`.
+
+use futures_util::future::join_all;
+
+use crate::model::NodeId;
+use crate::node::Node;
+use crate::raft::ReplicaStatus;
+
+/// One node of the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSummary {
+    pub id: NodeId,
+    /// `n0`, `n1`, …
+    pub name: String,
+    /// Its marks; `None` if it does not answer.
+    pub status: Option<ReplicaStatus>,
+}
+
+impl Node {
+    /// Every node, asked at once; one that does not answer is waited for.
+    pub async fn cluster_status(&self) -> Vec<NodeSummary> {
+        join_all(self.settings.nodes.iter().map(|node| async {
+            let status = if node.id == self.settings.self_id {
+                Some(self.replica.status((self.facts)()))
+            } else {
+                self.replica.status_of(node.id).await
+            };
+            NodeSummary { id: node.id, name: node.name.clone(), status }
+        }))
+        .await
+    }
+}

@@ -1,0 +1,18 @@
+//! Why a server does not start, or not go on.
+
+use crate::node::StartError;
+
+/// Why a server ends otherwise than by a signal. The operator must act.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}; stop what holds the port or configure another one")]
+    PortInUse(std::io::Error),
+    /// Certificate or key cannot be read or used.
+    #[error("{0}")]
+    Tls(String),
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// The system refused a port, a thread or a signal handler.
+    #[error("{0}")]
+    System(String),
+}

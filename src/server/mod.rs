@@ -1,0 +1,15 @@
+//! Puts a process together: ports, TLS, the node, the services over it, health, and its start and stop.
+//!
+//! Not here: reading the configuration and choosing exit codes (`cli/broker`), what one node consists of (`node/start`).
+
+mod error;
+mod health;
+mod run;
+mod security;
+mod services;
+
+pub use error::Error;
+pub use run::run;
+
+pub use crate::node::StartError;
+pub use crate::raft::{Fatal, OnFatal};

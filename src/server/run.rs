@@ -1,0 +1,84 @@
+//! One process, from its configuration to its end.
+//!
+//! The calling thread is the Raft runtime; the front end has threads of its own on larger machines, the commit log one.
+//! The order of the start: bind every port, open log and state, join the shard, serve clients.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::BrokerConfig;
+use crate::edge::listener::{self, FrontEnd};
+use crate::env::{process, runtime};
+use crate::node::Node;
+use crate::raft::OnFatal;
+use crate::server::Error;
+use crate::server::security::security;
+use crate::server::services::services;
+
+/// So many cores are no more than Raft and its log need.
+const FEW_CORES: usize = 2;
+/// Open files a node with many connections and a long log may need.
+const OPEN_FILES_WANTED: u64 = 16 * 1024;
+
+/// Serves until a signal ends it; a second one ends it at once. `on_fatal` must end the process.
+pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
+    prepare_process();
+    let bind = |port| listener::bind(&config.bind_address, port).map_err(not_bound);
+    let ports = vec![bind(config.grpc_port)?, bind(config.listen_port)?];
+    let peer_port = bind(config.me().port)?;
+    let security = security(config)?;
+    let runtime = runtime::of_one_thread().map_err(system)?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let node = Node::start(config, peer_port, on_fatal).await?;
+        let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
+        let services = services(config, &node);
+        let front_end = FrontEnd::start(ports, threads, runtime::of_one_thread, security, services).map_err(system)?;
+        tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
+        stop_signal().await.map_err(system)?;
+        tracing::info!("stopping");
+        node.stopping().cancel();
+        tokio::select! {
+            () = front_end.stop(config.shutdown_time) => {}
+            _ = stop_signal() => tracing::warn!("told twice: stopping at once"),
+        }
+        node.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn prepare_process() {
+    if let Err(error) = process::use_small_pages() {
+        tracing::debug!(%error, "the kernel chooses the size of pages");
+    }
+    if let Some(count) = process::raise_open_files().filter(|count| *count < OPEN_FILES_WANTED) {
+        tracing::warn!("this process may open {count} files only; raise the limit (ulimit -n) to {OPEN_FILES_WANTED}");
+    }
+}
+
+fn not_bound(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Error::PortInUse(error),
+        _ => system(error),
+    }
+}
+
+fn system(error: io::Error) -> Error {
+    Error::System(error.to_string())
+}
+
+/// One per core; on a machine of one or two, where threads cost more than they bring, Raft's thread serves clients too.
+fn front_end_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(FEW_CORES, usize::from);
+    if cores <= FEW_CORES { 0 } else { cores }
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
