@@ -19,7 +19,7 @@ use raftmq::model::{
     GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId, TopicType,
 };
 use raftmq::proto::v2;
-use raftmq::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
+use raftmq::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
 use raftmq::store::log::record;
 use raftmq::store::log::record::{Record, RecordKind};
 
@@ -50,10 +50,10 @@ fn record(index: u64, bytes: usize) -> Record {
 
 /// A log on a disk in memory.
 fn open(disk: &SimDisk) -> CommitLog {
-    let identity = Identity { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
+    let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
     let options = Options { segment_bytes: 1024 * 1024, tail_cache_bytes: 1024, flush: FlushMode::Sync };
     let on_fatal = Box::new(|error: &raftmq::store::Error| panic!("{error}"));
-    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &identity, options, on_fatal).unwrap()
+    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &owner, options, on_fatal).unwrap()
 }
 
 /// Writes `n` records in one group and closes the log.
