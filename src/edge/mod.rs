@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod grpc;
 pub mod listener;
+mod recall_handle;
 pub mod tls;
 
 /// Decodes a send request and checks it as the service does; how many messages it holds. For measurements.

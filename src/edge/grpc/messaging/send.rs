@@ -4,9 +4,10 @@ use tonic::Request;
 
 use crate::broker::Sent;
 use crate::edge::grpc::codes::{Refused, ok};
-use crate::edge::grpc::messaging::{EdgeSettings, Messaging, delay, transaction};
+use crate::edge::grpc::messaging::{EdgeSettings, Messaging, transaction};
 use crate::edge::grpc::validate;
 use crate::edge::grpc::validate::Rules;
+use crate::edge::recall_handle::RecallHandle;
 use crate::model::{Message, MessageType, Timestamp};
 use crate::proto::v2;
 
@@ -37,7 +38,7 @@ async fn try_send(
                 entry.transaction_id.clone_from(&message_id);
             }
             (Sent::Deferred(message), Some(at)) if !is_half => {
-                entry.recall_handle = delay::handle(&topic, at, message, &message_id);
+                entry.recall_handle = RecallHandle::new(&topic, at, message, &message_id).to_text();
                 entry.transaction_id.clone_from(&message_id);
             }
             (Sent::Deferred(message), _) => entry.transaction_id = transaction::id(message),

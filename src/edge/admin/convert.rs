@@ -1,0 +1,49 @@
+//! Names, positions and errors: wire ↔ model.
+
+use tonic::Status;
+
+use crate::broker::{Error, Position};
+use crate::model::{GroupName, TopicName};
+use crate::proto::admin as wire;
+
+pub(super) fn refuse(error: Error) -> Status {
+    let text = error.to_string();
+    match error {
+        Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
+        Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
+        Error::Forbidden(_) => Status::permission_denied(text),
+        Error::TypeMismatch { .. } | Error::LeaseEnded | Error::IllegalOffset { .. } | Error::Invalid(_) => {
+            Status::invalid_argument(text)
+        }
+        Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
+        Error::Busy => Status::resource_exhausted(text),
+        Error::NoLeader => Status::unavailable(text),
+        Error::TimedOut => Status::deadline_exceeded(text),
+        Error::Stopped(_) => Status::internal(text),
+    }
+}
+
+pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
+    TopicName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {
+    GroupName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// How many rows an answer may have.
+pub(super) fn limit(asked: u32) -> usize {
+    usize::try_from(asked.max(1)).unwrap_or(1)
+}
+
+pub(super) fn position(position: Position) -> wire::GroupPosition {
+    wire::GroupPosition {
+        group: position.group.to_string(),
+        topic: position.topic.to_string(),
+        queue: position.queue.0,
+        max_offset: position.max,
+        group_offset: position.group_offset,
+        in_flight: position.in_flight,
+        lag: position.lag,
+    }
+}

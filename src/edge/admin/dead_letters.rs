@@ -1,0 +1,29 @@
+//! Dead letters of a group: list, redrive. Calls `broker/dead_letter` and `broker/inspect`.
+
+use tonic::Status;
+
+use crate::broker::Broker;
+use crate::edge::admin::convert::{group_name, limit, refuse};
+use crate::edge::admin::messages::stored;
+use crate::model::QueueOffset;
+use crate::proto::admin as wire;
+
+pub(super) async fn list(
+    broker: &Broker,
+    request: wire::ListDeadLettersRequest,
+) -> Result<wire::ListDeadLettersResponse, Status> {
+    let (from, limit) = (QueueOffset(request.from_offset), limit(request.limit));
+    let (dead, end) = broker.dead_letters(&group_name(&request.group)?, from, limit).await.map_err(refuse)?;
+    let last = dead.last().and_then(|stored| stored.place);
+    Ok(wire::ListDeadLettersResponse {
+        next_offset: last.map_or(end.0, |(_, offset)| offset.0 + 1),
+        end_offset: end.0,
+        messages: dead.into_iter().map(stored).collect(),
+    })
+}
+
+pub(super) async fn redrive(broker: &Broker, request: wire::RedriveRequest) -> Result<wire::RedriveResponse, Status> {
+    let offsets = request.offsets.into_iter().map(QueueOffset).collect();
+    let redriven = broker.redrive(&group_name(&request.group)?, offsets).await.map_err(refuse)?;
+    Ok(wire::RedriveResponse { redriven })
+}
