@@ -22,6 +22,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
+use crate::edge::peer::RemoteAddress;
 
 /// Open connections of one node.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -42,10 +43,6 @@ const TLS_FIRST_BYTE: u8 = 0x16;
 const STOP_STEP: Duration = Duration::from_millis(10);
 /// How often a front-end thread looks up though nothing happens; shorter than what requests wait for.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
-
-/// Where a request comes from.
-#[derive(Debug, Clone)]
-pub struct RemoteAddress(pub Arc<str>);
 
 /// What the ports speak.
 #[derive(Clone)]

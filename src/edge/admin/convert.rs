@@ -3,6 +3,7 @@
 use tonic::Status;
 
 use crate::broker::{Error, Position};
+use crate::edge::rules;
 use crate::model::{GroupName, TopicName};
 use crate::proto::admin as wire;
 
@@ -24,11 +25,11 @@ pub(super) fn refuse(error: Error) -> Status {
 }
 
 pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
-    TopicName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
+    rules::names::topic(text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
 pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {
-    GroupName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
+    rules::names::group(text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
 /// How many rows an answer may have.

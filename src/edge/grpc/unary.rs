@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::edge::grpc::messaging::Messaging;
-use crate::edge::listener::RemoteAddress;
+use crate::edge::peer::RemoteAddress;
 use crate::proto::v2::messaging_service_server::MessagingService;
 
 /// Before each message: whether it is compressed, and its length.

@@ -2,10 +2,10 @@
 
 use tonic::Request;
 
-use crate::edge::grpc::codes::{Refused, bad_topic, ok};
-use crate::edge::grpc::messaging::{Messaging, name};
+use crate::edge::grpc::codes::{Refused, ok};
+use crate::edge::grpc::convert;
+use crate::edge::grpc::messaging::context::Messaging;
 use crate::edge::recall_handle::RecallHandle;
-use crate::model::TopicName;
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -19,7 +19,7 @@ pub(super) async fn recall(edge: &Messaging, request: Request<v2::RecallMessageR
 async fn try_recall(edge: &Messaging, request: Request<v2::RecallMessageRequest>) -> Result<String, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(request.topic.as_ref())?;
     let handle = RecallHandle::parse(&topic, &request.recall_handle);
     let handle = handle.map_err(|text| Refused::new(Code::BadRequest, text))?;
     edge.broker.recall(topic, handle.delivery_at, handle.message, caller.deadline()).await?;

@@ -7,10 +7,9 @@
 use tonic::Request;
 
 use crate::broker::{MemberAddress, TopicView};
-use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
-use crate::edge::grpc::convert::message_type;
-use crate::edge::grpc::messaging::{Caller, Messaging, name};
-use crate::model::{GroupName, TopicName};
+use crate::edge::grpc::codes::{Refused, ok};
+use crate::edge::grpc::convert;
+use crate::edge::grpc::messaging::context::{Caller, Messaging};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -29,7 +28,7 @@ async fn try_route(
 ) -> Result<Vec<v2::MessageQueue>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(request.topic.as_ref())?;
     let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
     let endpoints = endpoints(&edge.broker.members_alive()?, request.endpoints.as_ref());
     let mut rows = Vec::new();
@@ -60,7 +59,7 @@ async fn try_assignment(
 ) -> Result<Vec<v2::Assignment>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    convert::group(request.group.as_ref())?;
     let topic = find(edge, request.topic.as_ref(), &caller).await?;
     if topic.permission & 4 == 0 {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
@@ -75,7 +74,7 @@ async fn try_assignment(
 }
 
 async fn find(edge: &Messaging, topic: Option<&v2::Resource>, caller: &Caller) -> Result<TopicView, Refused> {
-    let topic = TopicName::parse(name(topic)).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(topic)?;
     Ok(edge.broker.find_topic(&topic, caller.deadline()).await?)
 }
 
@@ -102,7 +101,12 @@ fn row(
             id: 0,
             endpoints: Some(endpoints),
         }),
-        accept_message_types: topic.topic_type.accepted().into_iter().map(|of| message_type(of).into()).collect(),
+        accept_message_types: topic
+            .topic_type
+            .accepted()
+            .into_iter()
+            .map(|of| convert::message_type(of).into())
+            .collect(),
     }
 }
 
