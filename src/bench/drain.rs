@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Error;
 use crate::bench::body;
 use crate::bench::connection::{Connection, Polled, code_name};
-use crate::bench::load::{LoadState, SentMessage, Tally, micros};
-use crate::bench::run::Acks;
+use crate::bench::load::LoadState;
+use crate::bench::plan::Acks;
+use crate::bench::tally::{SentMessage, Tally, micros};
 use crate::proto::v2;
 
 /// Mistakes told of one run.

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Error;
 use crate::bench::body::{BYTES_MIN, Filler, Proof, read};
 use crate::bench::connection::{Connection, Purpose, code_name};
-use crate::bench::load::{message, micros, stored};
+use crate::bench::load::{message, stored};
 use crate::bench::report::failures;
+use crate::bench::tally::micros;
 use crate::client::{Address, Endpoints};
 use crate::env::process::{self, Signal};
 use crate::proto::v2;
@@ -259,8 +260,8 @@ async fn settle(connection: &mut Connection, message: v2::Message, run: u64, see
     }
 }
 
-/// In words.
-pub fn told(report: &Report) -> String {
+/// The report in words.
+pub fn text(report: &Report) -> String {
     let mut text = format!(
         "gap: {:.0} ms without an acknowledged send\nsent: {}, acknowledged {}, lost {}\nreceived: {}; of {} acks answered OK in the 10 s \
          before the kill {} messages came again, of all acks {}\n",

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::bench::Error;
-use crate::bench::load::micros;
 use crate::bench::report::Latency;
+use crate::bench::tally::micros;
 use crate::env::disk::{Disk, RealDisk};
 
 /// Reserved at once; then a new file takes the place of the full one.

@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Error;
-use crate::bench::load::Tally;
-use crate::bench::run::{Acks, RunKind, RunPlan};
+use crate::bench::plan::{Acks, RunKind, RunPlan};
+use crate::bench::tally::Tally;
 use crate::env::process;
 
 /// Schema of the JSON document.
