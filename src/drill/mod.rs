@@ -14,9 +14,6 @@ mod net;
 mod nodes;
 pub mod report;
 
-#[cfg(test)]
-mod check_tests;
-
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
