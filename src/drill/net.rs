@@ -94,9 +94,18 @@ impl Network {
         self.address(CLIENTS, FIRST + node as u8)
     }
 
-    /// Cuts a node off from its peers, or joins it to them again; clients reach it all the time.
-    pub fn cut(&self, node: usize, is_cut: bool) -> io::Result<()> {
-        ip(&format!("link set {}{PEERS}{node} {}", self.tag, if is_cut { "down" } else { "up" })).map(drop)
+    /// Cuts a node off from its peers; clients reach it all the time.
+    pub fn cut_off(&self, node: usize) -> io::Result<()> {
+        self.set_peer_link(node, "down")
+    }
+
+    /// Ends a cut.
+    pub fn join(&self, node: usize) -> io::Result<()> {
+        self.set_peer_link(node, "up")
+    }
+
+    fn set_peer_link(&self, node: usize, state: &str) -> io::Result<()> {
+        ip(&format!("link set {}{PEERS}{node} {state}", self.tag)).map(drop)
     }
 }
 
