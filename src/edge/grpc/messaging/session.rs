@@ -1,6 +1,6 @@
 //! Telemetry, Heartbeat and NotifyClientTermination (contract §6, contract §7).
 //!
-//! Nothing depends on a live stream or on settings this node has seen: clients lose both and go on.
+//! Nothing depends on an open stream or on settings that this node has received: clients lose both and go on.
 
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
@@ -35,7 +35,7 @@ pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatR
 pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyClientTerminationRequest>) -> v2::Status {
     match edge.caller(request) {
         Ok(caller) => {
-            // The client is gone either way; what it held comes back at the end of its leases at the latest.
+            // The client is gone either way; what it held is delivered again when its leases end, at the latest.
             if let Err(error) = edge.broker.client_left(&caller.client.client_id).await {
                 tracing::debug!(%error, "leases of a leaving client were not shortened");
             }
@@ -62,7 +62,7 @@ pub(super) fn telemetry(
         let (edge, caller, mut commands, mut questions) = state?;
         loop {
             let command = tokio::select! {
-                // A stream that breaks, or ends with this node, is the client's to open again.
+                // A stream that breaks, or ends with this node, is reopened by the client.
                 () = edge.broker.stopping().cancelled() => return None,
                 Some(question) = questions.recv() => {
                     let question = transaction::question(question, &edge.broker.place().store_host);
@@ -132,7 +132,7 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
         }
     }
     let group = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
-    let mut fifo = group.as_ref().is_some_and(|group| group.orderly);
+    let mut is_fifo = group.as_ref().is_some_and(|group| group.orderly);
     let (retries, backoff) = match group {
         Some(group) => (group.settings.retries_max, group.settings.backoff),
         None => (GROUP_RETRIES_DEFAULT, Backoff::Standard),
@@ -140,39 +140,41 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
     if let Some(PubSub::Subscription(subscription)) = &settings.pub_sub {
         for entry in &subscription.subscriptions {
             let Ok(topic) = convert::topic(entry.topic.as_ref()) else { continue };
-            // Also one that was made a moment ago; one that is not there has no order yet.
+            // `find_topic` also finds a topic that was created a moment ago; a missing one has no order yet.
             let topic = edge.broker.find_topic(&topic, caller.deadline()).await;
-            fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
+            is_fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
         }
     }
     edge.broker.sessions().settings(&caller.client.client_id, session);
-    merge(&mut settings, &caller.client.language, retries, &backoff, fifo, edge.settings.body_bytes_max);
+    let decisions = Decisions { retries, backoff, is_fifo, body_bytes_max: edge.settings.body_bytes_max };
+    merge(&mut settings, &caller.client.language, &decisions);
     Ok(settings)
 }
 
-/// Contract §6.3: the client's settings with the server's decisions in them.
-fn merge(
-    settings: &mut v2::Settings,
-    language: &str,
+/// What the server decides of a client's settings.
+struct Decisions {
     retries: u32,
-    backoff: &Backoff,
-    fifo: bool,
+    backoff: Backoff,
+    is_fifo: bool,
     body_bytes_max: usize,
-) {
+}
+
+/// Puts the server's decisions into the client's settings (contract §6.3).
+fn merge(settings: &mut v2::Settings, language: &str, decisions: &Decisions) {
     use v2::retry_policy::Strategy;
     let max_attempts;
     let strategy;
     match &mut settings.pub_sub {
         Some(PubSub::Subscription(subscription)) => {
-            subscription.fifo = Some(fifo);
+            subscription.fifo = Some(decisions.is_fifo);
             subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MAX).ok();
             subscription.long_polling_timeout = Some(seconds(i64::try_from(POLL_MAX.0 / 1000).unwrap_or(i64::MAX)));
-            max_attempts = i32::try_from(retries).unwrap_or(i32::MAX).saturating_add(1);
-            strategy = wire_backoff(backoff, retries, language);
+            max_attempts = i32::try_from(decisions.retries).unwrap_or(i32::MAX).saturating_add(1);
+            strategy = wire_backoff(&decisions.backoff, decisions.retries, language);
         }
         Some(PubSub::Publishing(publishing)) => {
             publishing.validate_message_type = true;
-            publishing.max_body_size = i32::try_from(body_bytes_max).unwrap_or(i32::MAX);
+            publishing.max_body_size = i32::try_from(decisions.body_bytes_max).unwrap_or(i32::MAX);
             max_attempts = PRODUCER_ATTEMPTS;
             strategy = Strategy::ExponentialBackoff(exponential(
                 prost_types::Duration { seconds: 0, nanos: 10_000_000 },
@@ -186,7 +188,7 @@ fn merge(
     settings.metric = Some(v2::Metric { on: false, endpoints: None });
 }
 
-/// The waits between deliveries as this client understands them: the Node client (language HTTP) knows exponential
+/// The delays between deliveries in a form that this client understands: the Node client (language HTTP) knows exponential
 /// backoff only, Python the list only (contract §6.4).
 fn wire_backoff(backoff: &Backoff, retries: u32, language: &str) -> v2::retry_policy::Strategy {
     use v2::retry_policy::Strategy;
@@ -232,7 +234,9 @@ mod tests {
 
     fn merged(pub_sub: PubSub, language: &str) -> v2::Settings {
         let mut settings = v2::Settings { pub_sub: Some(pub_sub), ..Default::default() };
-        merge(&mut settings, language, 16, &Backoff::Standard, false, 4_194_304);
+        let decisions =
+            Decisions { retries: 16, backoff: Backoff::Standard, is_fifo: false, body_bytes_max: 4_194_304 };
+        merge(&mut settings, language, &decisions);
         settings
     }
 
