@@ -4,7 +4,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tonic::Request;
@@ -40,7 +39,6 @@ pub struct Clients {
     pub(super) topic: Arc<str>,
     pub(super) group: Arc<str>,
     pub(super) recorder: Arc<Recorder>,
-    pub(super) sent: Arc<AtomicU64>,
 }
 
 /// Where the nodes of the cluster behind an address serve clients, n0 first.
@@ -78,7 +76,7 @@ impl Clients {
             });
         }
         let group = format!("{topic}-group").into();
-        Ok(Self { nodes, topic: topic.into(), group, recorder, sent: Arc::default() })
+        Ok(Self { nodes, topic: topic.into(), group, recorder })
     }
 
     /// The leader, if one says that it leads and `count` nodes answer.

@@ -43,7 +43,7 @@ impl Network {
         Err(io::Error::other(format!("{TRIES} subnets of 198.19.0.0/16 are all in use; end other drills")))
     }
 
-    /// Makes the bridges; tells whether no other drill has the subnet: its cluster would answer our clients.
+    /// Makes the bridges; false if another drill has the subnet, whose cluster would answer our clients.
     fn claim(&self) -> io::Result<bool> {
         let Self { tag, .. } = self;
         for plane in [PEERS, CLIENTS] {

@@ -43,7 +43,7 @@ pub struct DrillPlan {
     pub seed: u64,
     /// How late a message may be delivered again after its lease ended.
     pub lateness: Duration,
-    /// Data, logs, history and report; made, and left behind.
+    /// For data, logs, history and report; created, and kept after the drill.
     pub folder: PathBuf,
     /// Configuration keys for the brokers.
     pub settings: Vec<String>,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -78,9 +77,6 @@ impl Clients {
             // A transport error says nothing about whether the message is stored.
             Err(_) => (Phase::Info, None, None),
         };
-        if ph == Phase::Ok {
-            self.sent.fetch_add(1, Ordering::Relaxed);
-        }
         self.recorder.record(Event { of: Some(asked), code, off, ..Event::new(producer, ph, OperationKind::Send) });
     }
 }

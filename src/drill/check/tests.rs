@@ -147,7 +147,7 @@ fn c2_a_message_nobody_sent_or_with_another_body_is_a_phantom() {
 }
 
 #[test]
-fn c3_a_send_at_two_places_is_doubled() {
+fn c3_a_send_with_two_offsets_is_stored_twice() {
     let mut script = good();
     script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1), got("a", 1, 0, 1)]);
     assert!(script.check().broken.contains_key("C3"));
@@ -155,7 +155,7 @@ fn c3_a_send_at_two_places_is_doubled() {
 }
 
 #[test]
-fn c4_a_place_that_held_two_messages_a_hole_or_another_offset_than_was_told() {
+fn c4_an_offset_that_held_two_messages_a_hole_or_another_offset_than_was_answered() {
     let mut script = audited(good());
     script.audit("n1", &[got("b", 0, 0, 1), got("a", 0, 1, 1)]);
     assert!(script.check().broken.contains_key("C4"));
@@ -168,11 +168,11 @@ fn c4_a_place_that_held_two_messages_a_hole_or_another_offset_than_was_told() {
     script.send((0, 10), "p", "a", Phase::Ok, Some(5));
     script.receive((50, 60), &[got("a", 0, 0, 1)]);
     script.audit("n0", &[got("a", 0, 0, 1)]);
-    assert_eq!(broken(&script), Rule::OffsetConflict, "told another offset");
+    assert_eq!(broken(&script), Rule::OffsetConflict, "answered another offset");
 }
 
 #[test]
-fn c5_and_c6_sends_that_lie_in_another_order_than_they_happened() {
+fn c5_and_c6_sends_stored_in_another_order_than_they_happened() {
     let swapped = |second: &str| {
         let mut script = Script::default();
         script.send((0, 10), "p", "a", Phase::Ok, None);
@@ -183,7 +183,7 @@ fn c5_and_c6_sends_that_lie_in_another_order_than_they_happened() {
     };
     assert!(swapped("p").check().broken.contains_key("C5"), "of one producer");
     assert_eq!(broken(&swapped("q")), Rule::RealTimeOrderBroken, "of two");
-    // Sends that overlapped may lie either way.
+    // Sends that overlapped may be stored either way.
     let mut script = Script::default();
     script.send((0, 25), "p", "a", Phase::Ok, None);
     script.send((20, 30), "q", "b", Phase::Ok, None);
@@ -203,7 +203,7 @@ fn c7_a_stored_message_the_group_never_got() {
 }
 
 #[test]
-fn c8_a_message_that_comes_again_to_a_poll_that_began_behind_its_ack() {
+fn c8_a_message_delivered_again_to_a_poll_that_began_after_its_ack() {
     let mut script = good();
     script.receive((10_070, 10_080), &[got("a", 0, 0, 2)]);
     let script = audited(script);
@@ -220,8 +220,8 @@ fn c8_a_message_that_comes_again_to_a_poll_that_began_behind_its_ack() {
 }
 
 #[test]
-fn c9_a_message_that_comes_again_while_its_lease_runs_or_long_after() {
-    let again = |at: u64| {
+fn c9_a_message_delivered_again_while_its_lease_runs_or_long_after() {
+    let redelivered = |at: u64| {
         let mut script = Script::default();
         script.send((0, 10), "p", "a", Phase::Ok, Some(0));
         script.receive((20, 30), &[got("a", 0, 0, 1)]);
@@ -229,12 +229,12 @@ fn c9_a_message_that_comes_again_while_its_lease_runs_or_long_after() {
         script.audit("n0", &[got("a", 0, 0, 1)]);
         script
     };
-    assert_eq!(broken(&again(10_010)), Rule::RedeliveredOffTime, "early");
-    assert_eq!(again(10_025).check().verdict, Verdict::True, "the lease may have begun with the poll");
-    assert_eq!(again(10_400).check().verdict, Verdict::True);
-    assert_eq!(broken(&again(10_600)), Rule::RedeliveredOffTime, "late");
-    // Unless another delivery lies between, whose answer died with its node.
-    let mut script = again(21_000);
+    assert_eq!(broken(&redelivered(10_010)), Rule::RedeliveredOffTime, "early");
+    assert_eq!(redelivered(10_025).check().verdict, Verdict::True, "the lease may have begun with the poll");
+    assert_eq!(redelivered(10_400).check().verdict, Verdict::True);
+    assert_eq!(broken(&redelivered(10_600)), Rule::RedeliveredOffTime, "late");
+    // Unless there was another delivery in between, whose answer was lost with its node.
+    let mut script = redelivered(21_000);
     for event in &mut script.0 {
         event.msgs.iter_mut().filter(|got| got.att == 2).for_each(|got| got.att = 3);
     }
