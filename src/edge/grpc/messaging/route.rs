@@ -1,8 +1,8 @@
 //! QueryRoute and QueryAssignment (contract §8, contract §12).
 //!
-//! One broker name per node, each with all queues, so that every client has another candidate at once
-//! when a node dies (D16). One address per row. The address is the one the client can reach: its own
-//! where that tells the nodes apart, else the one it dialled.
+//! One broker name per node, each with all queues, so that every client has another candidate at once when a node dies
+//! (D16). One address per row, which the client can reach: the node's own if it differs from node to node, else the one
+//! that the client dialled.
 
 use tonic::Request;
 
@@ -51,8 +51,8 @@ pub(super) async fn query_assignment(
     }
 }
 
-/// One row per node, the same for every consumer: leases decide who gets what. Nodes that do not answer
-/// stay in: some clients start polling everything once more whenever the rows change.
+/// One row per node, the same for every consumer: leases decide who gets what. Nodes that do not answer stay in, because
+/// some clients poll everything anew whenever the rows change.
 async fn try_assignment(
     edge: &Messaging,
     request: Request<v2::QueryAssignmentRequest>,
@@ -134,7 +134,7 @@ fn endpoints(members: &[MemberAddress], dialled: Option<&v2::Endpoints>) -> Vec<
         if is_one_machine && members.iter().any(|member| member.grpc_port == Some(*port)) {
             return (host.clone(), own.1);
         }
-        // Behind an address we do not know; any node serves everything.
+        // A proxy or a translated address; any node serves everything.
         (host.clone(), *port)
     };
     members.iter().map(|member| (member.clone(), one_address(reach(member)))).collect()
