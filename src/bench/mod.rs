@@ -1,13 +1,13 @@
 //! Measures a broker from outside: any endpoint that speaks `apache.rocketmq.v2`, ours or another's.
 //!
-//! A run has a warm-up, a window that is measured, and a drain in which every message that was
-//! acknowledged must come back once, in order and intact; a run that fails there is no result.
-//! Latencies of open-loop runs count from the time the schedule gives, so a stall is not left out.
+//! A run has a warm-up, a window that is measured, and a drain in which every acknowledged message must be delivered
+//! once, in order and intact; a run that fails there has no result. With a rate, latencies count from the scheduled time,
+//! so that a stall is not left out.
 //!
-//! Called by `cli/bench`. Each thread drives its own connections on a current-thread runtime, so that the
-//! driver takes as little as it can from the server beside it.
+//! Called by `cli/bench`. Each thread drives its own connections on a current-thread runtime, so that the driver takes
+//! little CPU from the server on the same machine.
 //!
-//! Not here: starting clusters (`scripts/bench.sh`).
+//! Not here: starting clusters (`scripts/bench.sh`), and how results are printed (`cli/bench`).
 
 mod body;
 pub mod compare;

@@ -33,7 +33,7 @@ pub struct RunPlan {
     pub what: RunKind,
     /// Who is driven; connections take turns.
     pub endpoints: Endpoints,
-    /// Whose processes are watched; those behind `endpoints` if empty.
+    /// Whose processes are watched; those of `endpoints` if empty.
     pub watch: Vec<Address>,
     /// Existing topics for NORMAL messages; connections take turns.
     pub topics: Vec<String>,
@@ -45,9 +45,7 @@ pub struct RunPlan {
     pub batch: usize,
     /// Send requests in flight.
     pub in_flight: usize,
-    /// Connections.
     pub connections: usize,
-    /// Driver threads.
     pub threads: usize,
     /// Messages a second on a fixed schedule; as fast as it goes without.
     pub rate: Option<f64>,
