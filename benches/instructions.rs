@@ -13,10 +13,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use machine::{Machine, group, plain_message, topic};
 use prost::Message as _;
+use raftmq::edge::grpc::incoming;
+use raftmq::edge::rules::message::MessageLimits;
 use raftmq::env::fault::sim::SimDisk;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
+use raftmq::model::limits::BODY_BYTES_MAX;
 use raftmq::model::{
-    GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId, TopicType,
+    GroupId, LogIndex, MessageType, Millis, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, Timestamp, TopicId,
+    TopicType,
 };
 use raftmq::proto::v2;
 use raftmq::store::log::record;
@@ -107,8 +111,10 @@ fn work(name: &str, n: u64) {
     match name {
         "decode-send-1" | "decode-send-32" => {
             let request = request(if name == "decode-send-1" { 1 } else { BATCH });
+            let limits = MessageLimits { body_bytes_max: BODY_BYTES_MAX, delay_max: Millis(0), now: Timestamp(0) };
             for _ in 0..n {
-                raftmq::edge::check_send(request.clone()).unwrap();
+                let request = v2::SendMessageRequest::decode(request.clone()).unwrap();
+                std::hint::black_box(incoming::send(request, limits, "peer").unwrap());
             }
         }
         "encode-record-32KiB" => {

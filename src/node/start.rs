@@ -13,10 +13,10 @@ use crate::broker::{
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
 use crate::machine::command::TransactionChecks;
+use crate::model::Millis;
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open, snapshot_folder};
 use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};
-use crate::model::Millis;
 use crate::raft::{OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
 
