@@ -16,12 +16,15 @@ use crate::model::{GroupName, ReceiptHandle, TopicName};
 pub enum Acked {
     /// The message is settled for the group, now or before.
     Done,
-    /// The lease had ended; the message will come again.
+    /// The lease had ended; the message is delivered again.
     LeaseEnded,
 }
 
 impl Broker {
-    /// Settles deliveries; `None` stands for a handle that could not be read.
+    /// Settles deliveries; answers in the same order. `None` stands for a handle that could not be read.
+    ///
+    /// * Errors: [`Error::TimedOut`] if the deliveries may be settled; it is safe to repeat. Others are definite.
+    /// * Source: contract §14.
     pub async fn ack(
         self: &Arc<Self>,
         group: GroupName,

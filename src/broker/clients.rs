@@ -7,7 +7,7 @@ use crate::model::{GroupName, Message, MessageRef, NodeId, Timestamp, TopicName}
 
 /// The clients of the node that a shard's replica is on.
 pub trait Clients: Send + Sync {
-    /// Whether this node heard the client a short time ago.
+    /// Whether the client sent this node a request a short time ago.
     fn is_alive(&self, client_id: &str) -> bool;
 
     /// Asks a living producer of the topic for its decision, another one at every `turn`; false if none is connected to

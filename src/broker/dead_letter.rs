@@ -8,6 +8,9 @@ use crate::model::{GroupName, MessageType, QueueOffset, ReceiptHandle, TopicName
 
 impl Broker {
     /// Puts a leased message among the group's dead letters; repeating it is fine.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be there; it is safe to repeat. [`Error::LeaseEnded`] is definite.
+    /// * Source: contract §16.
     pub async fn forward_to_dead_letters(
         &self,
         group: GroupName,
@@ -38,7 +41,9 @@ impl Broker {
         Ok(TopicView::of(id, record))
     }
 
-    /// Delivers dead letters to their group again; per offset whether it is on its way.
+    /// Delivers dead letters to their group again; per offset, in order, whether it is delivered now and was not before.
+    ///
+    /// * Errors: [`Error::TimedOut`] if they may be redriven. Others are definite.
     pub async fn redrive(&self, group: &GroupName, offsets: Vec<QueueOffset>) -> Result<Vec<bool>, Error> {
         if offsets.len() > REDRIVE_MAX {
             let text =
@@ -49,9 +54,9 @@ impl Broker {
         let id = self.existing_group(group, until).await?.id;
         // Not tried again when its fate is unknown: a second try would say of each that it was redriven before.
         match self.propose(&Command::Redrive(Redrive { group: id, offsets }), until).await? {
-            (index, Outcome::Redriven(on_their_way)) => {
+            (index, Outcome::Redriven(redriven)) => {
                 self.reader.caught_up(index, until).await;
-                Ok(on_their_way)
+                Ok(redriven)
             }
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group.clone())),
             (_, Outcome::Rejected(rejected)) => {

@@ -1,4 +1,5 @@
-//! Recalls of delayed messages, and their moves to another time, above the log. Before: `edge/grpc/messaging/delay`; after: `machine/delay`.
+//! Recalls of delayed messages, and their moves to another time, above the log. Before: `edge/grpc/messaging/delay`;
+//! after: `machine/delay`.
 
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Recall, Reschedule};
@@ -6,7 +7,11 @@ use crate::machine::{Command, Outcome, Rejected};
 use crate::model::{MessageRef, MessageType, Timestamp, TopicName};
 
 impl Broker {
-    /// Takes back a message that waits for its delivery time.
+    /// Takes back a message that waits for its delivery time, which is `at`.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be recalled. [`Error::NotWaiting`] is definite: it was delivered or
+    ///   recalled.
+    /// * Source: contract §11.
     pub async fn recall(
         &self,
         topic: TopicName,
@@ -28,7 +33,9 @@ impl Broker {
         }
     }
 
-    /// Gives a message that waits another delivery time.
+    /// Gives a message that waits until `at` the delivery time `to`.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may have moved. Others are definite.
     pub async fn move_delayed(
         &self,
         topic: TopicName,

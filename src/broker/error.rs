@@ -5,7 +5,9 @@ use crate::machine::{Failure, Rejected};
 use crate::model::{GroupName, MessageType, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
 
-/// See the module. `edge/grpc/codes` gives each its code.
+/// Why a request is not done. `edge/grpc/codes` gives each its code.
+///
+/// Definite, except [`Error::TimedOut`]: nothing was done and nothing will be.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// No such topic.
@@ -28,14 +30,13 @@ pub enum Error {
     /// The topic takes another type.
     #[error("topic '{topic}' does not take such messages: expected type is {}, but actual type is {}", .accepts.name(), .got.name())]
     TypeMismatch {
-        /// The topic.
         topic: TopicName,
         /// What it takes.
         accepts: TopicType,
         /// What was sent.
         got: MessageType,
     },
-    /// The lease behind a handle has ended.
+    /// The lease that a handle names has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
     /// A pull outside of what the queue has.

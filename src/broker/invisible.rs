@@ -18,6 +18,10 @@ const LEASES_MAX: usize = 1000;
 impl Broker {
     /// Replaces the lease of one message by a new one that ends `invisible` from now; the old handle
     /// never acts again.
+    ///
+    /// * Errors: [`Error::TimedOut`] if the lease may have been replaced: then no handle of it is known. Others are
+    ///   definite; [`Error::LeaseEnded`] also for a handle of another topic or group.
+    /// * Source: contract §15.
     pub async fn change_invisible(
         &self,
         group: GroupName,

@@ -1,7 +1,7 @@
-//! Reading a queue at an offset, and positions: what consumers that pull need, and resets by operators. Before:
+//! Reading a queue at an offset, and group offsets: what consumers that pull need, and resets by operators. Before:
 //! `edge/grpc/messaging/offset`; after: `machine/offset`.
 //!
-//! A pull leases nothing: it reads this node's applied state, and what has been answered anywhere is in it.
+//! A pull leases nothing: it reads this node's applied state, after a read barrier where that may be behind.
 
 use tokio::time::Instant;
 
@@ -20,21 +20,18 @@ use crate::model::{
     TopicName,
 };
 
-/// Stands for all that pull, where a notifier is kept for a group.
+/// Stands for all pulls of a topic, where a notifier belongs to a group.
 const PULLING: GroupId = GroupId(u32::MAX);
 
 /// One pull.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pull {
-    /// For whom; the group need not exist.
+    /// Need not exist.
     pub group: GroupName,
-    /// From which topic.
     pub topic: TopicName,
-    /// From which queue.
     pub queue: QueueId,
-    /// From which offset on.
+    /// The first to be read.
     pub offset: QueueOffset,
-    /// What.
     pub filter: Filter,
     /// Most messages.
     pub batch: u32,
@@ -45,20 +42,17 @@ pub struct Pull {
 /// One message read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PulledMessage {
-    /// The message.
     pub message: Message,
-    /// Its offset.
     pub offset: QueueOffset,
-    /// When it was stored.
     pub stored_at: Timestamp,
 }
 
 /// What a pull read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pulled {
-    /// The messages, in order.
+    /// In order.
     pub messages: Vec<PulledMessage>,
-    /// Where to read on.
+    /// Where the next pull begins.
     pub next: QueueOffset,
 }
 
@@ -75,21 +69,19 @@ pub enum Where {
     Exactly(QueueOffset),
 }
 
-/// A position before and after a reset.
+/// A group offset before and after a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
-    /// Its queue.
     pub queue: QueueId,
-    /// Before.
     pub from: QueueOffset,
-    /// After.
     pub to: QueueOffset,
 }
 
 impl Broker {
     /// Reads messages of a queue; waits for the first.
     ///
-    /// * Errors: [`Error::IllegalOffset`] outside of what the queue has.
+    /// * Errors: all definite, as nothing is leased; [`Error::IllegalOffset`] outside of what the queue has.
+    /// * Source: contract §20.
     pub async fn pull(&self, request: Pull, deadline: Deadline) -> Result<Pulled, Error> {
         let until = Instant::now() + request.wait.into();
         let lookup = self.held_until(deadline);
@@ -119,7 +111,7 @@ impl Broker {
                 return Ok(pulled);
             }
             if has_moved {
-                // What was passed over may be much; others have their turn.
+                // Much may have been passed over; others have their turn.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -178,6 +170,8 @@ impl Broker {
     }
 
     /// An offset of a queue.
+    ///
+    /// * Errors: all definite, as nothing is proposed.
     pub async fn query_offset(
         &self,
         topic: TopicName,
@@ -191,7 +185,9 @@ impl Broker {
         find(self.reader.view(), topic, queue, wanted)
     }
 
-    /// The group's position in a queue; `None` if it has none.
+    /// The group offset in a queue; `None` if the group has none.
+    ///
+    /// * Errors: all definite, as nothing is proposed.
     pub async fn position(
         &self,
         group: GroupName,
@@ -210,7 +206,9 @@ impl Broker {
         Ok(Some(view.cursor(topic, group, queue)?))
     }
 
-    /// Stores the group's position in a queue, within what the queue has.
+    /// Stores the group offset in a queue, within what the queue has.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be stored. Others are definite.
     pub async fn set_position(
         &self,
         group: GroupName,
@@ -228,7 +226,10 @@ impl Broker {
             .await
     }
 
-    /// Moves a group in a topic, and forgets what it has at work there; `dry` only tells what it would do.
+    /// Moves the offsets of a group in a topic, and ends its leases and FIFO lines there; `dry` only says what it would
+    /// do.
+    ///
+    /// * Errors: [`Error::TimedOut`] if they may have moved. Others are definite.
     pub async fn reset_group(
         &self,
         group: GroupName,

@@ -63,10 +63,11 @@ impl Broker {
         }
     }
 
-    /// Stores messages of one topic and type, all or none, in order.
+    /// Stores messages of one topic and type, all or none, in order; answers in the same order.
     ///
     /// * Errors: [`Error::TimedOut`] when they may or may not be stored; every other error means they
     ///   are not and will never be.
+    /// * Source: contract §9.
     pub async fn send(
         &self,
         topic: TopicName,

@@ -1,4 +1,4 @@
-//! What a shard is told when it is made: settings, and on which node its replica is.
+//! What a shard is given when it is made: settings, and on which nodes its replicas are.
 
 use std::time::Duration;
 

@@ -1,5 +1,9 @@
-//! Topics and consumer groups above the log: looking them up, making and deleting them, and giving a
-//! group its position. After: `machine/topics`.
+//! Topics and consumer groups above the log: looking them up, making, changing and deleting them, and giving a group its
+//! offsets. After: `machine/topics`.
+//!
+//! Errors of all: [`Error::TimedOut`] is an unknown fate. Every other one is definite, except [`Error::NoLeader`] from what
+//! was made or changed and cannot be read back in time. "There is no such topic" (or group) is said only after a read
+//! barrier (P14).
 
 use std::collections::BTreeSet;
 
@@ -16,32 +20,26 @@ use crate::model::{GroupId, GroupName, MessageType, Timestamp, TopicId, TopicNam
 /// A topic as requests see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicView {
-    /// Identity.
     pub id: TopicId,
-    /// Name.
     pub name: TopicName,
-    /// What it takes.
+    /// Which messages it takes.
     pub topic_type: TopicType,
-    /// Number of queues.
+    /// Their count.
     pub queues: u32,
     /// 2 write, 4 read.
     pub permission: u8,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
 /// A consumer group as requests see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupView {
-    /// Identity.
     pub id: GroupId,
-    /// Name.
     pub name: GroupName,
     /// What can be changed.
     pub settings: GroupSettings,
     /// FIFO order inside each message group.
     pub orderly: bool,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
@@ -71,12 +69,10 @@ impl GroupView {
 }
 
 impl Broker {
-    /// The topic, if this node's applied state has it.
-    pub fn topic(&self, name: &TopicName) -> Result<Option<TopicView>, Error> {
-        Ok(self.reader.view().topic(name)?.map(|(id, record)| TopicView::of(id, record)))
-    }
-
-    /// The topic, also if it was made a moment ago through another node.
+    /// The topic, also if it was made a moment ago through another node; that of a group's dead letters is made when it
+    /// is looked for.
+    ///
+    /// * Errors: [`Error::TopicNotFound`].
     pub async fn find_topic(&self, name: &TopicName, deadline: Deadline) -> Result<TopicView, Error> {
         let (id, record) = self.existing_topic(name, self.held_until(deadline)).await?;
         Ok(TopicView::of(id, record))
@@ -103,7 +99,7 @@ impl Broker {
         }
     }
 
-    /// The group, if this node's applied state has it.
+    /// The group, if this node's applied state has it; no read barrier.
     pub fn group(&self, name: &GroupName) -> Result<Option<GroupView>, Error> {
         Ok(self.reader.view().group(name)?.map(|(id, record)| GroupView::of(id, record)))
     }
@@ -151,7 +147,9 @@ impl Broker {
         self.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))
     }
 
-    /// Makes a topic.
+    /// Makes a topic; `queues` counts them, by default `defaultTopicQueueNums`.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be made; a retry then hears [`Error::TopicExists`].
     pub async fn create_topic(
         &self,
         name: TopicName,
@@ -173,7 +171,7 @@ impl Broker {
         }
     }
 
-    /// Changes what is given.
+    /// Changes what is given; safe to repeat.
     pub async fn update_topic(&self, update: UpdateTopic) -> Result<TopicView, Error> {
         if let Some(queues) = update.queues {
             check_queues(queues)?;
@@ -191,6 +189,8 @@ impl Broker {
     }
 
     /// Ends a topic and everything stored for it.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be deleted; a retry then hears [`Error::TopicNotFound`].
     pub async fn delete_topic(&self, name: TopicName) -> Result<(), Error> {
         let command = Command::DeleteTopic { topic: name.clone() };
         let until = self.held_until(Deadline::NONE);
@@ -205,6 +205,8 @@ impl Broker {
     }
 
     /// Makes a consumer group.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be made; a retry then hears [`Error::GroupExists`].
     pub async fn create_group(
         &self,
         name: GroupName,
@@ -224,7 +226,7 @@ impl Broker {
         }
     }
 
-    /// Changes what is given.
+    /// Changes what is given; safe to repeat.
     pub async fn update_group(&self, update: UpdateGroup) -> Result<GroupView, Error> {
         check_retries(update.retries_max.unwrap_or(0))?;
         let name = update.group.clone();
@@ -239,7 +241,9 @@ impl Broker {
         }
     }
 
-    /// Ends a group, its positions and everything it has at work; its dead letters stay.
+    /// Ends a group, its offsets, leases and FIFO lines; its dead letters stay.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be deleted; a retry then hears [`Error::GroupNotFound`].
     pub async fn delete_group(&self, name: GroupName) -> Result<(), Error> {
         let command = Command::DeleteGroup { group: name.clone() };
         let until = self.held_until(Deadline::NONE);
@@ -253,7 +257,9 @@ impl Broker {
         }
     }
 
-    /// Gives the group a position in those of the topics that exist, making the group if it may.
+    /// Gives the group offsets in those of the topics that exist, making the group if it may; safe to repeat.
+    ///
+    /// * Errors: [`Error::GroupNotFound`] without `autoCreateSubscriptionGroup`.
     pub async fn subscribe(&self, group: GroupName, topics: &[TopicName], deadline: Deadline) -> Result<(), Error> {
         self.subscribe_until(group, topics, self.held_until(deadline)).await
     }
@@ -277,7 +283,7 @@ impl Broker {
         }
     }
 
-    /// The topics in which the group has no position yet; `None` if there is nothing to do.
+    /// The topics in which the group has no offsets yet; `None` if there is nothing to do.
     fn not_subscribed(&self, group: &GroupName, topics: &[TopicName]) -> Result<Option<Vec<TopicName>>, Error> {
         let view = self.reader.view();
         let group = view.group(group)?.map(|(group, _)| group);

@@ -7,6 +7,10 @@ use crate::model::{MessageRef, TopicName};
 
 impl Broker {
     /// Commits a half message or rolls it back; the first decision is final, and repeating is fine.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be decided; it is safe to repeat. [`Error::DecidedOtherwise`] and
+    ///   [`Error::TransactionNotFound`] are definite.
+    /// * Source: contract §10.
     pub async fn end_transaction(
         &self,
         topic: TopicName,

@@ -27,7 +27,7 @@ pub struct BrokerArgs {
     define: Vec<(String, String)>,
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until a signal stops it.
 pub fn run(args: &BrokerArgs) -> Exit {
     let loaded = match load(args.config.as_deref(), &args.define, disk::read_text) {
         Ok(loaded) => loaded,

@@ -1,7 +1,7 @@
 //! Where clients reach the nodes, and which nodes answer.
 //!
 //! Each node announces its client address through the log, so that every node gives the same routes, before
-//! it has heard of the others and while they are down (contract §12). Routes must not name dead nodes: the
+//! they have met and while some are down (contract §12). Routes must not name dead nodes: the
 //! Java client does not start if any endpoint of a route does not answer.
 
 use std::collections::BTreeMap;

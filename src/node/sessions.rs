@@ -29,11 +29,8 @@ const LIVING_FOR: Millis = Millis::from_secs(35);
 /// What the headers of one request say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClientHeader<'a> {
-    /// Who asks.
     pub client_id: &'a str,
-    /// The client's language.
     pub language: &'a str,
-    /// Its version.
     pub version: &'a str,
     /// Where it connects from.
     pub address: &'a str,
@@ -86,7 +83,7 @@ impl Sessions {
         Self { clock, by_client: Mutex::default() }
     }
 
-    /// A request came from a client; what is known of it.
+    /// Notes a request of a client, and makes its session if it has none.
     pub fn seen(&self, header: ClientHeader<'_>) -> Arc<ClientInfo> {
         let seen_at = self.clock.wall();
         let mut sessions = self.by_client.lock();
@@ -98,7 +95,7 @@ impl Sessions {
             return session.info.clone();
         }
         if sessions.len() >= SESSIONS_MAX {
-            // Those that were silent for longest make room, many at a time: a new client must not go unheard.
+            // Those that were silent for longest make room, many at a time: a new client must get a session.
             let mut seen: Vec<Timestamp> = sessions.values().map(|session| session.seen_at).collect();
             let (_, oldest, _) = seen.select_nth_unstable(SESSIONS_MAX / 100);
             let (oldest, mut left) = (*oldest, SESSIONS_MAX / 100);
@@ -114,7 +111,7 @@ impl Sessions {
         info
     }
 
-    /// A known client said what it is.
+    /// Stores the settings of a known client.
     pub fn settings(&self, client_id: &str, mut settings: SessionSettings) {
         settings.subscriptions.truncate(SUBSCRIPTIONS_KEPT);
         if let Some(session) = self.by_client.lock().get_mut(client_id) {
@@ -147,7 +144,7 @@ impl Sessions {
         from.iter().chain(before).any(|stream| stream.try_send(transaction.clone()).is_ok())
     }
 
-    /// The client said goodbye.
+    /// Forgets a client that left.
     pub fn ended(&self, client_id: &str) {
         self.by_client.lock().remove(client_id);
     }

@@ -207,7 +207,7 @@ fn layer_faults(path: &str, tokens: &[Token]) -> Vec<String> {
         faults.push(format!("{path}: folder {folder} is not in the layer table of tests/it/tidy.rs"));
         return faults;
     };
-    let speaks_to_peers = folder == "raft" && module.iter().any(|part| part.starts_with("peer_"));
+    let speaks_to_peers = folder == "raft" && module.iter().any(|part| part == "peer");
     for import in imports(path, tokens) {
         let Some(target) = import.first() else { continue };
         // Items at the root, such as a macro, belong to no layer.
@@ -365,7 +365,7 @@ fn an_import_of_the_layer_table_passes() {
         ("machine/deep/send.rs", "use super::super::Stage;"),
         ("machine/send.rs", "mod tests { use super::*; use super::super::Stage; }"),
         ("machine/send.rs", "// use crate::broker::Broker;\npub(crate) const S: &str = \"crate::broker::Broker\";"),
-        ("raft/peer_server.rs", "use crate::proto::peer::Vote; use openraft::Raft;"),
+        ("raft/peer/server.rs", "use crate::proto::peer::Vote; use openraft::Raft;"),
         ("broker/mod.rs", "use crate::namesrv::reporter::Reporter;"),
         ("store/kv/rocks.rs", "use rocksdb::DB;"),
         ("main.rs", "use raftmq::cli;"),

@@ -1,5 +1,5 @@
 //! What a shard does without being asked: ticks, renewals of leases, questions to producers. `work` owns the loops,
-//! `tasks` what requests leave behind.
+//! `tasks` what requests leave to do.
 //!
 //! Not here: what a tick does (`machine/tick`).
 

@@ -1,4 +1,4 @@
-//! Tasks that requests leave behind: what dropped polls give back, and questions to producers.
+//! Tasks that outlive the request or loop that began them: what dropped polls give back, and questions to producers.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Looking at stored messages, for people: one by its place, many by id, key or time, those that wait for their
-//! delivery times, and dead letters.
+//! Queries for stored messages, by people: one by its queue and offset, many by id, key or time, those that wait for
+//! their delivery times, and dead letters.
 //!
-//! There is no index by id or key: a search reads what a topic stored, in slices, so that it never keeps a front-end
-//! thread to itself, and for a bounded time; the caller goes on from where it stopped.
+//! There is no index by id or key: a query reads what a topic stored, in slices, so that it never keeps a front-end thread
+//! to itself, and for a bounded time; the caller goes on from its cursor.
 
 use std::time::Duration;
 
@@ -15,25 +15,22 @@ use crate::machine::state::queue::{Origin, Run, RunItem};
 use crate::model::limits::QUERY_MESSAGES_MAX;
 use crate::model::{Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicName};
 
-/// A search ends after this time, or after so many bytes found.
-const SEARCH_FOR: Duration = Duration::from_millis(500);
+/// A query ends after this time, or after so many bytes found.
+const QUERY_FOR: Duration = Duration::from_millis(500);
 const FOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Offsets, or bytes, looked at before others have their turn.
+/// Offsets, or bytes, read before others have their turn.
 const SLICE: u64 = 64;
 const SLICE_BYTES: u64 = 256 * 1024;
 
 /// A stored message and where it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredMessage {
-    /// Its topic.
     pub topic: TopicName,
     /// Its queue and offset; `None` while it waits for its delivery time.
     pub place: Option<(QueueId, QueueOffset)>,
-    /// Where its bytes lie.
+    /// Where its bytes are in the log.
     pub at: MessageRef,
-    /// The message.
     pub message: Message,
-    /// When it was stored.
     pub stored_at: Timestamp,
     /// When it enters its queue, if it waits.
     pub waits_until: Option<Timestamp>,
@@ -41,36 +38,33 @@ pub struct StoredMessage {
     pub origin: Option<(Origin, Option<Timestamp>)>,
 }
 
-/// What a search is for.
+/// Which messages are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MessageQuery {
     /// Messages of this id.
     pub message_id: Option<String>,
     /// Messages with this key.
     pub key: Option<String>,
-    /// StoredMessage then or later.
+    /// Stored then or later.
     pub from: Timestamp,
-    /// StoredMessage before; 0 for no bound.
+    /// Stored before; 0 for no bound.
     pub to: Timestamp,
 }
 
-/// Where a search goes on.
+/// Where a query goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryCursor {
-    /// In which queue.
     pub queue: QueueId,
-    /// At which offset.
     pub offset: QueueOffset,
 }
 
-/// What a search found so far.
+/// What a query found so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The messages.
     pub messages: Vec<StoredMessage>,
-    /// How many were looked at.
+    /// How many messages were read.
     pub searched: u64,
-    /// Where to go on; `None` when all was looked through.
+    /// Where to go on; `None` when everything was read.
     pub cursor: Option<QueryCursor>,
 }
 
@@ -82,7 +76,9 @@ impl MessageQuery {
 }
 
 impl Inspector {
-    /// The message at a place.
+    /// The message at an offset of a queue.
+    ///
+    /// * Errors: [`Error::IllegalOffset`] outside of what the queue has.
     pub async fn message_at(
         &self,
         topic: &TopicView,
@@ -99,7 +95,7 @@ impl Inspector {
         self.stored(topic, (queue, offset), run, item, &mut BodyReader::new(&self.reader)).await
     }
 
-    /// Looks through what a topic stored, from a cursor on.
+    /// Messages that a topic stored, from a cursor on.
     pub async fn find_messages(
         &self,
         topic: &TopicView,
@@ -108,7 +104,7 @@ impl Inspector {
         limit: usize,
     ) -> Result<Found, Error> {
         self.read_barrier().await?;
-        let ends = Instant::now() + SEARCH_FOR;
+        let ends = Instant::now() + QUERY_FOR;
         let mut found = Found { messages: Vec::new(), searched: 0, cursor: None };
         let (mut reader, mut bytes, mut read) = (BodyReader::new(&self.reader), 0, 0);
         let first = cursor.map_or(QueueId(0), |cursor| cursor.queue);
@@ -192,7 +188,8 @@ impl Inspector {
         Ok(messages)
     }
 
-    /// Dead letters of a group from an offset on; with the end of what there is.
+    /// Dead letters, from an offset on, in the topic that has those of a group; with the offset of the next one that
+    /// comes.
     pub async fn dead_letters(
         &self,
         topic: &TopicView,

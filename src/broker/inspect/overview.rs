@@ -1,7 +1,6 @@
-//! Tables for operators: topics, groups with their positions, the nodes of the group.
+//! Tables for operators: topics with their queues, groups with their offsets and consumers.
 //!
-//! Read from this node's applied state after it caught up with the leader; nothing here is fast or
-//! needs to be.
+//! Read from this node's applied state; nothing here is fast or needs to be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +13,10 @@ use crate::model::{GroupId, GroupName, NodeId, QueueId, QueueOffset, TagFilter, 
 /// A topic with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSummary {
-    /// The topic.
     pub view: TopicView,
     /// Messages ever stored.
     pub messages: u64,
-    /// Groups with a position in it.
+    /// Groups with offsets in it.
     pub groups: u32,
     /// Largest lag of any group; `None` without groups.
     pub lag_max: Option<u64>,
@@ -27,7 +25,6 @@ pub struct TopicSummary {
 /// Both ends of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSummary {
-    /// Which.
     pub queue: QueueId,
     /// The first that can be read.
     pub min: QueueOffset,
@@ -37,14 +34,11 @@ pub struct QueueSummary {
     pub last_stored_at: Option<Timestamp>,
 }
 
-/// A group's position in a queue.
+/// A group in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The group.
     pub group: GroupName,
-    /// The topic.
     pub topic: TopicName,
-    /// The queue.
     pub queue: QueueId,
     /// That of the queue's next message.
     pub max: QueueOffset,
@@ -59,17 +53,16 @@ pub struct Position {
 /// A group with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSummary {
-    /// The group.
     pub view: GroupView,
-    /// Topics it has a position in.
+    /// Topics it has offsets in.
     pub topics: u32,
     /// Leased and not yet settled.
     pub in_flight: u64,
     /// Not yet settled.
     pub lag: u64,
-    /// Its consumers seen by the nodes that answer.
+    /// Consumers, as the nodes that answer see them.
     pub consumers: u32,
-    /// Of the lag, what was delivered before and waits for its next time.
+    /// Of the lag, what was delivered before and waits for its next delivery.
     pub returning: u64,
     /// Dead letters not redriven.
     pub dead: u64,
@@ -77,14 +70,12 @@ pub struct GroupSummary {
     pub oldest_unsettled_at: Option<Timestamp>,
 }
 
-/// A group with everything that is known of it.
+/// A group with everything that the nodes know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
-    /// Counts.
     pub summary: GroupSummary,
-    /// Its positions.
     pub positions: Vec<Position>,
-    /// Its consumers, each with the node that saw it last.
+    /// Each with the node that saw it last.
     pub consumers: Vec<(NodeId, GroupConsumer)>,
     /// Where its consumers want different messages of a topic.
     pub inconsistencies: Vec<String>,
@@ -103,7 +94,9 @@ impl Inspector {
         Ok(topics)
     }
 
-    /// One topic with its queues and the positions of its groups.
+    /// One topic with its queues and its groups.
+    ///
+    /// * Errors: [`Error::TopicNotFound`].
     pub async fn describe_topic(
         &self,
         name: &TopicName,
@@ -136,7 +129,9 @@ impl Inspector {
         Ok(groups)
     }
 
-    /// One group with its positions and consumers.
+    /// One group with its offsets and consumers.
+    ///
+    /// * Errors: [`Error::GroupNotFound`].
     pub async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, Error> {
         self.read_barrier().await?;
         let (id, record) = self.reader.view().group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
@@ -235,7 +230,7 @@ struct Settled {
     lag: u64,
 }
 
-/// A message is settled when the position is behind it, no lease holds it, and it waits in no line.
+/// A message is settled when the group offset is past it, no lease holds it, and it waits in no FIFO line.
 fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
     let cursor = view.cursor(topic, group, queue)?;
@@ -311,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn consumers_of_one_group_that_want_different_things_are_told_of() {
+    fn consumers_of_one_group_that_want_different_things_are_named() {
         let alike =
             [consumer("a", &[("t", false, "x || y")]), consumer("b", &[("t", false, "y||x")]), consumer("simple", &[])];
         assert_eq!(inconsistencies(&alike), Vec::<String>::new());

@@ -1,9 +1,9 @@
-//! What became of a message: from the state, and from the log behind the message.
+//! What became of a message: from the state, and from the log after the message.
 //!
-//! The log has what consumers said of it (acks, changes, burials name a lease and an offset), and what was asked for
-//! them. The id of a lease names the command that made it (`machine/state/lease_ids`), and a redelivery the lease it follows:
-//! going back from the leases that are known, every grant that delivered the message is found. What a consumer said
-//! through a lease that had ended was refused, and is told as that.
+//! The log has what consumers asked of it (acks, changes and dead letters name a lease and an offset), and the grants.
+//! The id of a lease names the command that made it (`machine/state/lease_ids`), and a redelivery the lease it follows:
+//! going back from the known leases, every grant that delivered the message is found. What a consumer asked through a
+//! lease that had ended was refused, and is shown as that.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,43 +22,38 @@ use crate::model::{
 
 /// Entries read before others have their turn.
 const SLICE: u32 = 16;
-/// A search ends when it has found as much.
+/// A trace ends when it has found as many events.
 const FOUND_MAX: usize = 100_000;
-/// Dead letters looked through for this message, from the last one on.
+/// Dead letters among which this message is looked for, from the last one back.
 const DEAD_SEARCHED_MAX: u64 = 10_000;
 
-/// See the module.
+/// What became of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
-    /// The message.
     pub message: StoredMessage,
-    /// Every group with a position in its topic.
+    /// Every group with offsets in its topic.
     pub groups: Vec<GroupTrace>,
-    /// Last entry looked through.
+    /// The last entry that was read.
     pub searched_to: LogIndex,
-    /// Last entry there is.
+    /// The last entry there is.
     pub log_end: LogIndex,
 }
 
 /// What became of the message in one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupTrace {
-    /// Which.
     pub group: GroupName,
     /// In one word or two.
     pub state: &'static str,
-    /// What happened, in order.
+    /// In order.
     pub events: Vec<Event>,
 }
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
-    /// In which entry.
     pub entry: LogIndex,
-    /// When.
     pub at: Timestamp,
-    /// What.
     pub what: EventKind,
     /// To whom, if it was delivered.
     pub client: String,
@@ -67,9 +62,7 @@ pub struct Event {
 /// What happened to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
-    /// It was handed out.
     Delivered,
-    /// It was settled.
     Acknowledged,
     /// Its consumer asked for another length of its lease.
     Changed,
@@ -96,20 +89,20 @@ impl EventKind {
 struct Made {
     entry: LogIndex,
     at: Timestamp,
-    /// Whom it was handed out to; nobody by a change or a redrive.
+    /// To whom it was delivered; nobody by a change or a redrive.
     client: Option<String>,
     /// The lease that it follows.
     after: Option<LeaseId>,
 }
 
-/// What a consumer said of the message, through a lease.
+/// What a consumer asked of the message, through a lease.
 struct Said {
     event: Event,
     group: GroupId,
     lease: LeaseId,
 }
 
-/// The message that is looked for.
+/// Where the message is.
 #[derive(Clone, Copy)]
 struct QueuePosition {
     topic: TopicId,
@@ -118,7 +111,9 @@ struct QueuePosition {
 }
 
 impl Inspector {
-    /// Looks for `time` at what became of a message.
+    /// What became of a message, as far as the log can be read in `time`.
+    ///
+    /// * Errors: [`Error::IllegalOffset`] outside of what the queue has.
     pub async fn trace(
         &self,
         topic: &TopicView,
@@ -141,7 +136,7 @@ impl Inspector {
             }
             let index = LogIndex(index);
             if let Some(batch) = reader.batch(index).await? {
-                listen(&mut said, place, index, batch);
+                note(&mut said, place, index, batch);
             }
             searched_to = index;
         }
@@ -175,7 +170,7 @@ impl Inspector {
                 held = Some((at.lease, lease.returned));
             }
         }
-        // Those that are over: another one follows, or the message waits for one.
+        // Leases that ended: another one follows, or the message waits for one.
         let mut ended: BTreeSet<LeaseId> = held.iter().map(|(lease, _)| *lease).collect();
         let mut events = Vec::new();
         let mut reader = BodyReader::new(&self.reader);
@@ -212,8 +207,8 @@ impl Inspector {
     }
 }
 
-/// Notes what an entry's commands say of the message.
-fn listen(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &Batch) {
+/// Notes what an entry's commands ask of the message.
+fn note(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &Batch) {
     let at = batch.stamp();
     let mut say = |handle: ReceiptHandle, what| {
         let ReceiptHandle { group, topic, queue, offset, lease } = handle;
@@ -262,7 +257,7 @@ fn commands(batch: &Batch) -> impl Iterator<Item = Command> {
     batch.commands().filter_map(|command| Command::decode(command.ok()?).ok())
 }
 
-/// When the message died last in the group, if it is among the dead letters that are looked through.
+/// When the message last became a dead letter of the group, if it is among those that are read.
 fn died_at(view: View<'_>, place: QueuePosition, group: &GroupName) -> Result<Option<Timestamp>, Error> {
     let Some((topic, _)) = view.topic(&TopicName::dead_letters_of(group))? else { return Ok(None) };
     let max = view.queue_head(topic, QueueId(0))?.max;

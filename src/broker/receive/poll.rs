@@ -33,8 +33,8 @@ struct Ends {
 impl Broker {
     /// Leases messages to a consumer; waits for the first until the poll is over. `None`: none came.
     ///
-    /// * Errors: all definite for the caller: leases whose messages are not in the answer are given back, also those of
-    ///   a grant whose outcome is unknown.
+    /// * Errors: a poll that fails leaves no leases: what it was granted is given back, also by a grant whose outcome is
+    ///   unknown.
     /// * Source: contract §13.
     pub async fn receive(self: &Arc<Self>, request: Receive) -> Result<Option<Received>, Error> {
         let until = Instant::now() + request.wait.into();
