@@ -1,4 +1,8 @@
-//! Integration tests: one binary, one module for each subject.
+//! Integration tests, in one binary that is linked once.
+//!
+//! What clients see: `grpc`, one file for each verb or subject, `unary` byte by byte, `clients` with the official ones.
+//! Nodes that die: `cluster`, and `drill`, which knows only what clients asked and heard. Commands: `cli`. The machine
+//! without a cluster: `golden` scripts and `machine_properties`. The sources themselves: `tidy` and `proto`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests touch the outside world themselves")]
 
@@ -8,13 +12,10 @@ mod fixture;
 mod cli;
 mod clients;
 mod cluster;
-mod contract;
 mod drill;
 mod golden;
-mod kinds;
+mod grpc;
 mod machine_properties;
-mod messaging;
 mod proto;
 mod tidy;
-mod tls;
 mod unary;

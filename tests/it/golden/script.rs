@@ -1,23 +1,27 @@
-//! Golden scripts: commands in, outcomes and state out. `UPDATE_GOLDEN=1` rewrites what is expected;
-//! the diff is read in review.
+//! The commands of golden scripts.
 //!
-//! A script is read line by line: a command, and below it, indented, what it prints. Lines with `#` are comments, and a
-//! blank line means nothing. Commands:
-//! `at SECONDS`, `topic NAME QUEUES [PERMISSION]`, `drop NAME`, `group NAME`, `subscribe GROUP TOPIC [closed]`,
-//! `send TOPIC BODY[:TAG]…`, `plan NAME GROUP TOPIC [FILTER]`, `grant NAME MAX SECONDS [CLIENT]`,
-//! `receive GROUP TOPIC MAX SECONDS [FILTER]` (plan and grant at once), `ack HANDLE…`,
-//! `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `gather TOPIC BODY… | BODY…`
-//! (several sends in one entry), `send-as TYPE TOPIC BODY`, `announce NODE ADDRESS`, `tick`,
-//! `topic-of TYPE NAME QUEUES`, `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `bury HANDLE`,
-//! `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `group NAME RETRIES orderly`,
-//! `reset GROUP TOPIC OFFSET` (of queue 0), `repeat HANDLE`, `send-half TOPIC AFTER EVERY MOST BODY` (seconds, seconds, times), `commit MESSAGE`, `rollback MESSAGE`,
-//! `send-ids TOPIC ID…` (ids may repeat), `send-urgent TOPIC PRIORITY BODY…`, `update TOPIC type|queues|permission VALUE`,
-//! `group-from GROUP first|last|SECONDS`, `drop-group GROUP`, `redrive GROUP OFFSET…`, `reschedule MESSAGE SECONDS`,
-//! `show queues|positions|leases|due|keys|members|origins`.
+//! Times are seconds. A handle is named `h1`, `h2`, … and a message that waits `m1`, `m2`, … when it is printed.
+//!
+//! * Time: `at SECONDS`, `tick`.
+//! * Topics: `topic NAME QUEUES [PERMISSION]`, `topic-of TYPE NAME QUEUES`, `update TOPIC type|queues|permission VALUE`,
+//!   `drop NAME`.
+//! * Groups: `group NAME [RETRIES [orderly]]`, `group-from GROUP first|last|SECONDS`, `subscribe GROUP TOPIC [closed]`,
+//!   `reset GROUP TOPIC OFFSET` (of queue 0), `drop-group GROUP`.
+//! * Sends: `send TOPIC BODY[:TAG]…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
+//!   `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `send-urgent TOPIC PRIORITY BODY…`,
+//!   `gather TOPIC BODY… | BODY…` (several sends in one entry).
+//! * Delays: `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `reschedule MESSAGE SECONDS`.
+//! * Transactions: `send-half TOPIC AFTER EVERY MOST BODY` (asked about after, every, at most so often), `commit MESSAGE`,
+//!   `rollback MESSAGE`.
+//! * Receives: `receive GROUP TOPIC MAX SECONDS [FILTER]`, or its halves `plan NAME GROUP TOPIC [FILTER]` and
+//!   `grant NAME MAX SECONDS [CLIENT]`; `repeat HANDLE`.
+//! * Leases: `ack HANDLE…`, `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `bury HANDLE`.
+//! * Dead letters: `redrive GROUP OFFSET…`.
+//! * Nodes: `announce NODE ADDRESS`.
+//! * State: `show queues|positions|leases|due|keys|members|origins`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
@@ -26,14 +30,13 @@ use raftmq::machine::command::{
     UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
-use raftmq::model::filter::tag;
 use raftmq::model::{
-    GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicType,
+    GroupId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle, TagFilter,
+    Timestamp, TopicId, TopicType, filter,
 };
-use raftmq::store::kv::{Kv, Space};
 
-use crate::fixture::machine::{Machine, content, group, plain_message, send, topic};
+use super::show;
+use crate::fixture::machine::{Machine, group, plain_message, send, topic};
 
 struct Plan {
     topic: TopicId,
@@ -41,12 +44,13 @@ struct Plan {
     steps: Vec<Candidate>,
 }
 
+/// A machine and the names that a script has given so far.
 #[derive(Default)]
-struct Script {
-    machine: Machine,
+pub struct Script {
+    pub machine: Machine,
     handles: BTreeMap<String, ReceiptHandle>,
     plans: BTreeMap<String, Plan>,
-    /// Messages that were deferred: their topics, their times, and where they lie.
+    /// Messages that were put aside: their topics, their times, and where they lie.
     aside: Vec<(TopicId, Timestamp, MessageRef)>,
 }
 
@@ -60,7 +64,8 @@ impl Script {
         self.machine.view().group(&group(name)).unwrap().map_or(GroupId(99), |(id, _)| id)
     }
 
-    fn run(&mut self, line: &str, out: &mut String) {
+    /// Runs one command.
+    pub fn run(&mut self, line: &str, out: &mut String) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let seconds = |text: &str| Millis((text.parse::<f64>().unwrap() * 1000.0) as u64);
         match words[..] {
@@ -95,7 +100,7 @@ impl Script {
                 let messages: Vec<_> = ids.iter().map(|id| plain_message(id, None)).collect();
                 let proposal = send(self.topic_id(name), &messages);
                 let outcome = self.machine.apply_all(&[proposal]).0.pop().unwrap();
-                self.print(&outcome, out);
+                show::print(&outcome, out);
             }
             ["send-urgent", name, priority, ref bodies @ ..] => {
                 let placement = Placement::Priority(vec![priority.parse().unwrap(); bodies.len()]);
@@ -170,7 +175,7 @@ impl Script {
                         write!(out, "{count} messages attempt {attempt} ").unwrap();
                         self.name(ReceiptHandle { lease: granted[0].lease, ..handle }, out);
                     }
-                    other => self.print(&other, out),
+                    other => show::print(&other, out),
                 }
             }
             ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
@@ -183,7 +188,7 @@ impl Script {
             }
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
-                let groups = messages.iter().map(|text| tag::order(&text[..1])).collect();
+                let groups = messages.iter().map(|text| filter::tag::order(&text[..1])).collect();
                 let (placement, at) = (Placement::Fifo(groups), Timestamp(0));
                 self.send_aside(name, MessageType::Fifo, messages, placement, at, out);
             }
@@ -198,7 +203,7 @@ impl Script {
                 };
                 let messages: Vec<_> = bodies.iter().map(message).collect();
                 let outcome = self.machine.send(self.topic_id(name), &messages);
-                self.print(&outcome, out);
+                show::print(&outcome, out);
             }
             // Several requests gathered into one entry: their messages apart by bars.
             ["gather", name, ref bodies @ ..] => {
@@ -208,7 +213,7 @@ impl Script {
                     |bodies: &[&str]| bodies.iter().map(|body| plain_message(body, None)).collect::<Vec<_>>();
                 let proposals: Vec<_> = sends.map(|bodies| send(id, &messages(bodies))).collect();
                 for outcome in self.machine.apply_all(&proposals).0 {
-                    self.print(&outcome, out);
+                    show::print(&outcome, out);
                 }
             }
             ["send-as", kind, name, body] => {
@@ -216,7 +221,7 @@ impl Script {
                 let command = Command::Send(Send { topic: self.topic_id(name), message_type, tag_hashes, placement });
                 let messages = vec![plain_message(body, None).encode()];
                 let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
-                self.print(&outcomes[0], out);
+                show::print(&outcomes[0], out);
             }
             ["give-back", name, time] => {
                 let leases = vec![self.handles[name]];
@@ -253,7 +258,7 @@ impl Script {
                 let change = Change { handle, invisible_for: seconds(time) };
                 match self.machine.apply(&Command::Change(change)) {
                     Outcome::Changed(lease) => self.name(ReceiptHandle { lease, ..handle }, out),
-                    other => self.print(&other, out),
+                    other => show::print(&other, out),
                 }
             }
             ["prolong", name, time] => {
@@ -263,13 +268,13 @@ impl Script {
             ["tick"] => {
                 let tick = Proposal { command: Command::Tick.encode(), messages: Vec::new() };
                 let (outcomes, effects) = self.machine.apply_all(&[tick]);
-                self.print(&outcomes[0], out);
+                show::print(&outcomes[0], out);
                 for asked in effects.questions {
                     let number = self.aside.iter().position(|(topic, _, message)| (*topic, *message) == asked).unwrap();
                     writeln!(out, "asks about m{}", number + 1).unwrap();
                 }
             }
-            ["show", what] => self.show(what, out),
+            ["show", what] => show::show(&self.machine, what, out),
             _ => panic!("no such command: {line}"),
         }
     }
@@ -297,7 +302,7 @@ impl Script {
                 return;
             }
         }
-        self.print(&outcome, out);
+        show::print(&outcome, out);
     }
 
     fn aside(&self, name: &str) -> (TopicId, Timestamp, MessageRef) {
@@ -323,7 +328,7 @@ impl Script {
                     }
                 }
             }
-            Err(outcome) => self.print(&outcome, out),
+            Err(outcome) => show::print(&outcome, out),
         }
     }
 
@@ -335,187 +340,10 @@ impl Script {
 
     fn tell(&mut self, command: &Command, out: &mut String) {
         let outcome = self.machine.apply(command);
-        self.print(&outcome, out);
-    }
-
-    fn print(&self, outcome: &Outcome, out: &mut String) {
-        match outcome {
-            Outcome::Rejected(rejected) => writeln!(out, "refused: {rejected}").unwrap(),
-            Outcome::Done => out.push_str("done\n"),
-            Outcome::TopicCreated(id) => writeln!(out, "topic {id}").unwrap(),
-            Outcome::GroupCreated(id) => writeln!(out, "group {id}").unwrap(),
-            Outcome::Sent(places) => {
-                let text = |place: &Stored| match place {
-                    Stored::Queue(queue, offset) => format!("{queue}/{offset}"),
-                    Stored::Deferred(slot) => format!("aside in slot {slot}"),
-                    Stored::DeferredBefore(message) => format!("aside in entry {} before", message.index),
-                };
-                let text: Vec<_> = places.iter().map(text).collect();
-                writeln!(out, "queue/offset {}", text.join(" ")).unwrap();
-            }
-            Outcome::Acked(settled) => {
-                let text: Vec<_> = settled.iter().map(|settled| if *settled { "settled" } else { "ended" }).collect();
-                writeln!(out, "{}", text.join(" ")).unwrap();
-            }
-            Outcome::Ticked { more } => writeln!(out, "ticked{}", if *more { ", more is due" } else { "" }).unwrap(),
-            Outcome::Redriven(all) => {
-                let text: Vec<_> = all.iter().map(|is| if *is { "on its way" } else { "stays" }).collect();
-                writeln!(out, "{}", text.join(", ")).unwrap();
-            }
-            Outcome::Granted(_) | Outcome::Changed(_) => unreachable!("printed by name"),
-        }
-    }
-
-    fn show(&self, what: &str, out: &mut String) {
-        let view = self.machine.view();
-        let topics = view.topics().unwrap();
-        let groups = view.groups().unwrap();
-        let positions = || {
-            let groups = groups.clone();
-            topics.iter().flat_map(move |(id, record)| {
-                let (id, queues) = (*id, record.queues);
-                groups.clone().into_iter().flat_map(move |(group, record)| {
-                    (0..queues).map(move |queue| (id, group, record.name.clone(), QueueId(queue)))
-                })
-            })
-        };
-        match what {
-            "queues" => {
-                for (id, record) in &topics {
-                    for queue in (0..record.queues).map(QueueId) {
-                        let head = view.queue_head(*id, queue).unwrap();
-                        writeln!(out, "{} queue {queue}: {}..{}", record.name, head.min, head.max).unwrap();
-                    }
-                }
-            }
-            "positions" => {
-                for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
-                    writeln!(out, "{name} queue {queue}: next {}", view.cursor(topic, group, queue).unwrap()).unwrap();
-                }
-            }
-            "leases" => {
-                for (topic, group, name, queue) in positions() {
-                    for (_, lease) in view.leases(topic, group, queue).unwrap() {
-                        let offsets = |bits| {
-                            let list: Vec<_> = lease.offsets(bits).map(|offset| offset.to_string()).collect();
-                            if list.is_empty() { "-".to_owned() } else { list.join(",") }
-                        };
-                        let state = if lease.returned {
-                            "returned".to_owned()
-                        } else {
-                            format!("until {}", lease.until.0 as f64 / 1000.0)
-                        };
-                        let (held, acked, attempt) = (offsets(lease.held), offsets(lease.acked), lease.attempt);
-                        writeln!(out, "{name} queue {queue}: holds {held} acked {acked} attempt {attempt} {state}")
-                            .unwrap();
-                    }
-                }
-            }
-            "origins" => {
-                for (id, record) in &topics {
-                    let max = view.queue_head(*id, QueueId(0)).unwrap().max;
-                    for (first, run) in view.runs(*id, QueueId(0), QueueOffset(0), max).unwrap() {
-                        let Some(origin) = run.origin else { continue };
-                        let (name, queue, offset) = (origin.name, origin.queue, origin.offset);
-                        let (dead, attempts) = (&record.name, origin.attempts);
-                        writeln!(out, "{dead} offset {first}: {name} {queue}/{offset} after {attempts} attempts")
-                            .unwrap();
-                    }
-                }
-            }
-            "members" => {
-                for (node, address) in view.members().unwrap() {
-                    writeln!(out, "n{node} {address}").unwrap();
-                }
-            }
-            "due" => match view.next_due().unwrap() {
-                Some(at) => writeln!(out, "next at {}", at.0 as f64 / 1000.0).unwrap(),
-                None => out.push_str("nothing\n"),
-            },
-            "keys" => {
-                for space in [Space::Queue, Space::Cursor, Space::Lease, Space::Due] {
-                    let count = self.machine.kv.scan(space, &[], &[255; 40], usize::MAX).unwrap().len();
-                    writeln!(out, "{}: {count}", space.name()).unwrap();
-                }
-            }
-            _ => panic!("nothing to show called {what}"),
-        }
+        show::print(&outcome, out);
     }
 }
 
 fn type_of(kind: &str) -> MessageType {
     (1..=6).filter_map(MessageType::from_u8).find(|known| known.name() == kind).unwrap()
-}
-
-/// What a command printed is indented by this; nothing else of a script is.
-const INDENT: &str = "    ";
-
-/// Runs a script; the same text with what its commands print now.
-fn replay(text: &str) -> String {
-    let mut script = Script::default();
-    let mut out = String::new();
-    // What was expected is printed anew.
-    for line in text.lines().filter(|line| !line.starts_with(INDENT)) {
-        writeln!(out, "{line}").unwrap();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let mut printed = String::new();
-        script.run(line, &mut printed);
-        for line in printed.lines() {
-            writeln!(out, "{INDENT}{line}").unwrap();
-        }
-    }
-    // Another replica, which applies the same log from its beginning, arrives at the same state (P15).
-    let state = |machine: &Machine| (machine.view().digest().unwrap(), content(&machine.kv));
-    let first = state(&script.machine);
-    script.machine.crash();
-    assert_eq!(state(&script.machine), first, "P15: another state on another replica");
-    out
-}
-
-/// The first line in which they differ, by its number, as it is expected and as it is printed.
-fn first_difference(expected: &str, printed: &str) -> String {
-    let (mut expected, mut printed) = (expected.lines(), printed.lines());
-    for number in 1.. {
-        let lines = (expected.next(), printed.next());
-        if lines.0 != lines.1 || lines == (None, None) {
-            let [expected, printed] = [lines.0, lines.1].map(|line| line.unwrap_or("the end of the script"));
-            return format!("{number}: expected {expected:?}, printed {printed:?}");
-        }
-    }
-    unreachable!("one of them ends")
-}
-
-#[test]
-fn golden_scripts() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 8, "the scripts are not where they should be");
-    let mut wrong = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let found = replay(&text);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &found).unwrap();
-        } else if found != text {
-            wrong.push(format!("{}:{}\n{found}", path.display(), first_difference(&text, &found)));
-        }
-    }
-    assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 rewrites them\n{}", wrong.join("\n"));
-}
-
-/// The lease a handle names is of no use for another message.
-#[test]
-fn a_made_up_handle_settles_nothing() {
-    let mut machine = Machine::default();
-    let handle = ReceiptHandle {
-        group: GroupId(1),
-        topic: TopicId(1),
-        queue: QueueId(0),
-        offset: QueueOffset(0),
-        lease: LeaseId(7),
-    };
-    assert_eq!(machine.apply(&Command::Ack(Ack { handles: vec![handle] })), Outcome::Acked(vec![false]));
 }

@@ -1,4 +1,4 @@
-//! The commands against a real cluster: the README's first session, exit codes, refused starts.
+//! Commands as a user types them: the README's sessions, every kind of message, exit codes.
 
 use std::process::Command;
 
@@ -102,94 +102,6 @@ fn failures_have_named_exit_codes() {
     assert_eq!(nobody.status.code(), Some(4));
 }
 
-#[test]
-fn a_start_that_cannot_be_is_refused_in_one_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = format!("storePathRootDir={}", folder.path().display());
-    let start = |settings: &[&str]| {
-        let mut command = Command::new(BINARY);
-        command.arg("broker");
-        for setting in settings {
-            command.args(["-D", setting]);
-        }
-        let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned())
-    };
-    let (code, line) = start(&["dLegerSelfId=n9", &store]);
-    assert_eq!((code, line.contains("dLegerSelfId=n9")), (Some(2), true), "{line}");
-    let (code, line) = start(&["brokreName=x", &store]);
-    assert_eq!((code, line.contains("did you mean 'brokerName'")), (Some(2), true), "{line}");
-
-    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = format!("grpcServerPort={}", held.local_addr().unwrap().port());
-    let (code, line) = start(&[&port, "bindAddress=127.0.0.1", &store]);
-    assert_eq!((code, line.contains("in use")), (Some(10), true), "{line}");
-}
-
-#[test]
-fn a_folder_in_use_or_of_another_node_is_refused() {
-    let mut cluster = Cluster::start();
-    let folder = cluster.folder_of(0);
-    let free = |name: &str| {
-        format!("{name}={}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
-    };
-    let start = |id: &str, cluster: &str, group: &str| {
-        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = [
-            format!("brokerClusterName={cluster}"),
-            format!("brokerName={group}"),
-            "bindAddress=127.0.0.1".to_owned(),
-            format!("dLegerSelfId={id}"),
-            format!("dLegerPeers={id}-127.0.0.1:{peer}"),
-            free("grpcServerPort"),
-            free("listenPort"),
-            format!("storePathRootDir={folder}"),
-        ];
-        let mut command = Command::new(BINARY);
-        command.arg("broker");
-        for setting in &settings {
-            command.args(["-D", setting]);
-        }
-        let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned())
-    };
-    let (code, line) = start("n0", "TestCluster", "Test00");
-    assert_eq!((code, line.contains("in use by another process")), (Some(11), true), "{line}");
-    cluster.kill(0);
-    for (id, of_cluster, group) in
-        [("n1", "TestCluster", "Test00"), ("n0", "OtherCluster", "Test00"), ("n0", "TestCluster", "Test01")]
-    {
-        let (code, line) = start(id, of_cluster, group);
-        let is_told = line.contains("belongs to node n0 of group Test00 in cluster TestCluster");
-        assert_eq!((code, is_told), (Some(11), true), "{line}");
-    }
-}
-
-#[test]
-fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
-    let mut cluster = Cluster::start();
-    cluster.kill(0);
-    let started = |cluster: &mut Cluster, setting: &str| {
-        cluster.start_node_with(0, &[setting]);
-        (cluster.wait_for_end(0), cluster.log_of(0).lines().last().unwrap_or_default().to_owned())
-    };
-    cluster.wipe(0);
-    for setting in ["brokerName=Test01", "brokerClusterName=OtherCluster"] {
-        let (code, line) = started(&mut cluster, setting);
-        assert_eq!((code, line.contains("know this node as somebody else")), (Some(2), true), "{line}");
-        cluster.wipe(0);
-    }
-    // The others go on, and a node with fewer members than the group was made with is refused.
-    cluster.raftmq_ok(&["topic", "create", "t"]);
-    cluster.kill(1);
-    let peers = cluster.peers(&[1, 2]);
-    cluster.start_node_with(1, &[&peers]);
-    let code = cluster.wait_for_end(1);
-    let log = cluster.log_of(1);
-    let line = log.lines().last().unwrap_or_default();
-    assert_eq!((code, line.contains("made with the members n0, n1, n2")), (Some(2), true), "{line}");
-}
-
 /// The script the README begins with, in a network of its own so that nobody's ports are in the way.
 #[test]
 fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
@@ -229,53 +141,4 @@ fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
     ] {
         assert!(said.contains(line), "no {line:?} in {said}\n{errors}");
     }
-}
-
-#[test]
-fn measurements_are_checked_printed_and_drawn() {
-    let cluster = Cluster::start();
-    cluster.raftmq_ok(&["topic", "create", "bench"]);
-    let short = ["--in-flight", "8", "--duration", "500ms", "--warm-up", "100ms", "--connections", "2"];
-    let bench = |what: &str| {
-        let arguments = [&["-o", "json", "bench", what][..], &short].concat();
-        let text = cluster.raftmq_ok(&arguments);
-        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert!(report["messages"].as_u64().unwrap() > 0, "{text}");
-        (text, report)
-    };
-    let (ours, report) = bench("send");
-    assert_eq!(report["server_processes"], 3);
-    assert!(report["checked"].as_u64() >= report["messages"].as_u64(), "every message came back: {ours}");
-    let (null, _) = bench("null");
-    // What lies before the messages of a run is received first, and is none of its mistakes.
-    cluster.raftmq_ok(&["bench", "send", "--in-flight", "16", "--batch", "32", "--duration", "1s", "--no-check"]);
-    bench("e2e");
-    let compare = ["-o", "json", "bench", "compare", &cluster.endpoints(), "null", "--pairs", "1", "--pause-b"];
-    let compared: serde_json::Value =
-        serde_json::from_str(&cluster.raftmq_ok(&[&compare[..], &short].concat())).unwrap();
-    assert!(compared["ratios"][0]["ratio"].as_f64() > Some(0.0), "it goes on after it stood still: {compared}");
-    let nobody = ["bench", "compare", &cluster.endpoints(), "127.0.0.1:1", "--pairs", "1", "--pause-b"];
-    let refused = cluster.raftmq(&[&nobody[..], &short].concat());
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("addresses to be paused"), "{said}");
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        format!("{name}<&>={}", path.display())
-    };
-    let picture = cluster.raftmq_ok(&["bench", "picture", &file("ours", &ours), &file("null", &null)]);
-    assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("null&lt;&amp;&gt;"));
-    let raw = cluster.raftmq_ok(&["-o", "json", "bench", "raw", "--duration", "200ms"]);
-    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
-    assert!(raw["syncs_per_second"].as_f64().unwrap() > 1.0 && raw["latency"]["p50_us"].as_u64().unwrap() > 1);
-    let failed = cluster.raftmq(&["bench", "picture", "nowhere"]);
-    assert_eq!(failed.status.code(), Some(2));
-    let leader = cluster.address(cluster.wait_for_leader());
-    let times = ["--rate", "50", "--before", "1s", "--after", "2s", "--settle", "14s"];
-    let death = [&["-o", "json", "bench", "failover", "--kill", &leader][..], &times].concat();
-    let death: serde_json::Value = serde_json::from_str(&cluster.raftmq_ok(&death)).unwrap();
-    assert!(death["acknowledged"].as_u64() >= Some(50) && death["settled_before"].as_u64() >= Some(1), "{death}");
-    assert!(death["gap_ms"].as_f64() > Some(10.0) && !death["failures"].as_object().unwrap().is_empty(), "{death}");
-    assert_eq!((&death["lost"], &death["came_again"]), (&0.into(), &0.into()), "P1 P7: {death}");
 }

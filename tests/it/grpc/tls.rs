@@ -1,14 +1,16 @@
 //! TLS and plaintext on the client ports (contract §1.1, contract §1.3): four of the official clients speak TLS unless
 //! told otherwise, and accept any certificate.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftmq::proto::v2::Code;
 
-use crate::fixture::cluster::Cluster;
-use crate::fixture::messages::message;
+use crate::fixture::calls::{code, take};
+use crate::fixture::cluster::{Cluster, with_cluster};
+use crate::fixture::messages::{KIB_16, MIB_4, having, ids, message, sorted};
+use crate::fixture::requests::poll;
 use crate::fixture::tls::connect;
-use crate::fixture::wire::Wire;
+use crate::fixture::wire::{CALL, Wire};
 
 /// What a send over TLS and one in plaintext are answered; `None` where the connection is refused.
 async fn sent(cluster: &Cluster, node: usize) -> [Option<Code>; 2] {
@@ -33,12 +35,31 @@ fn tls_and_plaintext_are_served_on_one_port_unless_told_otherwise() {
         cluster.kill(0);
         cluster.start_node_with(0, &[&format!("tls.server.mode={mode}")]);
         // The node answers nobody in plaintext when it enforces TLS, so the others are asked.
-        let until = std::time::Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(10);
         let mut found = runtime.block_on(sent(&cluster, 0));
-        while found != expected && std::time::Instant::now() < until {
+        while found != expected && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(100));
             found = runtime.block_on(sent(&cluster, 0));
         }
         assert_eq!(found, expected, "{mode}\n{}", cluster.logs());
     }
+}
+
+#[test]
+fn c25_15_large_sends_pass_over_tls_and_in_plaintext_on_one_port() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let secure = connect(cluster.address(0)).await.unwrap();
+        let wires = [Wire::over(secure, "secure"), Wire::connect(&cluster.address(0), "plain")];
+        let wires = wires.map(|wire| wire.within(CALL));
+        for (wire, id) in wires.iter().zip(["secure", "plain"]) {
+            let mut large = having("t", id, [("k", &"v".repeat(KIB_16 - 1))]);
+            large.body = vec![b'b'; MIB_4].into();
+            assert_eq!(code(wire, large).await, Code::Ok, "{id}");
+        }
+        for (wire, group) in wires.iter().zip(["secure", "plain"]) {
+            let got = take(std::slice::from_ref(wire), &poll(group, "t"), 2).await;
+            assert_eq!(sorted(ids(&got)), ["plain", "secure"]);
+            assert!(got.iter().all(|message| message.body.len() == MIB_4), "{group}");
+        }
+    });
 }

@@ -1,0 +1,85 @@
+//! Messages as an operator finds them: by id, key and place, with their deliveries; delayed ones listed, moved, recalled.
+
+use raftmq::proto::v2::Code;
+
+use crate::fixture::calls::{drain, send};
+use crate::fixture::cluster::{Cluster, with_cluster};
+use crate::fixture::messages::{delayed, delivered, message};
+use crate::fixture::wire::{POLL, Wire};
+
+/// Receives until this message comes, acking the others; its handle and attempt.
+async fn receive_one(wire: &Wire, group: &str, topic: &str, wanted: &str) -> (String, i32) {
+    let mut found = None;
+    while found.is_none() {
+        let (_, got) = wire.receive(group, topic, 16, POLL).await.unwrap();
+        for one in &got {
+            let (id, handle, attempt) = delivered(one);
+            if id == wanted {
+                found = Some((handle, attempt));
+            } else {
+                wire.ack(group, topic, vec![(id, handle)]).await.unwrap();
+            }
+        }
+    }
+    found.unwrap()
+}
+
+#[test]
+fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
+    with_cluster(&[], &[("t", "NORMAL"), ("later", "DELAY")], async |cluster| {
+        let [a, b, c] = cluster.wires();
+        let mut keyed = message("t", "wanted", "the body");
+        keyed.system_properties.as_mut().unwrap().keys = vec!["order-7".into()];
+        for number in 0..10 {
+            send(&a, message("t", &format!("m{number}"), "body")).await;
+        }
+        send(&b, keyed).await;
+        for args in [["--id", "wanted"], ["--key", "order-7"]] {
+            let found = cluster.json(&[&["message", "find", "t"], &args[..]].concat());
+            let messages = found["messages"].as_array().unwrap();
+            assert_eq!((messages.len(), &messages[0]["body"]), (1, &"the body".into()));
+        }
+        let found = cluster.json(&["message", "find", "t", "--key", "order-7"]);
+        let [queue, offset] = ["queue", "offset"].map(|key| found["messages"][0][key].to_string());
+        let got = cluster.json(&["message", "get", "t", &queue, &offset]);
+        assert_eq!(got["messages"][0]["message_id"], "wanted");
+        let missing = cluster.raftmq(&["message", "get", "t", &queue, "9999"]);
+        assert!(!missing.status.success());
+
+        // Delivered to one node's client, given up, delivered to another's, acknowledged.
+        let (handle, attempt) = receive_one(&a, "g", "t", "wanted").await;
+        assert_eq!(attempt, 1);
+        let trace = |cluster: &Cluster| {
+            let events = cluster.json(&["message", "trace", "t", &queue, &offset])["events"].clone();
+            let text = |event: &serde_json::Value| {
+                let [state, what, client] = ["state", "what", "client"].map(|key| event[key].as_str().unwrap());
+                format!("{state}: {what} {client}")
+            };
+            events.as_array().unwrap().iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(trace(&cluster), ["in flight: delivered client-0"]);
+        b.change_invisible("g", "t", &handle, 0).await.unwrap();
+        // Too late: its lease has ended.
+        let late = a.ack("g", "t", vec![("wanted".into(), handle)]).await.unwrap();
+        assert_eq!(late.status.unwrap().code(), Code::InvalidReceiptHandle);
+        let told = ["delivered client-0", "change asked -", "refused -"];
+        assert_eq!(trace(&cluster), told.map(|what| format!("returning: {what}")));
+        let (handle, attempt) = receive_one(&c, "g", "t", "wanted").await;
+        assert_eq!(attempt, 2);
+        c.ack("g", "t", vec![("wanted".into(), handle)]).await.unwrap();
+        let told = ["delivered client-0", "change asked -", "refused -", "delivered client-2", "acknowledged -"];
+        assert_eq!(trace(&cluster), told.map(|what| format!("acknowledged: {what}")));
+
+        // Messages that wait are listed, moved and recalled.
+        send(&a, delayed("later", "soon", 600_000)).await;
+        let kept = send(&a, delayed("later", "never", 700_000)).await.recall_handle;
+        let waiting = cluster.json(&["message", "delayed", "later"]);
+        assert_eq!(waiting["messages"][1]["recall_handle"], kept.as_str());
+        cluster.raftmq_ok(&["message", "recall", "later", &kept]);
+        let handle = waiting["messages"][0]["recall_handle"].as_str().unwrap();
+        cluster.raftmq_ok(&["message", "move", "later", handle, "--to", "0"]);
+        assert!(!cluster.raftmq(&["message", "move", "later", handle, "--to", "0"]).status.success());
+        assert_eq!(drain(std::slice::from_ref(&b), "g", "later", 1).await[0].0, "soon");
+        assert_eq!(cluster.json(&["message", "delayed", "later"])["messages"].as_array().unwrap().len(), 0);
+    });
+}

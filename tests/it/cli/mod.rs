@@ -1,0 +1,7 @@
+//! The binary as people use it.
+
+mod bench;
+mod group;
+mod message;
+mod session;
+mod start;

@@ -1,0 +1,93 @@
+//! Starts that are refused, in one line that says why.
+
+use std::process::Command;
+
+use crate::fixture::cluster::{BINARY, Cluster};
+
+#[test]
+fn a_start_that_cannot_be_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("storePathRootDir={}", folder.path().display());
+    let start = |settings: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.arg("broker");
+        for setting in settings {
+            command.args(["-D", setting]);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned())
+    };
+    let (code, line) = start(&["dLegerSelfId=n9", &store]);
+    assert_eq!((code, line.contains("dLegerSelfId=n9")), (Some(2), true), "{line}");
+    let (code, line) = start(&["brokreName=x", &store]);
+    assert_eq!((code, line.contains("did you mean 'brokerName'")), (Some(2), true), "{line}");
+
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("grpcServerPort={}", held.local_addr().unwrap().port());
+    let (code, line) = start(&[&port, "bindAddress=127.0.0.1", &store]);
+    assert_eq!((code, line.contains("in use")), (Some(10), true), "{line}");
+}
+
+#[test]
+fn a_folder_in_use_or_of_another_node_is_refused() {
+    let mut cluster = Cluster::start();
+    let folder = cluster.folder_of(0);
+    let free = |name: &str| {
+        format!("{name}={}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+    };
+    let start = |id: &str, cluster: &str, group: &str| {
+        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = [
+            format!("brokerClusterName={cluster}"),
+            format!("brokerName={group}"),
+            "bindAddress=127.0.0.1".to_owned(),
+            format!("dLegerSelfId={id}"),
+            format!("dLegerPeers={id}-127.0.0.1:{peer}"),
+            free("grpcServerPort"),
+            free("listenPort"),
+            format!("storePathRootDir={folder}"),
+        ];
+        let mut command = Command::new(BINARY);
+        command.arg("broker");
+        for setting in &settings {
+            command.args(["-D", setting]);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned())
+    };
+    let (code, line) = start("n0", "TestCluster", "Test00");
+    assert_eq!((code, line.contains("in use by another process")), (Some(11), true), "{line}");
+    cluster.kill(0);
+    for (id, of_cluster, group) in
+        [("n1", "TestCluster", "Test00"), ("n0", "OtherCluster", "Test00"), ("n0", "TestCluster", "Test01")]
+    {
+        let (code, line) = start(id, of_cluster, group);
+        let is_told = line.contains("belongs to node n0 of group Test00 in cluster TestCluster");
+        assert_eq!((code, is_told), (Some(11), true), "{line}");
+    }
+}
+
+#[test]
+fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
+    let mut cluster = Cluster::start();
+    cluster.kill(0);
+    let started = |cluster: &mut Cluster, setting: &str| {
+        cluster.start_node_with(0, &[setting]);
+        (cluster.wait_for_end(0), cluster.log_of(0).lines().last().unwrap_or_default().to_owned())
+    };
+    cluster.wipe(0);
+    for setting in ["brokerName=Test01", "brokerClusterName=OtherCluster"] {
+        let (code, line) = started(&mut cluster, setting);
+        assert_eq!((code, line.contains("know this node as somebody else")), (Some(2), true), "{line}");
+        cluster.wipe(0);
+    }
+    // The others go on, and a node with fewer members than the group was made with is refused.
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.kill(1);
+    let peers = cluster.peers(&[1, 2]);
+    cluster.start_node_with(1, &[&peers]);
+    let code = cluster.wait_for_end(1);
+    let log = cluster.log_of(1);
+    let line = log.lines().last().unwrap_or_default();
+    assert_eq!((code, line.contains("made with the members n0, n1, n2")), (Some(2), true), "{line}");
+}

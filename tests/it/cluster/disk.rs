@@ -1,0 +1,67 @@
+//! What is on the disks after all nodes died, after one disk was wiped, and where nobody waits for them.
+
+use std::time::Duration;
+
+use crate::fixture::cluster::Cluster;
+
+#[test]
+fn p18_everything_is_there_after_all_nodes_were_killed_at_once() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "200"]);
+    cluster.raftmq_ok(&["consume", "t", "--group", "g", "--max", "80"]);
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    for node in 0..3 {
+        cluster.start_node(node);
+    }
+    cluster.wait_for_leader();
+    let rest = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "200"]);
+    assert_eq!(rest.lines().count(), 120, "P7: acks are kept");
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "other", "--max", "200"]);
+    assert_eq!(all.lines().count(), 200);
+}
+
+#[test]
+fn d18_a_node_whose_disk_was_wiped_takes_no_part_under_its_old_id() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let leader = cluster.wait_for_leader();
+    let [lagging, wiped] = [(leader + 1) % 3, (leader + 2) % 3];
+    // What follows is acknowledged by the leader and the node that is wiped afterwards.
+    cluster.kill(lagging);
+    cluster.raftmq_ok(&["produce", "t", "--count", "50"]);
+    cluster.kill(leader);
+    cluster.kill(wiped);
+    cluster.wipe(wiped);
+    // Nobody is there to tell the wiped node at its start; it hears it when a peer is back.
+    cluster.start_node(wiped);
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.start_node(lagging);
+    assert_eq!(cluster.wait_for_end(wiped), Some(11), "{}", cluster.logs());
+    assert!(cluster.log_of(wiped).contains("knows n"), "{}", cluster.log_of(wiped));
+    // With a peer up it is told so at once. Neither way do the two make a majority.
+    cluster.start_node(wiped);
+    assert_eq!(cluster.wait_for_end(wiped), Some(11), "{}", cluster.logs());
+    assert_eq!(cluster.leader(), None, "P1: a majority without the acknowledged messages\n{}", cluster.logs());
+    cluster.start_node(leader);
+    cluster.wait_for_leader();
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
+    assert_eq!(all.lines().count(), 50);
+}
+
+#[test]
+fn async_flush_serves_and_says_so() {
+    let mut cluster = Cluster::start_with(&["flushDiskType=ASYNC_FLUSH"]);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
+    let leader = cluster.wait_for_leader();
+    cluster.kill(leader);
+    cluster.wait_for_leader();
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
+    assert_eq!(all.lines().count(), 100);
+    cluster.start_node(leader);
+    cluster.wait_for_leader();
+    assert!(cluster.log_of(leader).contains("flushDiskType=ASYNC_FLUSH: an OK means"), "it is announced");
+}

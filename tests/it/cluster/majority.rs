@@ -1,0 +1,130 @@
+//! Service goes on while a majority lives, and without one nobody is told a lie.
+
+use std::time::{Duration, Instant};
+
+use raftmq::proto::v2::Code;
+
+use super::runtime;
+use crate::fixture::cluster::Cluster;
+use crate::fixture::messages::message;
+use crate::fixture::wire::Wire;
+
+#[test]
+fn service_goes_on_with_one_node_down_and_waits_with_two() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let leader = cluster.wait_for_leader();
+    let [first, second] = [(leader + 1) % 3, (leader + 2) % 3];
+    cluster.kill(first);
+    let send = |id: &str, timeout| {
+        let wire = Wire::connect(&cluster.address(leader), "producer");
+        let sent = runtime.block_on(wire.within(timeout).send(vec![message("t", id, id)]));
+        sent.unwrap().status.unwrap().code()
+    };
+    assert_eq!(send("one down", Duration::from_secs(3)), Code::Ok);
+    cluster.kill(second);
+    let started = Instant::now();
+    let wire = Wire::connect(&cluster.address(leader), "producer");
+    let refused = runtime.block_on(wire.send(vec![message("t", "two down", "x")])).unwrap();
+    let code = refused.status.unwrap().code();
+    assert!(matches!(code, Code::HaNotAvailable | Code::ProxyTimeout), "P16: {code:?} must tell to try again");
+    assert!(started.elapsed() < Duration::from_secs(3), "the answer comes before the deadline");
+    cluster.start_node(second);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let wire = Wire::connect(&cluster.address(leader), "producer");
+        let sent = runtime.block_on(wire.send(vec![message("t", "back", "x")])).unwrap();
+        if sent.status.unwrap().code() == Code::Ok {
+            break;
+        }
+        assert!(Instant::now() < until, "no send succeeds after a majority is back\n{}", cluster.logs());
+    }
+}
+
+#[test]
+fn p1_a_leader_cut_off_from_its_followers_acknowledges_nothing() {
+    let cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let leader = cluster.wait_for_leader();
+    for follower in [(leader + 1) % 3, (leader + 2) % 3] {
+        cluster.signal(follower, "STOP");
+    }
+    let wire = Wire::connect(&cluster.address(leader), "producer");
+    let codes: Vec<_> = (0..5)
+        .map(|number| {
+            let sent = runtime.block_on(wire.within(Duration::from_secs(1)).send(vec![message(
+                "t",
+                &format!("cut {number}"),
+                "x",
+            )]));
+            sent.map(|response| response.status.unwrap().code())
+        })
+        .collect();
+    for follower in [(leader + 1) % 3, (leader + 2) % 3] {
+        cluster.signal(follower, "CONT");
+    }
+    assert!(codes.iter().all(|code| !matches!(code, Ok(Code::Ok))), "{codes:?}");
+    cluster.wait_for_leader();
+    let sent = runtime.block_on(wire.send(vec![message("t", "healed", "x")])).unwrap();
+    assert_eq!(sent.status.unwrap().code(), Code::Ok);
+}
+
+#[test]
+fn p14_a_node_that_cannot_know_says_so_and_never_that_a_topic_is_missing() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let leader = cluster.wait_for_leader();
+    let [alone, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    // Down while a topic is made, and then without the others.
+    cluster.kill(alone);
+    cluster.raftmq_ok(&["topic", "create", "unseen"]);
+    cluster.kill(leader);
+    cluster.kill(other);
+    cluster.start_node(alone);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let until = Instant::now() + Duration::from_secs(10);
+    let wire = Wire::connect(&cluster.address(alone), "producer");
+    let code = loop {
+        match runtime.block_on(wire.within(Duration::from_secs(4)).send(vec![message("unseen", "id", "x")])) {
+            Ok(response) => break response.status.unwrap().code(),
+            Err(status) => assert!(Instant::now() < until, "{status}\n{}", cluster.logs()),
+        }
+    };
+    assert_eq!(code, Code::HaNotAvailable);
+    // Whoever leads next has the topic in its log, applied or not: it is never missed.
+    cluster.start_node(other);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let sent = runtime.block_on(wire.within(Duration::from_secs(4)).send(vec![message("unseen", "id", "x")]));
+        match sent.map(|response| response.status.unwrap().code()) {
+            Ok(Code::Ok) => break,
+            Ok(code) => assert_eq!(code, Code::HaNotAvailable),
+            Err(status) => eprintln!("not yet: {status}"),
+        }
+        assert!(Instant::now() < until, "no send succeeds\n{}", cluster.logs());
+    }
+}
+
+#[test]
+fn a_node_told_to_stop_ends_cleanly_and_service_goes_on() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let leader = cluster.wait_for_leader();
+    // A poll that waits and the session beside it must not hold the node up.
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let wire = Wire::connect(&cluster.address(leader), "consumer");
+    let polling = runtime.spawn(async move { wire.receive("g", "t", 1, Duration::from_secs(20)).await });
+    std::thread::sleep(Duration::from_millis(300));
+    cluster.signal(leader, "TERM");
+    let (status, messages) = runtime.block_on(polling).unwrap().unwrap();
+    assert_eq!((status.code(), messages.len()), (Code::MessageNotFound, 0), "the poll ends with an answer");
+    assert_eq!(cluster.wait_for_end(leader), Some(0), "{}", cluster.logs());
+    cluster.wait_for_leader();
+    cluster.raftmq_ok(&["produce", "t", "--count", "10"]);
+}

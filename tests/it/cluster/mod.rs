@@ -1,0 +1,10 @@
+//! Three real nodes whose processes are killed, stopped and cut off.
+
+mod all_kinds;
+mod disk;
+mod kills;
+mod majority;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}

@@ -1,0 +1,114 @@
+//! What golden scripts print: outcomes and state.
+
+use std::fmt::Write;
+
+use raftmq::machine::outcome::{Outcome, Stored};
+use raftmq::model::{QueueId, QueueOffset};
+use raftmq::store::kv::{Kv, Space};
+
+use crate::fixture::machine::Machine;
+
+/// Prints what became of a command; what has handles is printed by their names.
+pub fn print(outcome: &Outcome, out: &mut String) {
+    match outcome {
+        Outcome::Rejected(rejected) => writeln!(out, "refused: {rejected}").unwrap(),
+        Outcome::Done => out.push_str("done\n"),
+        Outcome::TopicCreated(id) => writeln!(out, "topic {id}").unwrap(),
+        Outcome::GroupCreated(id) => writeln!(out, "group {id}").unwrap(),
+        Outcome::Sent(places) => {
+            let text = |place: &Stored| match place {
+                Stored::Queue(queue, offset) => format!("{queue}/{offset}"),
+                Stored::Deferred(slot) => format!("aside in slot {slot}"),
+                Stored::DeferredBefore(message) => format!("aside in entry {} before", message.index),
+            };
+            let text: Vec<_> = places.iter().map(text).collect();
+            writeln!(out, "queue/offset {}", text.join(" ")).unwrap();
+        }
+        Outcome::Acked(settled) => {
+            let text: Vec<_> = settled.iter().map(|settled| if *settled { "settled" } else { "ended" }).collect();
+            writeln!(out, "{}", text.join(" ")).unwrap();
+        }
+        Outcome::Ticked { more } => writeln!(out, "ticked{}", if *more { ", more is due" } else { "" }).unwrap(),
+        Outcome::Redriven(all) => {
+            let text: Vec<_> = all.iter().map(|is| if *is { "on its way" } else { "stays" }).collect();
+            writeln!(out, "{}", text.join(", ")).unwrap();
+        }
+        Outcome::Granted(_) | Outcome::Changed(_) => unreachable!("printed by name"),
+    }
+}
+
+/// Prints one kind of state.
+pub fn show(machine: &Machine, what: &str, out: &mut String) {
+    let view = machine.view();
+    let topics = view.topics().unwrap();
+    let groups = view.groups().unwrap();
+    let positions = || {
+        let groups = groups.clone();
+        topics.iter().flat_map(move |(id, record)| {
+            let (id, queues) = (*id, record.queues);
+            groups.clone().into_iter().flat_map(move |(group, record)| {
+                (0..queues).map(move |queue| (id, group, record.name.clone(), QueueId(queue)))
+            })
+        })
+    };
+    match what {
+        "queues" => {
+            for (id, record) in &topics {
+                for queue in (0..record.queues).map(QueueId) {
+                    let head = view.queue_head(*id, queue).unwrap();
+                    writeln!(out, "{} queue {queue}: {}..{}", record.name, head.min, head.max).unwrap();
+                }
+            }
+        }
+        "positions" => {
+            for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
+                writeln!(out, "{name} queue {queue}: next {}", view.cursor(topic, group, queue).unwrap()).unwrap();
+            }
+        }
+        "leases" => {
+            for (topic, group, name, queue) in positions() {
+                for (_, lease) in view.leases(topic, group, queue).unwrap() {
+                    let offsets = |bits| {
+                        let list: Vec<_> = lease.offsets(bits).map(|offset| offset.to_string()).collect();
+                        if list.is_empty() { "-".to_owned() } else { list.join(",") }
+                    };
+                    let state = if lease.returned {
+                        "returned".to_owned()
+                    } else {
+                        format!("until {}", lease.until.0 as f64 / 1000.0)
+                    };
+                    let (held, acked, attempt) = (offsets(lease.held), offsets(lease.acked), lease.attempt);
+                    writeln!(out, "{name} queue {queue}: holds {held} acked {acked} attempt {attempt} {state}")
+                        .unwrap();
+                }
+            }
+        }
+        "origins" => {
+            for (id, record) in &topics {
+                let max = view.queue_head(*id, QueueId(0)).unwrap().max;
+                for (first, run) in view.runs(*id, QueueId(0), QueueOffset(0), max).unwrap() {
+                    let Some(origin) = run.origin else { continue };
+                    let (name, queue, offset) = (origin.name, origin.queue, origin.offset);
+                    let (dead, attempts) = (&record.name, origin.attempts);
+                    writeln!(out, "{dead} offset {first}: {name} {queue}/{offset} after {attempts} attempts").unwrap();
+                }
+            }
+        }
+        "members" => {
+            for (node, address) in view.members().unwrap() {
+                writeln!(out, "n{node} {address}").unwrap();
+            }
+        }
+        "due" => match view.next_due().unwrap() {
+            Some(at) => writeln!(out, "next at {}", at.0 as f64 / 1000.0).unwrap(),
+            None => out.push_str("nothing\n"),
+        },
+        "keys" => {
+            for space in [Space::Queue, Space::Cursor, Space::Lease, Space::Due] {
+                let count = machine.kv.scan(space, &[], &[255; 40], usize::MAX).unwrap().len();
+                writeln!(out, "{}: {count}", space.name()).unwrap();
+            }
+        }
+        _ => panic!("nothing to show called {what}"),
+    }
+}

@@ -1,0 +1,96 @@
+//! Acks: a lease is settled once, and a handle that has ended settles nothing.
+
+use std::time::{Duration, Instant};
+
+use raftmq::proto::v2::Code;
+
+use crate::fixture::calls::{ack_code, change, forward, receive, send, told};
+use crate::fixture::cluster::with_cluster;
+use crate::fixture::messages::{delivered, message};
+use crate::fixture::requests::poll;
+use crate::fixture::wire::{CALL, POLL, Wire};
+
+#[test]
+fn p7_p8_leases_end_come_again_and_are_settled_once() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(0);
+        send(&wire, message("t", "a", "a")).await;
+        let (_, first) = wire.receive("g", "t", 1, POLL).await.unwrap();
+        let leased = Instant::now();
+        let (id, old, _) = delivered(&first[0]);
+        // Held by the lease: nobody else gets it.
+        let (status, none) = wire.receive("g", "t", 1, POLL).await.unwrap();
+        assert_eq!((status.code(), none.len()), (Code::MessageNotFound, 0));
+        // Back within half a second of the end of its ten seconds, in an open poll, as attempt 2.
+        let (_, again) = wire.receive("g", "t", 1, Duration::from_secs(10)).await.unwrap();
+        let back = leased.elapsed();
+        let (_, new, attempt) = delivered(&again[0]);
+        assert_eq!(attempt, 2);
+        assert!(back >= Duration::from_millis(9_900), "P8: back after {back:?}");
+        assert_ne!(old, new);
+        let code = async |handle: &str| {
+            let answer = wire.ack("g", "t", vec![(id.clone(), handle.to_owned())]).await.unwrap();
+            let status = answer.entries[0].status.clone().unwrap();
+            assert!(status.code() == Code::Ok || status.message.contains("INVALID_RECEIPT_HANDLE"));
+            status.code()
+        };
+        assert_eq!(code(&old).await, Code::InvalidReceiptHandle);
+        assert_eq!(code("nonsense").await, Code::InvalidReceiptHandle);
+        assert_eq!(code(&new).await, Code::Ok);
+        assert_eq!(code(&new).await, Code::Ok);
+    });
+}
+
+#[test]
+fn c25_13_what_has_ended_is_refused_and_every_refused_change_echoes_its_handle() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
+        let [a, b, c] = &wires;
+        send(a, message("t", "m", "m")).await;
+        let first = receive(a, poll("g", "t")).await;
+        let received_at = Instant::now();
+        let (id, old, attempt) = delivered(&first[0]);
+        assert_eq!((id.as_str(), attempt), ("m", 1));
+
+        // Whatever is wrong, Go and Python store the handle of the answer.
+        let nobody = Wire::connect(&cluster.address(0), "").within(CALL);
+        for (wire, group, topic, handle, seconds, expected) in [
+            (a, "g", "t", old.as_str(), 43_201, Code::IllegalInvisibleTime),
+            (a, "g", "t", old.as_str(), -1, Code::IllegalInvisibleTime),
+            (a, "g", "missing", old.as_str(), 10, Code::TopicNotFound),
+            (a, "nobody", "t", old.as_str(), 10, Code::ConsumerGroupNotFound),
+            (a, "no group!", "t", old.as_str(), 10, Code::IllegalConsumerGroup),
+            (&nobody, "g", "t", old.as_str(), 10, Code::ClientIdRequired),
+            (b, "g", "t", "nonsense", 10, Code::InvalidReceiptHandle),
+            (c, "g", "t", "", 10, Code::InvalidReceiptHandle),
+        ] {
+            let echoed = change(wire, group, topic, handle, seconds).await;
+            assert_eq!(echoed, (expected, handle.to_owned()), "{group} {topic} {seconds}");
+        }
+
+        // Nobody was given it since: its time is over all the same.
+        tokio::time::sleep(Duration::from_secs(11).saturating_sub(received_at.elapsed())).await;
+        let answer = b.ack("g", "t", vec![(id, old.clone())]).await.unwrap();
+        assert_eq!(told(answer.status), Code::InvalidReceiptHandle);
+        let status = answer.entries[0].status.clone().unwrap();
+        assert_eq!(status.code(), Code::InvalidReceiptHandle);
+        assert!(status.message.contains("INVALID_RECEIPT_HANDLE"), "{}", status.message);
+        let answer = c.change_invisible("g", "t", &old, 10).await.unwrap();
+        let status = answer.status.unwrap();
+        assert_eq!((status.code(), &answer.receipt_handle), (Code::InvalidReceiptHandle, &old));
+        assert!(status.message.contains("INVALID_RECEIPT_HANDLE"), "{}", status.message);
+        assert_eq!(forward(a, "g", "t", &old).await, Code::InvalidReceiptHandle);
+
+        let again = receive(c, poll("g", "t")).await;
+        let (_, new, attempt) = delivered(&again[0]);
+        assert_eq!(attempt, 2);
+        assert_eq!(
+            ack_code(a, "g", "t", &old).await,
+            Code::InvalidReceiptHandle,
+            "nor does it act on the next delivery"
+        );
+        assert_eq!(ack_code(a, "g", "t", &new).await, Code::Ok);
+        let echoed = change(a, "g", "t", &new, 10).await;
+        assert_eq!(echoed, (Code::InvalidReceiptHandle, new), "what is settled is changed no more");
+    });
+}

@@ -1,0 +1,85 @@
+//! Delayed messages: never early, once, and recalled while they wait.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use raftmq::proto::v2;
+use raftmq::proto::v2::Code;
+
+use crate::fixture::calls::{code, drain, recall, send, take};
+use crate::fixture::cluster::with_cluster;
+use crate::fixture::messages::{delayed, delayed_until, ids, message, now_millis};
+use crate::fixture::requests::{poll, seconds};
+use crate::fixture::wire::{CALL, POLL, SOON};
+
+#[test]
+fn p11_a_delayed_message_comes_at_its_time_and_can_be_recalled() {
+    with_cluster(&[], &[("later", "DELAY"), ("plain", "NORMAL")], async |cluster| {
+        let [a, b, c] = cluster.wires();
+        let due = now_millis() + 2000;
+        let entry = send(&a, delayed_until("later", "soon", due)).await;
+        assert_ne!(entry.recall_handle, "");
+        let kept = send(&b, delayed_until("later", "recalled", due)).await;
+        assert_eq!(recall(&c, "later", &kept.recall_handle).await, (Code::Ok, "recalled".to_owned()));
+        assert_eq!(recall(&c, "later", &kept.recall_handle).await.0, Code::MessageNotFound);
+        assert_eq!(recall(&c, "later", "nonsense").await.0, Code::BadRequest);
+        assert_eq!(recall(&c, "plain", &entry.recall_handle).await.0, Code::BadRequest, "a handle of another topic");
+        let past = send(&b, delayed("later", "past", -20_000)).await;
+        assert_eq!(past.recall_handle, "", "it waits for nothing");
+        let got = drain(std::slice::from_ref(&c), "g", "later", 2).await;
+        assert_eq!(got.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["past", "soon"]);
+        assert!(got[1].1 >= due, "early by {} ms", due - got[1].1);
+        assert_eq!(recall(&a, "later", &entry.recall_handle).await.0, Code::MessageNotFound, "it came");
+
+        assert_eq!(code(&a, delayed("later", "x", 86_405_000)).await, Code::IllegalDeliveryTime);
+        assert_eq!(code(&a, delayed_until("plain", "x", due)).await, Code::MessagePropertyConflictWithType);
+        assert_eq!(code(&a, message("later", "x", "b")).await, Code::MessagePropertyConflictWithType);
+        let (status, _) = c.receive("g", "later", 16, POLL).await.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound, "the recalled one never comes");
+    });
+}
+
+#[test]
+fn p11_delayed_messages_survive_the_death_of_the_leader_and_are_not_early() {
+    with_cluster(&[], &[("later", "DELAY")], async |mut cluster| {
+        let wires = cluster.wires();
+        let due = now_millis() + 4000;
+        let mut due_of = BTreeMap::new();
+        for number in 0..30 {
+            let (id, at) = (format!("m{number}"), due + number * 50);
+            send(&wires[number as usize % 3], delayed_until("later", &id, at)).await;
+            due_of.insert(id, at);
+        }
+        let leader = cluster.wait_for_leader();
+        cluster.kill(leader);
+        let living = cluster.wires_but(leader);
+        let got = drain(&living, "g", "later", 30).await;
+        for (id, at) in &got {
+            assert!(*at >= due_of[id], "{id} early by {} ms", due_of[id] - at);
+        }
+        let mut ids: Vec<_> = got.into_iter().map(|(id, _)| id).collect();
+        ids.sort();
+        let mut sent: Vec<_> = due_of.into_keys().collect();
+        sent.sort();
+        assert_eq!(ids, sent, "each once");
+    });
+}
+
+#[test]
+fn c24_delay_is_kept_and_past_and_too_far_times_are_known() {
+    with_cluster(&[], &[("later", "DELAY")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
+        let due = now_millis() + 10_000;
+        send(&wires[0], delayed("later", "later", 10_000)).await;
+        send(&wires[1], delayed("later", "past", -20_000)).await;
+        assert_eq!(code(&wires[2], delayed("later", "never", 86_405_000)).await, Code::IllegalDeliveryTime);
+        let asked = Instant::now();
+        assert_eq!(ids(&take(&wires[..1], &poll("g", "later"), 1).await), ["past"]);
+        assert!(asked.elapsed() < SOON, "at once, and not after {:?}", asked.elapsed());
+        let request = v2::ReceiveMessageRequest { long_polling_timeout: Some(seconds(20)), ..poll("g", "later") };
+        let got = take(&wires[1..2], &request, 1).await;
+        let late = now_millis() - due;
+        assert_eq!(ids(&got), ["later"]);
+        assert!((0..SOON.as_millis() as i64).contains(&late), "{late} ms late");
+    });
+}

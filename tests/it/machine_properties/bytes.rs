@@ -1,0 +1,46 @@
+//! What is read from the log and from clients: any bytes, and commands that were written.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use raftmq::machine::command::{Ack, Change, Command, Decide, Recall};
+use raftmq::machine::outcome::Outcome;
+use raftmq::machine::{Batch, Proposal};
+use raftmq::model::{
+    GroupId, LeaseId, LogIndex, Message, MessageRef, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp,
+};
+
+use super::TOPIC;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let bytes = Bytes::from(bytes);
+        // Whatever comes of it, it comes without a panic.
+        let _ = (Batch::decode(bytes.clone()), Command::decode(bytes.clone()), Outcome::decode(bytes.clone()));
+        let _ = (Message::decode(bytes.clone()), Proposal::decode(bytes), ReceiptHandle::parse(&text));
+    }
+
+    #[test]
+    fn commands_survive_the_log(group in any::<u32>(), lease in any::<u64>(), offset in any::<u64>(), millis in any::<u64>()) {
+        let handle = ReceiptHandle {
+            group: GroupId(group),
+            topic: TOPIC,
+            queue: QueueId(group ^ 1),
+            offset: QueueOffset(offset),
+            lease: LeaseId(lease),
+        };
+        for command in [
+            Command::Ack(Ack { handles: vec![handle, handle] }),
+            Command::Change(Change { handle, invisible_for: Millis(millis) }),
+            Command::Tick,
+            Command::Bury { handle },
+            Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message: MessageRef { index: LogIndex(offset), slot: group } }),
+            Command::Decide(Decide { topic: TOPIC, message: MessageRef { index: LogIndex(offset), slot: group }, commit: lease % 2 == 0 }),
+        ] {
+            prop_assert_eq!(Command::decode(command.encode()).unwrap(), command);
+        }
+    }
+}
