@@ -17,5 +17,6 @@ mod golden;
 mod grpc;
 mod machine_properties;
 mod proto;
+mod readme;
 mod tidy;
 mod unary;
