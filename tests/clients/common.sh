@@ -1,5 +1,5 @@
 # For the setup.sh and run.sh of each language; to be sourced with `language` set and the working folder
-# that of the language.
+# that of the language. What a setup.sh says of itself is on stdout; what its tools say is on stderr.
 
 here="$PWD"
 cache="${RAFTMQ_CACHE:-$HOME/.cache/raftmq}/clients"

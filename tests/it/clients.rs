@@ -1,6 +1,8 @@
 //! The official clients, unmodified, against a real cluster: `tests/clients/` has a program for each
 //! language and the exact versions. Python and Node must be there; Java and Go are skipped, aloud, where
 //! their tools are missing.
+//!
+//! A client that passes prints nothing: what the programs and their libraries say is kept for a failure.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,20 +11,37 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::cluster::Cluster;
 
+const SETUP_TIMEOUT: Duration = Duration::from_secs(600);
 const RUN_TIMEOUT: Duration = Duration::from_secs(150);
 /// What a `setup.sh` ends with when a tool is missing.
 const TOOL_MISSING: i32 = 3;
 
+/// Says it at once: the test runner does not capture it.
 fn tell(text: &str) {
     std::io::stderr().write_all(text.as_bytes()).unwrap();
 }
 
-/// Runs a script of a language and returns its exit code and stdout; ends it when it takes too long.
-fn run(language: &str, script: &str, args: &[&str], limit: Duration) -> (Option<i32>, String) {
+/// A script that ended, or was ended; then it has no exit code.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// Everything it said, for a failure.
+    fn said(&self) -> String {
+        format!("--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr)
+    }
+}
+
+/// Runs a script of a language; ends it when it takes too long.
+fn run(language: &str, script: &str, args: &[&str], limit: Duration) -> Ended {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(language);
-    let out = tempfile::NamedTempFile::new().unwrap();
+    // Files, not pipes: what nobody reads meanwhile must not stop a program that says much.
+    let [stdout, stderr] = [(); 2].map(|()| tempfile::NamedTempFile::new().unwrap());
     let mut command = Command::new(folder.join(script));
-    command.args(args).stdin(Stdio::null()).stdout(out.reopen().unwrap());
+    command.args(args).stdin(Stdio::null()).stdout(stdout.reopen().unwrap()).stderr(stderr.reopen().unwrap());
     let mut child = command.spawn().unwrap();
     let until = Instant::now() + limit;
     let code = loop {
@@ -36,16 +55,19 @@ fn run(language: &str, script: &str, args: &[&str], limit: Duration) -> (Option<
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    (code, std::fs::read_to_string(out.path()).unwrap())
+    let [stdout, stderr] =
+        [stdout, stderr].map(|file| String::from_utf8_lossy(&std::fs::read(file.path()).unwrap()).into_owned());
+    Ended { code, stdout, stderr }
 }
 
 fn client(language: &str, is_required: bool) {
-    let (code, text) = run(language, "setup.sh", &[], Duration::from_secs(600));
-    tell(&text);
-    if code == Some(TOOL_MISSING) && !is_required {
+    let setup = run(language, "setup.sh", &[], SETUP_TIMEOUT);
+    // A line when it installed something; else nothing.
+    tell(&setup.stdout);
+    if setup.code == Some(TOOL_MISSING) && !is_required {
         return tell(&format!("SKIPPED: the {language} client: its tools are missing\n"));
     }
-    assert_eq!(code, Some(0), "set-up of the {language} client");
+    assert_eq!(setup.code, Some(0), "set-up of the {language} client\n{}", setup.said());
     // Half messages nobody ended are asked about soon.
     let cluster = Cluster::start_with(&["transactionTimeOut=1000", "transactionCheckInterval=2000"]);
     let topic = format!("clients-{language}");
@@ -64,9 +86,8 @@ fn client(language: &str, is_required: bool) {
     cluster.raftmq_ok(&["group", "create", &format!("{language}-dead"), "--retries", "1"]);
     cluster.raftmq_ok(&["group", "create", &format!("{language}-fifo"), "--orderly"]);
     let args = ["--endpoints", &cluster.endpoints(), "--topic", &topic, "--group", language];
-    let (code, text) = run(language, "run.sh", &args, RUN_TIMEOUT);
-    tell(&text);
-    assert_eq!(code, Some(0), "{language}: {text}\n{}", cluster.logs());
+    let ended = run(language, "run.sh", &args, RUN_TIMEOUT);
+    assert_eq!(ended.code, Some(0), "{language} within {RUN_TIMEOUT:?}\n{}\n{}", ended.said(), cluster.logs());
     let cases = [
         "producer",
         "simple",
@@ -83,7 +104,8 @@ fn client(language: &str, is_required: bool) {
     ];
     // The published Node client sends a message with a priority as a NORMAL one.
     for case in cases.into_iter().filter(|case| language != "node" || *case != "priority") {
-        assert!(text.contains(&format!("PASS {language} {case}")), "{language} {case} is missing: {text}");
+        let line = format!("PASS {language} {case}");
+        assert!(ended.stdout.contains(&line), "{language} {case} is missing\n{}", ended.said());
     }
 }
 

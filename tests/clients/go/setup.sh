@@ -10,6 +10,6 @@ if [ ! -e "$folder/ready" ]; then
     echo "go: building with rocketmq-clients/golang and what it needs into $folder"
     rm -rf "$folder"
     mkdir -p "$folder"
-    go build -o "$folder/check" .
+    go build -o "$folder/check" . >&2
     touch "$folder/ready"
 fi

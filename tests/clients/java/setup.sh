@@ -10,7 +10,7 @@ if [ ! -e "$folder/ready" ]; then
     echo "java: fetching rocketmq-client-java and what it needs into $folder"
     rm -rf "$folder"
     mkdir -p "$folder"
-    mvn --quiet --batch-mode -f pom.xml dependency:copy-dependencies "-DoutputDirectory=$folder/lib"
-    javac -encoding UTF-8 -cp "$folder/lib/*" -d "$folder/classes" Check.java
+    mvn --quiet --batch-mode -f pom.xml dependency:copy-dependencies "-DoutputDirectory=$folder/lib" >&2
+    javac -encoding UTF-8 -cp "$folder/lib/*" -d "$folder/classes" Check.java >&2
     touch "$folder/ready"
 fi

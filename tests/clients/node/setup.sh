@@ -11,6 +11,6 @@ if [ ! -e "$folder/ready" ]; then
     rm -rf "$folder"
     mkdir -p "$folder"
     cp package.json package-lock.json "$folder"
-    (cd "$folder" && npm ci --silent --no-audit --no-fund)
+    (cd "$folder" && npm ci --silent --no-audit --no-fund >&2)
     touch "$folder/ready"
 fi

@@ -10,6 +10,6 @@ if [ ! -e "$folder/ready" ]; then
     echo "python: installing $(tr '\n' ' ' < requirements.txt)into $folder"
     rm -rf "$folder"
     python3 -m venv "$folder"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt
+    "$folder/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt >&2
     touch "$folder/ready"
 fi
