@@ -13,13 +13,17 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use machine::{Machine, group, plain_message, topic};
 use prost::Message as _;
+use raftmq::edge::grpc::incoming;
+use raftmq::edge::rules::message::MessageLimits;
 use raftmq::env::fault::sim::SimDisk;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
+use raftmq::model::limits::BODY_BYTES_MAX;
 use raftmq::model::{
-    GroupId, LogIndex, MessageType, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, TopicId, TopicType,
+    GroupId, LogIndex, MessageType, Millis, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, Timestamp, TopicId,
+    TopicType,
 };
 use raftmq::proto::v2;
-use raftmq::store::log::commit_log::{CommitLog, FlushMode, Identity, Options};
+use raftmq::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
 use raftmq::store::log::record;
 use raftmq::store::log::record::{Record, RecordKind};
 
@@ -50,10 +54,10 @@ fn record(index: u64, bytes: usize) -> Record {
 
 /// A log on a disk in memory.
 fn open(disk: &SimDisk) -> CommitLog {
-    let identity = Identity { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
+    let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
     let options = Options { segment_bytes: 1024 * 1024, tail_cache_bytes: 1024, flush: FlushMode::Sync };
     let on_fatal = Box::new(|error: &raftmq::store::Error| panic!("{error}"));
-    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &identity, options, on_fatal).unwrap()
+    CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &owner, options, on_fatal).unwrap()
 }
 
 /// Writes `n` records in one group and closes the log.
@@ -107,8 +111,10 @@ fn work(name: &str, n: u64) {
     match name {
         "decode-send-1" | "decode-send-32" => {
             let request = request(if name == "decode-send-1" { 1 } else { BATCH });
+            let limits = MessageLimits { body_bytes_max: BODY_BYTES_MAX, delay_max: Millis(0), now: Timestamp(0) };
             for _ in 0..n {
-                raftmq::edge::check_send(request.clone()).unwrap();
+                let request = v2::SendMessageRequest::decode(request.clone()).unwrap();
+                std::hint::black_box(incoming::send(request, limits, "peer").unwrap());
             }
         }
         "encode-record-32KiB" => {

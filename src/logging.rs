@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 /// The target of lines that no level hides.
 pub const ANNOUNCEMENTS: &str = "raftmq::announcements";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -16,8 +16,8 @@ pub enum Format {
 
 /// Starts logging at `level`. To be called once.
 pub fn start(level: &str, format: Format) {
-    // Library chatter below warnings is noise to an operator. What a start says of its configuration is
-    // said at every level.
+    // What libraries log below warnings is noise to an operator. What a start announces of its configuration is logged
+    // at every level.
     let filter = EnvFilter::new(format!("warn,raftmq={level},{ANNOUNCEMENTS}=info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start fails, which only tests can bring about; the first one's lines go on.

@@ -1,4 +1,4 @@
-//! The one binary. Everything is in the library; this hands over to its command line.
+//! The one binary. Everything is in the library; this calls its command line.
 
 /// Half the CPU of the C library's for the many small, short-lived objects of an RPC, and it gives memory
 /// back.

@@ -35,7 +35,7 @@ pub(super) struct Purpose<'a> {
     pub invisible: Duration,
 }
 
-/// See the module.
+/// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connection {
     client: MessagingServiceClient<Channel>,
@@ -142,7 +142,7 @@ impl Connection {
         };
         let command =
             v2::TelemetryCommand { status: None, command: Some(v2::telemetry_command::Command::Settings(settings)) };
-        // The request side stays open: a client that closes it says good-bye.
+        // The request side stays open: closing it ends the session.
         let commands = futures_util::StreamExt::chain(tokio_stream::once(command), tokio_stream::pending());
         let mut answers = self.client.telemetry(self.request(commands, SESSION)).await?.into_inner();
         let answer = answers.message().await?.unwrap_or_default();

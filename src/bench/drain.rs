@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Error;
 use crate::bench::body;
 use crate::bench::connection::{Connection, Polled, code_name};
-use crate::bench::load::{LoadState, SentMessage, Tally, micros};
-use crate::bench::run::Acks;
+use crate::bench::load::LoadState;
+use crate::bench::plan::Acks;
+use crate::bench::tally::{SentMessage, Tally, micros};
 use crate::proto::v2;
 
-/// Mistakes told of one run.
-const TOLD_MAX: usize = 5;
+/// Most mistakes reported of one run.
+const MISTAKES_MAX: usize = 5;
 /// Pause after a failed poll.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -30,7 +31,7 @@ pub(super) struct Basket {
     pub batch: u32,
     /// Messages of this run got so far.
     pub got: AtomicU64,
-    /// Messages got so far, others' too: what lies before those of this run is received first.
+    /// Messages got so far, of other runs too: those stored earlier are received first.
     pub seen: AtomicU64,
     /// Cancelled when nothing more is awaited: polls are called off, acks are not.
     pub done: CancellationToken,
@@ -39,7 +40,7 @@ pub(super) struct Basket {
 /// One message of this run as it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Arrived {
-    /// Stands for the topic's name.
+    /// Hash of the topic's name.
     pub topic: u64,
     pub queue: i32,
     pub offset: i64,
@@ -215,7 +216,7 @@ pub(super) fn check(sent: &[SentMessage], catches: Vec<Catch>) -> Result<u64, Er
         return Ok(arrived.len() as u64);
     }
     let count = wrong.len();
-    wrong.truncate(TOLD_MAX);
+    wrong.truncate(MISTAKES_MAX);
     Err(Error::Mismatch(format!("{count} mistakes: {}", wrong.join("; "))))
 }
 
@@ -253,14 +254,14 @@ mod tests {
 
     #[test]
     fn loss_repetition_disorder_and_damage_void_the_run() {
-        let told = |sent: Vec<SentMessage>, catches| check(&sent, catches).unwrap_err().to_string();
-        assert!(told(sent(2, &[]), catch(&[(0, 0, 0)])).contains("lost"));
-        assert!(told(sent(1, &[]), catch(&[(0, 0, 0), (0, 1, 0)])).contains("two places"));
-        assert!(told(sent(1, &[]), catch(&[(0, 0, 0), (0, 0, 0)])).contains("came twice"));
-        assert!(told(sent(2, &[]), catch(&[(0, 0, 1), (0, 1, 0)])).contains("overtaken"));
+        let mistakes = |sent: Vec<SentMessage>, catches| check(&sent, catches).unwrap_err().to_string();
+        assert!(mistakes(sent(2, &[]), catch(&[(0, 0, 0)])).contains("lost"));
+        assert!(mistakes(sent(1, &[]), catch(&[(0, 0, 0), (0, 1, 0)])).contains("two places"));
+        assert!(mistakes(sent(1, &[]), catch(&[(0, 0, 0), (0, 0, 0)])).contains("came twice"));
+        assert!(mistakes(sent(2, &[]), catch(&[(0, 0, 1), (0, 1, 0)])).contains("overtaken"));
         let damaged = vec![Catch { damaged: 1, ..Default::default() }];
-        assert!(told(sent(0, &[]), damaged).contains("another body"));
+        assert!(mistakes(sent(0, &[]), damaged).contains("another body"));
         let early = vec![Catch { early: 1, ..Default::default() }];
-        assert!(told(sent(0, &[]), early).contains("before their time"));
+        assert!(mistakes(sent(0, &[]), early).contains("before their time"));
     }
 }

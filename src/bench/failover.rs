@@ -1,5 +1,5 @@
 //! What clients see of a node's death, by the protocol alone: how long no send was acknowledged, what was lost, and
-//! what came again although its ack had been answered `OK`.
+//! what was delivered again although its ack had been answered `OK`.
 //!
 //! Sends on a schedule and two consumers for each address; nothing is tried twice, so an address whose node is dead,
 //! or refuses, fails its share and no more.
@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Error;
 use crate::bench::body::{BYTES_MIN, Filler, Proof, read};
 use crate::bench::connection::{Connection, Purpose, code_name};
-use crate::bench::load::{message, micros, stored};
+use crate::bench::load::{message, stored};
 use crate::bench::report::failures;
+use crate::bench::tally::micros;
 use crate::client::{Address, Endpoints};
 use crate::env::process::{self, Signal};
 use crate::proto::v2;
 
-/// Leases: what was not acknowledged comes again while the run still looks.
+/// Short enough that what was not acknowledged is delivered again within the run.
 const INVISIBLE: Duration = Duration::from_secs(10);
 const CONSUMERS_PER_ADDRESS: usize = 2;
 const POLL_BATCH: u32 = 16;
@@ -69,9 +70,9 @@ pub struct Report {
     pub received: u64,
     /// Acks answered `OK` in the ten seconds before the kill.
     pub settled_before: u64,
-    /// Of those, messages that came again after that answer.
+    /// Of those, messages that were delivered again after that answer.
     pub settled_before_came_again: u64,
-    /// Of all acks answered `OK`, messages that came again after that answer.
+    /// Of all acks answered `OK`, messages that were delivered again after that answer.
     pub came_again: u64,
     /// What failed, and how often.
     pub failures: BTreeMap<String, u64>,
@@ -259,8 +260,8 @@ async fn settle(connection: &mut Connection, message: v2::Message, run: u64, see
     }
 }
 
-/// In words.
-pub fn told(report: &Report) -> String {
+/// The report in words.
+pub fn text(report: &Report) -> String {
     let mut text = format!(
         "gap: {:.0} ms without an acknowledged send\nsent: {}, acknowledged {}, lost {}\nreceived: {}; of {} acks answered OK in the 10 s \
          before the kill {} messages came again, of all acks {}\n",

@@ -1,6 +1,5 @@
-//! The floor of the disk: writers that each write and sync, over and over, into a file of their own, one behind the
-//! other into reserved space, as a log does. To write over what is there already is another thing: it is in memory,
-//! and the file system has nothing to note.
+//! The floor of the disk: each writer appends to reserved space in a file of its own and syncs, over and over, as a log
+//! does. Overwriting would measure something else: the pages are in memory, and the file system records nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::bench::Error;
-use crate::bench::load::micros;
 use crate::bench::report::Latency;
+use crate::bench::tally::micros;
 use crate::env::disk::{Disk, RealDisk};
 
 /// Reserved at once; then a new file takes the place of the full one.

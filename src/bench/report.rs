@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Error;
-use crate::bench::load::Tally;
-use crate::bench::run::{Acks, RunKind, RunPlan};
+use crate::bench::plan::{Acks, RunKind, RunPlan};
+use crate::bench::tally::Tally;
 use crate::env::process;
 
 /// Schema of the JSON document.
@@ -27,13 +27,10 @@ pub struct Settings {
     pub batch: usize,
     /// Send requests in flight.
     pub in_flight: usize,
-    /// Connections.
     pub connections: usize,
-    /// Driver threads.
     pub threads: usize,
     /// Messages a second asked for; none for as fast as it goes.
     pub rate: Option<f64>,
-    /// Consumers.
     pub consumers: usize,
     /// Messages asked for in a poll.
     pub receive_batch: u32,
@@ -72,11 +69,8 @@ pub struct Used {
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: String,
-    /// Version of this program.
     pub version: String,
-    /// The machine.
     pub machine: String,
-    /// How it was set.
     pub settings: Settings,
     /// Length of the window, seconds.
     pub seconds: f64,

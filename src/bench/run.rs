@@ -15,10 +15,10 @@ use crate::bench::connection::{Connection, Purpose};
 use crate::bench::drain;
 use crate::bench::drain::{Basket, Catch};
 use crate::bench::load;
-use crate::bench::load::{LoadState, Pace, Phase, Tally};
+use crate::bench::load::{LoadState, Pace, Phase};
+use crate::bench::plan::{RunKind, RunPlan};
 use crate::bench::report::{Report, Settings, Used};
-use crate::client::{Address, Endpoints};
-use crate::env::process;
+use crate::bench::tally::Tally;
 
 /// Sends under way at the end of an end to end run are answered, and received, within this.
 const STILL_UNDER_WAY: Duration = Duration::from_millis(500);
@@ -28,69 +28,6 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 const INVISIBLE: Duration = Duration::from_secs(120);
 /// Requests in flight while a receive run is filled.
 const PREFILL_IN_FLIGHT: usize = 64;
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunKind {
-    /// Sends.
-    Send,
-    /// Receive and ack of what was sent before.
-    Receive,
-    /// Both at once, and the way from one to the other.
-    EndToEnd,
-}
-
-/// How a consumer acknowledges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acks {
-    /// All messages of a poll in one request.
-    Together,
-    /// Each in its own, as most official clients do.
-    Singly,
-}
-
-/// A run to be made.
-#[derive(Debug, Clone)]
-pub struct RunPlan {
-    /// What is measured.
-    pub what: RunKind,
-    /// Who is driven; connections take turns.
-    pub endpoints: Endpoints,
-    /// Whose processes are watched; those behind `endpoints` if empty.
-    pub watch: Vec<Address>,
-    /// Existing topics for NORMAL messages; connections take turns.
-    pub topics: Vec<String>,
-    /// The consumer group of the drain.
-    pub group: String,
-    /// Bytes of a body.
-    pub size: usize,
-    /// Messages in a send request.
-    pub batch: usize,
-    /// Send requests in flight.
-    pub in_flight: usize,
-    /// Connections.
-    pub connections: usize,
-    /// Driver threads.
-    pub threads: usize,
-    /// Messages a second on a fixed schedule; as fast as it goes without.
-    pub rate: Option<f64>,
-    /// How long after sending messages are delivered.
-    pub delay: Option<Duration>,
-    /// Not measured.
-    pub warm_up: Duration,
-    /// Measured.
-    pub window: Duration,
-    /// Messages sent before a receive run.
-    pub count: u64,
-    /// Consumers, one poll in flight each.
-    pub consumers: usize,
-    /// Messages asked for in a poll.
-    pub receive_batch: u32,
-    /// How they acknowledge.
-    pub acks: Acks,
-    /// Whether what was sent is drained and checked.
-    pub verifies: bool,
-}
 
 /// Makes a run; blocks until it is checked.
 pub fn run(plan: &RunPlan) -> Result<Report, Error> {
@@ -114,23 +51,6 @@ struct Stage {
     shared: Arc<LoadState>,
     in_flight: usize,
     basket: Option<Arc<Basket>>,
-}
-
-impl RunPlan {
-    /// The processes watched; none if they are on other machines.
-    pub(super) fn servers(&self) -> Result<Vec<u32>, Error> {
-        let watched = if self.watch.is_empty() { self.endpoints.addresses() } else { &self.watch };
-        let found: Option<Vec<u32>> = watched.iter().map(|address| process::listener_of(address.port)).collect();
-        let Some(mut found) = found else {
-            // Servers elsewhere are not measured; a list of servers asked for must be complete.
-            let is_asked_for = !self.watch.is_empty();
-            let text = "no process of this machine that we may see listens on one of the watched ports";
-            return if is_asked_for { Err(Error::Machine(text.to_owned())) } else { Ok(Vec::new()) };
-        };
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
 }
 
 /// What the window saw.

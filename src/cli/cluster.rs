@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_told_from_role_and_lag() {
+    fn a_state_follows_from_role_and_lag() {
         assert_eq!(row(node("n1", "follower", Some(14))).state, "catching up");
         assert_eq!(row(node("n1", "follower", Some(0))).state, "ok");
         assert_eq!(row(node("n1", "unreachable", None)).state, "down");

@@ -102,12 +102,12 @@ async fn redrive(context: &Context, group: &str, which: Which) -> Result<Exit, F
     }
     let (mut redriven, mut left) = (0, Vec::new());
     for batch in offsets.chunks(BATCH) {
-        let told = match context.admin.redrive(group, batch.to_vec()).await {
-            Ok(told) => told,
+        let answers = match context.admin.redrive(group, batch.to_vec()).await {
+            Ok(answers) => answers,
             Err(error) => return Err(context.failure(&error, Subject::Group(group)).await),
         };
-        redriven += told.iter().filter(|is| **is).count();
-        left.extend(batch.iter().zip(told).filter(|(_, is)| !is).map(|(offset, _)| *offset));
+        redriven += answers.iter().filter(|is| **is).count();
+        left.extend(batch.iter().zip(answers).filter(|(_, is)| !is).map(|(offset, _)| *offset));
     }
     let facts = serde_json::json!({ "group": group, "redriven": redriven, "left": left });
     let text = match context.global.output {

@@ -20,24 +20,6 @@ use crate::env::{disk, process, rng};
 /// Seconds a drill may take before it is ended as unknown.
 const SECONDS_PER_STEP_MAX: u64 = 90;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ScenarioArg {
-    /// kill -9 the leader, again and again
-    KillLeader,
-    /// Let the leader stand still for two seconds
-    PauseLeader,
-    /// Cut the leader off from its peers, not from its clients
-    IsolateLeader,
-    /// Take the power from all nodes at once
-    KillAll,
-    /// Stop and start each node in good order
-    RollingRestart,
-    /// Any of these, and followers too, by the seed
-    Random,
-    /// Some of each, in less than two minutes
-    Quick,
-}
-
 /// Hurt a cluster on purpose and check that nothing was lost, doubled or reordered.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
@@ -57,7 +39,7 @@ Examples:
 pub struct DrillArgs {
     /// What is done
     #[arg(value_enum)]
-    scenario: ScenarioArg,
+    scenario: Scenario,
     /// How often
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     rounds: u16,
@@ -100,22 +82,14 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
     let folder = args.folder.clone().unwrap_or_else(|| disk::temporary(&format!("raftmq-drill-{:08x}", seed as u32)));
     disk::make_empty(&folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
     let plan = DrillPlan {
-        scenario: match args.scenario {
-            ScenarioArg::KillLeader => Scenario::KillLeader,
-            ScenarioArg::PauseLeader => Scenario::PauseLeader,
-            ScenarioArg::IsolateLeader => Scenario::IsolateLeader,
-            ScenarioArg::KillAll => Scenario::KillAll,
-            ScenarioArg::RollingRestart => Scenario::RollingRestart,
-            ScenarioArg::Random => Scenario::Random,
-            ScenarioArg::Quick => Scenario::Quick,
-        },
+        scenario: args.scenario,
         rounds: args.rounds.into(),
         rate: args.rate,
         seed,
         lateness: args.lateness,
         folder: folder.clone(),
         settings: args.define.clone(),
-        plant: args.plant.clone(),
+        planted_bug: args.plant.clone(),
         running: args.start.as_ref().map(|start| running(global, start)).transpose()?,
     };
     let scenario = args.scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());

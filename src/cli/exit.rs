@@ -6,9 +6,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done.
     Ok = 0,
-    /// Failed.
     Failed = 1,
     /// Bad arguments or configuration.
     Usage = 2,

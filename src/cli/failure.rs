@@ -20,13 +20,9 @@ pub struct Failure {
 /// What a request was about, for words that help.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
-    /// A topic.
     Topic(&'a str),
-    /// A consumer group.
     Group(&'a str),
-    /// A topic and a group.
     TopicAndGroup(&'a str, &'a str),
-    /// The cluster.
     Cluster,
 }
 
@@ -91,7 +87,7 @@ impl Failure {
         text
     }
 
-    /// Prints the failure to stderr and hands back its exit code. A closed pipe is nobody's failure.
+    /// Prints the failure to stderr and returns its exit code. A closed pipe is not printed.
     pub fn print(&self) -> Exit {
         if !self.message.is_empty() {
             eprint!("{}", self.text());

@@ -191,7 +191,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Get { topic, queue, offset } => {
             let message = context.admin.get_message(&topic, queue, offset).await;
-            print_rows(context, vec![MessageRow::of(told(context, message, &topic).await?)])
+            print_rows(context, vec![MessageRow::of(or_failure(context, message, &topic).await?)])
         }
         Command::Find { topic, id, key, from, to, limit } => {
             let request = FindMessagesRequest {
@@ -207,28 +207,28 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
         }
         Command::Trace { topic, queue, offset, search } => {
             let trace = context.admin.trace_message(&topic, queue, offset, search).await;
-            print_trace(context, told(context, trace, &topic).await?)
+            print_trace(context, or_failure(context, trace, &topic).await?)
         }
         Command::Delayed { topic, from, limit } => {
             let messages = context.admin.list_delayed(&topic, from, limit).await;
-            let messages = told(context, messages, &topic).await?;
+            let messages = or_failure(context, messages, &topic).await?;
             print_rows(context, messages.into_iter().map(MessageRow::of).collect())
         }
         Command::Recall { topic, handle } => {
             let recalled = context.admin.recall(&topic, &handle).await;
-            let id = told(context, recalled, &topic).await?;
+            let id = or_failure(context, recalled, &topic).await?;
             print_fact(context, "recalled", &serde_json::json!({ "topic": topic, "message_id": id }), &id)
         }
         Command::Move { topic, handle, to } => {
             let moved = context.admin.move_delayed(&topic, &handle, to).await;
-            let handle = told(context, moved, &topic).await?;
+            let handle = or_failure(context, moved, &topic).await?;
             let facts = serde_json::json!({ "topic": topic, "to_ms": to, "recall_handle": handle });
             print_fact(context, "moved", &facts, &handle)
         }
     }
 }
 
-async fn told<T>(context: &Context, answer: Result<T, crate::client::Error>, topic: &str) -> Result<T, Failure> {
+async fn or_failure<T>(context: &Context, answer: Result<T, crate::client::Error>, topic: &str) -> Result<T, Failure> {
     match answer {
         Ok(answer) => Ok(answer),
         Err(error) => Err(context.failure(&error, Subject::Topic(topic)).await),
@@ -252,7 +252,7 @@ async fn find(context: &Context, mut request: FindMessagesRequest) -> Result<Exi
     let (mut rows, mut searched, wanted) = (Vec::new(), 0, request.limit);
     loop {
         let answer = context.admin.find_messages(request.clone()).await;
-        let answer = told(context, answer, &topic).await?;
+        let answer = or_failure(context, answer, &topic).await?;
         searched += answer.searched;
         rows.extend(answer.messages.into_iter().map(MessageRow::of));
         let left = wanted.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));

@@ -83,7 +83,7 @@ pub fn byte_count(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
-/// Sends what the client has to tell to stderr when asked for with `-v`.
+/// With `-v`, logs what the client does to stderr.
 pub fn start_log(global: &Global) {
     if global.verbose {
         let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);

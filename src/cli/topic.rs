@@ -99,14 +99,11 @@ struct QueueRow {
     last_stored_at_ms: Option<u64>,
 }
 
-/// A group's place in one queue as it is printed. Keys of the JSON.
+/// A group's offset in one queue as it is printed. Keys of the JSON.
 #[derive(Debug, Serialize)]
 pub struct PositionRow {
-    /// Group.
     pub group: String,
-    /// Topic.
     pub topic: String,
-    /// Queue.
     pub queue: u32,
     /// End of the queue.
     pub max_offset: u64,

@@ -47,7 +47,6 @@ macro_rules! call {
 }
 
 impl Admin {
-    /// Administration over `connection`.
     pub fn new(connection: Arc<Connection>) -> Self {
         Self { connection }
     }
@@ -75,12 +74,10 @@ impl Admin {
         call!(self, delete_topic, DeleteTopicRequest { name: name.into() }).map(|_| ())
     }
 
-    /// Changes a topic.
     pub async fn update_topic(&self, request: UpdateTopicRequest) -> Result<Topic, Error> {
         call!(self, update_topic, request)?.topic.ok_or(Error::Malformed("a changed topic that is not told"))
     }
 
-    /// Changes a consumer group.
     pub async fn update_group(&self, request: UpdateGroupRequest) -> Result<Group, Error> {
         call!(self, update_group, request)?.group.ok_or(Error::Malformed("a changed group that is not told"))
     }
@@ -90,18 +87,18 @@ impl Admin {
         call!(self, delete_group, DeleteGroupRequest { name: name.into() }).map(|_| ())
     }
 
-    /// The message at a place.
+    /// The message at a queue offset.
     pub async fn get_message(&self, topic: &str, queue: u32, offset: u64) -> Result<StoredMessage, Error> {
         let request = GetMessageRequest { topic: topic.into(), queue, offset };
         call!(self, get_message, request)?.message.ok_or(Error::Malformed("a message that is not told"))
     }
 
-    /// Looks through a topic for a while; go on from the cursor of the answer.
+    /// Searches a topic for a while; go on from the cursor of the answer.
     pub async fn find_messages(&self, request: FindMessagesRequest) -> Result<FindMessagesResponse, Error> {
         call!(self, find_messages, request)
     }
 
-    /// What became of a message; looks through the log for so many seconds.
+    /// What became of a message; searches the log for so many seconds.
     pub async fn trace_message(
         &self,
         topic: &str,
@@ -150,17 +147,16 @@ impl Admin {
         call!(self, list_dead_letters, ListDeadLettersRequest { group: group.into(), from_offset, limit })
     }
 
-    /// Delivers dead letters to their group again; per offset whether it is on its way.
+    /// Delivers dead letters to their group again; for each offset, whether it will be.
     pub async fn redrive(&self, group: &str, offsets: Vec<u64>) -> Result<Vec<bool>, Error> {
         Ok(call!(self, redrive, RedriveRequest { group: group.into(), offsets })?.redriven)
     }
 
-    /// Creates a consumer group.
     pub async fn create_group(&self, request: CreateGroupRequest) -> Result<Group, Error> {
         call!(self, create_group, request)?.group.ok_or(Error::Malformed("a created group that is not told"))
     }
 
-    /// Moves a group in a topic; with `dry_run` only tells what that would do.
+    /// Moves the offsets of a group in a topic; with `dry_run` only reports what that would do.
     pub async fn reset_offset(
         &self,
         group: &str,

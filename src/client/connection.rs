@@ -67,7 +67,7 @@ impl Address {
         } else {
             match rest.split_once(':') {
                 None => (rest, None),
-                // More than one colon without brackets: the port cannot be told from the address.
+                // More than one colon without brackets: address and port cannot be separated.
                 Some((_, port)) if port.contains(':') => return Err(unreadable()),
                 Some((host, port)) => (host, Some(port)),
             }
@@ -143,7 +143,7 @@ pub struct ClientIdentity {
     pub host: String,
     /// Process id.
     pub process_id: u32,
-    /// Chosen at random; tells two clients of one process apart. Its low six bytes go into message ids.
+    /// Random; differs between two clients of one process. Its low six bytes go into message ids.
     pub unique: u64,
     /// Reads the wall clock.
     pub now: fn() -> Timestamp,
@@ -191,7 +191,6 @@ impl Connection {
         Ok(Self { nodes, preferred: AtomicUsize::new(0), requests: AtomicU64::new(0), identity, client_id, timeout })
     }
 
-    /// Who the client is.
     pub fn identity(&self) -> &ClientIdentity {
         &self.identity
     }
@@ -322,7 +321,7 @@ enum Kind {
     Final,
 }
 
-/// Tells what our own transport made up from what a server said: only the former has a source.
+/// Separates statuses that our own transport made from those a server sent: only the former have a source.
 fn kind(status: &Status) -> Kind {
     match status.code() {
         tonic::Code::DeadlineExceeded => Kind::TimedOut,
@@ -334,7 +333,7 @@ fn kind(status: &Status) -> Kind {
     }
 }
 
-/// The innermost cause, which is the one that names the trouble.
+/// The innermost cause, which names the trouble.
 fn reason(status: &Status) -> String {
     let mut cause: &dyn std::error::Error = status;
     while let Some(inner) = cause.source() {
@@ -379,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_connection_is_told_from_an_answer_for_each_node() {
+    async fn a_refused_connection_is_no_answer_and_is_reported_for_each_node() {
         // Ports that were free a moment ago: nobody listens.
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let endpoints = Endpoints::parse(&format!("{};{}", free(), free())).unwrap();

@@ -16,29 +16,21 @@ use crate::proto::v2::receive_message_response::Content;
 use crate::client::connection::Connection;
 use crate::client::error::{Error, check};
 
-/// How often a consumer tells the cluster that it lives; contract §7.
+/// Time between heartbeats (contract §7).
 const HEARTBEAT_EVERY: Millis = Millis::from_secs(10);
 
-/// A message handed out to this consumer until its lease ends.
+/// A message leased to this consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Topic it was sent to.
     pub topic: String,
-    /// Queue it lies in.
     pub queue: u32,
-    /// Position in the queue.
     pub queue_offset: u64,
-    /// Id its producer gave it.
     pub message_id: String,
-    /// Tag, if any.
     pub tag: Option<String>,
-    /// Search keys.
     pub keys: Vec<String>,
-    /// User properties.
     pub properties: BTreeMap<String, String>,
     /// Deliveries so far, this one included.
     pub attempt: u32,
-    /// When the producer made it.
     pub born_at: Timestamp,
     /// The body as transmitted.
     pub body: Bytes,
@@ -207,7 +199,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Tells the cluster that this member lives.
+    /// Renews this member's session.
     pub async fn heartbeat(&self) -> Result<(), Error> {
         let request = v2::HeartbeatRequest {
             group: Some(self.group.clone()),
@@ -224,7 +216,7 @@ impl Consumer {
         check(response.into_inner().status)
     }
 
-    /// Tells the cluster that this member is gone. Leases are left to end by themselves.
+    /// Ends this member's session. Its leases end by themselves.
     pub async fn close(&self) -> Result<(), Error> {
         let request = v2::NotifyClientTerminationRequest { group: Some(self.group.clone()) };
         let timeout = self.connection.timeout();

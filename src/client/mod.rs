@@ -1,11 +1,10 @@
 //! A small client of a raftmq cluster over gRPC: send, receive, acknowledge, administer.
 //!
-//! Called by `cli`, by measurements and by tests. Speaks `apache.rocketmq.v2` and `raftmq.admin.v1` to any
-//! node, and goes on to the next address at once when one fails. Time and identity come from the
-//! caller ([`ClientIdentity`]); the client itself asks neither the clock nor chance.
+//! Called by `cli`, `bench` and tests. Speaks `apache.rocketmq.v2` and `raftmq.admin.v1` to any node, and goes on to the
+//! next address at once when one fails. Wall clock and random identity come from the caller ([`ClientIdentity`]).
 //!
-//! Not here: telemetry, routes and server-side renewal. Any node takes any request, and leases last as long
-//! as the caller asked.
+//! Not here: telemetry, routes and server-side renewal. Any node takes any request, and leases last as long as the caller
+//! asked.
 
 mod admin;
 mod connection;

@@ -1,4 +1,4 @@
-//! Sends messages in batches and keeps their ids over retries, so that the broker can recognise them.
+//! Sends messages in batches. Retries keep the message ids, by which the broker recognises them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,25 +23,20 @@ const ID_EPOCH_SECS: u64 = 1_609_459_200;
 pub struct Outgoing {
     /// The body; the broker refuses an empty one.
     pub body: Bytes,
-    /// Tag for filters.
     pub tag: Option<String>,
-    /// Search keys.
     pub keys: Vec<String>,
-    /// User properties.
     pub properties: BTreeMap<String, String>,
-    /// What kind of message it is.
     pub kind: Kind,
 }
 
 /// The kinds of message that one request is enough for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Any order, at once.
     #[default]
     Normal,
-    /// Behind those of its message group before it.
+    /// In the order of its message group.
     Fifo(String),
-    /// Visible so long after it is first sent.
+    /// Delivered this long after it is first sent.
     Delay(Duration),
     /// Before those of lower priority.
     Priority(u32),
@@ -52,9 +47,9 @@ pub enum Kind {
 pub struct SendReceipt {
     /// Its id, 34 hexadecimal digits.
     pub message_id: String,
-    /// Its position in its queue; the protocol does not say which queue.
+    /// Its offset in its queue; the protocol does not say which queue.
     pub queue_offset: u64,
-    /// Takes a delayed message back.
+    /// Recalls a delayed message.
     pub recall_handle: Option<String>,
 }
 
@@ -72,10 +67,11 @@ impl Producer {
 
     /// Sends a batch in one request and answers for each message, in order.
     ///
-    /// What may succeed later is repeated under the same message ids until `patience` ends; only the
-    /// messages without an acknowledgement are repeated.
+    /// Until `patience` ends, messages without an acknowledgement are sent again under the same message ids, if they may
+    /// succeed later.
     ///
-    /// * Errors: each message has its own; a failure of the whole request is every message's.
+    /// * Errors: each message has its own; a failure of the whole request is every message's. The message may be stored
+    ///   all the same, unless all attempts were refused with codes below 50000.
     pub async fn send(&self, topic: &str, batch: Vec<Outgoing>, patience: Duration) -> Vec<Result<SendReceipt, Error>> {
         assert!(batch.len() <= limits::SEND_MESSAGES_MAX, "a batch of {} messages", batch.len());
         let identity = self.connection.identity();

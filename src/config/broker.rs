@@ -41,7 +41,7 @@ pub struct TlsConfig {
     pub files: Option<(PathBuf, PathBuf)>,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.

@@ -14,7 +14,7 @@ pub(super) struct Property {
 /// The settings of a file in order.
 pub(super) fn parse(text: &str) -> Result<Vec<Property>, String> {
     let mut lines = Vec::new();
-    // The crate reads Latin-1 unless told otherwise; our files are UTF-8 as editors write them.
+    // The crate reads Latin-1 by default; our files are UTF-8 as editors write them.
     for line in PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8) {
         let line = line.map_err(|error| error.to_string())?;
         let number = line.line_number();

@@ -1,4 +1,4 @@
-//! The history of a drill: what every client asked and heard, and what was done to the nodes, as JSON lines.
+//! The history of a drill: every request, every answer, and what was done to the nodes, as JSON lines.
 //!
 //! All of it is stamped with one monotonic clock on one machine, so its order in real time is exact.
 //!
@@ -42,7 +42,7 @@ pub enum OperationKind {
     Audit,
     /// Something done to a node.
     Fault,
-    /// A node put right again.
+    /// A node healed.
     Heal,
     /// A node ended by itself.
     Ended,
@@ -55,9 +55,9 @@ pub enum OperationKind {
 pub struct Got {
     /// Message id.
     pub mid: String,
-    /// Queue.
+    /// Queue id.
     pub q: u32,
-    /// Offset.
+    /// Queue offset.
     pub off: u64,
     /// Deliveries so far including this one.
     pub att: u32,
@@ -154,7 +154,7 @@ impl Event {
     }
 }
 
-/// Takes events down in the order they happen; shared by all tasks of a drill.
+/// Records events in the order they happen; shared by all tasks of a drill.
 pub struct Recorder {
     started: Instant,
     events: Mutex<Vec<Event>>,

@@ -43,7 +43,7 @@ impl Network {
         Err(io::Error::other(format!("{TRIES} subnets of 198.19.0.0/16 are all in use; end other drills")))
     }
 
-    /// Makes the bridges; tells whether no other drill has the subnet: its cluster would answer our clients.
+    /// Makes the bridges; false if another drill has the subnet, whose cluster would answer our clients.
     fn claim(&self) -> io::Result<bool> {
         let Self { tag, .. } = self;
         for plane in [PEERS, CLIENTS] {
@@ -94,9 +94,18 @@ impl Network {
         self.address(CLIENTS, FIRST + node as u8)
     }
 
-    /// Cuts a node off from its peers, or joins it to them again; clients reach it all the time.
-    pub fn cut(&self, node: usize, is_cut: bool) -> io::Result<()> {
-        ip(&format!("link set {}{PEERS}{node} {}", self.tag, if is_cut { "down" } else { "up" })).map(drop)
+    /// Cuts a node off from its peers; clients reach it all the time.
+    pub fn cut_off(&self, node: usize) -> io::Result<()> {
+        self.set_peer_link(node, "down")
+    }
+
+    /// Ends a cut.
+    pub fn join(&self, node: usize) -> io::Result<()> {
+        self.set_peer_link(node, "up")
+    }
+
+    fn set_peer_link(&self, node: usize, state: &str) -> io::Result<()> {
+        ip(&format!("link set {}{PEERS}{node} {state}", self.tag)).map(drop)
     }
 }
 

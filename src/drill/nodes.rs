@@ -1,4 +1,4 @@
-//! The nodes that are hurt and put right: three brokers of this very program, or a cluster of this machine that runs
+//! The nodes that are hurt and healed: three brokers of this very program, or a cluster of this machine that runs
 //! already.
 //!
 //! Of its own, only processes it started are ever signalled, and none outlives it. Those of a running cluster stay.
@@ -19,13 +19,13 @@ use crate::env::process;
 
 /// Nodes of the cluster.
 pub const NODES: usize = 3;
-/// A node that was told to stop, or to start, has this long.
+/// Longest time for a node to stop after a signal, and to start.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// Stands for a node's name in the command that starts it.
 const NAME: &str = "{}";
 
-/// See the module.
+/// The nodes and their processes.
 pub struct Nodes {
     place: Cluster,
     processes: Vec<Option<Running>>,
@@ -47,7 +47,7 @@ struct Own {
     network: Option<Network>,
     ports: Vec<[u16; 3]>,
     settings: Vec<String>,
-    plant: Option<String>,
+    planted_bug: Option<String>,
 }
 
 enum Running {
@@ -112,6 +112,13 @@ pub enum Hurt {
     Stopped,
 }
 
+/// What a node was when it was hurt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    Follower,
+}
+
 impl Hurt {
     /// Its name in the history.
     pub fn name(self) -> &'static str {
@@ -125,11 +132,11 @@ impl Hurt {
 }
 
 impl Nodes {
-    /// Prepares a cluster in a folder; `settings` are configuration keys, `plant` a planted bug.
+    /// Prepares a cluster in a folder; `settings` are configuration keys, `planted_bug` is for debug builds.
     pub fn new(
         folder: PathBuf,
         settings: Vec<String>,
-        plant: Option<String>,
+        planted_bug: Option<String>,
         recorder: Arc<Recorder>,
     ) -> io::Result<(Self, Option<String>)> {
         // In namespaces of their own all nodes can have the same ports.
@@ -142,7 +149,7 @@ impl Nodes {
             None => free_ports()?,
         };
         let processes = (0..NODES).map(|_| None).collect();
-        let place = Cluster::Own(Own { folder, network, ports, settings, plant });
+        let place = Cluster::Own(Own { folder, network, ports, settings, planted_bug });
         Ok((Self { place, processes, recorder }, note))
     }
 
@@ -196,19 +203,19 @@ impl Nodes {
         Ok(())
     }
 
-    /// Hurts a node and writes it down.
-    pub fn hurt(&mut self, node: usize, how: Hurt, led: bool) -> io::Result<()> {
+    /// Hurts a node and records it.
+    pub fn hurt(&mut self, node: usize, how: Hurt, role: Role) -> io::Result<()> {
         let event = Event {
             node: Some(format!("n{node}")),
             kind: Some(how.name().to_owned()),
-            led: Some(led),
+            led: Some(role == Role::Leader),
             ..Event::new("nemesis", Phase::Info, OperationKind::Fault)
         };
         self.recorder.record(event);
         match how {
             Hurt::Killed => self.processes[node].take().map_or(Ok(()), Running::kill),
             Hurt::Paused => self.signal(node, process::Signal::Stop),
-            Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut(node, true)),
+            Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut_off(node)),
             Hurt::Stopped => {
                 self.signal(node, process::Signal::Terminate)?;
                 self.processes[node].take().map_or(Ok(()), |process| process.wait("told to stop"))
@@ -216,12 +223,12 @@ impl Nodes {
         }
     }
 
-    /// Puts a node right again and writes it down.
+    /// Undoes what hurt a node, and records it.
     pub fn heal(&mut self, node: usize, how: Hurt) -> io::Result<()> {
         match how {
             Hurt::Killed | Hurt::Stopped => self.start(node)?,
             Hurt::Paused => self.signal(node, process::Signal::Continue)?,
-            Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut(node, false))?,
+            Hurt::CutOff => self.network().map_or(Ok(()), |network| network.join(node))?,
         }
         let event = Event {
             node: Some(format!("n{node}")),
@@ -232,7 +239,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Looks for nodes that ended by themselves and writes them down; the nodes that run.
+    /// The nodes that run; records those that ended by themselves.
     pub fn running(&mut self) -> Vec<usize> {
         for (node, process) in self.processes.iter_mut().enumerate() {
             if let Some(Ok(Some(why))) = process.as_mut().map(Running::ended) {
@@ -290,8 +297,8 @@ impl Own {
         for setting in own.iter().chain(&self.settings) {
             command.args(["-D", setting]);
         }
-        if let Some(plant) = &self.plant {
-            command.env("RAFTMQ_PLANT", plant);
+        if let Some(bug) = &self.planted_bug {
+            command.env("RAFTMQ_PLANT", bug);
         }
         let log = process::append_to(&self.folder.join(format!("n{node}.log")))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
@@ -326,7 +333,7 @@ impl Drop for Nodes {
         for process in self.processes.iter_mut().flatten() {
             match process {
                 Running::Child(child) => {
-                    // They have nothing to lose.
+                    // A drill's own node has nothing to lose.
                     let _ = child.kill();
                     let _ = child.wait();
                 }

@@ -11,7 +11,7 @@ use crate::drill::history::{Event, OperationKind, Phase};
 
 /// Schema of the JSON document.
 pub const SCHEMA: &str = "raftmq.drill.v1";
-/// The gap of a fault is looked for this long behind it.
+/// The gap of a fault begins within this time.
 const GAP_WITHIN_US: u64 = 6_000_000;
 /// Faults this close to each other are one.
 const TOGETHER_US: u64 = 100_000;
@@ -23,7 +23,6 @@ const STEP_US: u64 = 100_000;
 pub struct FaultSeen {
     /// Seconds since the drill began, in thousandths.
     pub at_ms: u64,
-    /// Which node.
     pub node: String,
     /// `kill`, `pause`, `isolate`, `stop`.
     pub kind: String,
@@ -36,7 +35,6 @@ pub struct FaultSeen {
 /// Quantiles of the gaps of faults that hit a leader, milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Gaps {
-    /// How many.
     pub count: u64,
     /// Median.
     pub p50_ms: u64,
@@ -51,11 +49,8 @@ pub struct Gaps {
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
-    /// Version of this program.
     pub version: &'static str,
-    /// The machine.
     pub machine: String,
-    /// What was done.
     pub scenario: String,
     /// Decides what a random drill does.
     pub seed: u64,
@@ -66,7 +61,6 @@ pub struct Report {
     pub checked: Checked,
     /// Of faults that hit a leader.
     pub gaps: Gaps,
-    /// Every fault.
     pub faults: Vec<FaultSeen>,
 }
 
@@ -74,7 +68,7 @@ pub struct Report {
 pub fn faults(history: &[Event]) -> Vec<FaultSeen> {
     let acknowledged = acknowledged(history);
     let faults: Vec<&Event> = history.iter().filter(|event| event.f == OperationKind::Fault).collect();
-    // What clients saw behind the next fault is that one's.
+    // What clients saw after the next fault counts for that one.
     let next = |fault: &Event| faults.iter().map(|next| next.t).find(|next| *next > fault.t + TOGETHER_US);
     faults
         .iter()
@@ -102,7 +96,7 @@ fn acknowledged(history: &[Event]) -> Vec<u64> {
 fn gap(acknowledged: &[u64], from: u64, to: u64) -> u64 {
     let first = acknowledged.partition_point(|at| *at < from).saturating_sub(1);
     let within = |pair: &&[u64]| pair[0] < to.min(from + GAP_WITHIN_US);
-    // A wait that goes on behind the next fault is that one's from there on.
+    // A gap that goes on after the next fault counts for that one from there on.
     acknowledged[first..].windows(2).take_while(within).map(|pair| pair[1].min(to) - pair[0]).max().unwrap_or(0)
 }
 
@@ -241,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gap_of_a_fault_is_the_longest_wait_for_an_acknowledgement_behind_it() {
+    fn the_gap_of_a_fault_is_the_longest_wait_for_an_acknowledgement_after_it() {
         let mut history: Vec<Event> =
             [0, 100, 200, 900, 950, 9_000].map(|ms| event(ms * 1000, Phase::Ok, OperationKind::Send)).into();
         let fault = Event {

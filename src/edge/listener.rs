@@ -1,9 +1,8 @@
-//! The client ports: accepts connections, tells TLS from plaintext by the first byte, and serves HTTP/2
-//! on threads of its own, connections taking turns, or on Raft's thread (D22, D43).
+//! The client ports: accepts connections, distinguishes TLS from plaintext by the first byte, and serves HTTP/2 on
+//! threads of its own, connections taking turns, or on Raft's thread (D22, D43).
 //!
-//! tonic's services are called from hyper's connections directly; tonic's own transport is not used. What is served
-//! runs in a `LocalSet`: on Raft's thread, however many requests are ready, Raft's tasks have their turn after sixty of
-//! them.
+//! tonic's services are called from hyper's connections directly; tonic's own transport is not used. Requests run in a
+//! `LocalSet`: on Raft's thread, however many are ready, Raft's tasks have their turn after sixty of them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +21,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
+use crate::edge::peer::RemoteAddress;
 
 /// Open connections of one node.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -38,14 +38,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TLS_FIRST_BYTE: u8 = 0x16;
-/// A stop looks this often whether the threads have ended.
+/// A stop checks this often whether the threads have ended.
 const STOP_STEP: Duration = Duration::from_millis(10);
-/// How often a front-end thread looks up though nothing happens; shorter than what requests wait for.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
-
-/// Where a request comes from.
-#[derive(Debug, Clone)]
-pub struct RemoteAddress(pub Arc<str>);
+/// Time between the timers of [`keep_a_timer`]; shorter than any deadline of a request.
+const TIMER_EVERY: Duration = Duration::from_secs(1);
 
 /// What the ports speak.
 #[derive(Clone)]
@@ -62,7 +58,7 @@ pub type NewRuntime = fn() -> io::Result<tokio::runtime::Runtime>;
 /// The front end: its threads and ports.
 pub struct FrontEnd {
     threads: Vec<std::thread::JoinHandle<()>>,
-    /// What the caller's thread does of it.
+    /// Tasks on the caller's thread.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -109,7 +105,7 @@ impl FrontEnd {
         Ok(Self { threads: handles, tasks, stop })
     }
 
-    /// Takes no more requests and gives those under way until `limit`.
+    /// Takes no more requests, and waits for those in flight for `limit` at most.
     pub async fn stop(self, limit: Duration) {
         self.stop.cancel();
         let threads_end = async {
@@ -122,7 +118,7 @@ impl FrontEnd {
     }
 }
 
-/// A thread that does nothing else.
+/// A thread that does this work and nothing else.
 fn thread(
     name: String,
     runtime: NewRuntime,
@@ -143,7 +139,7 @@ async fn accept_all(ports: Vec<std::net::TcpListener>, workers: Vec<mpsc::Sender
     tasks.wait().await;
 }
 
-/// A connection between the threads: a tokio stream would go on being polled by the thread that accepted it.
+/// A connection on its way to its thread. Not a tokio stream: the thread that accepted it would go on polling that.
 type Accepted = (std::net::TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>>, room: Arc<Semaphore>) {
@@ -180,7 +176,7 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         let tasks = TaskTracker::new();
-        let _looking_up = AbortOnDropHandle::new(tokio::spawn(look_up()));
+        let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
         while let Some(Some((stream, peer, permit))) = self.stop.run_until_cancelled(self.taken.recv()).await {
             let (security, services, stop) = (self.security.clone(), self.services.clone(), self.stop.clone());
             tasks.spawn_local(async move {
@@ -195,11 +191,11 @@ impl Worker {
     }
 }
 
-/// Every request has a deadline. tokio wakes a thread, by a write to a file and one more look at what has come, for
-/// each timer that is due before all others: as long as this one is, none of theirs is.
-async fn look_up() {
+/// Keeps one timer due soon. tokio wakes a thread, by a write to a file and one more poll, for each new timer that is due
+/// before all others, and every request has a deadline: with this timer, theirs never come first.
+async fn keep_a_timer() {
     loop {
-        tokio::time::sleep(LOOK_UP_EVERY).await;
+        tokio::time::sleep(TIMER_EVERY).await;
     }
 }
 

@@ -1,11 +1,11 @@
 //! The gRPC messages and services, generated from `proto/` and committed under `generated/`.
 //!
-//! Nobody needs protoc: `tests/it/proto.rs` compiles the files with protox, fails when the committed
-//! Rust differs, and rewrites it with `UPDATE_PROTO=1 cargo test --test it proto`.
+//! protoc is not needed: `tests/it/proto.rs` compiles the files with protox, fails when the committed Rust differs, and
+//! rewrites it with `UPDATE_PROTO=1 cargo test --test it proto`.
 //!
 //! `bytes` fields are `bytes::Bytes` (bodies are shared, not copied); maps are `BTreeMap`.
 //!
-//! Not here: what the messages mean (`edge`, `raft::peer_*`) and conversion to the words of `model`.
+//! Not here: what the messages mean (`edge`, `raft/peer`) and conversion to model types (`edge/grpc`).
 
 /// RocketMQ 5's protocol for clients: package `apache.rocketmq.v2`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs, reason = "written by prost and tonic")]
@@ -13,13 +13,13 @@ pub mod v2 {
     include!("generated/apache.rocketmq.v2.rs");
 }
 
-/// What the replicas of one Raft group say to each other: package `raftmq.peer.v1`.
+/// What the replicas of one shard send to each other: package `raftmq.peer.v1`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs, reason = "written by prost and tonic")]
 pub mod peer {
     include!("generated/raftmq.peer.v1.rs");
 }
 
-/// What raftmq's own commands ask of a cluster: package `raftmq.admin.v1`.
+/// What raftmq's own commands ask a cluster: package `raftmq.admin.v1`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs, reason = "written by prost and tonic")]
 pub mod admin {
     include!("generated/raftmq.admin.v1.rs");

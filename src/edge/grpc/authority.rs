@@ -1,14 +1,14 @@
 //! Makes the `:authority` of a list of addresses acceptable.
 //!
 //! gRPC's C core (the Python and C++ clients, given several endpoints) sends all of them in one
-//! `:authority`, which is no valid authority; Java's servers do not mind, the `h2` crate resets the
-//! stream before anyone sees the request. Nothing here reads the authority, so the offending characters
-//! are replaced where the header stands in the bytes, keeping every length.
+//! `:authority`, which is no valid authority; Java's servers accept it, the `h2` crate resets the stream before
+//! anyone sees the request. Nothing here reads the authority, so the invalid characters are replaced in the bytes of
+//! the header, keeping every length.
 //!
 //! * Shape: HTTP/2 frames (RFC 9113 §4.1), header fields (RFC 7541 §6). Only plain (not Huffman) values
 //!   are touched, which is what the C core sends. Frames that cannot be followed pass as they are.
-//! * A connection whose first header block has an acceptable authority, or none we can read, is not
-//!   looked at any further.
+//! * A connection whose first header block has an acceptable authority, or none we can read, passes unread from there
+//!   on.
 
 use std::io;
 use std::pin::Pin;
@@ -32,9 +32,9 @@ const READ_BYTES: usize = 8 * 1024;
 /// A connection whose incoming header blocks are rewritten.
 pub(in crate::edge) struct AuthorityRewriter<S> {
     inner: S,
-    /// Bytes read and not yet handed on.
+    /// Bytes read and not yet passed on.
     held: BytesMut,
-    /// How many of them may be handed on.
+    /// How many of them may be passed on.
     ready: usize,
     state: State,
 }
@@ -43,7 +43,7 @@ pub(in crate::edge) struct AuthorityRewriter<S> {
 enum State {
     /// Bytes to let pass before the next frame header.
     Pass(usize),
-    /// Nothing is looked at any more.
+    /// Everything passes unread.
     Open,
 }
 
@@ -72,7 +72,7 @@ impl<S> AuthorityRewriter<S> {
                     }
                     let Some(payload) = rest.get_mut(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length) else { return };
                     self.ready += FRAME_HEADER_BYTES + length;
-                    if !mend(payload, flags) {
+                    if !rewrite(payload, flags) {
                         self.state = State::Open;
                     }
                 }
@@ -86,10 +86,10 @@ impl<S> AuthorityRewriter<S> {
     }
 }
 
-/// Mends a header block in place; false if its authority needed nothing or cannot be read.
-fn mend(payload: &mut [u8], flags: u8) -> bool {
-    let Some(place) = authority(payload, flags) else { return false };
-    let value = &mut payload[place];
+/// Rewrites a header block in place; false if its authority needs nothing or cannot be read.
+fn rewrite(payload: &mut [u8], flags: u8) -> bool {
+    let Some(range) = authority(payload, flags) else { return false };
+    let value = &mut payload[range];
     let is_list = value.iter().filter(|byte| **byte == b':').count() > 1 || value.contains(&b'%');
     if is_list {
         for byte in value.iter_mut().filter(|byte| matches!(byte, b':' | b'%' | b',')) {
@@ -99,7 +99,7 @@ fn mend(payload: &mut [u8], flags: u8) -> bool {
     is_list
 }
 
-/// Where the plain value of a literal `:authority` lies in a HEADERS payload.
+/// The range of the plain value of a literal `:authority` in a HEADERS payload.
 fn authority(payload: &[u8], flags: u8) -> Option<std::ops::Range<usize>> {
     let mut at = 0;
     let mut end = payload.len();
@@ -157,7 +157,7 @@ fn integer(block: &[u8], at: &mut usize, prefix: u32) -> Option<usize> {
     None
 }
 
-/// A string: whether it is Huffman coded, and where it lies (RFC 7541 §5.2).
+/// A string: whether it is Huffman coded, and its range (RFC 7541 §5.2).
 fn string(block: &[u8], at: &mut usize) -> Option<(bool, std::ops::Range<usize>)> {
     let is_huffman = block.get(*at)? & 0x80 != 0;
     let length = integer(block, at, 7)?;
@@ -185,7 +185,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AuthorityRewriter<S> {
             let mut read = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut this.inner).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
-                // The other side ended in the middle of a frame: hand on what there is.
+                // The other side ended in the middle of a frame: pass on what there is.
                 this.ready = this.held.len();
                 if this.ready == 0 {
                     return Poll::Ready(Ok(()));
@@ -283,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn the_c_core_s_own_header_block_is_mended() {
-        // As captured from grpc-c 58: the name is spelt out behind the path.
+    fn the_c_core_s_own_header_block_is_rewritten() {
+        // As captured from grpc-c 58: the name is spelt out after the path.
         let block = |authority: &str| {
             let mut block = b"\x40\x05:path\x04/a/b\x40\x0a:authority".to_vec();
             block.push(authority.len() as u8);
@@ -293,7 +293,7 @@ mod tests {
             block
         };
         let mut found = block("127.0.0.1:9999,127.0.0.1:9998");
-        assert!(mend(&mut found, 0x4));
+        assert!(rewrite(&mut found, 0x4));
         assert_eq!(found, block("127.0.0.1.9999.127.0.0.1.9998"));
     }
 

@@ -1,7 +1,7 @@
-//! Codes: the only place that says which failure has which code of RocketMQ's.
+//! Which refusal has which of RocketMQ's codes: those of the rules and those of the broker.
 
 use crate::broker::Error;
-use crate::model::NameError;
+use crate::edge::rules::{Invalid, InvalidKind};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -17,7 +17,7 @@ pub(in crate::edge) fn ok() -> v2::Status {
 
 /// A request that ends here.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::edge) struct Refused {
+pub struct Refused {
     pub code: Code,
     pub text: String,
 }
@@ -32,14 +32,32 @@ impl Refused {
     }
 }
 
-/// A topic name that is none.
-pub(in crate::edge) fn bad_topic(error: &NameError) -> Refused {
-    Refused::new(Code::IllegalTopic, error.to_string())
-}
-
-/// A group name that is none.
-pub(in crate::edge) fn bad_group(error: &NameError) -> Refused {
-    Refused::new(Code::IllegalConsumerGroup, error.to_string())
+impl From<Invalid> for Refused {
+    fn from(invalid: Invalid) -> Self {
+        let code = match invalid.kind {
+            InvalidKind::Value => Code::BadRequest,
+            InvalidKind::TopicName => Code::IllegalTopic,
+            InvalidKind::GroupName => Code::IllegalConsumerGroup,
+            InvalidKind::NoMessage | InvalidKind::MixedTopics => Code::MessageCorrupted,
+            InvalidKind::MixedTypes => Code::MessagePropertyConflictWithType,
+            InvalidKind::EmptyBody => Code::MessageBodyEmpty,
+            InvalidKind::BodyTooLarge => Code::MessageBodyTooLarge,
+            InvalidKind::PropertiesTooLarge => Code::MessagePropertiesTooLarge,
+            InvalidKind::PropertyName => Code::IllegalMessagePropertyKey,
+            InvalidKind::Tag => Code::IllegalMessageTag,
+            InvalidKind::Key => Code::IllegalMessageKey,
+            InvalidKind::MessageId => Code::IllegalMessageId,
+            InvalidKind::MessageGroup => Code::IllegalMessageGroup,
+            InvalidKind::DeliveryTime => Code::IllegalDeliveryTime,
+            InvalidKind::NoAckEntry => Code::InternalServerError,
+            InvalidKind::InvisibleTime => Code::IllegalInvisibleTime,
+            InvalidKind::PollTime => Code::IllegalPollingTime,
+            InvalidKind::Filter => Code::IllegalFilterExpression,
+            InvalidKind::ClientId => Code::ClientIdRequired,
+            InvalidKind::ClientProperties => Code::InvalidClientProperties,
+        };
+        Self { code, text: invalid.text }
+    }
 }
 
 impl From<Error> for Refused {

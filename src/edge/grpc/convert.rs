@@ -1,78 +1,34 @@
-//! Deliveries as the wire wants them: contract §9.3, what every official client needs to find.
-//!
-//! Hot path. The body goes out as the bytes that lie in the log.
+//! Names, times, types and filters: wire ↔ model.
 
-use crate::broker::Delivery;
-use crate::edge::grpc::validate::SHARDING_KEY;
-use crate::model::{BodyEncoding, Message, MessageType, Timestamp};
+use crate::edge::grpc::codes::Refused;
+use crate::edge::rules;
+use crate::model::{Filter, GroupName, MessageType, Millis, QueueOffset, TagFilter, Timestamp, TopicName};
 use crate::proto::v2;
 
-/// A delivered message with its body's digest. `topic` is as the client names it.
-pub(in crate::edge) fn delivery(delivery: Delivery, digest: String, topic: &v2::Resource) -> v2::Message {
-    let dead_letter_queue = delivery
-        .died_in
-        .map(|topic| v2::DeadLetterQueue { topic: topic.to_string(), message_id: delivery.message.message_id.clone() });
-    let mut wire = stored(delivery.message, digest, topic, delivery.stored_at, delivery.store_host);
-    let system_properties = wire.system_properties.get_or_insert_default();
-    system_properties.receipt_handle = Some(delivery.handle.to_text());
-    system_properties.queue_id = i32::try_from(delivery.queue.0).unwrap_or(i32::MAX);
-    system_properties.queue_offset = Some(i64::try_from(delivery.offset.0).unwrap_or(i64::MAX));
-    system_properties.delivery_attempt = Some(i32::try_from(delivery.attempt).unwrap_or(i32::MAX));
-    system_properties.dead_letter_queue = dead_letter_queue;
-    wire
+/// A user property of this name carries the message group, as in RocketMQ's older clients.
+pub(in crate::edge) const SHARDING_KEY: &str = "__SHARDINGKEY";
+
+pub(in crate::edge) fn topic(resource: Option<&v2::Resource>) -> Result<TopicName, Refused> {
+    Ok(rules::names::topic(name(resource))?)
 }
 
-/// A stored message, without what belongs to a delivery.
-pub(in crate::edge) fn stored(
-    message: Message,
-    digest: String,
-    topic: &v2::Resource,
-    stored_at: Timestamp,
-    store_host: String,
-) -> v2::Message {
-    // A key with a space comes back as several keys, as from RocketMQ, which joins them with spaces.
-    let keys = message.keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty());
-    let keys = keys.map(str::to_owned).collect();
-    let mut user_properties: std::collections::BTreeMap<_, _> = message.properties.into_iter().collect();
-    if let Some(group) = &message.message_group {
-        user_properties.insert(SHARDING_KEY.to_owned(), group.clone());
-    }
-    let system_properties = v2::SystemProperties {
-        tag: message.tag,
-        keys,
-        message_id: message.message_id,
-        body_digest: Some(v2::Digest { r#type: v2::DigestType::Md5.into(), checksum: digest }),
-        body_encoding: match message.body_encoding {
-            BodyEncoding::Identity => v2::Encoding::Identity.into(),
-            BodyEncoding::Gzip => v2::Encoding::Gzip.into(),
-        },
-        message_type: message_type(message.message_type).into(),
-        born_timestamp: Some(timestamp(message.born_at)),
-        born_host: message.born_host,
-        store_timestamp: Some(timestamp(stored_at)),
-        store_host,
-        delivery_timestamp: message.delivery_at.map(timestamp),
-        receipt_handle: None,
-        queue_id: 0,
-        queue_offset: None,
-        invisible_duration: None,
-        delivery_attempt: None,
-        message_group: message.message_group,
-        trace_context: message.trace_context,
-        orphaned_transaction_recovery_duration: None,
-        dead_letter_queue: None,
-        lite_topic: None,
-        priority: message.priority.map(|priority| i32::try_from(priority).unwrap_or(i32::MAX)),
-    };
-    v2::Message {
-        topic: Some(topic.clone()),
-        user_properties,
-        system_properties: Some(system_properties),
-        body: message.body,
-    }
+pub(in crate::edge) fn group(resource: Option<&v2::Resource>) -> Result<GroupName, Refused> {
+    Ok(rules::names::group(name(resource))?)
 }
 
-/// A type on the wire.
+fn name(resource: Option<&v2::Resource>) -> &str {
+    resource.map_or("", |resource| resource.name.as_str())
+}
+
+/// The filter of an expression; without one, every message.
+pub(in crate::edge) fn filter(expression: Option<&v2::FilterExpression>) -> Result<Filter, Refused> {
+    let Some(expression) = expression else { return Ok(Filter::Tags(TagFilter::All)) };
+    Ok(match expression.r#type() {
+        v2::FilterType::Sql => rules::consume::sql_filter(&expression.expression)?,
+        v2::FilterType::Tag | v2::FilterType::Unspecified => rules::consume::tag_filter(&expression.expression)?,
+    })
+}
+
 pub(in crate::edge) fn message_type(message_type: MessageType) -> v2::MessageType {
     match message_type {
         MessageType::Normal => v2::MessageType::Normal,
@@ -84,10 +40,30 @@ pub(in crate::edge) fn message_type(message_type: MessageType) -> v2::MessageTyp
     }
 }
 
-/// A point in time on the wire.
-pub(in crate::edge) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+/// A wire timestamp; before 1970 counts as 1970.
+pub(in crate::edge) fn timestamp(at: &prost_types::Timestamp) -> Timestamp {
+    let seconds = u64::try_from(at.seconds).unwrap_or(0);
+    Timestamp(seconds.saturating_mul(1000).saturating_add(u64::try_from(at.nanos / 1_000_000).unwrap_or(0)))
+}
+
+/// A wire duration; below 0 counts as 0.
+pub(in crate::edge) fn millis(length: &prost_types::Duration) -> Millis {
+    let seconds = u64::try_from(length.seconds).unwrap_or(0);
+    Millis(seconds.saturating_mul(1000).saturating_add(u64::try_from(length.nanos / 1_000_000).unwrap_or(0)))
+}
+
+pub(in crate::edge) fn wire_timestamp(at: Timestamp) -> prost_types::Timestamp {
     let nanos = i32::try_from(at.0 % 1000).expect("below 1000") * 1_000_000;
     prost_types::Timestamp { seconds: i64::try_from(at.0 / 1000).unwrap_or(i64::MAX), nanos }
+}
+
+pub(in crate::edge) fn wire_duration(length: Millis) -> prost_types::Duration {
+    let nanos = i32::try_from(length.0 % 1000).expect("below 1000") * 1_000_000;
+    prost_types::Duration { seconds: i64::try_from(length.0 / 1000).unwrap_or(i64::MAX), nanos }
+}
+
+pub(in crate::edge) fn wire_offset(offset: QueueOffset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -96,7 +72,7 @@ mod tests {
 
     #[test]
     fn times_go_out_in_seconds_and_nanoseconds() {
-        let at = timestamp(Timestamp(1_234_567));
+        let at = wire_timestamp(Timestamp(1_234_567));
         assert_eq!((at.seconds, at.nanos), (1234, 567_000_000));
     }
 }

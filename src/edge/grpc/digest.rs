@@ -88,7 +88,7 @@ fn blocks_of(body: &[u8]) -> usize {
     (body.len() + 8) / BLOCK_BYTES + 1
 }
 
-/// A block of a body; zeros behind the last one.
+/// A block of a body; zeros after the last one.
 fn block(body: &[u8], index: usize) -> [u8; BLOCK_BYTES] {
     let start = index * BLOCK_BYTES;
     let rest = body.get(start..).unwrap_or_default();
@@ -128,7 +128,7 @@ fn round<const N: usize, const ROUND: usize, const S0: u32, const S1: u32, const
         let at = [step, 5 * step + 1, 3 * step + 5, 7 * step][ROUND] % 16;
         (&words[at], SINES[16 * ROUND + step])
     };
-    // Not a loop: it would not be unrolled, and look its constants up.
+    // A loop would not be unrolled, and would read its constants from memory.
     macro_rules! four_steps {
         ($first:literal) => {
             a = mix::<N, ROUND, S0>(a, b, c, d, input($first));

@@ -1,9 +1,8 @@
-//! The unary methods that carry the load, straight from hyper: reads the one message of a request and writes the
-//! one of its answer, without tonic's router and codec, which cost more than what the request asks for
-//! (D22, D42).
+//! Send and ack, straight from hyper: reads the one message of a request and writes the one of its answer, without tonic's
+//! router and codec, which cost more than the work itself (D22, D42).
 //!
-//! Hot path. Types, statuses and the handlers are tonic's own; every other request goes the common way, and a client
-//! sees the same either way (`tests/it/unary.rs`).
+//! Hot path. Types, statuses and handlers are tonic's own. Every other request goes through tonic, and a client sees no
+//! difference (`tests/it/unary.rs`).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,7 +19,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::edge::grpc::messaging::Messaging;
-use crate::edge::listener::RemoteAddress;
+use crate::edge::peer::RemoteAddress;
 use crate::proto::v2::messaging_service_server::MessagingService;
 
 /// Before each message: whether it is compressed, and its length.
@@ -65,7 +64,7 @@ impl Method {
 pub(in crate::edge) enum Answer {
     /// One message, then the trailers.
     Message(Option<Bytes>),
-    /// Nothing more: a status in the headers, or the end of the above.
+    /// Nothing more: the status is in the headers, or the trailers were sent.
     #[default]
     Ended,
     /// tonic's.
@@ -159,7 +158,7 @@ where
     Ok(response)
 }
 
-/// The one message of a request. What came in one piece shares its bytes with what the connection read.
+/// The one message of a request. If it arrived in one frame, it shares the bytes that the connection read.
 async fn read(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Status> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
@@ -172,7 +171,7 @@ async fn read(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Status> {
             continue;
         }
         if whole.is_empty() {
-            // As much as it says it is, before it is believed: limited, and filled by what comes.
+            // Reserves what the prefix says; `length` has checked it against the limit.
             whole.reserve(PREFIX_BYTES + length(&first, bytes_max)?.unwrap_or(0));
             whole.put(std::mem::take(&mut first));
         }
@@ -194,7 +193,7 @@ async fn read(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Status> {
     }
 }
 
-/// How long the message is by its prefix, if that has come.
+/// The length of the message by its prefix, once that is complete.
 fn length(mut bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, Status> {
     if bytes.len() < PREFIX_BYTES {
         return Ok(None);

@@ -3,10 +3,11 @@
 use tonic::Request;
 
 use crate::broker::{Acked, Error};
-use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok, status};
-use crate::edge::grpc::messaging::{Messaging, name};
-use crate::model::limits::ACK_ENTRIES_MAX;
-use crate::model::{GroupName, ReceiptHandle, TopicName};
+use crate::edge::grpc::codes::{Refused, ok, status};
+use crate::edge::grpc::convert;
+use crate::edge::grpc::messaging::context::Messaging;
+use crate::edge::rules;
+use crate::model::ReceiptHandle;
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -29,16 +30,9 @@ pub(super) async fn ack(edge: &Messaging, request: Request<v2::AckMessageRequest
 async fn try_ack(edge: &Messaging, request: Request<v2::AckMessageRequest>) -> Result<Vec<Acked>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
-    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
-    match request.entries.len() {
-        0 => return Err(Refused::new(Code::InternalServerError, "the request holds no entry")),
-        count if count > ACK_ENTRIES_MAX => {
-            let text = format!("{count} entries in one request are more than {ACK_ENTRIES_MAX}; send several requests");
-            return Err(Refused::new(Code::BadRequest, text));
-        }
-        _ => {}
-    }
+    let topic = convert::topic(request.topic.as_ref())?;
+    let group = convert::group(request.group.as_ref())?;
+    rules::consume::ack_entries(request.entries.len())?;
     let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle)).collect();
     Ok(edge.broker.ack(group, topic, handles, caller.deadline()).await?)
 }

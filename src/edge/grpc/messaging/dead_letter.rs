@@ -3,9 +3,10 @@
 use tonic::Request;
 
 use crate::broker::Error;
-use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
-use crate::edge::grpc::messaging::{Messaging, name};
-use crate::model::{GroupName, ReceiptHandle, TopicName};
+use crate::edge::grpc::codes::{Refused, ok};
+use crate::edge::grpc::convert;
+use crate::edge::grpc::messaging::context::Messaging;
+use crate::model::ReceiptHandle;
 use crate::proto::v2;
 
 pub(super) async fn forward(
@@ -21,8 +22,8 @@ async fn try_forward(
 ) -> Result<(), Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
-    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    let topic = convert::topic(request.topic.as_ref())?;
+    let group = convert::group(request.group.as_ref())?;
     let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::LeaseEnded)?;
     Ok(edge.broker.forward_to_dead_letters(group, topic, handle, caller.deadline()).await?)
 }

@@ -4,13 +4,13 @@ use futures_util::{StreamExt, stream};
 use tonic::Request;
 
 use crate::broker::{Pull, Pulled, Where};
-use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok, status};
+use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::digest::with_digests;
-use crate::edge::grpc::messaging::{Items, Messaging, name, receive};
-use crate::edge::grpc::validate::{millis, timestamp};
+use crate::edge::grpc::messaging::context::{Items, Messaging};
+use crate::edge::grpc::outgoing;
 use crate::model::limits::{POLL_MARGIN, POLL_MAX};
-use crate::model::{GroupName, Millis, QueueId, QueueOffset, TopicName};
+use crate::model::{Millis, QueueId, QueueOffset, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::pull_message_response::Content;
@@ -31,13 +31,14 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
         if let Some(Pulled { messages, next }) = pulled {
             let messages = with_digests(messages, |pulled| &pulled.message.body);
             contents.extend(messages.map(|(pulled, digest)| {
-                let mut message = convert::stored(pulled.message, digest, &topic, pulled.stored_at, store_host.clone());
+                let mut message =
+                    outgoing::stored(pulled.message, digest, &topic, pulled.stored_at, store_host.clone());
                 let system = message.system_properties.get_or_insert_default();
                 system.queue_id = queue.id;
-                system.queue_offset = Some(wire(pulled.offset));
+                system.queue_offset = Some(convert::wire_offset(pulled.offset));
                 Content::Message(message)
             }));
-            contents.push(Content::NextOffset(wire(next)));
+            contents.push(Content::NextOffset(convert::wire_offset(next)));
         }
         stream::iter(contents)
     };
@@ -49,15 +50,15 @@ async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) ->
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    let group = convert::group(request.group.as_ref())?;
     let left = caller.timeout.map_or(POLL_MAX, Millis::from);
-    let wait = request.long_polling_timeout.as_ref().map_or(Millis(0), millis).min(POLL_MAX);
+    let wait = request.long_polling_timeout.as_ref().map_or(Millis(0), convert::millis).min(POLL_MAX);
     let pull = Pull {
         group,
         topic,
         queue,
         offset: offset_of(request.offset)?,
-        filter: receive::filter(request.filter_expression.as_ref())?,
+        filter: convert::filter(request.filter_expression.as_ref())?,
         batch: u32::try_from(request.batch_size).unwrap_or(0),
         wait: wait.min(Millis(left.0.saturating_sub(POLL_MARGIN.0))),
     };
@@ -72,14 +73,15 @@ async fn try_update(edge: &Messaging, request: Request<v2::UpdateOffsetRequest>)
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    let group = convert::group(request.group.as_ref())?;
     let offset = offset_of(request.offset)?;
     Ok(edge.broker.set_position(group, topic, queue, offset, caller.deadline()).await?)
 }
 
 pub(super) async fn get(edge: &Messaging, request: Request<v2::GetOffsetRequest>) -> v2::GetOffsetResponse {
     let found = try_get(edge, request).await;
-    let (status, offset) = found.map_or_else(|refused| (refused.status(), 0), |offset| (ok(), wire(offset)));
+    let (status, offset) =
+        found.map_or_else(|refused| (refused.status(), 0), |offset| (ok(), convert::wire_offset(offset)));
     v2::GetOffsetResponse { status: Some(status), offset }
 }
 
@@ -87,14 +89,15 @@ async fn try_get(edge: &Messaging, request: Request<v2::GetOffsetRequest>) -> Re
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    let group = GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    let group = convert::group(request.group.as_ref())?;
     let position = edge.broker.position(group, topic, queue, caller.deadline()).await?;
     position.ok_or_else(|| Refused::new(Code::OffsetNotFound, "the consumer group has no position in this queue"))
 }
 
 pub(super) async fn query(edge: &Messaging, request: Request<v2::QueryOffsetRequest>) -> v2::QueryOffsetResponse {
     let found = try_query(edge, request).await;
-    let (status, offset) = found.map_or_else(|refused| (refused.status(), 0), |offset| (ok(), wire(offset)));
+    let (status, offset) =
+        found.map_or_else(|refused| (refused.status(), 0), |offset| (ok(), convert::wire_offset(offset)));
     v2::QueryOffsetResponse { status: Some(status), offset }
 }
 
@@ -105,7 +108,7 @@ async fn try_query(edge: &Messaging, request: Request<v2::QueryOffsetRequest>) -
     let wanted = match (request.query_offset_policy(), &request.timestamp) {
         (v2::QueryOffsetPolicy::Beginning, _) => Where::Beginning,
         (v2::QueryOffsetPolicy::End, _) => Where::End,
-        (v2::QueryOffsetPolicy::Timestamp, Some(at)) => Where::At(timestamp(at)),
+        (v2::QueryOffsetPolicy::Timestamp, Some(at)) => Where::At(convert::timestamp(at)),
         (v2::QueryOffsetPolicy::Timestamp, None) => {
             return Err(Refused::new(Code::BadRequest, "the policy is TIMESTAMP and no timestamp is given"));
         }
@@ -115,7 +118,7 @@ async fn try_query(edge: &Messaging, request: Request<v2::QueryOffsetRequest>) -
 
 fn queue_of(queue: Option<&v2::MessageQueue>) -> Result<(TopicName, QueueId), Refused> {
     let queue = queue.ok_or_else(|| Refused::new(Code::BadRequest, "the message queue is missing"))?;
-    let topic = TopicName::parse(name(queue.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(queue.topic.as_ref())?;
     let id = u32::try_from(queue.id)
         .map_err(|_| Refused::new(Code::BadRequest, format!("the queue id {} is below 0", queue.id)))?;
     Ok((topic, QueueId(id)))
@@ -124,8 +127,4 @@ fn queue_of(queue: Option<&v2::MessageQueue>) -> Result<(TopicName, QueueId), Re
 fn offset_of(offset: i64) -> Result<QueueOffset, Refused> {
     let offset = u64::try_from(offset);
     offset.map(QueueOffset).map_err(|_| Refused::new(Code::IllegalOffset, "the offset is below 0"))
-}
-
-fn wire(offset: QueueOffset) -> i64 {
-    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }

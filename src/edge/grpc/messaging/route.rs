@@ -1,16 +1,15 @@
 //! QueryRoute and QueryAssignment (contract §8, contract §12).
 //!
-//! One broker name per node, each with all queues, so that every client has another candidate at once
-//! when a node dies (D16). One address per row. The address is the one the client can reach: its own
-//! where that tells the nodes apart, else the one it dialled.
+//! One broker name per node, each with all queues, so that every client has another candidate at once when a node dies
+//! (D16). One address per row, which the client can reach: the node's own if it differs from node to node, else the one
+//! that the client dialled.
 
 use tonic::Request;
 
 use crate::broker::TopicView;
-use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
-use crate::edge::grpc::convert::message_type;
-use crate::edge::grpc::messaging::{Caller, Messaging, name};
-use crate::model::{GroupName, TopicName};
+use crate::edge::grpc::codes::{Refused, ok};
+use crate::edge::grpc::convert;
+use crate::edge::grpc::messaging::context::{Caller, Messaging};
 use crate::node::NodeAddress;
 use crate::proto::v2;
 use crate::proto::v2::Code;
@@ -30,7 +29,7 @@ async fn try_route(
 ) -> Result<Vec<v2::MessageQueue>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(request.topic.as_ref())?;
     let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
     let endpoints = endpoints(&edge.node.routes().of_reachable()?, request.endpoints.as_ref());
     let mut rows = Vec::new();
@@ -53,15 +52,15 @@ pub(super) async fn query_assignment(
     }
 }
 
-/// One row per node, the same for every consumer: leases decide who gets what. Nodes that do not answer
-/// stay in: some clients start polling everything once more whenever the rows change.
+/// One row per node, the same for every consumer: leases decide who gets what. Nodes that do not answer stay in, because
+/// some clients poll everything anew whenever the rows change.
 async fn try_assignment(
     edge: &Messaging,
     request: Request<v2::QueryAssignmentRequest>,
 ) -> Result<Vec<v2::Assignment>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    GroupName::parse(name(request.group.as_ref())).map_err(|error| bad_group(&error))?;
+    convert::group(request.group.as_ref())?;
     let topic = find(edge, request.topic.as_ref(), &caller).await?;
     if topic.permission & 4 == 0 {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
@@ -76,7 +75,7 @@ async fn try_assignment(
 }
 
 async fn find(edge: &Messaging, topic: Option<&v2::Resource>, caller: &Caller) -> Result<TopicView, Refused> {
-    let topic = TopicName::parse(name(topic)).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(topic)?;
     Ok(edge.broker.find_topic(&topic, caller.deadline()).await?)
 }
 
@@ -103,7 +102,12 @@ fn row(
             id: 0,
             endpoints: Some(endpoints),
         }),
-        accept_message_types: topic.topic_type.accepted().into_iter().map(|of| message_type(of).into()).collect(),
+        accept_message_types: topic
+            .topic_type
+            .accepted()
+            .into_iter()
+            .map(|of| convert::message_type(of).into())
+            .collect(),
     }
 }
 
@@ -131,7 +135,7 @@ fn endpoints(members: &[NodeAddress], dialled: Option<&v2::Endpoints>) -> Vec<(N
         if is_one_machine && members.iter().any(|member| member.grpc_port == Some(*port)) {
             return (host.clone(), own.1);
         }
-        // Behind an address we do not know; any node serves everything.
+        // A proxy or a translated address; any node serves everything.
         (host.clone(), *port)
     };
     members.iter().map(|member| (member.clone(), one_address(reach(member)))).collect()

@@ -4,9 +4,12 @@ use tonic::Request;
 
 use crate::broker::Sent;
 use crate::edge::grpc::codes::{Refused, ok};
-use crate::edge::grpc::messaging::{EdgeSettings, Messaging, delay, transaction};
-use crate::edge::grpc::validate;
-use crate::edge::grpc::validate::Rules;
+use crate::edge::grpc::convert::wire_offset;
+use crate::edge::grpc::incoming;
+use crate::edge::grpc::messaging::context::{EdgeSettings, Messaging};
+use crate::edge::grpc::messaging::transaction;
+use crate::edge::recall_handle::RecallHandle;
+use crate::edge::rules::message::MessageLimits;
 use crate::model::{Message, MessageType, Timestamp};
 use crate::proto::v2;
 
@@ -23,21 +26,21 @@ async fn try_send(
 ) -> Result<Vec<v2::SendResultEntry>, Refused> {
     let caller = edge.caller(&request)?;
     let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
-    let rules = Rules { body_bytes_max, delay_max, now: edge.broker.now() };
-    let checked = validate::send(request.into_inner(), rules, &caller.client.address)?;
-    let told = |message: &Message| (message.message_id.clone(), message.delivery_at);
-    let told: Vec<_> = checked.messages.iter().map(told).collect();
+    let limits = MessageLimits { body_bytes_max, delay_max, now: edge.broker.now() };
+    let checked = incoming::send(request.into_inner(), limits, &caller.client.address)?;
+    let answered = |message: &Message| (message.message_id.clone(), message.delivery_at);
+    let answered: Vec<_> = checked.messages.iter().map(answered).collect();
     let (topic, is_half) = (checked.topic.clone(), checked.message_type == MessageType::Transaction);
     let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
     let entry = |((message_id, delivery_at), sent): ((String, Option<Timestamp>), Sent)| {
         let mut entry = v2::SendResultEntry { status: Some(ok()), ..Default::default() };
         match (sent, delivery_at) {
             (Sent::Stored { offset, .. }, _) => {
-                entry.offset = i64::try_from(offset.0).unwrap_or(i64::MAX);
+                entry.offset = wire_offset(offset);
                 entry.transaction_id.clone_from(&message_id);
             }
             (Sent::Deferred(message), Some(at)) if !is_half => {
-                entry.recall_handle = delay::handle(&topic, at, message, &message_id);
+                entry.recall_handle = RecallHandle::new(&topic, at, message, &message_id).to_text();
                 entry.transaction_id.clone_from(&message_id);
             }
             (Sent::Deferred(message), _) => entry.transaction_id = transaction::id(message),
@@ -45,5 +48,5 @@ async fn try_send(
         entry.message_id = message_id;
         entry
     };
-    Ok(told.into_iter().zip(sent).map(entry).collect())
+    Ok(answered.into_iter().zip(sent).map(entry).collect())
 }

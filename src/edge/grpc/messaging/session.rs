@@ -1,17 +1,20 @@
 //! Telemetry, Heartbeat and NotifyClientTermination (contract §6, contract §7).
 //!
-//! Nothing depends on a live stream or on settings this node has seen: clients lose both and go on.
+//! Nothing depends on an open stream or on settings that this node has received: clients lose both and go on.
 
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
 use crate::broker::{Error, Subscription};
-use crate::edge::grpc::codes::{Refused, bad_group, bad_topic, ok};
-use crate::edge::grpc::messaging::{Caller, Items, Messaging, name, receive, transaction};
-use crate::edge::grpc::validate::{client_properties, millis};
+use crate::edge::grpc::codes::{Refused, ok};
+use crate::edge::grpc::convert;
+use crate::edge::grpc::convert::wire_duration;
+use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
+use crate::edge::grpc::messaging::transaction;
+use crate::edge::rules;
 use crate::model::backoff::STEPS_MAX;
-use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX, SETTINGS_ENTRIES_MAX};
-use crate::model::{Backoff, GroupName, Millis, TopicName};
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX};
+use crate::model::{Backoff, Millis};
 use crate::node::{ClientHeader, SessionSettings};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
@@ -24,9 +27,7 @@ const PRODUCER_ATTEMPTS: i32 = 3;
 
 pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatRequest>) -> v2::Status {
     let result = edge.caller(request).and_then(|_| match request.get_ref().group.as_ref() {
-        Some(group) if !group.name.is_empty() => {
-            GroupName::parse(&group.name).map(|_| ()).map_err(|error| bad_group(&error))
-        }
+        Some(group) if !group.name.is_empty() => convert::group(Some(group)).map(|_| ()),
         _ => Ok(()),
     });
     result.map_or_else(|refused| refused.status(), |()| ok())
@@ -35,7 +36,7 @@ pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatR
 pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyClientTerminationRequest>) -> v2::Status {
     match edge.caller(request) {
         Ok(caller) => {
-            // The client is gone either way; what it held comes back at the end of its leases at the latest.
+            // The client is gone either way; what it held is delivered again when its leases end, at the latest.
             if let Err(error) = edge.node.client_left(&caller.client.client_id).await {
                 tracing::debug!(%error, "leases of a leaving client were not shortened");
             }
@@ -62,13 +63,13 @@ pub(super) fn telemetry(
         let (edge, caller, mut commands, mut questions) = state?;
         loop {
             let command = tokio::select! {
-                // A stream that breaks, or ends with this node, is the client's to open again.
+                // A stream that breaks, or ends with this node, is reopened by the client.
                 () = edge.node.stopping().cancelled() => return None,
                 Some(question) = questions.recv() => {
                     let question = transaction::question(question, &edge.node.settings().store_host);
                     let command = Some(Command::RecoverOrphanedTransactionCommand(question));
-                    let told = v2::TelemetryCommand { status: Some(ok()), command };
-                    return Some((Ok(told), Some((edge, caller, commands, questions))));
+                    let asking = v2::TelemetryCommand { status: Some(ok()), command };
+                    return Some((Ok(asking), Some((edge, caller, commands, questions))));
                 }
                 command = commands.next() => command?.ok()?,
             };
@@ -95,29 +96,28 @@ fn as_grpc(refused: &Refused) -> Status {
 }
 
 async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) -> Result<v2::Settings, Refused> {
-    client_properties(&settings.client_properties)?;
+    rules::client::properties(&settings.client_properties)?;
     let mut session = SessionSettings {
         group: None,
         topics: Vec::new(),
         subscriptions: Vec::new(),
-        request_timeout: settings.request_timeout.as_ref().map(millis),
+        request_timeout: settings.request_timeout.as_ref().map(convert::millis),
     };
     match &settings.pub_sub {
         None => return Err(Refused::new(v2::Code::BadRequest, "the settings say neither publishing nor subscription")),
         Some(PubSub::Publishing(publishing)) => {
-            few("topics", publishing.topics.len())?;
+            rules::client::settings_entries("topics", publishing.topics.len())?;
             for topic in &publishing.topics {
-                session.topics.push(TopicName::parse(&topic.name).map_err(|error| bad_topic(&error))?);
+                session.topics.push(convert::topic(Some(topic))?);
             }
         }
         Some(PubSub::Subscription(subscription)) => {
-            few("subscriptions", subscription.subscriptions.len())?;
-            let group = name(subscription.group.as_ref());
-            let group = GroupName::parse(group).map_err(|error| bad_group(&error))?;
+            rules::client::settings_entries("subscriptions", subscription.subscriptions.len())?;
+            let group = convert::group(subscription.group.as_ref())?;
             let mut topics = Vec::new();
             for entry in &subscription.subscriptions {
-                let topic = TopicName::parse(name(entry.topic.as_ref())).map_err(|error| bad_topic(&error))?;
-                receive::filter(entry.expression.as_ref())?;
+                let topic = convert::topic(entry.topic.as_ref())?;
+                convert::filter(entry.expression.as_ref())?;
                 let expression = entry.expression.clone().unwrap_or_default();
                 let is_sql = expression.r#type() == v2::FilterType::Sql;
                 let expression = expression.expression;
@@ -133,47 +133,49 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
         }
     }
     let group = session.group.as_ref().and_then(|group| edge.broker.group(group).ok().flatten());
-    let mut fifo = group.as_ref().is_some_and(|group| group.orderly);
+    let mut is_fifo = group.as_ref().is_some_and(|group| group.orderly);
     let (retries, backoff) = match group {
         Some(group) => (group.settings.retries_max, group.settings.backoff),
         None => (GROUP_RETRIES_DEFAULT, Backoff::Standard),
     };
     if let Some(PubSub::Subscription(subscription)) = &settings.pub_sub {
         for entry in &subscription.subscriptions {
-            let Ok(topic) = TopicName::parse(name(entry.topic.as_ref())) else { continue };
-            // Also one that was made a moment ago; one that is not there has no order yet.
+            let Ok(topic) = convert::topic(entry.topic.as_ref()) else { continue };
+            // `find_topic` also finds a topic that was created a moment ago; a missing one has no order yet.
             let topic = edge.broker.find_topic(&topic, caller.deadline()).await;
-            fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
+            is_fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
         }
     }
     edge.node.sessions().settings(&caller.client.client_id, session);
-    merge(&mut settings, &caller.client.language, retries, &backoff, fifo, edge.settings.body_bytes_max);
+    let decisions = Decisions { retries, backoff, is_fifo, body_bytes_max: edge.settings.body_bytes_max };
+    merge(&mut settings, &caller.client.language, &decisions);
     Ok(settings)
 }
 
-/// Contract §6.3: the client's settings with the server's decisions in them.
-fn merge(
-    settings: &mut v2::Settings,
-    language: &str,
+/// What the server decides of a client's settings.
+struct Decisions {
     retries: u32,
-    backoff: &Backoff,
-    fifo: bool,
+    backoff: Backoff,
+    is_fifo: bool,
     body_bytes_max: usize,
-) {
+}
+
+/// Puts the server's decisions into the client's settings (contract §6.3).
+fn merge(settings: &mut v2::Settings, language: &str, decisions: &Decisions) {
     use v2::retry_policy::Strategy;
     let max_attempts;
     let strategy;
     match &mut settings.pub_sub {
         Some(PubSub::Subscription(subscription)) => {
-            subscription.fifo = Some(fifo);
+            subscription.fifo = Some(decisions.is_fifo);
             subscription.receive_batch_size = i32::try_from(RECEIVE_BATCH_MAX).ok();
             subscription.long_polling_timeout = Some(seconds(i64::try_from(POLL_MAX.0 / 1000).unwrap_or(i64::MAX)));
-            max_attempts = i32::try_from(retries).unwrap_or(i32::MAX).saturating_add(1);
-            strategy = told_backoff(backoff, retries, language);
+            max_attempts = i32::try_from(decisions.retries).unwrap_or(i32::MAX).saturating_add(1);
+            strategy = wire_backoff(&decisions.backoff, decisions.retries, language);
         }
         Some(PubSub::Publishing(publishing)) => {
             publishing.validate_message_type = true;
-            publishing.max_body_size = i32::try_from(body_bytes_max).unwrap_or(i32::MAX);
+            publishing.max_body_size = i32::try_from(decisions.body_bytes_max).unwrap_or(i32::MAX);
             max_attempts = PRODUCER_ATTEMPTS;
             strategy = Strategy::ExponentialBackoff(exponential(
                 prost_types::Duration { seconds: 0, nanos: 10_000_000 },
@@ -187,16 +189,20 @@ fn merge(
     settings.metric = Some(v2::Metric { on: false, endpoints: None });
 }
 
-/// The waits between deliveries as this client understands them: the Node client (language HTTP) knows exponential
+/// The delays between deliveries in a form that this client understands: the Node client (language HTTP) knows exponential
 /// backoff only, Python the list only (contract §6.4).
-fn told_backoff(backoff: &Backoff, retries: u32, language: &str) -> v2::retry_policy::Strategy {
+fn wire_backoff(backoff: &Backoff, retries: u32, language: &str) -> v2::retry_policy::Strategy {
     use v2::retry_policy::Strategy;
     let steps: Vec<Millis> = match backoff {
         Backoff::Standard => BACKOFF_SECONDS.map(Millis::from_secs).to_vec(),
         Backoff::Steps(steps) => steps.clone(),
         Backoff::Exponential { initial, max, multiplier } => {
             if language != "PYTHON" {
-                return Strategy::ExponentialBackoff(exponential(duration(*initial), duration(*max), *multiplier));
+                return Strategy::ExponentialBackoff(exponential(
+                    wire_duration(*initial),
+                    wire_duration(*max),
+                    *multiplier,
+                ));
             }
             let next = |step: &Millis| Some(Millis(step.0.saturating_mul((*multiplier).into()).min(max.0)));
             let count = usize::try_from(retries).unwrap_or(STEPS_MAX).clamp(1, STEPS_MAX);
@@ -208,27 +214,14 @@ fn told_backoff(backoff: &Backoff, retries: u32, language: &str) -> v2::retry_po
             Backoff::Standard => (Millis::from_secs(5), Millis::from_secs(7200)),
             _ => (steps.first().copied().unwrap_or_default(), steps.iter().copied().max().unwrap_or_default()),
         };
-        return Strategy::ExponentialBackoff(exponential(duration(initial), duration(max), 2));
+        return Strategy::ExponentialBackoff(exponential(wire_duration(initial), wire_duration(max), 2));
     }
-    Strategy::CustomizedBackoff(v2::CustomizedBackoff { next: steps.into_iter().map(duration).collect() })
-}
-
-fn few(what: &str, count: usize) -> Result<(), Refused> {
-    if count > SETTINGS_ENTRIES_MAX {
-        let text = format!("{count} {what} in one client's settings are more than {SETTINGS_ENTRIES_MAX}");
-        return Err(Refused::new(v2::Code::BadRequest, text));
-    }
-    Ok(())
+    Strategy::CustomizedBackoff(v2::CustomizedBackoff { next: steps.into_iter().map(wire_duration).collect() })
 }
 
 fn exponential(initial: prost_types::Duration, max: prost_types::Duration, multiplier: u32) -> v2::ExponentialBackoff {
     let multiplier = f32::from(u16::try_from(multiplier).unwrap_or(u16::MAX));
     v2::ExponentialBackoff { initial: Some(initial), max: Some(max), multiplier }
-}
-
-fn duration(length: Millis) -> prost_types::Duration {
-    let nanos = i32::try_from(length.0 % 1000).expect("below 1000") * 1_000_000;
-    prost_types::Duration { seconds: i64::try_from(length.0 / 1000).unwrap_or(i64::MAX), nanos }
 }
 
 fn seconds(seconds: i64) -> prost_types::Duration {
@@ -242,7 +235,9 @@ mod tests {
 
     fn merged(pub_sub: PubSub, language: &str) -> v2::Settings {
         let mut settings = v2::Settings { pub_sub: Some(pub_sub), ..Default::default() };
-        merge(&mut settings, language, 16, &Backoff::Standard, false, 4_194_304);
+        let decisions =
+            Decisions { retries: 16, backoff: Backoff::Standard, is_fifo: false, body_bytes_max: 4_194_304 };
+        merge(&mut settings, language, &decisions);
         settings
     }
 

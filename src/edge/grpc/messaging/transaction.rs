@@ -1,15 +1,16 @@
 //! EndTransaction (contract §10), and the ids it takes. After: `broker/transaction`.
 //!
-//! Any node can read an id: it says where the half message lies.
+//! Any node can read an id: it says where the half message is stored.
 
 use tonic::Request;
 
 use crate::broker::OrphanedTransaction;
-use crate::edge::grpc::codes::{Refused, bad_topic, ok};
+use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::digest::md5_upper_hex;
-use crate::edge::grpc::messaging::{Messaging, name};
-use crate::model::{LogIndex, MessageRef, TopicName};
+use crate::edge::grpc::messaging::context::Messaging;
+use crate::edge::grpc::outgoing;
+use crate::model::{LogIndex, MessageRef};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -34,7 +35,7 @@ pub(super) async fn end(edge: &Messaging, request: Request<v2::EndTransactionReq
 async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) -> Result<(), Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = TopicName::parse(name(request.topic.as_ref())).map_err(|error| bad_topic(&error))?;
+    let topic = convert::topic(request.topic.as_ref())?;
     let message = read(&request.transaction_id).ok_or_else(|| {
         let text = format!("'{}' is not the id of a transaction", request.transaction_id);
         Refused::new(Code::InvalidTransactionId, text)
@@ -52,7 +53,7 @@ async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) 
 pub(super) fn question(question: OrphanedTransaction, store_host: &str) -> v2::RecoverOrphanedTransactionCommand {
     let topic = v2::Resource { resource_namespace: String::new(), name: question.topic.to_string() };
     let digest = md5_upper_hex(&[&question.message.body]).swap_remove(0);
-    let message = convert::stored(question.message, digest, &topic, question.stored_at, store_host.to_owned());
+    let message = outgoing::stored(question.message, digest, &topic, question.stored_at, store_host.to_owned());
     v2::RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: id(question.at) }
 }
 
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_says_where_its_message_lies_and_nothing_else_is_one() {
+    fn an_id_says_where_its_message_is_and_nothing_else_is_one() {
         let message = MessageRef { index: LogIndex(u64::MAX), slot: 3 };
         assert_eq!(read(&id(message)), Some(message));
         for bad in ["", "0", &"+".repeat(24), &"0".repeat(23), &"G".repeat(24)] {

@@ -58,7 +58,7 @@ impl Script {
         );
     }
 
-    fn look(&mut self, span: (u64, u64), max: u64, group: u64) {
+    fn read_offsets(&mut self, span: (u64, u64), max: u64, group: u64) {
         let offs = [(0, Offsets { max, group })].into();
         let asked = Event::new("operator", Phase::Inv, OperationKind::QueryOff);
         self.pair(span, asked, Event { offs, ..Event::new("operator", Phase::Ok, OperationKind::QueryOff) });
@@ -78,11 +78,11 @@ fn good() -> Script {
     let mut script = Script::default();
     script.send((0, 10), "p", "a", Phase::Ok, Some(0));
     script.send((20, 30), "p", "b", Phase::Ok, Some(1));
-    script.look((40, 41), 2, 0);
+    script.read_offsets((40, 41), 2, 0);
     script.receive((50, 60), &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
     script.ack((61, 62), "a", Phase::Ok);
     script.ack((63, 64), "b", Phase::Ok);
-    script.look((70, 71), 2, 2);
+    script.read_offsets((70, 71), 2, 2);
     script
 }
 
@@ -130,7 +130,7 @@ fn an_audit_or_a_drain_that_came_to_no_end_makes_a_run_unknown_not_false() {
 fn c1_an_acknowledged_message_that_one_replica_lacks_is_lost() {
     let mut script = audited(good());
     script.audit("n1", &[got("a", 0, 0, 1)]);
-    assert_eq!(broken(&script), Rule::C1);
+    assert_eq!(broken(&script), Rule::AckedMessageLost);
     assert_eq!(script.check().lost, 1);
 }
 
@@ -139,15 +139,15 @@ fn c2_a_message_nobody_sent_or_with_another_body_is_a_phantom() {
     let mut script = good();
     let stranger = Got { h: 7, ..got("b", 0, 1, 1) };
     script.audit("n0", &[got("a", 0, 0, 1), stranger]);
-    assert_eq!(broken(&script), Rule::C2);
+    assert_eq!(broken(&script), Rule::UnknownMessage);
     let mut script = good();
     script.receive((72, 73), &[got("x", 0, 2, 1)]);
     script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1), got("x", 0, 2, 1)]);
-    assert_eq!(broken(&script), Rule::C2);
+    assert_eq!(broken(&script), Rule::UnknownMessage);
 }
 
 #[test]
-fn c3_a_send_at_two_places_is_doubled() {
+fn c3_a_send_with_two_offsets_is_stored_twice() {
     let mut script = good();
     script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1), got("a", 1, 0, 1)]);
     assert!(script.check().broken.contains_key("C3"));
@@ -155,7 +155,7 @@ fn c3_a_send_at_two_places_is_doubled() {
 }
 
 #[test]
-fn c4_a_place_that_held_two_messages_a_hole_or_another_offset_than_was_told() {
+fn c4_an_offset_that_held_two_messages_a_hole_or_another_offset_than_was_answered() {
     let mut script = audited(good());
     script.audit("n1", &[got("b", 0, 0, 1), got("a", 0, 1, 1)]);
     assert!(script.check().broken.contains_key("C4"));
@@ -163,16 +163,16 @@ fn c4_a_place_that_held_two_messages_a_hole_or_another_offset_than_was_told() {
     script.send((0, 10), "p", "a", Phase::Ok, Some(1));
     script.receive((50, 60), &[got("a", 0, 1, 1)]);
     script.audit("n0", &[got("a", 0, 1, 1)]);
-    assert_eq!(broken(&script), Rule::C4, "a hole");
+    assert_eq!(broken(&script), Rule::OffsetConflict, "a hole");
     let mut script = Script::default();
     script.send((0, 10), "p", "a", Phase::Ok, Some(5));
     script.receive((50, 60), &[got("a", 0, 0, 1)]);
     script.audit("n0", &[got("a", 0, 0, 1)]);
-    assert_eq!(broken(&script), Rule::C4, "told another offset");
+    assert_eq!(broken(&script), Rule::OffsetConflict, "answered another offset");
 }
 
 #[test]
-fn c5_and_c6_sends_that_lie_in_another_order_than_they_happened() {
+fn c5_and_c6_sends_stored_in_another_order_than_they_happened() {
     let swapped = |second: &str| {
         let mut script = Script::default();
         script.send((0, 10), "p", "a", Phase::Ok, None);
@@ -182,8 +182,8 @@ fn c5_and_c6_sends_that_lie_in_another_order_than_they_happened() {
         script
     };
     assert!(swapped("p").check().broken.contains_key("C5"), "of one producer");
-    assert_eq!(broken(&swapped("q")), Rule::C6, "of two");
-    // Sends that overlapped may lie either way.
+    assert_eq!(broken(&swapped("q")), Rule::RealTimeOrderBroken, "of two");
+    // Sends that overlapped may be stored either way.
     let mut script = Script::default();
     script.send((0, 25), "p", "a", Phase::Ok, None);
     script.send((20, 30), "q", "b", Phase::Ok, None);
@@ -199,15 +199,15 @@ fn c7_a_stored_message_the_group_never_got() {
     script.send((20, 30), "p", "b", Phase::Info, None);
     script.receive((50, 60), &[got("a", 0, 0, 1)]);
     script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
-    assert_eq!(broken(&script), Rule::C7);
+    assert_eq!(broken(&script), Rule::NeverDelivered);
 }
 
 #[test]
-fn c8_a_message_that_comes_again_to_a_poll_that_began_behind_its_ack() {
+fn c8_a_message_delivered_again_to_a_poll_that_began_after_its_ack() {
     let mut script = good();
     script.receive((10_070, 10_080), &[got("a", 0, 0, 2)]);
     let script = audited(script);
-    assert_eq!(broken(&script), Rule::C8);
+    assert_eq!(broken(&script), Rule::RedeliveredAfterAck);
     assert_eq!(script.check().redelivered_after_ack, 1);
     // A poll that was open while the ack ran may still bring it.
     let mut script = Script::default();
@@ -220,8 +220,8 @@ fn c8_a_message_that_comes_again_to_a_poll_that_began_behind_its_ack() {
 }
 
 #[test]
-fn c9_a_message_that_comes_again_while_its_lease_runs_or_long_after() {
-    let again = |at: u64| {
+fn c9_a_message_delivered_again_while_its_lease_runs_or_long_after() {
+    let redelivered = |at: u64| {
         let mut script = Script::default();
         script.send((0, 10), "p", "a", Phase::Ok, Some(0));
         script.receive((20, 30), &[got("a", 0, 0, 1)]);
@@ -229,12 +229,12 @@ fn c9_a_message_that_comes_again_while_its_lease_runs_or_long_after() {
         script.audit("n0", &[got("a", 0, 0, 1)]);
         script
     };
-    assert_eq!(broken(&again(10_010)), Rule::C9, "early");
-    assert_eq!(again(10_025).check().verdict, Verdict::True, "the lease may have begun with the poll");
-    assert_eq!(again(10_400).check().verdict, Verdict::True);
-    assert_eq!(broken(&again(10_600)), Rule::C9, "late");
-    // Unless another delivery lies between, whose answer died with its node.
-    let mut script = again(21_000);
+    assert_eq!(broken(&redelivered(10_010)), Rule::RedeliveredOffTime, "early");
+    assert_eq!(redelivered(10_025).check().verdict, Verdict::True, "the lease may have begun with the poll");
+    assert_eq!(redelivered(10_400).check().verdict, Verdict::True);
+    assert_eq!(broken(&redelivered(10_600)), Rule::RedeliveredOffTime, "late");
+    // Unless there was another delivery in between, whose answer was lost with its node.
+    let mut script = redelivered(21_000);
     for event in &mut script.0 {
         event.msgs.iter_mut().filter(|got| got.att == 2).for_each(|got| got.att = 3);
     }
@@ -244,17 +244,17 @@ fn c9_a_message_that_comes_again_while_its_lease_runs_or_long_after() {
 #[test]
 fn c13a_offsets_that_move_back_or_stay_below_what_was_acknowledged() {
     let mut script = good();
-    script.look((80, 81), 2, 1);
-    assert_eq!(broken(&audited(script)), Rule::C13a, "the group's offset");
+    script.read_offsets((80, 81), 2, 1);
+    assert_eq!(broken(&audited(script)), Rule::OffsetMovedBack, "the group's offset");
     let mut script = good();
-    script.look((80, 81), 1, 2);
+    script.read_offsets((80, 81), 1, 2);
     assert!(audited(script).check().broken.contains_key("C13a"), "below what was read");
     let mut script = Script::default();
     script.send((0, 10), "p", "a", Phase::Ok, Some(0));
-    script.look((20, 21), 0, 0);
+    script.read_offsets((20, 21), 0, 0);
     script.receive((50, 60), &[got("a", 0, 0, 1)]);
     script.audit("n0", &[got("a", 0, 0, 1)]);
-    assert_eq!(broken(&script), Rule::C13a, "below what was acknowledged");
+    assert_eq!(broken(&script), Rule::OffsetMovedBack, "below what was acknowledged");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
         script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
         script
     };
-    assert_eq!(broken(&script(&["n0"], 5_000, Phase::Info)), Rule::C15);
+    assert_eq!(broken(&script(&["n0"], 5_000, Phase::Info)), Rule::Unavailable);
     let away = script(&["n0"], 5_000, Phase::Info).check();
     assert_eq!(away.broken["C15"], 2, "the outage, and the send that fails afterwards: {away:?}");
     assert_eq!(script(&["n0", "n1"], 5_000, Phase::Info).check().broken["C15"], 1, "two of three were down");
@@ -280,7 +280,7 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
 fn c15_a_node_does_not_end_by_itself() {
     let mut script = good();
     script.add(80, Event { node: Some("n1".into()), ..Event::new("nemesis", Phase::Info, OperationKind::Ended) });
-    assert_eq!(broken(&audited(script)), Rule::C15);
+    assert_eq!(broken(&audited(script)), Rule::Unavailable);
 }
 
 #[test]
@@ -290,5 +290,5 @@ fn c16_a_send_that_was_refused_for_good_is_not_in_the_log() {
     script.send((20, 30), "p", "b", Phase::Fail, None);
     script.receive((50, 60), &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
     script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
-    assert_eq!(broken(&script), Rule::C16);
+    assert_eq!(broken(&script), Rule::RefusedMessageStored);
 }

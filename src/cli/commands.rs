@@ -1,0 +1,199 @@
+//! The command line: all commands, their grouped help, and where each goes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::options::{Context, Global};
+use crate::cli::{bench, broker, cluster, config, consume, drill, group, message, options, produce, topic};
+
+/// Commands by what one wants to do; clap cannot group subcommands, and a test holds this to the real ones.
+const HELP: &str = "\
+raftmq - message broker for RocketMQ 5 clients, replicated with Raft
+
+Usage: raftmq [OPTIONS] <COMMAND>
+
+Run
+  broker      Start a broker node               raftmq broker -c conf/dledger/broker-n0.conf
+Use
+  produce     Send messages from arguments, a count or stdin
+  consume     Receive and acknowledge messages
+  bench       Measure: send, receive, e2e, null, raw, compare, failover, picture
+  drill       Hurt a cluster and check that nothing was lost
+Manage
+  topic       list, create, update, describe, delete
+  group       list, create, update, describe, delete, reset-offset, dlq
+  message     get, find, trace, delayed, recall, move
+  cluster     status
+  config      check, show
+Options
+  -n, --endpoints <ADDR[;ADDR]>  Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
+  -o, --output <FMT>             table, json, jsonl [default: table]
+      --timeout <DUR>            Per request, such as 5s or 500ms [default: 5s]
+  -q, --quiet                    No progress, no talk
+  -v, --verbose                  Say what is tried again and why
+  -h, --help                     -V, --version
+
+mqadmin's name also works: raftmq clusterList
+First steps: scripts/fast-try.sh start   |   raftmq help produce
+";
+
+#[derive(Debug, Parser)]
+#[command(name = "raftmq", version, override_help = HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a broker node
+    Broker(broker::BrokerArgs),
+    /// Send messages from arguments, a count or stdin
+    Produce(produce::Args),
+    /// Receive and acknowledge messages
+    Consume(consume::Args),
+    /// Measure this or another broker
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Hurt a cluster on purpose and check that nothing was lost, doubled or reordered
+    Drill(drill::DrillArgs),
+    /// Manage topics
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Manage consumer groups
+    #[command(subcommand)]
+    Group(group::Command),
+    /// Look at stored messages, and at those that wait for their delivery time
+    #[command(subcommand)]
+    Message(message::Command),
+    /// Look at the nodes of the cluster
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Check and show configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// mqadmin's name for `cluster status`
+    #[command(name = "clusterList", hide = true)]
+    ClusterList,
+}
+
+/// Runs the command of this process's arguments and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            // If this cannot be printed, nothing can.
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let Cli { global, command } = cli;
+    match command {
+        Command::Broker(args) => broker::run(&args),
+        Command::Config(command) => config::run(
+            &command,
+            global.output,
+            &mut std::io::stdout(),
+            &mut std::io::stderr(),
+            crate::env::disk::read_text,
+        )
+        .unwrap_or(Exit::Failed),
+        Command::Bench(command) => bench::run(&global, command),
+        Command::Drill(args) => drill::run(&global, &args),
+        Command::Produce(args) => with_cluster(global, async |context| produce::run(context, args).await),
+        Command::Consume(args) => with_cluster(global, async |context| consume::run(context, args).await),
+        Command::Topic(command) => with_cluster(global, async |context| topic::run(context, command).await),
+        Command::Group(command) => with_cluster(global, async |context| group::run(context, command).await),
+        Command::Message(command) => with_cluster(global, async |context| message::run(context, command).await),
+        Command::Cluster(command) => with_cluster(global, async |context| cluster::run(context, command).await),
+        Command::ClusterList => {
+            with_cluster(global, async |context| cluster::run(context, cluster::Command::Status).await)
+        }
+    }
+    .into()
+}
+
+/// Runs a command that talks to a cluster, and prints why it failed if it did.
+fn with_cluster(global: Global, command: impl AsyncFnOnce(&Context) -> Result<Exit, Failure>) -> Exit {
+    options::start_log(&global);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::new(Exit::Failed, format!("no runtime: {error}")).print(),
+    };
+    let outcome = runtime.block_on(async {
+        let context = Context::new(global)?;
+        command(&context).await
+    });
+    // A thread that waits for stdin must not delay the end.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|failure| failure.print())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn clap_accepts_the_definition() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_is_in_the_grouped_help() {
+        let command = Cli::command();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let line = HELP.lines().find(|line| line.starts_with(&format!("  {:<12}", sub.get_name())));
+            let line = line.unwrap_or_else(|| panic!("{} is not in the help", sub.get_name()));
+            for verb in sub.get_subcommands() {
+                assert!(line.contains(verb.get_name()), "{} {} is not in the help", sub.get_name(), verb.get_name());
+            }
+        }
+        for option in command.get_arguments() {
+            let long = format!("--{}", option.get_long().unwrap());
+            assert!(HELP.contains(&long), "{long} is not in the help");
+        }
+        let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        for line in HELP.lines().filter(|line| line.starts_with("  ") && !line.trim_start().starts_with('-')) {
+            let name = line.split_whitespace().next().unwrap();
+            assert!(known.contains(&name), "the help tells of {name}, which does not exist");
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_client_shows_two_examples() {
+        fn leaves(command: &clap::Command) -> Vec<&clap::Command> {
+            if command.has_subcommands() { command.get_subcommands().flat_map(leaves).collect() } else { vec![command] }
+        }
+        let command = Cli::command();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            for leaf in leaves(sub) {
+                let text = leaf.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+                let count = text.lines().filter(|line| line.trim_start().starts_with("raftmq ")).count();
+                assert!(count >= 2, "{} {} shows {count} examples", sub.get_name(), leaf.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_of_produce_shows_the_number_s_placeholder() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("produce").unwrap().render_long_help().to_string();
+        assert!(help.contains("--key 'k-{n}'"), "{help}");
+        assert!(help.contains("Search key; {n} is"), "{help}");
+    }
+
+    #[test]
+    fn mqadmin_s_name_for_the_status_is_understood() {
+        let cli = Cli::try_parse_from(["raftmq", "clusterList", "-n", "a:1"]).unwrap();
+        assert!(matches!(cli.command, Command::ClusterList));
+        assert_eq!(cli.global.endpoints.as_deref(), Some("a:1"));
+    }
+}

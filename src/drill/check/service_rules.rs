@@ -1,0 +1,150 @@
+//! What the service showed on the whole: offsets (C13a), outages (C15), and whether the run saw enough (V).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::drill::check::history_index::{HistoryIndex, Span};
+use crate::drill::check::verdict::{Demands, Rule};
+use crate::drill::history::{Event, OperationKind, Phase};
+
+/// A gap between two acknowledged sends longer than this is an outage.
+const OUTAGE_US: u64 = 250_000;
+/// After the last heal everything must work again within this.
+const SETTLE_US: u64 = 10_000_000;
+
+impl HistoryIndex<'_> {
+    pub fn offsets(&mut self) {
+        let mut found = Vec::new();
+        let mut reads: Vec<(u64, &Event)> = Vec::new();
+        for answer in self.events.iter().filter(|event| event.f == OperationKind::QueryOff && event.ph == Phase::Ok) {
+            if let Some(asked) = answer.of.and_then(|of| self.events.get(of as usize)) {
+                reads.push((asked.t, answer));
+            }
+        }
+        // What is known for certain at a time: values read, and sends acknowledged, before it.
+        let mut known: Vec<(u64, u64, u32, u64, bool)> = Vec::new();
+        for (_, answer) in &reads {
+            for (queue, offsets) in &answer.offs {
+                known.push((answer.t, answer.i, *queue, offsets.max, true));
+                known.push((answer.t, answer.i, *queue, offsets.group, false));
+            }
+        }
+        for (got, _) in self.audits.values().flatten() {
+            if let Some(answer) =
+                self.sends.get(got.mid.as_str()).and_then(|send| send.answered).filter(|one| one.ph == Phase::Ok)
+            {
+                known.push((answer.t, answer.i, got.q, got.off + 1, true));
+            }
+        }
+        known.sort_unstable();
+        known.dedup();
+        reads.sort_by_key(|(asked_at, _)| *asked_at);
+        let mut known = known.into_iter().peekable();
+        let mut least: BTreeMap<(u32, bool), (u64, u64)> = BTreeMap::new();
+        for (asked_at, answer) in reads {
+            while let Some((_, number, queue, value, is_max)) = known.next_if(|(at, ..)| *at < asked_at) {
+                let floor = least.entry((queue, is_max)).or_default();
+                *floor = (*floor).max((value, number));
+            }
+            for (queue, offsets) in &answer.offs {
+                for (value, is_max, name) in [(offsets.max, true, "max"), (offsets.group, false, "group")] {
+                    let (floor, number) = least.get(&(*queue, is_max)).copied().unwrap_or_default();
+                    if value < floor {
+                        let text = format!("queue {queue}: {name} offset {value} read after {floor} was known");
+                        found.push((text, vec![number, answer.i]));
+                    }
+                }
+            }
+        }
+        for (text, events) in found {
+            self.find(Rule::OffsetMovedBack, text, events);
+        }
+    }
+
+    /// The gaps between acknowledged sends; too long a gap while a majority was up breaks C15.
+    pub fn availability(&mut self, demands: &Demands) -> Vec<(u64, u64)> {
+        let mut answered: Vec<u64> = self.sends.values().filter(|send| send.is_ok()).map(Span::returned).collect();
+        answered.sort_unstable();
+        let mut outages = Vec::new();
+        let mut found = Vec::new();
+        let without_majority = self.without_majority();
+        for pair in answered.windows(2).filter(|pair| pair[1] - pair[0] > OUTAGE_US) {
+            outages.push((pair[0], pair[1]));
+            let excused: u64 =
+                without_majority.iter().map(|(from, to)| (*to).min(pair[1]).saturating_sub((*from).max(pair[0]))).sum();
+            let gap = (pair[1] - pair[0]).saturating_sub(excused);
+            if gap > demands.outage_max_us {
+                found.push((
+                    format!("no send was acknowledged for {} ms while a majority was up", gap / 1000),
+                    Vec::new(),
+                ));
+            }
+        }
+        for ended in self.events.iter().filter(|event| event.f == OperationKind::Ended) {
+            found.push((format!("{} ended by itself", ended.node.as_deref().unwrap_or_default()), vec![ended.i]));
+        }
+        let healed = self.events.iter().filter(|event| event.f == OperationKind::Heal).map(|event| event.t).max();
+        if let Some(healed) = healed {
+            for (mid, send) in self.sends.iter().filter(|(_, send)| send.asked.t > healed + SETTLE_US && !send.is_ok())
+            {
+                found.push((format!("{mid} failed although everything had been healed for long"), send.numbers()));
+            }
+        }
+        for (text, events) in found {
+            self.find(Rule::Unavailable, text, events);
+        }
+        outages
+    }
+
+    /// The times in which fewer than two nodes were whole.
+    fn without_majority(&self) -> Vec<(u64, u64)> {
+        let mut hurt: BTreeSet<&str> = BTreeSet::new();
+        let mut windows = Vec::new();
+        let mut since = None;
+        for event in self.events {
+            let Some(node) = event.node.as_deref() else { continue };
+            match event.f {
+                OperationKind::Fault | OperationKind::Ended => drop(hurt.insert(node)),
+                OperationKind::Heal => drop(hurt.remove(node)),
+                _ => continue,
+            }
+            match (hurt.len() >= 2, since) {
+                (true, None) => since = Some(event.t),
+                (false, Some(from)) => {
+                    windows.push((from, event.t));
+                    since = None;
+                }
+                _ => {}
+            }
+        }
+        windows.extend(since.map(|from| (from, u64::MAX)));
+        windows
+    }
+
+    pub fn coverage(&mut self, demands: &Demands, redeliveries: usize) {
+        let faults: Vec<_> = self.events.iter().filter(|event| event.f == OperationKind::Fault).collect();
+        let led = faults.iter().filter(|event| event.led == Some(true)).count();
+        let sends = self.sends.values().filter(|send| send.is_ok()).count();
+        let mut missing = Vec::new();
+        for (name, seen, wanted) in [
+            ("acknowledged sends", sends, demands.sends),
+            ("faults", faults.len(), demands.faults),
+            ("faults of a leader", led, demands.leader_faults),
+            ("redeliveries", redeliveries, demands.redeliveries),
+        ] {
+            if seen < wanted {
+                missing.push(format!("only {seen} {name}, {wanted} are wanted"));
+            }
+        }
+        if self.audits.is_empty() {
+            missing.push("no replica was audited".to_owned());
+        }
+        let incomplete = self.events.iter().filter(|event| {
+            (event.f == OperationKind::Audit || event.f == OperationKind::Drained)
+                && matches!(event.ph, Phase::Fail | Phase::Info)
+        });
+        missing.extend(incomplete.map(|event| format!("{:?} of {} was not complete", event.f, event.p)));
+        for text in missing {
+            self.find(Rule::TooLittleSeen, text, Vec::new());
+        }
+    }
+}

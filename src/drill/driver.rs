@@ -1,0 +1,58 @@
+//! The clients on a thread of their own, so that work on the nodes does not delay them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Address;
+use crate::drill::clients::Clients;
+use crate::drill::history::Recorder;
+
+/// The running thread.
+pub(super) struct Driver {
+    thread: std::thread::JoinHandle<io::Result<()>>,
+    sent: CancellationToken,
+}
+
+impl Driver {
+    pub fn start(
+        addresses: &[Address],
+        topic: &str,
+        recorder: Arc<Recorder>,
+        rate: u32,
+        sending: CancellationToken,
+        receiving: CancellationToken,
+    ) -> io::Result<Self> {
+        let sent = CancellationToken::new();
+        let (addresses, topic, all_sent) = (addresses.to_vec(), topic.to_owned(), sent.clone());
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let local = tokio::task::LocalSet::new();
+            // Cancelled however the thread ends, or `wait_for_senders` would never return.
+            let all_sent = all_sent.drop_guard();
+            local.block_on(&runtime, async {
+                let clients = Clients::new(&addresses, &topic, recorder).map_err(io::Error::other)?;
+                let produce = async {
+                    clients.produce(rate, sending).await;
+                    drop(all_sent);
+                };
+                tokio::join!(produce, clients.consume(receiving.clone()), clients.watch_offsets(receiving));
+                Ok(())
+            })
+        };
+        let thread = std::thread::Builder::new().name("clients".to_owned()).spawn(run)?;
+        Ok(Self { thread, sent })
+    }
+
+    pub fn wait_for_senders(&self) {
+        while !self.sent.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn wait(self) -> io::Result<()> {
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the clients' thread panicked")))
+    }
+}

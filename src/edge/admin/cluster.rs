@@ -1,0 +1,55 @@
+//! The nodes of the cluster and who leads. Calls `node/status` and `node/routes`.
+
+use tonic::Status;
+
+use crate::edge::admin::convert::refuse;
+use crate::model::NodeId;
+use crate::node::{Node, NodeSummary, ReplicaStatus};
+use crate::proto::admin as wire;
+
+pub(super) async fn status(
+    node: &Node,
+    _request: wire::ClusterStatusRequest,
+) -> Result<wire::ClusterStatusResponse, Status> {
+    let nodes = node.cluster_status().await;
+    // Who leads is what the leader itself says: others may still name one that died.
+    let says_so = |status: &&ReplicaStatus| status.leader == Some(status.node);
+    let answers = nodes.iter().filter_map(|node| node.status.as_ref());
+    let leader = answers.filter(says_so).max_by_key(|status| status.term).map(|status| status.node);
+    let is_leader = |node: &NodeSummary| Some(node.id) == leader;
+    let committed = nodes.iter().filter_map(|node| node.status.as_ref()).map(|status| status.committed.0).max();
+    let place = node.settings();
+    let members = node.routes().of_announced().map_err(refuse)?;
+    // A node that does not answer is shown where it was last seen.
+    let address_of = |id: NodeId| {
+        let seen = members.iter().find(|member| member.id == id);
+        seen.and_then(|member| Some(format!("{}:{}", member.host, member.grpc_port?))).unwrap_or_default()
+    };
+    let row = |node: &NodeSummary| {
+        let status = node.status.as_ref();
+        let role = match status {
+            None => "unreachable",
+            Some(_) if is_leader(node) => "leader",
+            Some(status) if status.leader.is_none() || leader.is_none() => "candidate",
+            Some(_) => "follower",
+        };
+        wire::Node {
+            cluster: place.cluster.clone(),
+            broker: place.broker_name.clone(),
+            node: node.name.clone(),
+            role: role.to_owned(),
+            address: status.map_or_else(|| address_of(node.id), |status| status.client_address.clone()),
+            version: status.map(|status| status.version.clone()).unwrap_or_default(),
+            term: status.map(|status| status.term.0),
+            committed: status.map(|status| status.committed.0),
+            applied: status.map(|status| status.applied.0),
+            behind: status.map(|status| committed.unwrap_or(0).saturating_sub(status.applied.0)),
+            process_id: status.map(|status| status.process_id),
+            in_per_second: status.map(|status| status.in_per_second),
+            out_per_second: status.map(|status| status.out_per_second),
+            last_log: status.map(|status| status.last_log.0),
+        }
+    };
+    let name = |node: &NodeSummary| is_leader(node).then(|| node.name.clone());
+    Ok(wire::ClusterStatusResponse { nodes: nodes.iter().map(row).collect(), leader: nodes.iter().find_map(name) })
+}

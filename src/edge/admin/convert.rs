@@ -1,0 +1,56 @@
+//! Names, positions and errors: wire ↔ model.
+
+use tonic::Status;
+
+use crate::broker::{Deadline, Error, Position, TopicView};
+use crate::edge::rules;
+use crate::model::{GroupName, TopicName};
+use crate::node::Node;
+use crate::proto::admin as wire;
+
+pub(super) fn refuse(error: Error) -> Status {
+    let text = error.to_string();
+    match error {
+        Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
+        Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
+        Error::Forbidden(_) => Status::permission_denied(text),
+        Error::TypeMismatch { .. } | Error::LeaseEnded | Error::IllegalOffset { .. } | Error::Invalid(_) => {
+            Status::invalid_argument(text)
+        }
+        Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
+        Error::Busy => Status::resource_exhausted(text),
+        Error::NoLeader => Status::unavailable(text),
+        Error::TimedOut => Status::deadline_exceeded(text),
+        Error::Stopped(_) => Status::internal(text),
+    }
+}
+
+pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
+    rules::names::topic(text).map_err(|invalid| Status::invalid_argument(invalid.text))
+}
+
+/// The topic of a request; that of a group's dead letters is made when it is looked for.
+pub(super) async fn find_topic(node: &Node, name: &str) -> Result<TopicView, Status> {
+    node.broker().find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
+}
+
+pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {
+    rules::names::group(text).map_err(|invalid| Status::invalid_argument(invalid.text))
+}
+
+/// How many rows an answer may have.
+pub(super) fn limit(asked: u32) -> usize {
+    usize::try_from(asked.max(1)).unwrap_or(1)
+}
+
+pub(super) fn position(position: Position) -> wire::GroupPosition {
+    wire::GroupPosition {
+        group: position.group.to_string(),
+        topic: position.topic.to_string(),
+        queue: position.queue.0,
+        max_offset: position.max.0,
+        group_offset: position.group_offset.0,
+        in_flight: position.in_flight,
+        lag: position.lag,
+    }
+}

@@ -1,0 +1,128 @@
+//! Stored messages: get, find, trace. Calls `broker/inspect`.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tonic::Status;
+
+use crate::broker::{Event, GroupTrace, MessageQuery, QueryCursor, StoredMessage};
+use crate::edge::admin::convert::{find_topic, limit, refuse};
+use crate::edge::recall_handle::RecallHandle;
+use crate::model::codec::Reader;
+use crate::model::{QueueId, QueueOffset, Timestamp};
+use crate::node::Node;
+use crate::proto::admin as wire;
+
+/// Longest search of the log for one trace.
+const TRACE_SECONDS_MAX: u32 = 600;
+
+pub(super) async fn get(node: &Node, request: wire::GetMessageRequest) -> Result<wire::GetMessageResponse, Status> {
+    let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
+    let topic = find_topic(node, &request.topic).await?;
+    let found = node.inspector().message_at(&topic, queue, offset).await.map_err(refuse)?;
+    Ok(wire::GetMessageResponse { message: Some(stored(found)) })
+}
+
+pub(super) async fn find(
+    node: &Node,
+    request: wire::FindMessagesRequest,
+) -> Result<wire::FindMessagesResponse, Status> {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let wanted = MessageQuery {
+        message_id: given(request.message_id),
+        key: given(request.key),
+        from: Timestamp(request.from_ms),
+        to: Timestamp(request.to_ms),
+    };
+    let limit = limit(request.limit);
+    let cursor = read_cursor(request.cursor)?;
+    let topic = find_topic(node, &request.topic).await?;
+    let found = node.inspector().find_messages(&topic, &wanted, cursor, limit).await.map_err(refuse)?;
+    Ok(wire::FindMessagesResponse {
+        messages: found.messages.into_iter().map(stored).collect(),
+        searched: found.searched,
+        cursor: found.cursor.map(put_cursor).unwrap_or_default(),
+    })
+}
+
+pub(super) async fn trace(
+    node: &Node,
+    request: wire::TraceMessageRequest,
+) -> Result<wire::TraceMessageResponse, Status> {
+    let time = Duration::from_secs(request.seconds.clamp(1, TRACE_SECONDS_MAX).into());
+    let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
+    let topic = find_topic(node, &request.topic).await?;
+    let trace = node.inspector().trace(&topic, queue, offset, time).await.map_err(refuse)?;
+    Ok(wire::TraceMessageResponse {
+        message: Some(stored(trace.message)),
+        groups: trace.groups.into_iter().map(traced).collect(),
+        searched_to: trace.searched_to.0,
+        log_end: trace.log_end.0,
+    })
+}
+
+fn put_cursor(cursor: QueryCursor) -> Bytes {
+    let mut out = BytesMut::with_capacity(12);
+    out.put_u32(cursor.queue.0);
+    out.put_u64(cursor.offset.0);
+    out.freeze()
+}
+
+fn read_cursor(bytes: Bytes) -> Result<Option<QueryCursor>, Status> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(bytes, "cursor");
+    let (Ok(queue), Ok(offset)) = (reader.u32(), reader.u64()) else {
+        return Err(Status::invalid_argument("the cursor is not one that this service gave"));
+    };
+    Ok(Some(QueryCursor { queue: QueueId(queue), offset: QueueOffset(offset) }))
+}
+
+pub(super) fn stored(stored: StoredMessage) -> wire::StoredMessage {
+    let StoredMessage { topic, place, at, message, stored_at, waits_until, origin } = stored;
+    let recall_handle = waits_until
+        .map(|until| RecallHandle::new(&topic, until, at, &message.message_id).to_text())
+        .unwrap_or_default();
+    wire::StoredMessage {
+        topic: topic.to_string(),
+        queue: place.map(|(queue, _)| queue.0),
+        offset: place.map(|(_, offset)| offset.0),
+        entry: at.index.0,
+        slot: at.slot,
+        message_id: message.message_id,
+        r#type: message.message_type.name().to_owned(),
+        tag: message.tag.unwrap_or_default(),
+        keys: message.keys,
+        properties: message.properties.into_iter().collect(),
+        message_group: message.message_group.unwrap_or_default(),
+        born_host: message.born_host,
+        born_at_ms: message.born_at.0,
+        stored_at_ms: stored_at.0,
+        delivery_at_ms: waits_until.or(message.delivery_at).map(|at| at.0),
+        priority: message.priority,
+        body: message.body,
+        origin: origin.map(|(origin, redriven_at)| wire::Origin {
+            topic: origin.name.to_string(),
+            queue: origin.queue.0,
+            offset: origin.offset.0,
+            attempts: origin.attempts,
+            redriven_at_ms: redriven_at.map(|at| at.0),
+        }),
+        recall_handle,
+    }
+}
+
+fn traced(trace: GroupTrace) -> wire::TracedGroup {
+    let event = |event: Event| wire::TraceEvent {
+        at_ms: event.at.0,
+        what: event.what.name().to_owned(),
+        client: event.client,
+        entry: event.entry.0,
+    };
+    wire::TracedGroup {
+        group: trace.group.to_string(),
+        state: trace.state.to_owned(),
+        events: trace.events.into_iter().map(event).collect(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The service: each method goes to the file of its noun.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::edge::admin::{cluster, dead_letters, delayed, groups, messages, topics};
+use crate::node::Node;
+use crate::proto::admin as wire;
+use crate::proto::admin::admin_server::Admin;
+
+/// The service over a node.
+pub struct AdminService {
+    node: Arc<Node>,
+}
+
+impl AdminService {
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn create_topic(&self, request: Request<wire::CreateTopicRequest>) -> Answer<wire::CreateTopicResponse> {
+        topics::create(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_topics(&self, request: Request<wire::ListTopicsRequest>) -> Answer<wire::ListTopicsResponse> {
+        topics::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<wire::DescribeTopicRequest>,
+    ) -> Answer<wire::DescribeTopicResponse> {
+        topics::describe(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_topic(&self, request: Request<wire::UpdateTopicRequest>) -> Answer<wire::UpdateTopicResponse> {
+        topics::update(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_topic(&self, request: Request<wire::DeleteTopicRequest>) -> Answer<wire::DeleteTopicResponse> {
+        topics::delete(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_group(&self, request: Request<wire::CreateGroupRequest>) -> Answer<wire::CreateGroupResponse> {
+        groups::create(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_groups(&self, request: Request<wire::ListGroupsRequest>) -> Answer<wire::ListGroupsResponse> {
+        groups::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<wire::DescribeGroupRequest>,
+    ) -> Answer<wire::DescribeGroupResponse> {
+        groups::describe(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_group(&self, request: Request<wire::UpdateGroupRequest>) -> Answer<wire::UpdateGroupResponse> {
+        groups::update(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_group(&self, request: Request<wire::DeleteGroupRequest>) -> Answer<wire::DeleteGroupResponse> {
+        groups::delete(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn reset_offset(&self, request: Request<wire::ResetOffsetRequest>) -> Answer<wire::ResetOffsetResponse> {
+        groups::reset_offset(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_message(&self, request: Request<wire::GetMessageRequest>) -> Answer<wire::GetMessageResponse> {
+        messages::get(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn find_messages(&self, request: Request<wire::FindMessagesRequest>) -> Answer<wire::FindMessagesResponse> {
+        messages::find(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn trace_message(&self, request: Request<wire::TraceMessageRequest>) -> Answer<wire::TraceMessageResponse> {
+        messages::trace(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_delayed(&self, request: Request<wire::ListDelayedRequest>) -> Answer<wire::ListDelayedResponse> {
+        delayed::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn move_delayed(&self, request: Request<wire::MoveDelayedRequest>) -> Answer<wire::MoveDelayedResponse> {
+        delayed::move_to(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<wire::ListDeadLettersRequest>,
+    ) -> Answer<wire::ListDeadLettersResponse> {
+        dead_letters::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn redrive(&self, request: Request<wire::RedriveRequest>) -> Answer<wire::RedriveResponse> {
+        dead_letters::redrive(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cluster_status(
+        &self,
+        request: Request<wire::ClusterStatusRequest>,
+    ) -> Answer<wire::ClusterStatusResponse> {
+        cluster::status(&self.node, request.into_inner()).await.map(Response::new)
+    }
+}
