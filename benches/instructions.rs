@@ -23,9 +23,9 @@ use raftmq::model::{
     TopicType,
 };
 use raftmq::proto::v2;
-use raftmq::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
 use raftmq::store::log::record;
 use raftmq::store::log::record::{Record, RecordKind};
+use raftmq::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
 const TOPIC: TopicId = TopicId(1);
 const GROUP: GroupId = GroupId(1);

@@ -46,7 +46,7 @@ impl ShardReader {
 
     /// The batch of an entry, if it can be read without waiting for the disk.
     pub(super) fn batch_in_memory(&self, index: LogIndex) -> Option<Batch> {
-        self.0.batch_in_memory(index)
+        self.0.batches().in_memory(index)
     }
 
     /// The batches from an entry on that one read of the disk gives, away from the calling thread.
@@ -54,6 +54,6 @@ impl ShardReader {
     /// * Errors: [`Error::Stopped`] if the log cannot be read.
     pub(super) async fn batches_on_disk(&self, index: LogIndex) -> Result<Vec<(LogIndex, Batch)>, Error> {
         let failed = |error| Error::Stopped(format!("entry {index} cannot be read: {error}"));
-        self.0.read_batches(index).await.map_err(failed)
+        self.0.batches().read(index).await.map_err(failed)
     }
 }

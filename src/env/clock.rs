@@ -9,9 +9,9 @@ use crate::model::{Millis, Timestamp};
 
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time of day; may jump.
+    /// The time of day; may jump, also backwards.
     fn wall(&self) -> Timestamp;
-    /// Time since some fixed point; never jumps.
+    /// Time since a fixed point of this clock; never goes backwards.
     fn mono(&self) -> Duration;
 }
 
@@ -43,7 +43,7 @@ pub fn wall() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A clock that moves when told to.
+/// A clock that moves only by [`Self::advance`].
 pub struct ManualClock {
     start: Timestamp,
     now: Mutex<Timestamp>,

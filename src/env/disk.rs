@@ -1,4 +1,4 @@
-//! Files: the few operations the store needs, and the machine's own disk.
+//! Files: the few operations the store needs, and the real disk.
 #![allow(clippy::disallowed_methods, reason = "env/ is where files are touched")]
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -9,28 +9,36 @@ use std::path::{Path, PathBuf};
 use bytes::Buf;
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// Places one system call writes from.
-const PIECES_AT_ONCE: usize = 64;
+/// Parts that one system call writes.
+const PARTS_AT_ONCE: usize = 64;
 
-/// An open file, read and written at positions.
+/// An open file, read and written at positions. Positions and lengths are in bytes.
 pub trait DiskFile: Send + Sync {
-    /// Fills `bytes` from `at`; a file that ends before is an error.
+    /// Fills `bytes` from `at`. May wait for the disk.
+    ///
+    /// * Errors: [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
-    /// The same from memory only; false, and anything in `bytes`, if the disk would have to be waited for.
+    /// As [`Self::read_at`], but from memory only; false, and anything in `bytes`, if this would wait for the disk or the
+    /// file ends before.
     fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool>;
     /// Writes all of `bytes` at `at`. Durable only after [`Self::sync_data`].
+    ///
+    /// * Errors: any part of it may have been written.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
-    /// The same with bytes that lie in several places.
-    fn write_pieces_at(&self, pieces: &mut dyn Buf, at: u64) -> io::Result<()> {
-        let whole = pieces.remaining();
-        if pieces.chunk().len() < whole {
-            return self.write_at(&pieces.copy_to_bytes(whole), at);
+    /// As [`Self::write_at`], of bytes in several parts.
+    fn write_gathered_at(&self, parts: &mut dyn Buf, at: u64) -> io::Result<()> {
+        let whole = parts.remaining();
+        if parts.chunk().len() < whole {
+            return self.write_at(&parts.copy_to_bytes(whole), at);
         }
-        self.write_at(pieces.chunk(), at)?;
-        pieces.advance(whole);
+        self.write_at(parts.chunk(), at)?;
+        parts.advance(whole);
         Ok(())
     }
-    /// Makes what was written durable. After an error nothing is known about it: never retried.
+    /// Makes what was written durable. Blocks.
+    ///
+    /// * Errors: nothing is known of what was written since the last sync. Never retried: another sync could succeed
+    ///   without having written anything.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
@@ -47,17 +55,17 @@ pub trait DiskFile: Send + Sync {
 /// Keeps a lock until dropped.
 pub trait DiskLock: Send + Sync {}
 
-/// A file system.
+/// A file system. After an error the fate of what was asked for is unknown.
 pub trait Disk: Send + Sync + 'static {
     /// Makes a folder and those above it.
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
     /// Opens a file that exists, to read and write.
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file, making it empty if it is missing.
+    /// Opens a file, which is made if it is missing; its content stays.
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Puts a file in the place of another.
+    /// Puts a file in the place of another, atomically; durable after [`Self::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file; durable after [`Self::sync_dir`].
     fn remove(&self, file: &Path) -> io::Result<()>;
     /// The names in a folder, sorted.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
@@ -69,7 +77,7 @@ pub trait Disk: Send + Sync + 'static {
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
 }
 
-/// The machine's disk.
+/// The disk of this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
@@ -139,9 +147,9 @@ impl DiskFile for RealFile {
     fn read_at_hand(&self, bytes: &mut [u8], at: u64) -> io::Result<bool> {
         let whole = bytes.len();
         match rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(bytes)], at, ReadWriteFlags::NOWAIT) {
-            // A part is at hand, or the file ends: for the one who may wait to tell.
+            // A part is in the page cache, or the file ends: only a read that may wait can tell which.
             Ok(read) => Ok(read == whole),
-            // Nothing is, or the file system cannot say so.
+            // Nothing is there, or the file system cannot say so.
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -151,14 +159,14 @@ impl DiskFile for RealFile {
         self.0.write_all_at(bytes, at)
     }
 
-    fn write_pieces_at(&self, pieces: &mut dyn Buf, mut at: u64) -> io::Result<()> {
-        while pieces.has_remaining() {
-            let mut slices = [io::IoSlice::new(&[]); PIECES_AT_ONCE];
-            let count = pieces.chunks_vectored(&mut slices);
+    fn write_gathered_at(&self, parts: &mut dyn Buf, mut at: u64) -> io::Result<()> {
+        while parts.has_remaining() {
+            let mut slices = [io::IoSlice::new(&[]); PARTS_AT_ONCE];
+            let count = parts.chunks_vectored(&mut slices);
             match rustix::io::pwritev(&self.0, &slices[..count], at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    pieces.advance(written);
+                    parts.advance(written);
                     at += written as u64;
                 }
                 Err(Errno::INTR) => {}
@@ -233,41 +241,41 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_written_whole_and_in_order_however_many() {
+    fn parts_are_written_whole_and_in_order_however_many() {
         let folder = tempfile::tempdir().unwrap();
         let file = RealDisk.create(&folder.path().join("file")).unwrap();
-        let parts: Vec<Bytes> = (0..3 * PIECES_AT_ONCE).map(|number| vec![number as u8; number].into()).collect();
-        let mut pieces = GatherBuffer(parts.iter().cloned().collect());
-        file.write_pieces_at(&mut pieces, 5).unwrap();
-        assert!(!pieces.has_remaining());
+        let parts: Vec<Bytes> = (0..3 * PARTS_AT_ONCE).map(|number| vec![number as u8; number].into()).collect();
+        let mut gathered = Gathered(parts.iter().cloned().collect());
+        file.write_gathered_at(&mut gathered, 5).unwrap();
+        assert!(!gathered.has_remaining());
         let mut read = vec![0; parts.iter().map(Bytes::len).sum()];
         file.read_at(&mut read, 5).unwrap();
         assert_eq!(read, parts.concat());
         assert_eq!(file.len().unwrap(), 5 + read.len() as u64);
     }
 
-    struct GatherBuffer(std::collections::VecDeque<Bytes>);
+    struct Gathered(std::collections::VecDeque<Bytes>);
 
-    impl Buf for GatherBuffer {
+    impl Buf for Gathered {
         fn remaining(&self) -> usize {
             self.0.iter().map(Bytes::len).sum()
         }
 
         fn chunk(&self) -> &[u8] {
-            self.0.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece)
+            self.0.iter().find(|part| !part.is_empty()).map_or(&[], |part| part)
         }
 
         fn chunks_vectored<'a>(&'a self, to: &mut [io::IoSlice<'a>]) -> usize {
-            let pieces = self.0.iter().filter(|piece| !piece.is_empty());
-            to.iter_mut().zip(pieces).map(|(slot, piece)| *slot = io::IoSlice::new(piece)).count()
+            let parts = self.0.iter().filter(|part| !part.is_empty());
+            to.iter_mut().zip(parts).map(|(slot, part)| *slot = io::IoSlice::new(part)).count()
         }
 
         fn advance(&mut self, mut count: usize) {
-            while let Some(piece) = self.0.front_mut() {
-                let taken = piece.len().min(count);
-                piece.advance(taken);
+            while let Some(part) = self.0.front_mut() {
+                let taken = part.len().min(count);
+                part.advance(taken);
                 count -= taken;
-                if !piece.is_empty() {
+                if !part.is_empty() {
                     return;
                 }
                 self.0.pop_front();

@@ -1,5 +1,5 @@
-//! The outside world: clock, randomness, files. The only folder that touches them, so that each has a
-//! real and a simulated side.
+//! The outside world: clock, randomness, files, processes. The only folder that touches them, so that each can have a
+//! real and a simulated side (`fault/`).
 //!
 //! Not here: the network, which is tokio's and tonic's.
 
@@ -10,7 +10,4 @@ pub mod process;
 pub mod rng;
 pub mod runtime;
 
-/// The host's name as the shell tells it, or `localhost`.
-pub fn host_name() -> String {
-    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
-}
+pub use process::host_name;

@@ -1,4 +1,4 @@
-//! What the machine says of processes: who listens on a port, and what a process has used (Linux `/proc`).
+//! Processes and their host: who listens on a port, what a process has used (Linux `/proc`), signals, limits.
 #![allow(clippy::disallowed_methods, reason = "env/ is where files are touched")]
 
 use std::fs;
@@ -105,16 +105,16 @@ pub fn use_small_pages() -> io::Result<()> {
     Ok(rustix::thread::disable_transparent_huge_pages(true)?)
 }
 
-/// What a process is told.
+/// A signal to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// To stand still.
+    /// Stands still.
     Stop,
-    /// To go on.
+    /// Goes on.
     Continue,
-    /// To end in good order.
+    /// Ends in good order.
     Terminate,
-    /// To end at once.
+    /// Ends at once.
     Kill,
 }
 
@@ -144,6 +144,11 @@ pub fn machine() -> String {
     let model = model.trim_start_matches(['\t', ' ', ':']);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{cores} cores, {model}, Linux {}", kernel.trim())
+}
+
+/// The host's name as the shell tells it, or `localhost`.
+pub fn host_name() -> String {
+    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::node::StartError;
 use crate::raft::{Fatal, OnFatal};
 use crate::store;
 use crate::store::kv::rocks::RocksKv;
-use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
+use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
 /// What is open while the node runs.
 pub(super) struct Storage {

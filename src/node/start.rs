@@ -13,6 +13,7 @@ use crate::broker::{
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
 use crate::machine::command::TransactionChecks;
+use crate::model::Millis;
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open, snapshot_folder};
 use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};
@@ -180,9 +181,9 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
         node: config.self_id,
         peers: config.peers.iter().map(|peer| (peer.id, format!("{}:{}", peer.host, peer.port))).collect(),
         snapshot_folder: snapshot_folder(config),
-        heartbeat_ms: config.heartbeat_ms,
-        election_min_ms: config.election_min_ms,
-        election_max_ms: config.election_max_ms,
+        heartbeat: Millis(config.heartbeat_ms),
+        election_min: Millis(config.election_min_ms),
+        election_max: Millis(config.election_max_ms),
         pre_vote: config.pre_vote,
         in_flight_max: config.in_flight_max,
         may_lose_tail: !config.syncs_before_ack,

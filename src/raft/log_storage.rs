@@ -1,9 +1,8 @@
 //! The commit log as openraft wants it: entries in, completions out.
 //!
-//! Hot path. Contracts: `openraft::storage::RaftLogStorage`; what they ask for in full is met by
-//! [`CommitLog`]: appends are visible on return and completed after the group's sync, votes are a
-//! barrier behind earlier appends, purge is logical. Reads give the shorter prefix where a truncation
-//! overtakes them, never an error.
+//! Hot path. The contract is `openraft::storage::RaftLogStorage`; [`CommitLog`] meets it: appends are visible on return
+//! and completed after their sync, a vote waits for the appends before it, purge is logical. A read that a truncation
+//! overtakes gives the shorter prefix, never an error.
 
 use std::fmt::Debug;
 use std::io;
@@ -16,12 +15,13 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::types;
 use crate::raft::types::{Entry, LogId, Types, Vote};
-use crate::store::log::commit_log::{CommitLog, RecordId, VoteRecord};
+use crate::store::log::record::RecordId;
+use crate::store::log::{CommitLog, VoteRecord};
 
 /// Most bytes one read gives to replication or apply.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// See the module.
+/// Reads and writes the log for openraft. Cheap to clone.
 #[derive(Clone)]
 pub struct LogStorage {
     log: CommitLog,
@@ -36,11 +36,12 @@ impl LogStorage {
     /// From the tail cache at once, else from the disk, away from the Raft runtime.
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (from, to) = (types::index_in(from), types::index_in(to));
-        let records = match self.log.read_cached(from, to, bytes_max) {
+        let reader = self.log.reader();
+        let records = match reader.read_cached(from, to, bytes_max) {
             Some(records) => records,
             None => {
-                let log = self.log.clone();
-                on_disk(move || log.read(from, to, bytes_max)).await?
+                let reader = reader.clone();
+                on_disk(move || reader.read(from, to, bytes_max)).await?
             }
         };
         records.into_iter().map(|record| types::to_entry(record).map_err(io::Error::other)).collect()
@@ -166,7 +167,7 @@ impl RaftLogStorage<Types> for LogStorage {
         if hint == LogIndex(0) {
             return Ok(None);
         }
-        let records = self.log.read(hint, hint.next(), 1).map_err(io::Error::other)?;
+        let records = self.log.reader().read(hint, hint.next(), 1).map_err(io::Error::other)?;
         Ok(records.first().and_then(|record| types::log_id(record.term, record.node, record.index)))
     }
 

@@ -13,7 +13,7 @@ use openraft::storage::RaftSnapshotBuilder;
 
 use crate::env::disk::Disk;
 use crate::model::codec::{Reader, Writer};
-use crate::raft::state_machine::{push_marks, read_marks};
+use crate::raft::marks::{push_marks, read_marks};
 use crate::raft::types::Types;
 use crate::store::kv::{Kv, Space, WriteBatch};
 
@@ -32,7 +32,7 @@ const PAGE: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(pub Bytes);
 
-/// Where the last snapshot lies.
+/// The folder of the last snapshot. Cheap to clone.
 #[derive(Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,

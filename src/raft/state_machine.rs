@@ -1,16 +1,15 @@
-//! Apply: committed entries run on the machine, their writes become one batch with the entry's id, and
-//! the outcomes go back to the proposer.
+//! Apply: committed entries run on the machine, their writes become one batch with the entry's id, and the outcomes go
+//! back to the proposer.
 //!
-//! Hot path. An entry is applied only once it is durable *here*, although a majority elsewhere may
-//! have committed it before: the state can then never be ahead of the local log after a power loss
-//! (D5). The state store has no log of its own; what it lost in a crash is applied again (D6).
+//! Hot path. An entry is applied only once it is durable *here*, although a majority elsewhere may have committed it
+//! before: the state can then never be ahead of the local log after a power loss (D5). The state store has no log of its
+//! own; what it lost in a crash is applied again (D6).
 //!
-//! Called by openraft; calls `machine::apply`, the key-value store, and tells `broker/arrivals`.
+//! Called by openraft; calls `machine::apply` and the key-value store, and reports each entry's effects to the broker.
 
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -18,22 +17,20 @@ use tokio::sync::watch;
 
 use crate::machine::{self, Effects, Recent, Stage};
 use crate::model::LogIndex;
-use crate::model::codec::Reader;
+use crate::raft::marks::{push_marks, read_marks};
 use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
 use crate::raft::types;
 use crate::raft::types::{Applied, LogId, StoredMembership, Types};
+use crate::store::kv::Kv;
 use crate::store::kv::value_cache::ValueCache;
-use crate::store::kv::{Kv, Space, WriteBatch};
 
-/// Meta: id of the last applied entry.
-pub(super) const APPLIED: &[u8] = b"raft applied";
-/// Meta: the membership in force and the entry that set it.
-pub(super) const MEMBERSHIP: &[u8] = b"raft membership";
-
-/// Told what each applied entry did.
+/// Called with what each applied entry did.
 pub type OnEffects = Arc<dyn Fn(&Effects) + Send + Sync>;
 
-/// See the module.
+/// openraft's handle of this shard. Cheap to clone.
+pub(super) type ShardRaft = openraft::Raft<Types, StateMachine>;
+
+/// The applied state as openraft drives it.
 pub struct StateMachine {
     kv: Arc<dyn Kv>,
     durable: watch::Receiver<LogIndex>,
@@ -44,7 +41,8 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Over a store, all writes of which go through here; `durable` is the local log's mark and `applied` is told where we are.
+    /// Over a store whose writes all go through here. `durable` is the local log's mark; each applied index is sent to
+    /// `applied`.
     pub fn new(
         kv: Arc<dyn Kv>,
         durable: watch::Receiver<LogIndex>,
@@ -78,35 +76,6 @@ impl StateMachine {
         (self.on_effects)(&effects);
         Ok(Applied { index, outcomes })
     }
-}
-
-/// Adds the applied id, and the membership if it changed, to a batch.
-pub(super) fn push_marks(batch: &mut WriteBatch, applied: &Option<LogId>, membership: Option<&StoredMembership>) {
-    batch.writes.push((Space::Meta, Bytes::from_static(APPLIED), Some(types::encode_log_id(applied))));
-    if let Some(membership) = membership {
-        let id = types::encode_log_id(membership.log_id());
-        let value = [id, types::encode_membership(membership.membership())].concat();
-        batch.writes.push((Space::Meta, Bytes::from_static(MEMBERSHIP), Some(value.into())));
-    }
-}
-
-/// What a store says it has applied, and the membership in force.
-pub(super) fn read_marks(kv: &dyn Kv) -> io::Result<(Option<LogId>, StoredMembership)> {
-    let get = |key| kv.get(Space::Meta, key).map_err(io::Error::other);
-    let applied = match get(APPLIED)? {
-        Some(value) => types::read_log_id(&mut Reader::new(value, "applied id")).map_err(io::Error::other)?,
-        None => None,
-    };
-    let membership = match get(MEMBERSHIP)? {
-        Some(value) => {
-            let mut reader = Reader::new(value, "membership");
-            let id = types::read_log_id(&mut reader).map_err(io::Error::other)?;
-            let rest = reader.take(reader.remaining()).map_err(io::Error::other)?;
-            StoredMembership::new(id, types::decode_membership(rest).map_err(io::Error::other)?)
-        }
-        None => StoredMembership::default(),
-    };
-    Ok((applied, membership))
 }
 
 impl RaftStateMachine<Types> for StateMachine {

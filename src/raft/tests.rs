@@ -17,7 +17,7 @@ use crate::raft::types::Types;
 use crate::store::kv::Kv;
 use crate::store::kv::memory::MemoryKv;
 use crate::store::kv::rocks::RocksKv;
-use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options};
+use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
 struct Builder {
     on_real_disk: bool,
@@ -27,10 +27,10 @@ struct Builder {
 type Guard = (Option<tempfile::TempDir>, watch::Sender<LogIndex>);
 
 fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<LogIndex>, LogStorage, StateMachine) {
-    let identity = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
+    let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
     let options = Options { segment_bytes: 2048, tail_cache_bytes: 1024, flush: FlushMode::Sync };
     let log_folder = folder.join("log");
-    let log = CommitLog::open(disk.clone(), &log_folder, &identity, options, Box::new(|_| {})).unwrap();
+    let log = CommitLog::open(disk.clone(), &log_folder, &owner, options, Box::new(|_| {})).unwrap();
     // The suite applies entries that are in no log, so nothing waits for the log here.
     let (durable, durable_seen) = watch::channel(LogIndex(u64::MAX));
     let (applied, _) = watch::channel(LogIndex(0));

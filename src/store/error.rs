@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// See the module.
+/// Why a store cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk failed.
@@ -11,16 +11,14 @@ pub enum Error {
     Io {
         /// What was being done, and where.
         place: String,
-        /// Why it failed.
         source: io::Error,
     },
     /// Another process works on the folder.
     #[error("{0} is in use by another process; stop it first, or give this node a storePathRootDir of its own")]
     Locked(PathBuf),
-    /// The folder belongs to another node, group or cluster.
+    /// The folder belongs to another node, shard or cluster.
     #[error("{folder} belongs to {found}, but this is {expected}; check storePathRootDir, dLegerSelfId and the names")]
     Foreign {
-        /// The folder.
         folder: PathBuf,
         /// Whose it is.
         found: String,
@@ -29,14 +27,7 @@ pub enum Error {
     },
     /// Bytes that were durable are not what was written.
     #[error("{file} is damaged at byte {at}: {reason}; restore this node from its peers, never cut the file")]
-    Damaged {
-        /// Which file.
-        file: PathBuf,
-        /// Where in it.
-        at: u64,
-        /// What is wrong.
-        reason: String,
-    },
+    Damaged { file: PathBuf, at: u64, reason: String },
     /// An earlier write or sync failed.
     #[error("the commit log is closed after a failed write or sync")]
     Poisoned,

@@ -1,11 +1,12 @@
-//! Bytes on disk: the commit log in segment files and the ordered key-value store under the machine.
+//! Bytes on disk: the commit log in segment files (`log/`) and the ordered key-value store under the machine (`kv/`).
 //!
-//! Synchronous; the log writes on one thread of its own. A failed write or sync poisons the log and
-//! ends the process (D18): after it nobody knows what is durable.
+//! Synchronous; the log writes on one thread of its own. A failed write or sync poisons the log and ends the process
+//! (D18): after it nobody knows what is durable.
 //!
-//! Not here: deleting old segments (no retention yet), snapshots (`raft/snapshot`).
+//! Not here: deleting old segments (no retention yet), snapshots (`raft/snapshot`), what is in a record's body
+//! (`machine/batch`).
 
-pub mod error;
+mod error;
 pub mod kv;
 pub mod log;
 

@@ -1,4 +1,4 @@
-//! Planted bugs: switches that break a promise on purpose, so that the drill can be seen to notice.
+//! Planted bugs: switches that break a promise on purpose, so that tests see the drill notice them.
 //!
 //! `RAFTMQ_PLANT` names one. They exist in debug builds only; in a release build [`is`] is `false` at compile
 //! time, and the variable does nothing.
@@ -6,11 +6,11 @@
 /// One bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
-    /// The leader counts a follower as holding what it was merely sent.
+    /// The leader counts what it sent to a follower as acknowledged.
     AckBeforeCommit,
     /// Leases are forgotten when the leader changes.
     LeaseInLeaderMemory,
-    /// A sender is told the offset its message was expected to get.
+    /// A send is answered with the offset that its message was expected to get.
     OffsetAtProposal,
     /// What was acked before a restart is open again.
     AcksLostAtRestart,

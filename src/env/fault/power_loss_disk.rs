@@ -11,17 +11,17 @@ use parking_lot::Mutex;
 
 use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk};
 
-/// See the module.
+/// The real disk without what was not synced.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PowerLossDisk;
 
-struct LazyFile {
+struct PowerLossFile {
     file: Box<dyn DiskFile>,
     /// Written and not yet synced, in order.
     pending: Mutex<Vec<(u64, Vec<u8>)>>,
 }
 
-impl LazyFile {
+impl PowerLossFile {
     fn over(file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
         Box::new(Self { file, pending: Mutex::default() })
     }
@@ -33,11 +33,11 @@ impl Disk for PowerLossDisk {
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.open(file).map(LazyFile::over)
+        RealDisk.open(file).map(PowerLossFile::over)
     }
 
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.create(file).map(LazyFile::over)
+        RealDisk.create(file).map(PowerLossFile::over)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -65,7 +65,7 @@ impl Disk for PowerLossDisk {
     }
 }
 
-impl DiskFile for LazyFile {
+impl DiskFile for PowerLossFile {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         let pending = self.pending.lock();
         let end = at + bytes.len() as u64;
@@ -121,7 +121,7 @@ impl DiskFile for LazyFile {
     }
 }
 
-impl LazyFile {
+impl PowerLossFile {
     fn len_with(&self, pending: &[(u64, Vec<u8>)]) -> io::Result<u64> {
         let ends = pending.iter().map(|(at, bytes)| at + bytes.len() as u64);
         Ok(ends.fold(self.file.len()?, u64::max))

@@ -38,7 +38,7 @@ struct State {
     is_cold: bool,
 }
 
-/// See the module. Cloning shares the disk.
+/// A disk in memory. Cloning shares it.
 #[derive(Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
@@ -99,7 +99,7 @@ impl SimDisk {
         self.state.lock().sync_takes = takes;
     }
 
-    /// Nothing is at hand any more: every read waits for the disk.
+    /// From now on nothing is in the page cache: every read waits for the disk.
     pub fn cool(&self) {
         self.state.lock().is_cold = true;
     }
@@ -114,7 +114,7 @@ impl SimDisk {
         self.state.lock().files.get(path).map(|content| content.lock().now.clone())
     }
 
-    /// Changes a file's bytes behind everyone's back.
+    /// Replaces a file's bytes, as damage would.
     pub fn put_bytes(&self, path: &Path, bytes: Vec<u8>) {
         let content = Content { now: bytes.clone(), synced: bytes };
         self.state.lock().files.insert(path.to_owned(), Arc::new(Mutex::new(content)));

@@ -1,7 +1,7 @@
-//! Frames of commands from a follower to the leader: one link per leader, many frames under way.
+//! Frames of commands from a follower to the leader (D15): one link per leader, many frames in flight.
 //!
-//! Hot path. A frame without an answer when its link ends has an unknown fate; a frame that never left
-//! has a certain one. The two are never mixed up (D17).
+//! Hot path. A frame without an answer when its link ends has an unknown outcome; the commands of a frame that was never
+//! sent are certainly not in the log. The two are never mixed up (D17).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,30 +17,29 @@ use crate::machine::Outcome;
 use crate::model::{LogIndex, NodeId};
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
-use crate::raft::peer::client::Peers;
+use crate::raft::peer::frame::{FrameReader, FrameWriter};
 use crate::raft::peer::link;
-use crate::raft::peer::link::{FrameReader, FrameWriter};
+use crate::raft::peer::peers::Peers;
 use crate::raft::types::Applied;
 
 /// Frames handed to a link and not yet sent.
 const FRAMES_MAX: usize = 64;
 /// A link that does not come up in this time is not there.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(300);
-/// A frame without an answer after this long has an unknown fate.
+/// A frame without an answer after this long has an unknown outcome.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of a frame.
+/// The outcome of a frame.
 #[derive(Debug)]
 pub(in crate::raft) enum Forwarded {
     /// Applied: an outcome per proposal.
     Applied(Applied),
     /// The peer does not lead; nothing of it will be in the log.
     NotLeader,
-    /// It never left; nothing of it will be in the log.
+    /// It was never sent; nothing of it will be in the log.
     NotSent,
     /// The leader had no room; nothing of it will be in the log.
     Busy,
-    /// Unknown.
     Ambiguous,
 }
 
@@ -55,7 +54,7 @@ struct Link {
     _writer: AbortOnDropHandle<()>,
 }
 
-/// See the module.
+/// Sends frames to whoever leads; keeps one link to each peer that did.
 pub(in crate::raft) struct Forwarder {
     peers: Peers,
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
@@ -67,8 +66,8 @@ impl Forwarder {
         Self { peers, links: Mutex::default(), ids: AtomicU64::new(0) }
     }
 
-    /// Sends encoded proposals to the leader and waits for their fate, until it is `deposed`: what has left
-    /// then has an unknown fate, what has not a certain one.
+    /// Sends encoded proposals to the leader and waits for their outcome, until the leader is `deposed`: what was sent
+    /// by then has an unknown outcome.
     pub(in crate::raft) async fn forward(
         &self,
         leader: NodeId,
@@ -94,7 +93,7 @@ impl Forwarder {
             () = deposed.as_mut() => false,
         };
         if !sent {
-            // The link ended before it took the frame. Whoever removes the entry decides its fate.
+            // The link ended before it took the frame. Whoever removes the entry decides its outcome.
             return match take(&link.pending, id) {
                 Some(_) => Forwarded::NotSent,
                 None => Forwarded::Ambiguous,
@@ -148,7 +147,7 @@ async fn write(mut link: FrameWriter, mut frames: mpsc::Receiver<proto::ForwardF
         while let Ok(frame) = frames.try_recv() {
             link.put_forward(frame.id, frame.proposals);
         }
-        // The reading side hears of a broken link too.
+        // The reading side notices a broken link too.
         if link.flush().await.is_err() {
             return;
         }
@@ -161,7 +160,7 @@ async fn read(mut link: FrameReader, pending: Pending, frames: mpsc::Sender<prot
         // A caller that is gone does not care.
         let _ = answer.send(fate(reply.result));
     }
-    // Frames still in the queue may yet be taken by the dying link, so their fate is unknown as well.
+    // Frames still in the queue may yet be sent by the ending link, so their outcome is unknown as well.
     drop(frames);
     for (_, answer) in pending.lock().take().into_iter().flatten() {
         let _ = answer.send(Forwarded::Ambiguous);
@@ -178,7 +177,7 @@ fn fate(result: Option<Reply>) -> Forwarded {
             let index = LogIndex(outcomes.index);
             match outcomes.outcomes.into_iter().map(Outcome::decode).collect() {
                 Ok(outcomes) => Forwarded::Applied(Applied { index, outcomes }),
-                // A newer leader said something we cannot read.
+                // From a newer leader, in a format that this node cannot read.
                 Err(_) => Forwarded::Ambiguous,
             }
         }

@@ -1,5 +1,4 @@
-//! What replicas tell each other of themselves beside the log: for operators, routes and linearizable
-//! reads.
+//! Short calls to other replicas beside the log: their status, their read index, questions of the front end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,18 +10,17 @@ use tonic::transport::Channel;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::proto::peer as proto;
 use crate::proto::peer::peer_client::PeerClient;
-use crate::raft::peer::client::Peers;
-use crate::raft::peer::wire::PeerIdentity;
+use crate::raft::error::Replaced;
+use crate::raft::peer::identity::PeerIdentity;
+use crate::raft::peer::peers::Peers;
 
-/// A peer that does not tell its status in this time is unreachable.
+/// A peer that does not answer in this time is unreachable.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Marks of one replica, for operators.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplicaStatus {
-    /// Which replica.
     pub node: NodeId,
-    /// Its term.
     pub term: Term,
     /// Who leads, as it knows.
     pub leader: Option<NodeId>,
@@ -32,15 +30,13 @@ pub struct ReplicaStatus {
     pub committed: LogIndex,
     /// Last entry it applied.
     pub applied: LogIndex,
-    /// Its process.
     pub process_id: u32,
     /// Where it serves clients.
     pub client_address: String,
-    /// Its version.
     pub version: String,
-    /// Messages taken in per second by its front end.
+    /// Messages that its front end receives from producers per second.
     pub in_per_second: f64,
-    /// Messages handed out per second by its front end.
+    /// Messages that its front end delivers to consumers per second.
     pub out_per_second: f64,
 }
 
@@ -49,39 +45,23 @@ pub struct ReplicaStatus {
 pub struct OwnFacts {
     /// Where it serves clients.
     pub client_address: String,
-    /// Messages taken in per second.
+    /// Messages received from producers per second.
     pub in_per_second: f64,
-    /// Messages handed out per second.
+    /// Messages delivered to consumers per second.
     pub out_per_second: f64,
-}
-
-/// The group knows another disk under this node's id (D18).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "n{by} knows n{node} with another data folder than this: a replica that lost its disk must not vote \
-     under its old id, it could undo what it once acknowledged. Bring the old folder back. (peer: {reason})"
-)]
-pub struct Replaced {
-    /// This node.
-    pub node: NodeId,
-    /// Who says so.
-    pub by: NodeId,
-    /// Its words.
-    pub reason: String,
 }
 
 /// How a peer refuses a node that it knows with another disk.
 pub(in crate::raft) const REPLACED: tonic::Code = tonic::Code::DataLoss;
-/// How a peer refuses a message meant for another node, group or cluster.
+/// How a peer refuses a message meant for another node, shard or cluster.
 pub(in crate::raft) const MISDIRECTED: tonic::Code = tonic::Code::PermissionDenied;
 
 /// What a peer answers.
 pub(in crate::raft) enum StatusReply {
-    /// Its marks.
     Status(ReplicaStatus),
     /// It refuses this node for good.
     Replaced(Replaced),
-    /// It is of another group or cluster, or has another id, in its words.
+    /// It is of another shard or cluster, or has another id; its words.
     Stranger(String),
     /// Nothing, in time.
     Silent,
@@ -96,7 +76,7 @@ pub(in crate::raft) struct StatusClients {
 
 impl StatusClients {
     pub(in crate::raft) fn new(peers: &Peers) -> Self {
-        // StatusReply every second, which keeps the connection of heartbeats and votes open.
+        // These calls come every second and keep the connection of heartbeats and votes open.
         Self { identity: peers.identity().clone(), clients: peers.control() }
     }
 

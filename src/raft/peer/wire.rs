@@ -1,102 +1,18 @@
 //! Peer messages: between openraft's types and the wire of `proto/raftmq/peer.proto`.
 //!
-//! Entries travel as the log stores them; everything that arrives is untrusted until its envelope and
+//! Entries travel as the log stores them; everything that arrives is untrusted until its envelope (`identity`) and
 //! checksums are checked.
 
 use bytes::{Bytes, BytesMut};
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
 
-use crate::model::NodeId;
 use crate::proto::peer as proto;
+use crate::raft::peer::identity::Unusable;
 use crate::raft::types;
 use crate::raft::types::{LogId, Types, Vote};
-use crate::store::log::commit_log::CommitLog;
 use crate::store::log::record;
 use crate::store::log::record::Record;
-
-/// Who this node is to its peers, and who they are to it.
-#[derive(Clone)]
-pub struct PeerIdentity {
-    /// `brokerClusterName`.
-    pub cluster: String,
-    /// `dLegerGroup`.
-    pub group: String,
-    /// This node.
-    pub node: u64,
-    /// Remembers which disks the peers are on.
-    pub log: CommitLog,
-}
-
-/// A peer message that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// It is meant for another node, group or cluster.
-    #[error("a message for node n{to} of group {group} in cluster {cluster} reached {me}")]
-    Misdirected {
-        /// As the message says.
-        cluster: String,
-        /// As the message says.
-        group: String,
-        /// As the message says.
-        to: u64,
-        /// Who got it.
-        me: String,
-    },
-    /// It comes from another disk than the one known under this id (D18).
-    #[error("n{node} has lost its disk: what runs under its id now is not what this node knows")]
-    Replaced {
-        /// Whose id it is.
-        node: u64,
-    },
-    /// The log that remembers the peers' disks is closed.
-    #[error("the peers' disks cannot be remembered: {0}")]
-    Memory(String),
-    /// A field is missing.
-    #[error("the message lacks its {0}")]
-    Lacks(&'static str),
-    /// A record does not decode.
-    #[error("a record in the message is damaged: {0}")]
-    Record(String),
-}
-
-impl PeerIdentity {
-    pub(in crate::raft) fn envelope(&self, to: u64) -> proto::Envelope {
-        let (cluster, group) = (self.cluster.clone(), self.group.clone());
-        proto::Envelope { cluster, group, from: self.node, to, disk: self.log.disk() }
-    }
-
-    /// Whether a message is meant for us and comes from who it says.
-    pub(in crate::raft) async fn check(&self, envelope: Option<proto::Envelope>) -> Result<(), Unusable> {
-        let envelope = envelope.ok_or(Unusable::Lacks("envelope"))?;
-        if envelope.cluster == self.cluster && envelope.group == self.group && envelope.to == self.node {
-            return self.meet(envelope.from, envelope.disk).await;
-        }
-        Err(Unusable::Misdirected {
-            cluster: envelope.cluster,
-            group: envelope.group,
-            to: envelope.to,
-            me: format!("node n{} of group {} in cluster {}", self.node, self.group, self.cluster),
-        })
-    }
-
-    /// Whether a peer is still on the disk it was on when this node first heard of it.
-    pub(in crate::raft) async fn meet(&self, node: u64, disk: u64) -> Result<(), Unusable> {
-        if disk == 0 {
-            return Err(Unusable::Lacks("disk"));
-        }
-        let known = match self.log.known_disk(NodeId(node)) {
-            Some(known) => known,
-            None => {
-                let log = self.log.clone();
-                let knowing = tokio::task::spawn_blocking(move || log.know_disk(NodeId(node), disk));
-                let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
-                known.map_err(|error| Unusable::Memory(error.to_string()))?
-            }
-        };
-        if known == disk { Ok(()) } else { Err(Unusable::Replaced { node }) }
-    }
-}
 
 pub(in crate::raft) fn put_log_id(id: &Option<LogId>) -> Option<proto::LogId> {
     id.as_ref().map(|id| proto::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index })
@@ -115,7 +31,7 @@ pub(in crate::raft) fn vote(vote: Option<proto::Vote>) -> Result<Vote, Unusable>
     Ok(types::vote(vote.term, vote.node, vote.committed))
 }
 
-/// A frame without envelope, for on a link the hello said it, and the records that belong into it.
+/// A frame without envelope, since on a link the hello has it, and the records that belong into the frame.
 pub(in crate::raft) fn put_append(request: AppendEntriesRequest<Types>) -> (proto::AppendFrame, Vec<Record>) {
     let frame = proto::AppendFrame {
         envelope: None,

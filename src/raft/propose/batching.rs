@@ -1,10 +1,13 @@
 //! When the next batch is worth its cost.
 //!
 //! Hot path. A batch through the log costs about a millisecond of CPU over three nodes, whether it carries one command
-//! or a hundred: batches with few commands are what costs. So the callers that are at work together are kept together.
-//! A batch begins beside others only if it carries as much as they do and most of the callers wait, and else when one
-//! of them has ended; with none in flight it waits a moment for most of them to come back. A lone command waits for
-//! nobody. Messages enough for a batch go whatever there is beside: while one waits for the disk, the next is made.
+//! or a hundred, so batches with few commands are what costs (D24).
+//!
+//! - While batches are in flight, another one begins only if it carries as many commands as they do and three quarters
+//!   of the recent callers wait in it; otherwise when a batch in flight ends.
+//! - With none in flight, it waits up to a millisecond for three quarters of the recent callers.
+//! - If the recent callers are fewer than four, none of them is waited for: a lone command goes at once.
+//! - Enough messages for a batch go at once: while one batch waits for the disk, the next is made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,11 +30,11 @@ struct InFlight {
     ended: Notify,
 }
 
-/// See the module. One for each who gathers.
+/// Decides when a batch begins; one for each gathering task.
 #[derive(Default)]
 pub(in crate::raft) struct Batching {
     in_flight: Arc<InFlight>,
-    /// Commands that were in flight or waited at once, of late.
+    /// Commands that were in flight or waiting at the same time recently.
     callers: usize,
 }
 
@@ -42,7 +45,7 @@ pub(in crate::raft) struct BatchInFlight {
 }
 
 impl Batching {
-    /// Waits until a batch is worth it, with `held` beside what waits.
+    /// Waits until a batch of `held` and what waits is worth its cost.
     pub(in crate::raft) async fn until_worth_it<T: Carries>(&self, waiting: &Receiver<T>, held: Load) {
         let most = if self.callers < CALLERS_MIN { 0 } else { self.callers * 3 / 4 };
         loop {
@@ -53,22 +56,22 @@ impl Batching {
             }
             let missing = wanted.without(held);
             if in_flight == 0 {
-                // Late or not: what is there goes.
+                // Reached or not: what is there goes.
                 let _ = tokio::time::timeout(CALLERS_WAIT, waiting.filled(missing)).await;
                 return;
             }
             tokio::select! {
                 () = waiting.filled(missing) => return,
-                // A ring from before this look at most repeats it.
+                // A notification from before this check at most repeats it.
                 () = self.in_flight.ended.notified() => {}
             }
         }
     }
 
-    /// A batch of so many commands begins, and `left` wait for the next one.
+    /// Counts a batch of so many commands as in flight; `left` wait for the next one.
     pub(in crate::raft) fn begin(&mut self, commands: usize, left: usize) -> BatchInFlight {
         let before = self.in_flight.commands.fetch_add(commands, Ordering::AcqRel);
-        // Those that stay away are forgotten batch by batch.
+        // Callers that stay away are forgotten batch by batch.
         self.callers = (before + commands + left).max(self.callers * 7 / 8);
         BatchInFlight { commands, in_flight: self.in_flight.clone() }
     }
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_round_beside_others_carries_as_much_as_they_do() {
+    async fn a_batch_beside_others_carries_as_much_as_they_do() {
         let (sender, waiting) = channel(64);
         let mut batching = Batching::default();
         put(&sender, 1);

@@ -1,7 +1,7 @@
-//! What waits for the log: callers of any thread put in, the one gathering task takes out.
+//! The queue of what waits for the log: callers on any thread put in, the one gathering task takes out.
 //!
-//! Hot path. Waking the Raft thread costs a system call and a switch, more than a message does. Whoever gathers
-//! says how much is worth it, and is woken once, when as much waits.
+//! Hot path. Waking the Raft thread costs a system call and a thread switch, more than a message does. The gathering task
+//! says how much is worth it, and is notified once, when that much waits (D26).
 
 use std::collections::VecDeque;
 use std::iter::Sum;
@@ -20,7 +20,7 @@ pub(in crate::raft) struct Load {
 }
 
 impl Load {
-    /// Whether this is as much, by the one count or the other.
+    /// Whether one of the counts is reached.
     pub fn reaches(self, wanted: Self) -> bool {
         self.commands >= wanted.commands || self.messages >= wanted.messages
     }
@@ -48,9 +48,8 @@ impl Sum for Load {
     }
 }
 
-/// Anything that carries commands.
+/// Something that carries commands.
 pub(in crate::raft) trait Carries {
-    /// How much.
     fn load(&self) -> Load;
 }
 
@@ -66,18 +65,18 @@ pub(in crate::raft) enum NotTaken {
 struct Waiting<T> {
     items: VecDeque<T>,
     load: Load,
-    /// The gatherer sleeps until so much waits.
-    ring_at: Option<Load>,
+    /// The gathering task sleeps until so much waits.
+    notify_at: Option<Load>,
     is_closed: bool,
 }
 
 struct QueueState<T> {
     most: usize,
     waiting: Mutex<Waiting<T>>,
-    bell: Notify,
+    filled: Notify,
 }
 
-/// Where callers put in. Cheap to clone.
+/// The end where callers put in. Cheap to clone.
 pub(in crate::raft) struct Sender<T>(Arc<QueueState<T>>);
 
 impl<T> Clone for Sender<T> {
@@ -86,18 +85,18 @@ impl<T> Clone for Sender<T> {
     }
 }
 
-/// Where the gatherer takes out. Dropping it closes the sender and drops what waits.
+/// The end where the gathering task takes out. Dropping it closes the queue and drops what waits.
 pub(in crate::raft) struct Receiver<T>(Arc<QueueState<T>>);
 
-/// An sender that holds `most` items.
+/// A queue of `most` items.
 pub(in crate::raft) fn channel<T: Carries>(most: usize) -> (Sender<T>, Receiver<T>) {
-    let waiting = Waiting { items: VecDeque::new(), load: Load::default(), ring_at: None, is_closed: false };
-    let shared = Arc::new(QueueState { most, waiting: Mutex::new(waiting), bell: Notify::new() });
+    let waiting = Waiting { items: VecDeque::new(), load: Load::default(), notify_at: None, is_closed: false };
+    let shared = Arc::new(QueueState { most, waiting: Mutex::new(waiting), filled: Notify::new() });
     (Sender(shared.clone()), Receiver(shared))
 }
 
 impl<T: Carries> Sender<T> {
-    /// Puts an item behind the others; never waits.
+    /// Puts an item at the end; never waits.
     pub fn put(&self, item: T) -> Result<(), NotTaken> {
         let mut waiting = self.0.waiting.lock();
         if waiting.is_closed {
@@ -108,46 +107,46 @@ impl<T: Carries> Sender<T> {
         }
         waiting.load = waiting.load + item.load();
         waiting.items.push_back(item);
-        let rings = waiting.ring_at.is_some_and(|wanted| waiting.load.reaches(wanted));
-        if rings {
-            waiting.ring_at = None;
+        let is_filled = waiting.notify_at.is_some_and(|wanted| waiting.load.reaches(wanted));
+        if is_filled {
+            waiting.notify_at = None;
         }
         drop(waiting);
-        if rings {
-            self.0.bell.notify_one();
+        if is_filled {
+            self.0.filled.notify_one();
         }
         Ok(())
     }
 }
 
 impl<T: Carries> Receiver<T> {
-    /// Waits until `wanted` waits, at least one item. Nothing is lost if the future is dropped.
+    /// Waits until there is as much as `wanted`, and at least one item. Cancel safe.
     pub async fn filled(&self, wanted: Load) {
         loop {
             {
                 let mut waiting = self.0.waiting.lock();
                 if !waiting.items.is_empty() && waiting.load.reaches(wanted) {
-                    waiting.ring_at = None;
+                    waiting.notify_at = None;
                     return;
                 }
-                waiting.ring_at = Some(wanted);
+                waiting.notify_at = Some(wanted);
             }
-            // A ring that nobody waited for is kept; then the look above is repeated.
-            self.0.bell.notified().await;
+            // A notification that nobody waited for is kept; then the check above is repeated.
+            self.0.filled.notified().await;
         }
     }
 
-    /// Waits until anything does.
+    /// Waits until there is an item. Cancel safe.
     pub async fn any(&self) {
         self.filled(Load::default()).await;
     }
 
-    /// What waits.
+    /// Of all items.
     pub fn load(&self) -> Load {
         self.0.waiting.lock().load
     }
 
-    /// The first item, if any waits.
+    /// Takes out the first item.
     pub fn take(&self) -> Option<T> {
         let mut waiting = self.0.waiting.lock();
         let item = waiting.items.pop_front()?;
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_rings_once_and_only_for_as_many_as_are_wanted() {
+    async fn it_notifies_once_and_only_for_as_many_as_are_wanted() {
         let (sender, receiver) = channel(8);
         assert!(receiver.filled(commands(3)).now_or_never().is_none());
         sender.put(1).unwrap();
@@ -196,7 +195,10 @@ mod tests {
         sender.put(2).unwrap();
         tokio::time::timeout(Duration::from_secs(5), receiver.filled(commands(3))).await.unwrap();
         assert_eq!((receiver.take(), receiver.take(), receiver.take()), (Some(1), Some(2), None));
-        assert!(receiver.filled(commands(1)).now_or_never().is_none(), "an old ring is not taken for a new item");
+        assert!(
+            receiver.filled(commands(1)).now_or_never().is_none(),
+            "an old notification is not taken for a new item"
+        );
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
-//! Replies back to the threads that wait for them, a batch at a time.
+//! Replies on their way back to the threads of the callers, a batch at a time.
 //!
-//! Hot path. Waking a task on another thread costs a system call each time. The replies of an entry are
-//! therefore put together by thread and handed over at once; a task over there wakes each caller, which
-//! on its own thread costs next to nothing (D22).
+//! Hot path. Waking a task on another thread costs a system call each time. The replies of an entry are therefore put
+//! together by thread and handed over at once; a task over there wakes each caller, which on its own thread costs next
+//! to nothing (D22).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 /// A reply and who waits for it.
 type Reply<T> = (oneshot::Sender<T>, T);
 
-/// Where the callers of one thread are reached.
-pub(in crate::raft) struct Mailbox<T> {
+/// Sends to the callers of one thread.
+pub(in crate::raft) struct ReplySender<T> {
     id: u64,
     replies: mpsc::UnboundedSender<Vec<Reply<T>>>,
 }
 
-impl<T> Clone for Mailbox<T> {
+impl<T> Clone for ReplySender<T> {
     fn clone(&self) -> Self {
         Self { id: self.id, replies: self.replies.clone() }
     }
@@ -27,8 +27,8 @@ impl<T> Clone for Mailbox<T> {
 
 static IDS: AtomicU64 = AtomicU64::new(0);
 
-impl<T: Send + 'static> Mailbox<T> {
-    /// A mailbox of the current thread's runtime. It is emptied until its last clone is gone.
+impl<T: Send + 'static> ReplySender<T> {
+    /// A sender to the current thread's runtime, on which a task serves it until its last clone is gone.
     ///
     /// Unbounded, because each reply answers a request that holds its room until then.
     fn open() -> Self {
@@ -45,21 +45,21 @@ impl<T: Send + 'static> Mailbox<T> {
     }
 }
 
-/// The mailbox of each thread, made at its first request.
-pub(in crate::raft) type OfThread<T> = RefCell<Option<Mailbox<T>>>;
+/// The sender to each thread, made at its first request.
+pub(in crate::raft) type PerThread<T> = RefCell<Option<ReplySender<T>>>;
 
-/// The current thread's mailbox.
-pub(in crate::raft) fn of_thread<T: Send + 'static>(own: &OfThread<T>) -> Mailbox<T> {
+/// The sender to the current thread.
+pub(in crate::raft) fn of_thread<T: Send + 'static>(own: &PerThread<T>) -> ReplySender<T> {
     let mut own = own.borrow_mut();
     match &*own {
-        // The runtime behind it may have ended, in a test for one.
-        Some(mailbox) if !mailbox.replies.is_closed() => mailbox.clone(),
-        _ => own.insert(Mailbox::open()).clone(),
+        // Its runtime may have ended, in a test for one.
+        Some(sender) if !sender.replies.is_closed() => sender.clone(),
+        _ => own.insert(ReplySender::open()).clone(),
     }
 }
 
-/// Replies on their way, by mailbox.
-pub(in crate::raft) struct ReplyBatch<T>(BTreeMap<u64, (Mailbox<T>, Vec<Reply<T>>)>);
+/// Replies of one entry, by sender.
+pub(in crate::raft) struct ReplyBatch<T>(BTreeMap<u64, (ReplySender<T>, Vec<Reply<T>>)>);
 
 impl<T> Default for ReplyBatch<T> {
     fn default() -> Self {
@@ -68,17 +68,16 @@ impl<T> Default for ReplyBatch<T> {
 }
 
 impl<T> ReplyBatch<T> {
-    /// Adds a reply.
-    pub(in crate::raft) fn add(&mut self, mailbox: Mailbox<T>, caller: oneshot::Sender<T>, reply: T) {
-        let (_, replies) = self.0.entry(mailbox.id).or_insert_with(|| (mailbox, Vec::new()));
+    pub(in crate::raft) fn add(&mut self, sender: ReplySender<T>, caller: oneshot::Sender<T>, reply: T) {
+        let (_, replies) = self.0.entry(sender.id).or_insert_with(|| (sender, Vec::new()));
         replies.push((caller, reply));
     }
 
-    /// Hands all of them over.
+    /// Hands over all of them, one system call per thread.
     pub(in crate::raft) fn send(self) {
-        for (mailbox, replies) in self.0.into_values() {
+        for (sender, replies) in self.0.into_values() {
             // A thread that ended took its callers with it.
-            let _ = mailbox.replies.send(replies);
+            let _ = sender.replies.send(replies);
         }
     }
 }

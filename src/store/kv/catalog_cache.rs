@@ -1,23 +1,20 @@
-//! A memory of the catalog, before a slower store: every request looks its topic up, on every front-end
-//! thread, and the catalog hardly ever changes.
+//! A cache of the catalog in front of a slower store: every request looks its topic up, on every front-end thread, and
+//! the catalog hardly ever changes.
 //!
 //! Hot path. Everything that writes to the store beneath must write through here.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use crate::store::kv::bounded_values::BoundedValues;
 use crate::store::kv::{Kv, Result, Space, WriteBatch};
 
-/// When as many values are remembered, all are forgotten: bounded, and rarely reached.
-const VALUES_MAX: usize = 64 * 1024;
-
-/// See the module.
+/// Caches topics, groups and subscriptions.
 pub struct CatalogCache {
     kv: Arc<dyn Kv>,
-    values: RwLock<HashMap<Bytes, Bytes>>,
+    values: RwLock<BoundedValues>,
 }
 
 impl CatalogCache {
@@ -32,17 +29,14 @@ impl Kv for CatalogCache {
         if space != Space::Catalog {
             return self.kv.get(space, key);
         }
-        if let Some(value) = self.values.read().get(key) {
+        if let Some(value) = self.values.read().get(space, key) {
             return Ok(Some(value.clone()));
         }
         // Held over the read: a write in between must not be hidden by what was read before it.
         let mut values = self.values.write();
         let value = self.kv.get(space, key)?;
         if let Some(value) = &value {
-            if values.len() >= VALUES_MAX {
-                values.clear();
-            }
-            values.insert(Bytes::copy_from_slice(key), value.clone());
+            values.remember(space, Bytes::copy_from_slice(key), value.clone());
         }
         Ok(value)
     }
@@ -64,7 +58,7 @@ impl Kv for CatalogCache {
         // Held over the write: nobody remembers the old value after it.
         let mut values = self.values.write();
         for key in &changed {
-            values.remove(key);
+            values.forget(Space::Catalog, key);
         }
         self.kv.write(batch)
     }
@@ -77,6 +71,7 @@ impl Kv for CatalogCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::kv::bounded_values::VALUES_MAX;
     use crate::store::kv::conformance;
     use crate::store::kv::memory::MemoryKv;
 
@@ -86,20 +81,20 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_value_changes_with_the_store_and_the_memory_is_bounded() {
-        let memory = CatalogCache::new(Arc::new(MemoryKv::default()));
+    fn a_remembered_value_changes_with_the_store_and_the_cache_is_bounded() {
+        let cache = CatalogCache::new(Arc::new(MemoryKv::default()));
         let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
         let write = |number, value: Option<Bytes>| {
-            memory.write(WriteBatch { writes: vec![(Space::Catalog, key(number), value)] }).unwrap();
+            cache.write(WriteBatch { writes: vec![(Space::Catalog, key(number), value)] }).unwrap();
         };
         for number in 0..(VALUES_MAX as u32 + 10) {
             write(number, Some(key(number)));
-            assert_eq!(memory.get(Space::Catalog, &key(number)).unwrap(), Some(key(number)));
+            assert_eq!(cache.get(Space::Catalog, &key(number)).unwrap(), Some(key(number)));
         }
-        assert!(memory.values.read().len() <= VALUES_MAX);
+        assert!(cache.values.read().count() <= VALUES_MAX);
         write(3, Some(key(4)));
-        assert_eq!(memory.get(Space::Catalog, &key(3)).unwrap(), Some(key(4)));
+        assert_eq!(cache.get(Space::Catalog, &key(3)).unwrap(), Some(key(4)));
         write(3, None);
-        assert_eq!(memory.get(Space::Catalog, &key(3)).unwrap(), None);
+        assert_eq!(cache.get(Space::Catalog, &key(3)).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The key-value store in memory: for tests, and for looking into snapshots.
+//! The key-value store in memory: for tests, and for reading snapshots.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,7 +10,7 @@ use crate::store::kv::{Kv, Result, Space, WriteBatch};
 
 type Spaces = [BTreeMap<Bytes, Bytes>; Space::ALL.len()];
 
-/// See the module.
+/// One map per space; nothing is durable.
 #[derive(Default)]
 pub struct MemoryKv {
     spaces: RwLock<Spaces>,

@@ -1,10 +1,12 @@
-//! The ordered key-value store under the machine: the trait, RocksDB, a map for tests, and two caches over either.
+//! The ordered key-value store under the machine: the trait (`ordered`), RocksDB, a map for tests, and two caches in
+//! front of either.
 //!
 //! The only part of `store/` that the machine knows, and of that only the trait. `rocks` is the only file of the
 //! project that names RocksDB.
 //!
 //! Not here: what the keys mean (`machine/state/keys`).
 
+mod bounded_values;
 pub mod catalog_cache;
 #[cfg(test)]
 pub(super) mod conformance;

@@ -1,4 +1,4 @@
-//! The ordered key-value store under the machine: the trait its two implementations share.
+//! The trait of the ordered key-value store under the machine, and its spaces of keys.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ pub enum Space {
     Catalog,
     /// Queues and their messages.
     Queue,
-    /// Positions of groups.
+    /// Group offsets.
     Cursor,
     /// Leases.
     Lease,
@@ -23,7 +23,7 @@ impl Space {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 6] = [Self::Meta, Self::Catalog, Self::Queue, Self::Cursor, Self::Lease, Self::Due];
 
-    /// Its name on disk.
+    /// Its column family on disk.
     pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
@@ -51,17 +51,23 @@ pub struct WriteBatch {
     pub writes: Vec<(Space, Bytes, Option<Bytes>)>,
 }
 
-/// An ordered key-value store.
+/// An ordered key-value store, shared by all threads.
+///
+/// After a failed write or flush nothing is known of what was written since the last flush, and the node must stop.
 pub trait Kv: Send + Sync + 'static {
-    /// The value of a key.
+    /// The value of a key. May read the disk.
+    ///
+    /// * Errors: the disk failed; so for every method.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>>;
-    /// The first `limit` pairs with `from <= key < to`, ascending.
+    /// The first `limit` pairs with `from <= key < to`, ascending by the bytes of the key.
     fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>>;
     /// The last pair with `from <= key < to`.
     fn last(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>>;
-    /// Applies all or nothing. Durable after the next [`Self::flush`]; what a crash takes is a suffix of
-    /// the batches, never a part of one.
+    /// Applies all or nothing, visible to readers on return. Durable after the next [`Self::flush`]: a crash before it
+    /// takes a suffix of the batches, over all spaces together, and never a part of one.
+    ///
+    /// * Errors: the fate of the batch is unknown.
     fn write(&self, batch: WriteBatch) -> Result<()>;
-    /// Makes everything written so far durable.
+    /// Makes everything written so far durable. Blocks.
     fn flush(&self) -> Result<()>;
 }

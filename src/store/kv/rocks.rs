@@ -18,7 +18,7 @@ const INFO_LOGS: usize = 3;
 const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
 const OPEN_FILES_MAX: i32 = 1024;
 
-/// See the module.
+/// One RocksDB, one column family per space.
 pub struct RocksKv {
     db: DB,
     without_log: WriteOptions,
@@ -89,7 +89,7 @@ fn family_options(cache: &Cache) -> Options {
     options.set_write_buffer_size(16 * 1024 * 1024);
     options.set_max_write_buffer_number(3);
     options.set_block_based_table_factory(&blocks);
-    // Settled leases and past due times leave many deletions behind one another.
+    // Ended leases and past due times leave many deletions one after the other.
     options.add_compact_on_deletion_collector_factory(16 * 1024, 8 * 1024, 0.5);
     options
 }

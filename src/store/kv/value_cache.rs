@@ -1,35 +1,26 @@
-//! A memory of small values that are read again and again, before a slower store.
+//! A cache of small values that are read again and again, in front of a slower store.
 //!
-//! Hot path. Applying an entry reads the ends of its queues, the turn of its topics, positions, marks;
-//! each read of the store beneath costs microseconds, on every node. Everything that writes to that store
-//! must write through here.
+//! Hot path. Applying an entry reads the ends of its queues, the turn of its topics, group offsets and marks; each read
+//! of the store beneath costs microseconds, on every node. Everything that writes to that store must write through
+//! here.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::store::kv::bounded_values::BoundedValues;
 use crate::store::kv::{Kv, Result, Space, WriteBatch};
 
-/// When as many values are remembered, all are forgotten: bounded, and rarely reached.
-const VALUES_MAX: usize = 64 * 1024;
 /// Larger values are not remembered.
 const VALUE_BYTES_MAX: usize = 256;
 /// Longer keys of a queue are those of its runs, of which there is no end.
 const KEY_BYTES_MAX: usize = 16;
 
-/// By space, in the order of [`Space::ALL`].
-#[derive(Default)]
-struct Values {
-    spaces: [HashMap<Bytes, Bytes>; Space::ALL.len()],
-    count: usize,
-}
-
-/// See the module.
+/// Caches what applying an entry reads.
 pub struct ValueCache {
     kv: Arc<dyn Kv>,
-    values: Mutex<Values>,
+    values: Mutex<BoundedValues>,
 }
 
 impl ValueCache {
@@ -41,30 +32,12 @@ impl ValueCache {
 
 fn is_worth_it(space: Space, key: &[u8]) -> bool {
     match space {
-        // `catalog_memory` has it, for those above too.
+        // In `catalog_cache`, for those above the log too.
         Space::Catalog => false,
         // A lease is read once more at least, when it is settled.
         Space::Lease => true,
         Space::Due => false,
         Space::Meta | Space::Queue | Space::Cursor => key.len() <= KEY_BYTES_MAX,
-    }
-}
-
-impl Values {
-    fn get(&self, space: Space, key: &[u8]) -> Option<&Bytes> {
-        self.spaces[space as usize].get(key)
-    }
-
-    fn remember(&mut self, space: Space, key: Bytes, value: Bytes) {
-        if self.count >= VALUES_MAX {
-            *self = Self::default();
-        }
-        let is_new = self.spaces[space as usize].insert(key, value).is_none();
-        self.count += usize::from(is_new);
-    }
-
-    fn forget(&mut self, space: Space, key: &[u8]) {
-        self.count -= usize::from(self.spaces[space as usize].remove(key).is_some());
     }
 }
 
@@ -105,7 +78,7 @@ impl Kv for ValueCache {
         }
         let written = self.kv.write(batch);
         if written.is_err() {
-            *values = Values::default();
+            *values = BoundedValues::default();
         }
         written
     }
@@ -118,6 +91,7 @@ impl Kv for ValueCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::kv::bounded_values::VALUES_MAX;
     use crate::store::kv::conformance;
     use crate::store::kv::memory::MemoryKv;
 
@@ -128,20 +102,20 @@ mod tests {
 
     #[test]
     fn it_never_forgets_a_write_and_stays_bounded() {
-        let hot = ValueCache::new(Arc::new(MemoryKv::default()));
+        let cache = ValueCache::new(Arc::new(MemoryKv::default()));
         let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
         for number in 0..(VALUES_MAX as u32 + 10) {
             let writes = vec![(Space::Queue, key(number), Some(key(number)))];
-            hot.write(WriteBatch { writes }).unwrap();
+            cache.write(WriteBatch { writes }).unwrap();
         }
-        assert!(hot.values.lock().count <= VALUES_MAX);
+        assert!(cache.values.lock().count() <= VALUES_MAX);
         for number in [0, 1, VALUES_MAX as u32, VALUES_MAX as u32 + 9] {
-            assert_eq!(hot.get(Space::Queue, &key(number)).unwrap(), Some(key(number)));
+            assert_eq!(cache.get(Space::Queue, &key(number)).unwrap(), Some(key(number)));
         }
         let large = Bytes::from(vec![7; VALUE_BYTES_MAX + 1]);
-        hot.write(WriteBatch { writes: vec![(Space::Queue, key(0), Some(large.clone()))] }).unwrap();
-        assert_eq!(hot.get(Space::Queue, &key(0)).unwrap(), Some(large), "a value that grew is not the old one");
-        hot.write(WriteBatch { writes: vec![(Space::Queue, key(0), None)] }).unwrap();
-        assert_eq!(hot.get(Space::Queue, &key(0)).unwrap(), None);
+        cache.write(WriteBatch { writes: vec![(Space::Queue, key(0), Some(large.clone()))] }).unwrap();
+        assert_eq!(cache.get(Space::Queue, &key(0)).unwrap(), Some(large), "a value that grew is not the old one");
+        cache.write(WriteBatch { writes: vec![(Space::Queue, key(0), None)] }).unwrap();
+        assert_eq!(cache.get(Space::Queue, &key(0)).unwrap(), None);
     }
 }

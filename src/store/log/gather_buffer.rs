@@ -1,4 +1,4 @@
-//! Bytes on their way out, in pieces: what is large is shared, what is small is copied together.
+//! Bytes to be written, in several parts: what is large is shared, what is small is copied together (D36).
 //!
 //! Hot path. The body of an entry goes into the log and, from the leader, to each follower; copying it each time
 //! cost more than the system call that takes it from several places.
@@ -8,21 +8,21 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Shorter pieces are copied: that costs less than one more place to read from.
+/// Shorter parts are copied: that costs less than one more part to write.
 const SHARED_BYTES_MIN: usize = 8 * 1024;
 /// Room that is kept for what is copied.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// See the module. Reads as the bytes that were put, in order.
+/// Reads as the bytes that were put, in order.
 #[derive(Default)]
 pub struct GatherBuffer {
-    done: VecDeque<Bytes>,
-    /// Behind those.
+    parts: VecDeque<Bytes>,
+    /// What was copied after those.
     open: BytesMut,
 }
 
 impl GatherBuffer {
-    /// Where small things are put.
+    /// Where what is small is put.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.open
     }
@@ -33,9 +33,9 @@ impl GatherBuffer {
             return self.open.extend_from_slice(&bytes);
         }
         if !self.open.is_empty() {
-            self.done.push_back(self.open.split().freeze());
+            self.parts.push_back(self.open.split().freeze());
         }
-        self.done.push_back(bytes);
+        self.parts.push_back(bytes);
     }
 
     /// Keeps no more memory than between bursts.
@@ -48,30 +48,30 @@ impl GatherBuffer {
 
 impl Buf for GatherBuffer {
     fn remaining(&self) -> usize {
-        self.done.iter().map(Bytes::len).sum::<usize>() + self.open.len()
+        self.parts.iter().map(Bytes::len).sum::<usize>() + self.open.len()
     }
 
     fn chunk(&self) -> &[u8] {
-        self.done.front().map_or(&self.open, |piece| piece)
+        self.parts.front().map_or(&self.open, |part| part)
     }
 
     fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
-        let pieces = self.done.iter().map(|piece| &piece[..]).chain([&self.open[..]]).filter(|piece| !piece.is_empty());
+        let parts = self.parts.iter().map(|part| &part[..]).chain([&self.open[..]]).filter(|part| !part.is_empty());
         let mut count = 0;
-        for (slot, piece) in to.iter_mut().zip(pieces) {
-            *slot = IoSlice::new(piece);
+        for (slot, part) in to.iter_mut().zip(parts) {
+            *slot = IoSlice::new(part);
             count += 1;
         }
         count
     }
 
     fn advance(&mut self, mut count: usize) {
-        while let Some(piece) = self.done.front_mut() {
-            if count < piece.len() {
-                return piece.advance(count);
+        while let Some(part) = self.parts.front_mut() {
+            if count < part.len() {
+                return part.advance(count);
             }
-            count -= piece.len();
-            self.done.pop_front();
+            count -= part.len();
+            self.parts.pop_front();
         }
         self.open.advance(count);
     }
@@ -82,38 +82,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_read_as_what_was_put_however_it_is_taken() {
+    fn it_reads_as_what_was_put_however_it_is_taken() {
         let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
         let mut expected = Vec::new();
         for step in [1, 3, SHARED_BYTES_MIN - 1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN] {
-            let mut pieces = GatherBuffer::default();
+            let mut buffer = GatherBuffer::default();
             expected.clear();
             for part in [&b"head"[..], &large, b"", b"between", &large, &large, b"tail"] {
-                pieces.share(Bytes::copy_from_slice(part));
+                buffer.share(Bytes::copy_from_slice(part));
                 expected.extend_from_slice(part);
             }
-            pieces.buffer().extend_from_slice(b"end");
+            buffer.buffer().extend_from_slice(b"end");
             expected.extend_from_slice(b"end");
             let mut read = Vec::new();
-            while pieces.has_remaining() {
+            while buffer.has_remaining() {
                 let mut slices = [IoSlice::new(&[]); 3];
-                let count = pieces.chunks_vectored(&mut slices);
+                let count = buffer.chunks_vectored(&mut slices);
                 let all: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
-                assert!(all.starts_with(pieces.chunk()));
+                assert!(all.starts_with(buffer.chunk()));
                 let taken = step.min(all.len());
                 read.extend_from_slice(&all[..taken]);
-                pieces.advance(taken);
-                assert_eq!(pieces.remaining(), expected.len() - read.len());
+                buffer.advance(taken);
+                assert_eq!(buffer.remaining(), expected.len() - read.len());
             }
             assert_eq!(read, expected, "taken {step} at a time");
         }
     }
 
     #[test]
-    fn large_pieces_are_shared() {
+    fn large_parts_are_shared() {
         let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
-        let mut pieces = GatherBuffer::default();
-        pieces.share(large.clone());
-        assert_eq!(pieces.chunk().as_ptr(), large.as_ptr());
+        let mut buffer = GatherBuffer::default();
+        buffer.share(large.clone());
+        assert_eq!(buffer.chunk().as_ptr(), large.as_ptr());
     }
 }

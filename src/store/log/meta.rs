@@ -8,6 +8,7 @@
 //!   sequence counts. Version 1 had no `durable`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -17,7 +18,7 @@ use crate::env::rng::random_u64;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
-use crate::store::log::commit_log::{LogOwner, RecordId, VoteRecord};
+use crate::store::log::record::RecordId;
 
 const VERSION: u8 = 2;
 const SLOT_BYTES: u64 = 4096;
@@ -25,10 +26,36 @@ const SLOT_BYTES: u64 = 4096;
 const PAYLOAD_BYTES_MAX: usize = SLOT_BYTES as usize - 8;
 pub(in crate::store) const FILE: &str = "meta";
 
+/// Whose log it is; checked against the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOwner {
+    /// `brokerClusterName`.
+    pub cluster: String,
+    /// `dLegerGroup`.
+    pub group: String,
+    pub node: NodeId,
+}
+
+impl fmt::Display for LogOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node n{} of group {} in cluster {}", self.node, self.group, self.cluster)
+    }
+}
+
+/// A vote of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoteRecord {
+    pub term: Term,
+    /// For whom.
+    pub node: NodeId,
+    /// Whether that node is known to lead.
+    pub committed: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Content {
     sequence: u64,
-    identity: LogOwner,
+    owner: LogOwner,
     /// Drawn when the folder is made, never 0.
     disk: u64,
     known: BTreeMap<NodeId, u64>,
@@ -46,7 +73,7 @@ pub(in crate::store) struct Meta {
 
 impl Meta {
     /// Opens the folder's meta file, or makes it for a new folder.
-    pub fn open(disk: &dyn Disk, folder: &Path, identity: &LogOwner) -> Result<Self, Error> {
+    pub fn open(disk: &dyn Disk, folder: &Path, owner: &LogOwner) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let file = disk.create(&path).map_err(Error::io(path.display()))?;
         let mut slots = Vec::new();
@@ -62,18 +89,18 @@ impl Meta {
         }
         let newest = slots.into_iter().max_by_key(|content| content.sequence);
         let content = match newest {
-            Some(content) if content.identity == *identity => content,
+            Some(content) if content.owner == *owner => content,
             Some(content) => {
                 let folder = folder.to_owned();
-                let (found, expected) = (content.identity.to_string(), identity.to_string());
+                let (found, expected) = (content.owner.to_string(), owner.to_string());
                 return Err(Error::Foreign { folder, found, expected });
             }
             // A new folder, or one whose very first write was torn: then no log can be there yet.
             None if !has_segments(disk, folder)? => {
                 let disk = random_u64().max(1);
-                let identity = identity.clone();
+                let owner = owner.clone();
                 let known = BTreeMap::new();
-                Content { sequence: 0, identity, disk, known, vote: None, purged: None, durable: LogIndex(0) }
+                Content { sequence: 0, owner, disk, known, vote: None, purged: None, durable: LogIndex(0) }
             }
             None => {
                 let reason = "neither slot can be read, but there are segments".to_owned();
@@ -101,7 +128,7 @@ impl Meta {
         self.content.disk
     }
 
-    /// The disks the peers were on when this node first heard of them.
+    /// The disks that the peers were on when this node first met them.
     pub fn known(&self) -> &BTreeMap<NodeId, u64> {
         &self.content.known
     }
@@ -166,9 +193,9 @@ fn encode(content: &Content) -> Bytes {
     let mut out = BytesMut::new();
     out.put_u8(VERSION);
     out.put_u64(content.sequence);
-    out.put_text(&content.identity.cluster);
-    out.put_text(&content.identity.group);
-    out.put_u64(content.identity.node.0);
+    out.put_text(&content.owner.cluster);
+    out.put_text(&content.owner.group);
+    out.put_u64(content.owner.node.0);
     out.put_u64(content.disk);
     let known: Vec<_> = content.known.iter().collect();
     out.put_list(&known, |out, (node, disk)| {
@@ -203,7 +230,7 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
     }
     Ok(Content {
         sequence: reader.u64()?,
-        identity: LogOwner { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
+        owner: LogOwner { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
         disk: reader.u64()?,
         known: reader.list(|reader| Ok((NodeId(reader.u64()?), reader.u64()?)))?.into_iter().collect(),
         vote: reader.option(|reader| {

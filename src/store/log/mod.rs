@@ -1,15 +1,25 @@
-//! The commit log: segment files that hold every entry of the Raft log, one writer thread, and what a start reads again.
+//! The commit log: segment files that hold every entry of the Raft log, one writer thread, and recovery at a start.
 //!
-//! A message body lies here once on each node and is found again by the index of its entry and its slot in it.
+//! A message body is stored here once on each node and is found by the index of its entry and its slot in it.
+//! [`CommitLog`] is the front, [`LogReader`] reads, `writer` writes, `log_state` is what they share.
 //!
 //! Not here: the applied state (`store/kv`), deciding what may be forgotten (no retention yet).
 
-pub mod commit_log;
+mod commit_log;
 pub mod gather_buffer;
-pub(super) mod meta;
+mod log_state;
+mod meta;
+mod reader;
 pub mod record;
-pub(super) mod recover;
-pub(super) mod segment;
-pub(super) mod tail_cache;
+mod recover;
+mod segment;
+mod tail_cache;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
+mod writer;
+
+pub use commit_log::CommitLog;
+pub use log_state::{Done, OnDurable, OnFatal};
+pub use meta::{LogOwner, VoteRecord};
+pub use reader::LogReader;
+pub use writer::{FlushMode, Options};

@@ -50,6 +50,16 @@ pub struct Record {
     pub body: Bytes,
 }
 
+/// Which entry a record is: no two entries of a shard have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordId {
+    /// Term of the leader that made it.
+    pub term: Term,
+    /// That leader.
+    pub node: NodeId,
+    pub index: LogIndex,
+}
+
 /// Bytes that are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
@@ -97,6 +107,10 @@ pub struct Preamble {
 }
 
 impl Record {
+    pub fn id(&self) -> RecordId {
+        RecordId { term: self.term, node: self.node, index: self.index }
+    }
+
     /// Length as a wire record.
     pub fn wire_bytes(&self) -> usize {
         WIRE_HEADER_BYTES + self.body.len()
@@ -135,6 +149,10 @@ pub fn decode_wire(bytes: &mut Bytes) -> Result<Record, BadRecord> {
 }
 
 impl WireHeader {
+    pub fn id(&self) -> RecordId {
+        RecordId { term: self.term, node: self.node, index: self.index }
+    }
+
     /// Reads and checks the head; the body may be missing.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut head = bytes.get(..WIRE_HEADER_BYTES).ok_or(BadRecord::Short)?;

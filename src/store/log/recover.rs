@@ -1,24 +1,23 @@
 //! Recovery: finds the records of every segment and decides where the log ends.
 //!
 //! The tail rule (P18, P19). Every record says which index was known to be durable when it was written.
-//! * A bad record with nothing valid behind it, or with valid records behind it that did not yet know
-//!   it to be durable, was never acknowledged by this node: a torn tail, cut durably.
-//! * A bad or missing record that a later one, or the mark an idle writer leaves in `meta`, knew to be
-//!   durable has been damaged since: refuse. Cutting there would drop what was acknowledged.
+//! * A bad record that no later record knows to be durable was never acknowledged by this node: a torn tail, cut
+//!   durably.
+//! * A bad or missing record that a later one, or the mark an idle writer leaves in `meta`, knows to be durable has been
+//!   damaged since: refuse. Cutting there would drop what was acknowledged.
 //!
-//! Bodies are checked in the last two segments; elsewhere the heads, which are checksummed on their
-//! own, and each body when it is read.
+//! Bodies are checked in the last two segments. In the others the heads are checked, which have a checksum of their own,
+//! and each body when it is read.
 
 use std::path::Path;
 
 use crate::env::disk::Disk;
 use crate::model::LogIndex;
 use crate::store::Error;
-use crate::store::log::commit_log::RecordId;
 use crate::store::log::meta::Meta;
 use crate::store::log::record;
-use crate::store::log::record::{ALIGN, BadRecord};
-use crate::store::log::segment::{HEADER_BYTES, SUFFIX, Segment};
+use crate::store::log::record::{ALIGN, BadRecord, RecordId};
+use crate::store::log::segment::{Checks, HEADER_BYTES, SUFFIX, Segment};
 
 /// What recovery found.
 pub(in crate::store) struct Recovered {
@@ -40,7 +39,7 @@ pub(in crate::store) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> 
     let count = paths.len();
     for (position, path) in paths.into_iter().enumerate() {
         let is_last = position + 1 == count;
-        let checks_bodies = position + 2 >= count;
+        let checks = if position + 2 >= count { Checks::Body } else { Checks::Heads };
         let Some(segment) = Segment::open(disk, path.clone())? else {
             if !is_last {
                 let reason = "the header cannot be read".to_owned();
@@ -56,7 +55,7 @@ pub(in crate::store) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> 
             break;
         };
         check_order(&segment, recovered.last, meta.purged())?;
-        let torn_at = scan(&segment, checks_bodies, &mut recovered)?;
+        let torn_at = scan(&segment, checks, &mut recovered)?;
         if let Some((at, bad)) = torn_at {
             if !is_last {
                 return Err(Error::Damaged { file: segment.path, at, reason: bad.to_string() });
@@ -75,14 +74,14 @@ pub(in crate::store) fn recover(disk: &dyn Disk, folder: &Path, meta: &Meta) -> 
     Ok(recovered)
 }
 
-/// Whether a file holds nothing behind the place of a segment's header.
+/// Whether a file holds nothing after the place of a segment's header.
 fn is_empty(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
     let file = disk.open(path).map_err(Error::io(path.display()))?;
     let len = file.len().map_err(Error::io(path.display()))?;
     is_zero(HEADER_BYTES, len, |block, at| file.read_at(block, at).map_err(Error::io(path.display())))
 }
 
-/// Whether only zeros lie in `[at, end)`.
+/// Whether there are only zeros in `[at, end)`.
 fn is_zero(mut at: u64, end: u64, read: impl Fn(&mut [u8], u64) -> Result<(), Error>) -> Result<bool, Error> {
     let mut block = vec![0; 64 * 1024];
     while at < end {
@@ -110,16 +109,16 @@ fn check_order(segment: &Segment, last: Option<RecordId>, purged: Option<RecordI
 }
 
 /// Finds the records of a segment; returns where they stop early, and why.
-fn scan(segment: &Segment, checks_bodies: bool, recovered: &mut Recovered) -> Result<Option<(u64, BadRecord)>, Error> {
+fn scan(segment: &Segment, checks: Checks, recovered: &mut Recovered) -> Result<Option<(u64, BadRecord)>, Error> {
     let file_bytes = segment.file_bytes()?;
     loop {
         let at = segment.end();
         if at >= file_bytes {
             return Ok(None);
         }
-        match segment.probe(at, file_bytes, checks_bodies)? {
+        match segment.probe(at, file_bytes, checks)? {
             Ok((preamble, header)) if header.index == segment.next() => {
-                recovered.last = Some(RecordId { term: header.term, node: header.node, index: header.index });
+                recovered.last = Some(header.id());
                 recovered.committed = recovered.committed.max(preamble.committed);
                 recovered.durable = recovered.durable.max(preamble.durable);
                 segment.found(preamble.whole_bytes());
@@ -156,7 +155,7 @@ fn cut_torn(segment: &Segment, at: u64, bad: BadRecord, durable: LogIndex) -> Re
             (0..count).step_by(ALIGN).filter(|offset| block[*offset..].starts_with(&record::MAGIC.to_be_bytes()))
         {
             let later = start + offset as u64;
-            if let Ok((preamble, _)) = segment.probe(later, file_bytes, true)?
+            if let Ok((preamble, _)) = segment.probe(later, file_bytes, Checks::Body)?
                 && preamble.durable >= bad_index
             {
                 let reason = format!("entry {bad_index} had been durable when a later one was written: {bad}");

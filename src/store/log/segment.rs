@@ -1,7 +1,7 @@
 //! Segments: the files of the commit log.
 //!
-//! Hot path. Preallocated, written at positions by the log's one writer thread, read by anyone. Where
-//! each record lies is kept in memory, eight bytes per entry.
+//! Hot path. Preallocated, written at positions by the log's one writer thread, read by anyone. The position of each
+//! record is kept in memory, eight bytes per entry.
 //!
 //! * Name: the first index in 20 digits, then `.seg`.
 //! * Shape: a header of 64 bytes (`magic u64, version u32, first index u64, crc32c u32`, zeros), then
@@ -24,13 +24,38 @@ use crate::store::log::record::{PREAMBLE_BYTES, Preamble, Record, WIRE_HEADER_BY
 pub(in crate::store) const SUFFIX: &str = ".seg";
 pub(in crate::store) const HEADER_BYTES: u64 = 64;
 const MAGIC: u64 = 0x5241_4654_4D51_5347;
-/// Also stands for the formats inside, and for what the machine makes of them: another version of theirs makes another
+/// Also stands for the formats inside, and for what the machine makes of them: a new version of one of those is a new
 /// version here.
 const VERSION: u32 = 4;
-/// Read at one go, unless one record has more: who keeps one of the records keeps what was read with it.
+/// Bytes of one read, unless one record has more: whoever keeps one of the records keeps all that was read with it.
 const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
-/// More is not read by who cannot wait: to copy and check it takes its time too.
+/// More is not read without waiting: copying and checking it takes time too.
 const AT_HAND_BYTES_MAX: usize = 1024 * 1024;
+
+/// Whether a read may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Access {
+    Blocking,
+    /// Only what the page cache has.
+    AtHand,
+}
+
+/// How much of a record recovery checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Checks {
+    Heads,
+    Body,
+}
+
+/// The records `[from, to)` that fit `bytes_max`.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Span {
+    pub from: LogIndex,
+    pub to: LogIndex,
+    pub bytes_max: usize,
+    /// The first record is taken even if it does not fit.
+    pub takes_one: bool,
+}
 
 /// One file of the log. Cloning shares it.
 #[derive(Clone)]
@@ -41,7 +66,7 @@ pub(in crate::store) struct Segment {
     places: Arc<RwLock<Places>>,
 }
 
-/// Where the records lie.
+/// Where the records are in the file.
 #[derive(Default)]
 struct Places {
     /// Byte of each record, by index from the first.
@@ -102,7 +127,7 @@ impl Segment {
         Self { first, path, file, places: Arc::new(RwLock::new(places)) }
     }
 
-    /// Index behind the last record.
+    /// Index after the last record.
     pub fn next(&self) -> LogIndex {
         LogIndex(self.first.0 + self.places.read().starts.len() as u64)
     }
@@ -125,10 +150,10 @@ impl Segment {
         places.end += bytes;
     }
 
-    /// Writes framed records of these sizes behind the last; not durable yet.
+    /// Writes framed records of these sizes after the last one; not durable yet.
     pub fn write(&self, framed: &mut GatherBuffer, sizes: &[u64]) -> Result<(), Error> {
         let end = self.end();
-        self.file.write_pieces_at(framed, end).map_err(Error::io(self.path.display()))?;
+        self.file.write_gathered_at(framed, end).map_err(Error::io(self.path.display()))?;
         for size in sizes {
             self.found(*size);
         }
@@ -158,8 +183,8 @@ impl Segment {
         self.file.sync_data().map_err(Error::io(self.path.display()))
     }
 
-    /// Cuts off everything behind `keep`, durably. The bytes are given back and read as zeros
-    /// afterwards, so a cut record cannot come back.
+    /// Cuts off everything after `keep`, durably. The bytes are given back and read as zeros afterwards, so a cut record
+    /// cannot reappear (D32).
     pub fn cut_after(&self, keep: LogIndex) -> Result<(), Error> {
         let end = {
             let mut places = self.places.write();
@@ -179,20 +204,19 @@ impl Segment {
         self.file.read_at(bytes, at).map_err(Error::io(self.path.display()))
     }
 
-    /// Where the records from `from` on lie, before `to`, as many as one read takes and fit `bytes_max`; one at least
-    /// if `always`.
-    fn places(&self, from: LogIndex, to: LogIndex, bytes_max: usize, always: bool) -> Vec<Range<u64>> {
+    /// Where the records of a span are, as many as one read takes.
+    fn places(&self, span: Span) -> Vec<Range<u64>> {
         let places = self.places.read();
         let position = |index: LogIndex| usize::try_from(index.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX);
         let count = places.starts.len();
-        let (from, to) = (position(from).min(count), position(to).min(count));
+        let (from, to) = (position(span.from).min(count), position(span.to).min(count));
         let mut found: Vec<Range<u64>> = Vec::new();
         for position in from..to {
             let start = places.starts[position];
             let end = places.starts.get(position + 1).copied().unwrap_or(places.end);
             let with_it = end - found.first().map_or(start, |first| first.start);
-            let fits = with_it <= bytes_max as u64 && (found.is_empty() || with_it <= READ_BYTES_MAX);
-            let is_taken = fits || always && found.is_empty();
+            let fits = with_it <= span.bytes_max as u64 && (found.is_empty() || with_it <= READ_BYTES_MAX);
+            let is_taken = fits || span.takes_one && found.is_empty();
             if !is_taken {
                 break;
             }
@@ -201,39 +225,40 @@ impl Segment {
         found
     }
 
-    /// Reads and checks the records from `from` on, before `to`, as many as one read takes and fit `bytes_max`; one at
-    /// least if `always`. None of what is not here, or was cut off meanwhile. `None` if the disk would have to be waited
-    /// for and `waits` is false.
-    pub fn read(
-        &self,
-        from: LogIndex,
-        to: LogIndex,
-        bytes_max: usize,
-        always: bool,
-        waits: bool,
-    ) -> Result<Option<Vec<Record>>, Error> {
-        let places = self.places(from, to, bytes_max, always);
-        match self.read_records(from, &places, waits) {
-            // A truncation overtook the read: what it saw is no damage. What was appended meanwhile says nothing of it.
-            Err(_) if !self.places(from, to, bytes_max, always).starts_with(&places) => Ok(Some(Vec::new())),
+    /// Reads and checks the records of a span, as many as one read takes. Records that are not in this segment, or were
+    /// cut off meanwhile, are left out. `None` if `access` does not allow the wait for the disk that this needs.
+    pub fn read(&self, span: Span, access: Access) -> Result<Option<Vec<Record>>, Error> {
+        let places = self.places(span);
+        match self.read_records(span.from, &places, access) {
+            // A truncation overtook the read, so what it saw is no damage. Only the places that were read count: others
+            // may have been appended meanwhile.
+            Err(_) if !self.places(span).starts_with(&places) => Ok(Some(Vec::new())),
             read => read,
         }
     }
 
-    /// Reads consecutive records at one go.
-    fn read_records(&self, from: LogIndex, places: &[Range<u64>], waits: bool) -> Result<Option<Vec<Record>>, Error> {
+    /// Reads consecutive records with one read.
+    fn read_records(
+        &self,
+        from: LogIndex,
+        places: &[Range<u64>],
+        access: Access,
+    ) -> Result<Option<Vec<Record>>, Error> {
         let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(Some(Vec::new())) };
         let start = first.start;
         let within = |at: u64| usize::try_from(at - start).expect("records fit in memory");
         let length = within(last.end);
-        if !waits && length > AT_HAND_BYTES_MAX {
+        if access == Access::AtHand && length > AT_HAND_BYTES_MAX {
             return Ok(None);
         }
         let mut bytes = vec![0; length];
-        if waits {
-            self.read_at(&mut bytes, start)?;
-        } else if !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))? {
-            return Ok(None);
+        match access {
+            Access::Blocking => self.read_at(&mut bytes, start)?,
+            Access::AtHand => {
+                if !self.file.read_at_hand(&mut bytes, start).map_err(Error::io(self.path.display()))? {
+                    return Ok(None);
+                }
+            }
         }
         let bytes = Bytes::from(bytes);
         let record = |(place, index): (&Range<u64>, u64)| {
@@ -258,8 +283,8 @@ impl Segment {
         places.iter().zip(from.0..).map(record).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Reads the heads of the record at `at`, and checks the body too if asked.
-    pub fn probe(&self, at: u64, file_bytes: u64, checks_body: bool) -> Result<Probed, Error> {
+    /// Reads the heads of the record at `at`; with [`Checks::Body`] the body too.
+    pub fn probe(&self, at: u64, file_bytes: u64, checks: Checks) -> Result<Probed, Error> {
         let mut heads = [0; PREAMBLE_BYTES + WIRE_HEADER_BYTES];
         if at + heads.len() as u64 > file_bytes {
             return Ok(Err(record::BadRecord::Short));
@@ -277,7 +302,7 @@ impl Segment {
         if at + (PREAMBLE_BYTES + preamble.wire_bytes) as u64 > file_bytes {
             return Ok(Err(record::BadRecord::Short));
         }
-        if checks_body {
+        if checks == Checks::Body {
             let mut body = vec![0; header.body_bytes];
             self.read_at(&mut body, at + heads.len() as u64)?;
             if let Err(bad) = header.with_body(body.into()) {
@@ -288,5 +313,5 @@ impl Segment {
     }
 }
 
-/// What lies at a place: the heads of a record, or why it is none.
+/// What is at a position: the heads of a record, or why there is none.
 pub(in crate::store) type Probed = Result<(Preamble, WireHeader), record::BadRecord>;

@@ -1,14 +1,14 @@
 //! The newest records in memory: what replication, apply and consumers at the tail read.
 //!
-//! Hot path. Bounded by bytes, except that records not yet in a file are always kept: there is nowhere
-//! else to read them from.
+//! Hot path. Bounded by bytes, except that records not yet in a file are always kept: they cannot be read from anywhere
+//! else.
 
 use std::collections::VecDeque;
 
 use crate::model::LogIndex;
 use crate::store::log::record::Record;
 
-/// See the module. Records are consecutive.
+/// The newest records; consecutive.
 pub(in crate::store) struct TailCache {
     records: VecDeque<Record>,
     bytes: usize,
@@ -34,7 +34,7 @@ impl TailCache {
         self.records.push_back(record);
     }
 
-    /// Drops the oldest down to the bound, but nothing behind `written`.
+    /// Drops the oldest down to the bound, but no record after `written`.
     pub fn shrink(&mut self, written: LogIndex) {
         while self.bytes > self.bytes_max && self.first().is_some_and(|first| first <= written) {
             if let Some(record) = self.records.pop_front() {
@@ -43,7 +43,7 @@ impl TailCache {
         }
     }
 
-    /// Drops everything behind `last`.
+    /// Drops everything after `last`.
     pub fn truncate_after(&mut self, last: LogIndex) {
         while self.records.back().is_some_and(|record| record.index > last) {
             if let Some(record) = self.records.pop_back() {

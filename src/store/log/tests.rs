@@ -12,19 +12,19 @@ use crate::env::fault::sim::SimDisk;
 use crate::env::rng::SeededRng;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
-use crate::store::log::commit_log::{CommitLog, FlushMode, LogOwner, Options, VoteRecord};
 use crate::store::log::record::{Record, RecordKind};
+use crate::store::log::{CommitLog, FlushMode, LogOwner, Options, VoteRecord};
 
 const FOLDER: &str = "/log";
 const WAIT: Duration = Duration::from_secs(10);
 
-fn identity() -> LogOwner {
+fn owner() -> LogOwner {
     LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) }
 }
 
 fn open_with(disk: &SimDisk, segment_bytes: u64) -> Result<CommitLog, Error> {
     let options = Options { segment_bytes, tail_cache_bytes: 512, flush: FlushMode::Sync };
-    CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &identity(), options, Box::new(|_| {}))
+    CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {}))
 }
 
 fn open(disk: &SimDisk) -> CommitLog {
@@ -44,10 +44,10 @@ fn record(term: u64, index: u64) -> Record {
 }
 
 fn append(log: &CommitLog, records: Vec<Record>) -> Receiver<bool> {
-    let (told, done) = channel();
-    // A refused append drops the callback, which the receiver hears; a test that does not look is fine.
+    let (sender, done) = channel();
+    // A refused append drops the callback, which closes the channel; a test that does not look is fine.
     let completed = move |result: std::io::Result<()>| {
-        let _ = told.send(result.is_ok());
+        let _ = sender.send(result.is_ok());
     };
     let _ = log.append(records, Box::new(completed));
     done
@@ -59,7 +59,7 @@ fn append_and_wait(log: &CommitLog, term: u64, range: std::ops::RangeInclusive<u
 }
 
 fn all(log: &CommitLog) -> Vec<Record> {
-    log.read(LogIndex(1), LogIndex(u64::MAX), usize::MAX).unwrap()
+    log.reader().read(LogIndex(1), LogIndex(u64::MAX), usize::MAX).unwrap()
 }
 
 fn last_index(log: &CommitLog) -> u64 {
@@ -91,9 +91,9 @@ fn records_are_read_back_over_segments_and_restarts() {
             append_and_wait(&log, 1, index..=index);
         }
         assert_eq!(all(&log), expected);
-        assert_eq!(log.read(LogIndex(7), LogIndex(9), usize::MAX).unwrap(), expected[6..8]);
-        assert_eq!(log.read(LogIndex(7), LogIndex(9), 1).unwrap(), expected[6..7]);
-        assert_eq!(log.read(LogIndex(301), LogIndex(400), 1).unwrap(), []);
+        assert_eq!(log.reader().read(LogIndex(7), LogIndex(9), usize::MAX).unwrap(), expected[6..8]);
+        assert_eq!(log.reader().read(LogIndex(7), LogIndex(9), 1).unwrap(), expected[6..7]);
+        assert_eq!(log.reader().read(LogIndex(301), LogIndex(400), 1).unwrap(), []);
     }
     let log = open(&disk);
     assert_eq!(all(&log), expected);
@@ -101,19 +101,19 @@ fn records_are_read_back_over_segments_and_restarts() {
     // From the files now, over their borders: one record always, else no more than was asked for.
     for bytes_max in [0, 1, 200, 1000, 5000, 50_000] {
         for from in [1, 2, 50, 299, 300, 301] {
-            let found = log.read(LogIndex(from), LogIndex(290), bytes_max).unwrap();
+            let found = log.reader().read(LogIndex(from), LogIndex(290), bytes_max).unwrap();
             assert_eq!(found, expected[from as usize - 1..][..found.len()]);
             assert_eq!(found.is_empty(), from >= 290);
             let bytes: usize = found.iter().map(Record::wire_bytes).sum();
             assert!(bytes <= bytes_max || found.len() == 1, "{bytes} bytes of {bytes_max}");
-            assert_eq!(log.read_at_hand(LogIndex(from), LogIndex(290), bytes_max).unwrap(), Some(found));
+            assert_eq!(log.reader().read_at_hand(LogIndex(from), LogIndex(290), bytes_max).unwrap(), Some(found));
         }
     }
     disk.cool();
-    assert_eq!(log.read_at_hand(LogIndex(7), LogIndex(9), 1).unwrap(), None);
-    assert_eq!(log.read_at_hand(LogIndex(301), LogIndex(400), 1).unwrap(), Some(Vec::new()));
+    assert_eq!(log.reader().read_at_hand(LogIndex(7), LogIndex(9), 1).unwrap(), None);
+    assert_eq!(log.reader().read_at_hand(LogIndex(301), LogIndex(400), 1).unwrap(), Some(Vec::new()));
     append_and_wait(&log, 2, 301..=302);
-    assert!(log.read_at_hand(LogIndex(301), LogIndex(302), 1).unwrap().is_some(), "the tail cache has it");
+    assert!(log.reader().read_at_hand(LogIndex(301), LogIndex(302), 1).unwrap().is_some(), "the tail cache has it");
     assert_eq!(last_index(&log), 302);
 }
 
@@ -257,7 +257,7 @@ fn p1_nothing_is_completed_after_a_failed_sync_and_the_log_stays_closed() {
         let count = fatal.clone();
         let options = Options { segment_bytes: 4096, tail_cache_bytes: 512, flush: FlushMode::Sync };
         let on_fatal = Box::new(move |_: &Error| *count.lock() += 1);
-        let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &identity(), options, on_fatal).unwrap();
+        let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, on_fatal).unwrap();
         append_and_wait(&log, 1, 1..=1);
         inject(&disk, 0);
         assert!(!append(&log, vec![record(1, 2)]).recv_timeout(WAIT).unwrap());
@@ -292,8 +292,7 @@ fn p19_a_vote_survives_damage_to_either_of_its_copies() {
 fn async_appends_are_synced_within_their_time_also_under_a_steady_load() {
     let disk = SimDisk::default();
     let options = Options { segment_bytes: 1 << 20, tail_cache_bytes: 512, flush: FlushMode::Async };
-    let log =
-        CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &identity(), options, Box::new(|_| {})).unwrap();
+    let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {})).unwrap();
     append_and_wait(&log, 1, 1..=1);
     let before = disk.syncs();
     for index in 2..=30 {
@@ -311,13 +310,13 @@ fn many_appends_share_one_sync_and_complete_newest_first() {
     disk.slow_sync(Duration::from_millis(100));
     let syncs = disk.syncs();
     let order = Arc::new(Mutex::new(Vec::new()));
-    let (told, done) = channel();
+    let (sender, done) = channel();
     for index in 2..=31 {
-        let (order, told) = (order.clone(), told.clone());
+        let (order, sender) = (order.clone(), sender.clone());
         let completed = move |result: std::io::Result<()>| {
             assert!(result.is_ok());
             order.lock().push(index);
-            told.send(()).unwrap();
+            sender.send(()).unwrap();
         };
         log.append(vec![record(1, index)], Box::new(completed)).unwrap();
     }
@@ -348,7 +347,7 @@ fn a_folder_in_use_or_of_another_node_is_refused() {
     assert!(matches!(open_with(&disk, 4096), Err(Error::Locked(_))));
     drop(log);
     let options = Options { segment_bytes: 4096, tail_cache_bytes: 512, flush: FlushMode::Sync };
-    let other = LogOwner { node: NodeId(2), ..identity() };
+    let other = LogOwner { node: NodeId(2), ..owner() };
     let opened = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &other, options, Box::new(|_| {}));
     match opened.map(|_| ()) {
         Err(Error::Foreign { found, expected, .. }) => {

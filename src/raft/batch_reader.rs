@@ -1,0 +1,59 @@
+//! Reading the batches of log entries, for those above the log: message bodies are in them.
+//!
+//! Hot path. What is in the tail cache or the page cache is read on the calling thread; only what is on the disk alone is
+//! read on another (D35).
+
+use std::io;
+
+use tokio::sync::watch;
+
+use crate::machine::Batch;
+use crate::model::LogIndex;
+use crate::store::log::LogReader;
+
+/// A read gives at least one entry however small its bound is; one entry is what is wanted.
+const ONE_ENTRY: usize = 1;
+/// Entries, and their bytes, that one read of the disk gives.
+const READ_AHEAD_ENTRIES: u64 = 64;
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// Reads batches from this node's log. Cheap to clone.
+#[derive(Clone)]
+pub struct BatchReader {
+    log: LogReader,
+    applied: watch::Receiver<LogIndex>,
+}
+
+impl BatchReader {
+    pub(super) fn new(log: LogReader, applied: watch::Receiver<LogIndex>) -> Self {
+        Self { log, applied }
+    }
+
+    /// The batch in the entry at `index`, if the entry is in the tail cache and is a batch.
+    pub fn in_memory(&self, index: LogIndex) -> Option<Batch> {
+        let records = self.log.read_cached(index, index.next(), ONE_ENTRY)?;
+        Batch::decode(records.into_iter().next()?.body).ok()
+    }
+
+    /// The batches in the applied entries from `index` on.
+    ///
+    /// * Shape: by index, as many as one read of the disk gives. Entries that are no batch or not on this node are left
+    ///   out, so the answer may be empty or begin after `index`.
+    /// * Errors: the disk failed or a record is damaged.
+    pub async fn read(&self, index: LogIndex) -> io::Result<Vec<(LogIndex, Batch)>> {
+        // Not beyond what is applied: the rest may yet be cut, and whoever keeps it would take it for what replaced it.
+        let applied = self.applied.borrow().next();
+        let to = LogIndex(index.0.saturating_add(READ_AHEAD_ENTRIES)).min(applied).max(index.next());
+        // Mostly still in the page cache: then no other thread has to be woken for it, and to wake this one.
+        let records = match self.log.read_at_hand(index, to, READ_AHEAD_BYTES).map_err(io::Error::other)? {
+            Some(records) => records,
+            None => {
+                let log = self.log.clone();
+                let read = tokio::task::spawn_blocking(move || log.read(index, to, READ_AHEAD_BYTES));
+                read.await.map_err(io::Error::other)?.map_err(io::Error::other)?
+            }
+        };
+        let batches = records.into_iter().filter_map(|record| Some((record.index, Batch::decode(record.body).ok()?)));
+        Ok(batches.collect())
+    }
+}

@@ -1,0 +1,184 @@
+//! The stream of appends to one follower, over a link of its own (D19).
+//!
+//! Hot path. One long link per term with many frames in flight. A link that owes answers and gives none is ended, because
+//! a half-open one would hold replication for ever.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Fuse};
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::base::BoxStream;
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::proto::peer as proto;
+use crate::raft::peer::frame::{FrameReader, FrameWriter};
+use crate::raft::peer::rpc_error;
+use crate::raft::peer::rpc_error::RpcResult;
+use crate::raft::peer::wire;
+use crate::raft::types;
+use crate::raft::types::Types;
+
+/// Append frames sent and not yet answered, per follower: their bytes, in KiB. Below what the follower's log takes
+/// without waiting for its disk.
+const KIB_IN_FLIGHT: u32 = 32 * 1024;
+/// What a frame costs beside its entries.
+const FRAME_KIB: u32 = 1;
+/// A link that owes an answer for this long is ended.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// A frame that only says what is committed waits this long for entries to travel with, while the follower is busy
+/// anyway (D27). The shortest time the runtime's timer knows.
+const COMMIT_WAIT: Duration = Duration::from_millis(1);
+
+/// Sends openraft's requests in order and gives the answers; ends after an error or the last answer. Dropping it ends the
+/// link.
+pub(super) fn stream<S>(
+    requests: S,
+    reader: FrameReader,
+    writer: FrameWriter,
+) -> BoxStream<'static, RpcResult<StreamAppendResult<Types>>>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+{
+    let in_flight = Arc::new(InFlight::default());
+    let sent = in_flight.clone();
+    let sender = tokio::spawn(async move {
+        // The reading side notices a broken link too.
+        let _ = send_frames(requests, writer, sent).await;
+    });
+    let answers = Answers { link: reader, in_flight, _sender: AbortOnDropHandle::new(sender) };
+    Box::pin(stream::unfold(Some(answers), |answers| async move {
+        let mut answers = answers?;
+        let answer = answers.next().await?;
+        let goes_on = answer.is_ok();
+        Some((answer, goes_on.then_some(answers)))
+    }))
+}
+
+/// The frames of one link that wait for their answers.
+struct InFlight {
+    room: Semaphore,
+    frames: Mutex<Frames>,
+}
+
+#[derive(Default)]
+struct Frames {
+    /// KiB of each, oldest first.
+    sizes: VecDeque<u32>,
+    /// When the oldest was sent, or the last answer came: the later of the two.
+    since: Option<Instant>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self { room: Semaphore::new(KIB_IN_FLIGHT as usize), frames: Mutex::default() }
+    }
+}
+
+impl InFlight {
+    /// Waits for room; one frame alone always has it.
+    async fn add(&self, request: &AppendEntriesRequest<Types>) {
+        let bytes: usize = request.entries.iter().map(types::body_bytes).sum();
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(FRAME_KIB).min(KIB_IN_FLIGHT);
+        // Given back by the answer; the semaphore is never closed.
+        if let Ok(permit) = self.room.acquire_many(kib).await {
+            permit.forget();
+        }
+        let mut frames = self.frames.lock();
+        frames.sizes.push_back(kib);
+        frames.since.get_or_insert_with(Instant::now);
+    }
+
+    fn answered(&self) {
+        let mut frames = self.frames.lock();
+        if let Some(kib) = frames.sizes.pop_front() {
+            self.room.add_permits(kib as usize);
+        }
+        frames.since = (!frames.sizes.is_empty()).then(Instant::now);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.frames.lock().sizes.is_empty()
+    }
+
+    /// When the peer counts as gone unless it answers before.
+    fn answer_due(&self) -> Instant {
+        self.frames.lock().since.unwrap_or_else(Instant::now) + SILENCE_MAX
+    }
+}
+
+/// Writes openraft's requests to the link, in order, until they end.
+async fn send_frames<S>(requests: S, mut link: FrameWriter, in_flight: Arc<InFlight>) -> io::Result<()>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    let mut requests = requests.fuse();
+    while let Some(request) = requests.next().await {
+        let (request, next) = fold(request, &mut requests, &in_flight).await;
+        for request in std::iter::once(request).chain(next) {
+            in_flight.add(&request).await;
+            let (frame, records) = wire::put_append(request);
+            link.put_append(&frame, &records);
+            link.flush().await?;
+        }
+    }
+    link.close().await
+}
+
+/// Under load the next entries come before a follower needs to know what is committed: then one frame says both, and a
+/// batch costs a frame and an answer less per follower. A request is only dropped for a later one that says at least as
+/// much.
+async fn fold<S>(
+    mut request: AppendEntriesRequest<Types>,
+    requests: &mut Fuse<S>,
+    in_flight: &InFlight,
+) -> (AppendEntriesRequest<Types>, Option<AppendEntriesRequest<Types>>)
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    let until = Instant::now() + COMMIT_WAIT;
+    while request.entries.is_empty() && !in_flight.is_empty() {
+        let Ok(Some(next)) = tokio::time::timeout_at(until, requests.next()).await else { break };
+        let is_after = next.vote == request.vote && next.prev_log_id == request.prev_log_id;
+        if !is_after {
+            return (request, Some(next));
+        }
+        request = next;
+    }
+    (request, None)
+}
+
+/// The answers of a link, from its reading side. Dropping it ends the link.
+struct Answers {
+    link: FrameReader,
+    in_flight: Arc<InFlight>,
+    _sender: AbortOnDropHandle<()>,
+}
+
+impl Answers {
+    /// The next answer; `None` when the peer has answered everything and closed.
+    async fn next(&mut self) -> Option<RpcResult<StreamAppendResult<Types>>> {
+        let read = loop {
+            match tokio::time::timeout_at(self.in_flight.answer_due(), self.link.next::<proto::AppendAck>()).await {
+                Ok(read) => break read,
+                Err(_) if self.in_flight.answer_due() > Instant::now() => {}
+                Err(elapsed) => return Some(Err(rpc_error::of_silence(&elapsed))),
+            }
+        };
+        match read {
+            Ok(Some(ack)) => {
+                self.in_flight.answered();
+                Some(wire::ack(ack).map_err(rpc_error::of_message))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(rpc_error::of_link(&error.into()))),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Frames of a link: a `u32` length and a message of `proto/raftmq/peer.proto`.
+//!
+//! Hot path. A frame costs one write and one read; over HTTP/2 these streams took a third of all CPU at 64 sends in
+//! flight. Bodies are shared, not copied, on both sides.
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{Message, encoding};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::proto::peer as proto;
+use crate::store::log::gather_buffer::GatherBuffer;
+use crate::store::log::record;
+use crate::store::log::record::Record;
+
+/// Largest frame: two full reads of the log.
+const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Least room for a read.
+const READ_BYTES_MIN: usize = 4 * 1024;
+const LENGTH_BYTES: usize = 4;
+/// Number of the field `records` in an `AppendFrame`.
+const RECORDS_TAG: u32 = 5;
+/// Number of the field `proposals` in a `ForwardFrame`.
+const PROPOSALS_TAG: u32 = 2;
+
+/// Frames that come in.
+pub(in crate::raft) struct FrameReader<R = OwnedReadHalf> {
+    from: R,
+    buffer: BytesMut,
+    /// Length of the last frame: the next one is often like it.
+    last: usize,
+}
+
+/// Frames that go out.
+pub(in crate::raft) struct FrameWriter<W = OwnedWriteHalf> {
+    to: W,
+    out: GatherBuffer,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(super) fn new(from: R) -> Self {
+        Self { from, buffer: BytesMut::new(), last: 0 }
+    }
+
+    /// Fills `bytes` with what comes before the first frame.
+    pub(super) async fn read_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        debug_assert!(self.buffer.is_empty(), "no frame was read yet");
+        self.from.read_exact(bytes).await.map(|_| ())
+    }
+
+    /// The next frame; `None` at the end of the link. Cancel safe.
+    ///
+    /// * Errors: the link broke, a frame is too large or is not the message expected.
+    pub(in crate::raft) async fn next<M: Message + Default>(&mut self) -> io::Result<Option<M>> {
+        loop {
+            let missing = match self.buffer.first_chunk::<LENGTH_BYTES>() {
+                None => LENGTH_BYTES,
+                Some(length) => {
+                    let length = u32::from_be_bytes(*length) as usize;
+                    if length > FRAME_BYTES_MAX {
+                        let reason = format!("a frame of {length} bytes; {FRAME_BYTES_MAX} is the most");
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                    }
+                    if let Some(frame) = self.take(length) {
+                        return frame.map(Some);
+                    }
+                    LENGTH_BYTES + length - self.buffer.len()
+                }
+            };
+            // The tail cache keeps the bodies, and with them the memory they came in: fill it up first.
+            if self.buffer.capacity() - self.buffer.len() < missing.max(READ_BYTES_MIN) {
+                // Before a large frame only its length is read: what comes with it would be copied once more.
+                let ahead = if self.last > BUFFER_BYTES { READ_BYTES_MIN } else { BUFFER_BYTES };
+                self.buffer.reserve(missing.max(ahead));
+            }
+            if self.from.read_buf(&mut self.buffer).await? == 0 {
+                let is_between = self.buffer.is_empty();
+                return if is_between { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
+    fn take<M: Message + Default>(&mut self, length: usize) -> Option<io::Result<M>> {
+        if self.buffer.len() < LENGTH_BYTES + length {
+            return None;
+        }
+        self.last = LENGTH_BYTES + length;
+        self.buffer.advance(LENGTH_BYTES);
+        // Bodies in the message share this memory.
+        let message = M::decode(self.buffer.split_to(length).freeze());
+        Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)))
+    }
+}
+
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self { to, out: GatherBuffer::default() }
+    }
+
+    /// Adds what comes before the first frame.
+    pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
+        self.out.buffer().put_slice(bytes);
+    }
+
+    /// Adds a frame to what the next [`Self::flush`] writes.
+    pub(in crate::raft) fn put(&mut self, message: &impl Message) {
+        let length = message.encoded_len();
+        self.begin(length);
+        message.encode(self.out.buffer()).expect("a BytesMut grows");
+    }
+
+    /// As [`Self::put`], with these records in the frame: what a decoder finds in [`proto::AppendFrame::records`]. Their
+    /// bodies are shared.
+    pub(in crate::raft) fn put_append(&mut self, frame: &proto::AppendFrame, records: &[Record]) {
+        debug_assert!(frame.records.is_empty(), "the records are those given");
+        let bytes: usize = records.iter().map(Record::wire_bytes).sum();
+        if bytes == 0 {
+            return self.put(frame);
+        }
+        let field = encoding::key_len(RECORDS_TAG) + encoding::encoded_len_varint(bytes as u64) + bytes;
+        self.begin(frame.encoded_len() + field);
+        let buffer = self.out.buffer();
+        frame.encode(buffer).expect("a BytesMut grows");
+        encoding::encode_key(RECORDS_TAG, encoding::WireType::LengthDelimited, buffer);
+        encoding::encode_varint(bytes as u64, buffer);
+        for record in records {
+            record::encode_head(record, self.out.buffer());
+            self.out.share(record.body.clone());
+        }
+    }
+
+    /// As [`Self::put`] of a [`proto::ForwardFrame`]; the proposals are shared.
+    pub(in crate::raft) fn put_forward(&mut self, id: u64, proposals: Vec<Bytes>) {
+        let frame = proto::ForwardFrame { id, proposals: Vec::new() };
+        let head = |bytes: usize| encoding::key_len(PROPOSALS_TAG) + encoding::encoded_len_varint(bytes as u64);
+        let fields: usize = proposals.iter().map(|proposal| head(proposal.len()) + proposal.len()).sum();
+        self.begin(frame.encoded_len() + fields);
+        frame.encode(self.out.buffer()).expect("a BytesMut grows");
+        for proposal in proposals {
+            let buffer = self.out.buffer();
+            encoding::encode_key(PROPOSALS_TAG, encoding::WireType::LengthDelimited, buffer);
+            encoding::encode_varint(proposal.len() as u64, buffer);
+            self.out.share(proposal);
+        }
+    }
+
+    fn begin(&mut self, length: usize) {
+        self.out.buffer().put_u32(u32::try_from(length).expect("frames are cut far below 4 GiB"));
+    }
+
+    /// Writes what was put.
+    pub(in crate::raft) async fn flush(&mut self) -> io::Result<()> {
+        self.to.write_all_buf(&mut self.out).await?;
+        self.out.shrink();
+        Ok(())
+    }
+
+    /// Says that no more comes.
+    pub(in crate::raft) async fn close(&mut self) -> io::Result<()> {
+        self.to.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (FrameReader<tokio::io::DuplexStream>, FrameWriter<tokio::io::DuplexStream>) {
+        let (from, to) = tokio::io::duplex(7);
+        (FrameReader::new(from), FrameWriter::new(to))
+    }
+
+    fn reply(id: u64) -> proto::ForwardReply {
+        proto::ForwardReply { id, result: None }
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_whole_and_in_order_however_they_are_cut() {
+        let (mut reader, mut writer) = pair();
+        let sent = tokio::spawn(async move {
+            for id in 0..100 {
+                writer.put(&reply(id * 1000));
+                if id % 3 == 0 {
+                    writer.flush().await.unwrap();
+                }
+            }
+            writer.flush().await.unwrap();
+            writer.close().await.unwrap();
+        });
+        for id in 0..100 {
+            assert_eq!(reader.next().await.unwrap(), Some(reply(id * 1000)));
+        }
+        assert_eq!(reader.next::<proto::ForwardReply>().await.unwrap(), None);
+        sent.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_append_with_shared_bodies_reads_as_any_other_frame() {
+        let (mut reader, mut writer) = pair();
+        let record = |index: u64, bytes: usize| Record {
+            term: crate::model::Term(3),
+            node: crate::model::NodeId(1),
+            index: crate::model::LogIndex(index),
+            kind: record::RecordKind::Batch,
+            body: vec![7; bytes].into(),
+        };
+        for records in [vec![], vec![record(1, 3)], vec![record(2, 100_000), record(3, 0), record(4, 20_000)]] {
+            let frame = proto::AppendFrame { record_count: 9, ..proto::AppendFrame::default() };
+            writer.put_append(&frame, &records);
+            writer.put(&reply(5));
+            let (sent, read) = tokio::join!(writer.flush(), async {
+                (reader.next::<proto::AppendFrame>().await.unwrap(), reader.next().await.unwrap())
+            });
+            sent.unwrap();
+            assert_eq!(
+                read,
+                (
+                    Some(proto::AppendFrame { records: crate::raft::peer::wire::records(&records), ..frame }),
+                    Some(reply(5))
+                )
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn shared_proposals_read_as_any_other_frame() {
+        let (mut reader, mut writer) = pair();
+        for sizes in [vec![], vec![3], vec![100_000, 0, 20_000, 5]] {
+            let proposals: Vec<Bytes> = sizes.into_iter().map(|bytes| vec![7; bytes].into()).collect();
+            let frame = proto::ForwardFrame { id: 300, proposals: proposals.clone() };
+            writer.put_forward(frame.id, proposals);
+            writer.put(&reply(5));
+            let (sent, read) = tokio::join!(writer.flush(), async {
+                (reader.next::<proto::ForwardFrame>().await.unwrap(), reader.next().await.unwrap())
+            });
+            sent.unwrap();
+            assert_eq!(read, (Some(frame), Some(reply(5))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_ends_inside_a_frame_or_sends_too_large_a_one_is_broken() {
+        let (mut reader, mut writer) = pair();
+        writer.out.buffer().put_slice(&[0, 0, 0, 9, 1]);
+        writer.flush().await.unwrap();
+        writer.close().await.unwrap();
+        let error = reader.next::<proto::ForwardReply>().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+
+        let (mut reader, mut writer) = pair();
+        writer.out.buffer().put_u32(u32::MAX);
+        writer.flush().await.unwrap();
+        let error = reader.next::<proto::ForwardReply>().await.unwrap_err();
+        assert!(error.to_string().contains("67108864 is the most"), "{error}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Where a batch goes: into the log of the leader, directly or, from a follower, as one frame (D15).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::sync::watch;
+
+use crate::env::clock::Clock;
+use crate::machine::{Batch, Proposal};
+use crate::model::NodeId;
+use crate::raft::error::Failed;
+use crate::raft::leadership::Leadership;
+use crate::raft::peer::forward::{Forwarded, Forwarder};
+use crate::raft::propose::waiting::{Waiting, answer, fail, release};
+use crate::raft::state_machine::ShardRaft;
+use crate::raft::types::Body;
+
+/// A leader that was followed by another may still answer frames for this long. One that hangs must not hold up what the
+/// next one could take (D25).
+const DEPOSED_ANSWERS_MAX: Duration = Duration::from_millis(100);
+
+/// Hands batches on. Both ways answer the callers, and return the commands that are certainly not in the log.
+pub(super) struct Sink {
+    pub raft: ShardRaft,
+    pub forwarder: Arc<Forwarder>,
+    pub clock: Arc<dyn Clock>,
+    pub leadership: watch::Receiver<Leadership>,
+}
+
+impl Sink {
+    /// As one entry. Ends by itself: a proposal ends with the leader's term.
+    pub async fn propose(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let proposals: Vec<&Proposal> = batch.iter().flat_map(|waiting| &waiting.proposals).collect();
+        let body = Batch::encode(self.clock.wall(), proposals.iter().copied());
+        match self.raft.client_write(Body(body)).await {
+            Ok(written) => answer(batch, written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => return release(batch),
+            Err(_) => fail(batch, Failed::Ambiguous),
+        }
+        Vec::new()
+    }
+
+    /// As one frame. Ends by itself: a frame ends with its link.
+    pub async fn forward(&self, leader: NodeId, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let proposals = batch.iter().flat_map(|waiting| &waiting.proposals).map(Proposal::encode).collect();
+        let mut leadership = self.leadership.clone();
+        let deposed = async {
+            // Ends with the replica; then nobody waits for the answer either.
+            let _ = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader)).await;
+            tokio::time::sleep(DEPOSED_ANSWERS_MAX).await;
+        };
+        match self.forwarder.forward(leader, proposals, deposed).await {
+            Forwarded::Applied(applied) => answer(batch, applied),
+            Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
+            Forwarded::Busy => fail(batch, Failed::Busy),
+            Forwarded::Ambiguous => fail(batch, Failed::Ambiguous),
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,141 @@
+//! One replica of the shard: proposes commands, shows the applied state, asks the peers, stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::machine::state::view::View;
+use crate::machine::{Outcome, Proposal};
+use crate::model::{LogIndex, NodeId, Term};
+use crate::raft::batch_reader::BatchReader;
+use crate::raft::error::{Failed, Fatal, OnFatal};
+use crate::raft::leadership::{Leadership, transfer_leadership};
+use crate::raft::peer::status::{OwnFacts, ReplicaStatus, StatusClients, StatusReply};
+use crate::raft::propose::proposer::Proposer;
+use crate::raft::read_index;
+use crate::raft::state_machine::ShardRaft;
+use crate::raft::types;
+use crate::store::kv::Kv;
+
+/// Time for the commands in flight when the replica stops.
+const STOP_DRAIN: Duration = Duration::from_millis(200);
+
+/// One replica of the shard. Cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    pub(super) raft: ShardRaft,
+    pub(super) proposer: Proposer,
+    pub(super) status_clients: StatusClients,
+    pub(super) batches: BatchReader,
+    pub(super) kv: Arc<dyn Kv>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) applied: watch::Receiver<LogIndex>,
+    pub(super) on_fatal: OnFatal,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Replica {
+    /// Proposes one command and waits, `wait` at most, until its entry is applied. On a follower it goes to the leader;
+    /// while there is no leader it waits.
+    ///
+    /// * Errors: [`Failed::Ambiguous`] means an unknown outcome; every other one means that the command is not in the
+    ///   log and never will be.
+    pub async fn propose(&self, proposal: Proposal, wait: Duration) -> Result<(LogIndex, Outcome), Failed> {
+        self.proposer.propose(proposal, wait).await
+    }
+
+    /// The index that must be applied here before a read that began now may be answered (ReadIndex).
+    ///
+    /// * Errors: [`Failed::NoLeader`] if nobody could tell before `until`.
+    /// * Source: Raft thesis §6.4.
+    pub async fn read_index(&self, until: Instant) -> Result<LogIndex, Failed> {
+        read_index::ask(&self.raft, &self.status_clients, self.leadership.clone(), until).await
+    }
+
+    /// The state as applied on this node, which may be behind the leader's.
+    pub fn view(&self) -> View<'_> {
+        View::new(&*self.kv)
+    }
+
+    /// The batches in this node's log.
+    pub fn batches(&self) -> &BatchReader {
+        &self.batches
+    }
+
+    /// Who leads, as this node knows it.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The last entry applied on this node.
+    pub fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.applied.clone()
+    }
+
+    /// This replica's marks, with the facts that only the node knows.
+    pub fn status(&self, facts: OwnFacts) -> ReplicaStatus {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let index = |id: &Option<types::LogId>| id.as_ref().map_or(LogIndex(0), |id| types::index_in(id.index));
+        ReplicaStatus {
+            node: NodeId(metrics.id),
+            term: Term(metrics.current_term),
+            leader: metrics.current_leader.map(NodeId),
+            last_log: metrics.last_log_index.map_or(LogIndex(0), types::index_in),
+            committed: index(&metrics.local_committed).max(index(&metrics.cluster_committed)),
+            applied: *self.applied.borrow(),
+            process_id: std::process::id(),
+            client_address: facts.client_address,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            in_per_second: facts.in_per_second,
+            out_per_second: facts.out_per_second,
+        }
+    }
+
+    /// Asks another node's front end.
+    ///
+    /// * Shape: question and answer are the front end's own; nothing here reads them.
+    /// * Errors: `None` if that node is unknown or does not answer within half a second.
+    pub async fn ask(&self, node: NodeId, question: Bytes) -> Option<Bytes> {
+        self.status_clients.question(node, question).await
+    }
+
+    /// Another replica's marks. If that replica refuses this one for good, `on_fatal` is called.
+    ///
+    /// * Errors: `None` if it refuses, is unknown, or does not answer within half a second.
+    pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
+        match self.status_clients.ask(node).await {
+            StatusReply::Status(status) => Some(status),
+            StatusReply::Replaced(replaced) => {
+                (self.on_fatal)(Fatal::Replaced(replaced));
+                None
+            }
+            StatusReply::Stranger(_) | StatusReply::Silent => None,
+        }
+    }
+
+    /// Transfers leadership if this node has it, ends all tasks, and flushes the state. Nothing that was acknowledged
+    /// depends on it.
+    pub async fn stop(self) {
+        transfer_leadership(&self.raft, self.leadership.clone()).await;
+        // What was forwarded here meanwhile is answered that this node does not lead any more.
+        self.proposer.drain(STOP_DRAIN).await;
+        self.stop.cancel();
+        self.tasks.close();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+        self.tasks.wait().await;
+        let kv = self.kv.clone();
+        let flushed = tokio::task::spawn_blocking(move || kv.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "the state store was not flushed; the next start applies more of the log again");
+        }
+    }
+}

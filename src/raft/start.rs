@@ -1,0 +1,256 @@
+//! Starting a replica: what it needs, what is checked, and the tasks it runs.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::env::clock::Clock;
+use crate::env::disk::Disk;
+use crate::model::{LogIndex, Millis, NodeId};
+use crate::raft::batch_reader::BatchReader;
+use crate::raft::error::{Fatal, OnFatal, StartError};
+use crate::raft::flush::flush_often;
+use crate::raft::leadership::{campaign_when_leader_is_gone, watch_leadership};
+use crate::raft::log_storage::LogStorage;
+use crate::raft::marks::read_marks;
+use crate::raft::peer::forward::Forwarder;
+use crate::raft::peer::identity::PeerIdentity;
+use crate::raft::peer::peers::Peers;
+use crate::raft::peer::server;
+use crate::raft::peer::service::{OnQuestion, PeerService};
+use crate::raft::peer::status::{OwnFacts, StatusClients, StatusReply};
+use crate::raft::propose::proposer::Proposer;
+use crate::raft::replica::Replica;
+use crate::raft::snapshot;
+use crate::raft::snapshot::Snapshots;
+use crate::raft::state_machine::{OnEffects, StateMachine};
+use crate::raft::types;
+use crate::store::kv::Kv;
+use crate::store::log::CommitLog;
+
+/// What a replica has to know to start.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// `brokerClusterName`.
+    pub cluster: String,
+    /// `dLegerGroup`.
+    pub group: String,
+    /// This replica.
+    pub node: NodeId,
+    /// `host:port` of every replica, this one included.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Folder for snapshots; exists.
+    pub snapshot_folder: PathBuf,
+    /// Time between heartbeats.
+    pub heartbeat: Millis,
+    /// Election timeouts are drawn from `election_min` to `election_max`.
+    pub election_min: Millis,
+    pub election_max: Millis,
+    /// Ask before standing for election (Raft thesis §9.6).
+    pub pre_vote: bool,
+    /// Batches in flight at once.
+    pub in_flight_max: usize,
+    /// `ASYNC_FLUSH`: a power loss may take the end of a follower's log, which is then shorter than what the follower
+    /// once acknowledged.
+    pub may_lose_tail: bool,
+}
+
+/// What a replica is made of.
+pub struct ReplicaParts {
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    /// Open.
+    pub log: CommitLog,
+    /// Open.
+    pub kv: Arc<dyn Kv>,
+    /// Where peers connect, bound.
+    pub listener: TcpListener,
+    /// Called with what each applied entry did.
+    pub on_effects: OnEffects,
+    /// Gives the node's own facts.
+    pub facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
+    /// Answers another node's front end.
+    pub on_question: OnQuestion,
+    /// Called with the reason when the replica cannot go on; the process must end.
+    pub on_fatal: OnFatal,
+}
+
+impl Replica {
+    /// Starts the replica on the current runtime. On the very first start the shard bootstraps itself: each replica
+    /// writes the same initial membership.
+    ///
+    /// * Errors: [`StartError`]; what was started until then ends with the runtime.
+    pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
+        let ReplicaParts { disk, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } = parts;
+        rebuild_if_ahead(&log, &*kv)?;
+        let (durable_sender, durable) = watch::channel(log.durable());
+        log.on_durable(Box::new(move |index| {
+            durable_sender.send_replace(index);
+        }));
+        let (applied_id, _) = read_marks(&*kv)?;
+        let (applied_sender, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
+        let snapshots = Snapshots::new(disk, config.snapshot_folder.clone());
+        let machine = StateMachine::new(kv.clone(), durable, applied_sender, on_effects, snapshots)?;
+        let identity = PeerIdentity {
+            cluster: config.cluster.clone(),
+            group: config.group.clone(),
+            node: config.node.0,
+            log: log.clone(),
+        };
+        let addresses = config.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
+        let peers = Peers::new(identity.clone(), addresses);
+        let status_clients = StatusClients::new(&peers);
+        meet_peers(&status_clients).await?;
+        let raft_config = Arc::new(raft_config(&config)?);
+        let batches = BatchReader::new(log.reader().clone(), applied.clone());
+        let raft = Raft::new(config.node.0, raft_config, peers.clone(), LogStorage::new(log), machine)
+            .await
+            .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let leadership = watch_leadership(&raft, &tasks, stop.clone(), on_fatal.clone());
+        let forwarder = Arc::new(Forwarder::new(peers));
+        let (proposer, gatherer) =
+            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
+
+        let replica = Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, tasks, stop };
+        replica.serve_peers(identity, listener, facts, on_question)?;
+
+        replica.bootstrap(&config).await?;
+        replica.check_members(&config)?;
+        Ok(replica)
+    }
+
+    fn serve_peers(
+        &self,
+        identity: PeerIdentity,
+        listener: TcpListener,
+        facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
+        on_question: OnQuestion,
+    ) -> Result<(), StartError> {
+        let stream_ended = Arc::new(Notify::new());
+        let campaign = campaign_when_leader_is_gone(
+            self.raft.clone(),
+            self.leadership.clone(),
+            stream_ended.clone(),
+            identity.node,
+        );
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
+        let own = self.clone();
+        let service = PeerService {
+            identity,
+            raft: self.raft.clone(),
+            proposer: self.proposer.clone(),
+            status: Arc::new(move || own.status(facts())),
+            on_question,
+            stream_ended,
+        };
+        let server = server::serve(service, listener)?;
+        let (stop, on_fatal) = (self.stop.clone(), self.on_fatal.clone());
+        self.tasks.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled_owned(server).await {
+                on_fatal(Fatal::Failed(format!("the peer server ended: {error}")));
+            }
+        });
+        Ok(())
+    }
+
+    async fn bootstrap(&self, config: &ReplicaConfig) -> Result<(), StartError> {
+        let fatal = |fatal: &dyn std::fmt::Display| StartError::Raft(fatal.to_string());
+        if self.raft.is_initialized().await.map_err(|error| fatal(&error))? {
+            return Ok(());
+        }
+        let members: BTreeMap<u64, BasicNode> =
+            config.peers.iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            // A peer was faster and its entry is here already: that is as good.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(fatal(&error)),
+        }
+    }
+
+    /// The ids of the members are in the log; their addresses are the configuration's, so that hosts may move (D30).
+    fn check_members(&self, config: &ReplicaConfig) -> Result<(), StartError> {
+        let made: Vec<u64> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().nodes().map(|(id, _)| *id).collect()
+        };
+        let configured: Vec<u64> = config.peers.keys().map(|id| id.0).collect();
+        if made.is_empty() || made == configured {
+            return Ok(());
+        }
+        let names = |ids: &[u64]| ids.iter().map(|id| format!("n{id}")).collect::<Vec<_>>().join(", ");
+        Err(StartError::OtherMembers { made: names(&made), configured: names(&configured) })
+    }
+}
+
+/// Whether the peers that answer know this node as what it is. Peers that cannot be asked now refuse the votes and acks
+/// of a wiped node all the same (D18). If only some peers call this node a stranger, the mistake is theirs.
+async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
+    let mut stranger = None;
+    let mut has_friend = false;
+    for reply in clients.ask_all().await {
+        match reply {
+            StatusReply::Replaced(replaced) => return Err(StartError::Replaced(replaced)),
+            StatusReply::Stranger(reason) => stranger = Some(reason),
+            StatusReply::Status(_) => has_friend = true,
+            StatusReply::Silent => {}
+        }
+    }
+    match stranger {
+        Some(reason) if !has_friend => Err(StartError::Stranger(reason)),
+        _ => Ok(()),
+    }
+}
+
+/// The state may only be behind the log (D5). With `ASYNC_FLUSH` a power loss can leave it ahead; then the state is
+/// dropped and applied again from the log, which still has everything.
+fn rebuild_if_ahead(log: &CommitLog, kv: &dyn Kv) -> Result<(), StartError> {
+    let (applied, _) = read_marks(kv)?;
+    let applied = applied.map_or(LogIndex(0), |id| types::index_in(id.index));
+    let last = log.last().map_or(LogIndex(0), |last| last.index);
+    if applied <= last {
+        return Ok(());
+    }
+    if last > LogIndex(0) && log.first_index() != Some(LogIndex(1)) {
+        return Err(StartError::StateAheadOfLog { applied, last });
+    }
+    tracing::warn!(%applied, %last, "the state is ahead of the log after a power loss; applying the log anew");
+    snapshot::clear(kv)?;
+    Ok(())
+}
+
+fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
+    let raft = Config {
+        cluster_name: config.cluster.clone(),
+        heartbeat_interval: config.heartbeat.0,
+        election_timeout_min: config.election_min.0,
+        election_timeout_max: config.election_max.0,
+        enable_pre_vote: Some(config.pre_vote),
+        // A restarted leader must win again: its state may be behind what it had committed.
+        enable_leader_restore: Some(false),
+        max_payload_entries: 1024,
+        api_channel_size: Some(8192),
+        api_batch_capacity: 1024,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 30_000,
+        allow_log_reversion: config.may_lose_tail.then_some(true),
+        backoff: "20ms 40ms 80ms 160ms 320ms 500ms".to_owned(),
+        ..Config::default()
+    };
+    raft.validate().map_err(|error| StartError::Raft(error.to_string()))
+}

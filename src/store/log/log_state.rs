@@ -1,0 +1,68 @@
+//! What the front of the log, its readers and its writer thread share: the queue, the tail cache and the marks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::mpsc::SyncSender;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::model::{LogIndex, NodeId};
+use crate::store::Error;
+use crate::store::log::meta::VoteRecord;
+use crate::store::log::record::{Record, RecordId};
+use crate::store::log::segment::Segment;
+use crate::store::log::tail_cache::TailCache;
+
+/// Called once with the result of one append.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Called with the last index that is done, whenever it changes.
+pub type OnDurable = Box<dyn Fn(LogIndex) + Send + Sync>;
+/// Called once with the reason when the log closes itself.
+pub type OnFatal = Box<dyn Fn(&Error) + Send + Sync>;
+
+pub(in crate::store) struct LogState {
+    /// Which disk this is.
+    pub disk: u64,
+    pub state: Mutex<State>,
+    /// Notified for the writer when work comes, and for appenders when room comes.
+    pub changed: Condvar,
+    pub segments: RwLock<Vec<Segment>>,
+    pub on_durable: RwLock<Option<OnDurable>>,
+    pub on_fatal: OnFatal,
+}
+
+pub(in crate::store) struct State {
+    pub queue: VecDeque<Op>,
+    pub queue_bytes: usize,
+    pub cache: TailCache,
+    pub last: Option<RecordId>,
+    pub vote: Option<VoteRecord>,
+    pub purged: Option<RecordId>,
+    /// The disks the peers are on.
+    pub known: BTreeMap<NodeId, u64>,
+    pub committed: LogIndex,
+    /// Appends up to here are done.
+    pub done: LogIndex,
+    pub is_poisoned: bool,
+    pub is_closing: bool,
+}
+
+/// Where the writer answers a caller that blocks.
+pub(in crate::store) type OpReply = SyncSender<Result<(), Error>>;
+
+/// Work for the writer, done in the order of the queue.
+pub(in crate::store) enum Op {
+    Append { records: Vec<Record>, bytes: usize, done: Done },
+    Vote { vote: VoteRecord, reply: OpReply },
+    Cut { keep: LogIndex, reply: OpReply },
+    Purge { upto: RecordId, reply: OpReply },
+    Know { node: NodeId, disk: u64, reply: OpReply },
+}
+
+impl LogState {
+    pub fn notify_durable(&self, index: LogIndex) {
+        if let Some(on_durable) = &*self.on_durable.read() {
+            on_durable(index);
+        }
+    }
+}

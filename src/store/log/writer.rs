@@ -1,0 +1,341 @@
+//! The log's writer thread: takes everything that waits, writes it, syncs once, completes it.
+//!
+//! Hot path. Completions go newest first, so that one wake-up serves all that one sync covers (D3). With `ASYNC_FLUSH` appends are
+//! done once written, and a sync follows within half a second.
+//!
+//! A failed write or sync poisons the log: what waits and all that comes later fails, and the process must end (D18).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::env::disk::{Disk, DiskLock};
+use crate::model::LogIndex;
+use crate::store::Error;
+use crate::store::log::gather_buffer::GatherBuffer;
+use crate::store::log::log_state::{Done, LogState, Op, OpReply};
+use crate::store::log::meta::Meta;
+use crate::store::log::record::{ALIGN, PREAMBLE_BYTES, Preamble, Record};
+use crate::store::log::segment::Segment;
+
+/// Bytes the writer takes for one sync.
+const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// With `ASYNC_FLUSH`, what was written is synced this often.
+const ASYNC_SYNC_EVERY: Duration = Duration::from_millis(500);
+/// After this long without work the writer notes durably how far the log is synced: the last records have no later one
+/// that says it of them.
+const MARK_AFTER: Duration = Duration::from_secs(1);
+
+/// When an append counts as done (`flushDiskType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushMode {
+    /// After its sync.
+    Sync,
+    /// After its write; a power loss can take the last half second.
+    Async,
+}
+
+/// How the log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Size of a segment; a larger record makes a larger segment.
+    pub segment_bytes: u64,
+    pub tail_cache_bytes: usize,
+    pub flush: FlushMode,
+}
+
+pub(in crate::store) struct Writer {
+    log: Arc<LogState>,
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    options: Options,
+    meta: Meta,
+    /// Everything up to here is synced.
+    synced: LogIndex,
+    /// The last index written since.
+    unsynced: Option<LogIndex>,
+    /// When the first of those was written.
+    unsynced_since: Option<Instant>,
+    /// Records as they go into the segment.
+    framed: GatherBuffer,
+    _lock: Box<dyn DiskLock>,
+}
+
+type Completion = (LogIndex, Done);
+
+impl Writer {
+    /// Over what recovery left, all of it synced.
+    pub fn new(
+        log: Arc<LogState>,
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        options: Options,
+        meta: Meta,
+        lock: Box<dyn DiskLock>,
+    ) -> Self {
+        let synced = log.state.lock().done;
+        Self {
+            log,
+            disk,
+            folder: folder.to_owned(),
+            options,
+            meta,
+            synced,
+            unsynced: None,
+            unsynced_since: None,
+            framed: GatherBuffer::default(),
+            _lock: lock,
+        }
+    }
+
+    /// Works until the log is closed or fails.
+    pub fn run(mut self) {
+        while let Some(ops) = self.next_ops() {
+            let is_late = |since: Instant| since.elapsed() >= ASYNC_SYNC_EVERY;
+            let worked = self.work(ops).and_then(|()| match self.unsynced_since {
+                Some(since) if is_late(since) => self.sync(),
+                _ => Ok(()),
+            });
+            if let Err(error) = worked {
+                return self.poison(&error);
+            }
+        }
+        if let Err(error) = self.sync().and_then(|()| self.meta.mark_durable(self.synced)) {
+            self.poison(&error);
+        }
+    }
+
+    /// Waits for work; an empty list means that a background sync or the mark is due, `None` the end.
+    fn next_ops(&mut self) -> Option<Vec<Op>> {
+        let mut state = self.log.state.lock();
+        loop {
+            if !state.queue.is_empty() {
+                break;
+            }
+            if state.is_closing {
+                return None;
+            }
+            let wait = match self.unsynced_since {
+                Some(since) => Some(ASYNC_SYNC_EVERY.saturating_sub(since.elapsed())),
+                None if self.meta.durable() != self.synced => Some(MARK_AFTER),
+                None => None,
+            };
+            match wait {
+                Some(wait) => {
+                    if self.log.changed.wait_for(&mut state, wait).timed_out() {
+                        return Some(Vec::new());
+                    }
+                }
+                None => self.log.changed.wait(&mut state),
+            }
+        }
+        let mut ops = Vec::new();
+        let mut taken_bytes = 0;
+        while taken_bytes < SYNC_BYTES_MAX {
+            let Some(op) = state.queue.pop_front() else { break };
+            if let Op::Append { bytes, .. } = &op {
+                taken_bytes += bytes;
+                state.queue_bytes -= bytes;
+            }
+            ops.push(op);
+        }
+        drop(state);
+        self.log.changed.notify_all();
+        Some(ops)
+    }
+
+    fn work(&mut self, ops: Vec<Op>) -> Result<(), Error> {
+        if ops.is_empty() {
+            self.sync()?;
+            return self.meta.mark_durable(self.synced);
+        }
+        let mut records: Vec<Record> = Vec::new();
+        let mut completions: Vec<Completion> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Append { records: more, done, .. } => {
+                    let last = more.last().map_or(LogIndex(0), |record| record.index);
+                    records.extend(more);
+                    completions.push((last, done));
+                }
+                Op::Vote { vote, reply } => {
+                    self.barrier(&mut records, &mut completions)?;
+                    let result = self.meta.set_vote(vote);
+                    answer(result, &reply)?;
+                }
+                Op::Cut { keep, reply } => {
+                    self.barrier(&mut records, &mut completions)?;
+                    let result = self.cut(keep);
+                    answer(result, &reply)?;
+                }
+                Op::Purge { upto, reply } => {
+                    self.barrier(&mut records, &mut completions)?;
+                    let result = self.meta.set_purged(upto);
+                    answer(result, &reply)?;
+                }
+                Op::Know { node, disk, reply } => {
+                    let result = self.meta.know(node, disk);
+                    self.log.state.lock().known.clone_from(self.meta.known());
+                    answer(result, &reply)?;
+                }
+            }
+        }
+        self.complete(&mut records, &mut completions)
+    }
+
+    /// Writes the records, syncs them unless the flush mode is async, and completes the appends.
+    fn complete(&mut self, records: &mut Vec<Record>, completions: &mut Vec<Completion>) -> Result<(), Error> {
+        if completions.is_empty() {
+            return Ok(());
+        }
+        let written = self.write(records).and_then(|()| match self.options.flush {
+            FlushMode::Sync => self.sync(),
+            FlushMode::Async => Ok(()),
+        });
+        if let Err(error) = written {
+            for (_, done) in completions.drain(..).rev() {
+                done(Err(io::Error::other(error.to_string())));
+            }
+            return Err(error);
+        }
+        let last = records.last().map(|record| record.index);
+        records.clear();
+        {
+            let mut state = self.log.state.lock();
+            if let Some(last) = last {
+                state.done = last;
+                state.cache.shrink(last);
+            }
+        }
+        if let Some(last) = last {
+            self.log.notify_durable(last);
+        }
+        // Newest first: its receiver keeps a mark, so the older ones then wake nobody.
+        for (_, done) in completions.drain(..).rev() {
+            done(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended so far durable, and completes it.
+    fn barrier(&mut self, records: &mut Vec<Record>, completions: &mut Vec<Completion>) -> Result<(), Error> {
+        self.complete(records, completions)?;
+        self.sync()
+    }
+
+    fn write(&mut self, records: &[Record]) -> Result<(), Error> {
+        let committed = self.log.state.lock().committed;
+        let mut rest = records;
+        while let Some(first) = rest.first() {
+            let segment = self.segment_for(first)?;
+            let mut sizes = Vec::new();
+            let mut room = self.options.segment_bytes.saturating_sub(segment.end());
+            for record in rest {
+                let preamble = Preamble::of(record, self.synced, committed);
+                let size = preamble.whole_bytes();
+                // The first one fits or has the segment to itself.
+                if size > room && !sizes.is_empty() {
+                    break;
+                }
+                preamble.put(record, &mut self.framed);
+                room = room.saturating_sub(size);
+                sizes.push(size);
+            }
+            segment.write(&mut self.framed, &sizes)?;
+            self.framed.shrink();
+            // Noted per segment: rolling to the next one must find what this one still owes.
+            self.unsynced = Some(LogIndex(first.index.0 + sizes.len() as u64 - 1));
+            self.unsynced_since.get_or_insert_with(Instant::now);
+            rest = &rest[sizes.len()..];
+        }
+        Ok(())
+    }
+
+    /// The segment that takes `record` next: the last one, or a new one after it.
+    fn segment_for(&mut self, record: &Record) -> Result<Segment, Error> {
+        let last = self.log.segments.read().last().cloned();
+        if let Some(last) = last {
+            let size = (PREAMBLE_BYTES + record.wire_bytes() + ALIGN) as u64;
+            let is_empty = last.next() == last.first;
+            let has_room = last.end() + size <= self.options.segment_bytes || is_empty;
+            if last.next() == record.index && has_room {
+                return Ok(last);
+            }
+            // A later segment proves that the one before was whole: recovery relies on it.
+            self.sync()?;
+        }
+        let segment = Segment::create(&*self.disk, &self.folder, record.index, self.options.segment_bytes)?;
+        self.log.segments.write().push(segment.clone());
+        Ok(segment)
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        let Some(upto) = self.unsynced.take() else { return Ok(()) };
+        self.unsynced_since = None;
+        let last = self.log.segments.read().last().cloned();
+        if let Some(segment) = last {
+            segment.sync()?;
+        }
+        self.synced = upto;
+        Ok(())
+    }
+
+    fn cut(&mut self, keep: LogIndex) -> Result<(), Error> {
+        // First: a crash in between must not leave a mark beyond the end of the log.
+        self.meta.mark_durable(self.meta.durable().min(keep))?;
+        loop {
+            let last = self.log.segments.read().last().cloned();
+            let Some(segment) = last else { break };
+            if segment.first <= keep {
+                segment.cut_after(keep)?;
+                break;
+            }
+            // From the back, each durably, so that a crash in between leaves no gap.
+            self.disk.remove(&segment.path).map_err(Error::io(segment.path.display()))?;
+            self.disk.sync_dir(&self.folder).map_err(Error::io(self.folder.display()))?;
+            self.log.segments.write().pop();
+        }
+        self.synced = self.synced.min(keep);
+        let done = {
+            let mut state = self.log.state.lock();
+            state.done = state.done.min(keep);
+            state.done
+        };
+        // Those who wait for a mark must not take new records at cut indexes for the old ones.
+        self.log.notify_durable(done);
+        Ok(())
+    }
+
+    fn poison(&self, error: &Error) {
+        tracing::error!(%error, "the commit log is closed");
+        let ops = {
+            let mut state = self.log.state.lock();
+            state.is_poisoned = true;
+            std::mem::take(&mut state.queue)
+        };
+        self.log.changed.notify_all();
+        for op in ops {
+            match op {
+                Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
+                // The caller sees the closed channel.
+                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
+            }
+        }
+        (self.log.on_fatal)(error);
+    }
+}
+
+/// Answers the caller; an error stops the writer, and the caller sees the closed channel.
+fn answer(result: Result<(), Error>, reply: &OpReply) -> Result<(), Error> {
+    match result {
+        Ok(()) => {
+            // A caller that is gone does not care.
+            let _ = reply.send(Ok(()));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
