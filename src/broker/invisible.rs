@@ -88,7 +88,7 @@ impl Broker {
         let view = self.replica.view();
         let mut held = Vec::new();
         for at in leases.iter().map(lease::key_of) {
-            if let Some(lease) = view.lease(at)?.filter(|lease| lease.held != 0 && !lease.returned) {
+            if let Some(lease) = view.lease(at)?.filter(|lease| !lease.held.is_empty() && !lease.returned) {
                 held.push((at, lease));
             }
         }

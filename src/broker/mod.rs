@@ -48,11 +48,11 @@ pub use topics::{GroupView, TopicView};
 pub use transaction::Question;
 
 use crate::env::clock::Clock;
-use crate::machine::command::TransactionChecks;
-pub use crate::machine::command::{ConsumeFrom, GroupSettings, UpdateGroup, UpdateTopic};
+pub use crate::machine::command::{UpdateGroup, UpdateTopic};
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
-use crate::model::{LogIndex, NodeId, Timestamp};
+pub use crate::model::{ConsumeFrom, GroupSettings};
+use crate::model::{LogIndex, NodeId, Timestamp, TransactionChecks};
 pub use crate::raft::{Fatal, ReplicaStatus};
 use crate::raft::{Leadership, Replica};
 use inspect::traffic::Traffic;

@@ -11,7 +11,7 @@ use crate::config::{BrokerConfig, PeerAddress};
 use crate::env::clock::RealClock;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::fault::power_loss_disk::PowerLossDisk;
-use crate::machine::command::TransactionChecks;
+use crate::model::TransactionChecks;
 use crate::raft::{self, Fatal, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store;
 use crate::store::kv::catalog_cache::CatalogCache;

@@ -9,7 +9,6 @@ use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::poll::with_stored;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::SetPositions;
-use crate::machine::send::PERMISSION_READ;
 use crate::machine::state::lease::SPAN;
 use crate::machine::state::queue::first_stored_at;
 use crate::machine::state::view::View;
@@ -165,7 +164,7 @@ impl Broker {
 
     async fn readable(&self, topic: &TopicName, queue: QueueId, until: Instant) -> Result<TopicId, Error> {
         let (id, record) = self.existing_topic(topic, until).await?;
-        if record.permission & PERMISSION_READ == 0 {
+        if !record.permission.can_read() {
             return Err(Error::Forbidden(topic.clone()));
         }
         if queue.0 >= record.queues {

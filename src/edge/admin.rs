@@ -14,7 +14,7 @@ use crate::edge::grpc::messaging::delay;
 use crate::model::codec::Reader;
 use crate::model::filter::sql::SqlFilter;
 use crate::model::limits::{FILTER_BYTES_MAX, GROUP_RETRIES_DEFAULT};
-use crate::model::{Backoff, GroupName, NameError, NodeId, QueueId, QueueOffset, Timestamp, TopicName, TopicType};
+use crate::model::{Backoff, GroupName, NameError, NodeId, Permission, QueueId, QueueOffset, Timestamp, TopicName, TopicType};
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
 
@@ -186,7 +186,7 @@ fn topic(summary: TopicSummary) -> wire::Topic {
         name: summary.view.name.to_string(),
         r#type: summary.view.topic_type.name().to_owned(),
         queues: summary.view.queues,
-        permission: summary.view.permission.into(),
+        permission: summary.view.permission.0.into(),
         created_at_ms: summary.view.created_at.0,
         messages: summary.messages,
         groups: summary.groups,
@@ -288,7 +288,7 @@ impl Admin for AdminService {
         let name = topic_name(&request.name)?;
         let permission = match request.permission {
             0 => None,
-            bits @ (2 | 4 | 6) => u8::try_from(bits).ok(),
+            bits @ (2 | 4 | 6) => u8::try_from(bits).ok().map(Permission),
             bits => return Err(Status::invalid_argument(format!("permission {bits} is none of 2, 4 and 6"))),
         };
         let update = UpdateTopic {

@@ -40,12 +40,12 @@ fn settle(
     let (mut taken, mut has_changed) = (0, false);
     for handle in handles.iter().take_while(|handle| lease::key_of(handle) == at) {
         taken += 1;
-        let bit = lease.bit(handle.offset).unwrap_or(0);
-        if lease.held & bit == 0 || !lease.is_open(stage.now()) {
-            settled.push(lease.acked & bit != 0);
+        let message = lease.one(handle.offset).unwrap_or_default();
+        if (lease.held & message).is_empty() || !lease.is_open(stage.now()) {
+            settled.push(!(lease.acked & message).is_empty());
             continue;
         }
-        lease.settle(bit);
+        lease.settle(message);
         settled.push(true);
         has_changed = true;
         if !lease.is_at_work() {

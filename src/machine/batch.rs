@@ -83,11 +83,7 @@ impl Batch {
 
     /// Reads the head and checks that everything the head promises is there.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes.clone(), WHAT);
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes.clone(), WHAT, VERSION)?;
         let stamp = Timestamp(reader.u64()?);
         let command_count = reader.u32()?;
         let message_count = reader.u32()?;

@@ -6,9 +6,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::filter::tag;
 use crate::model::{
-    Backoff, GroupId, GroupName, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset,
-    ReceiptHandle, Timestamp, TopicId, TopicName, TopicType,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, LeaseId, MessageGroupHash, MessageRef, MessageType,
+    Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId, TopicName,
+    TopicType, TransactionChecks,
 };
 
 const VERSION: u8 = 2;
@@ -59,7 +61,7 @@ pub enum Command {
     /// Delivers dead letters to their group again, from where they died.
     Redrive(Redrive),
     /// Puts a leased message among the group's dead letters.
-    Bury {
+    DeadLetter {
         /// Which message.
         handle: ReceiptHandle,
     },
@@ -81,7 +83,7 @@ pub struct CreateTopic {
     /// Number of queues, at least 1.
     pub queues: u32,
     /// 2 write, 4 read.
-    pub permission: u8,
+    pub permission: Permission,
 }
 
 /// See [`Command::CreateGroup`].
@@ -95,40 +97,6 @@ pub struct CreateGroup {
     pub settings: GroupSettings,
 }
 
-/// What an operator decides about a consumer group, and may change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupSettings {
-    /// Deliveries after the first.
-    pub retries_max: u32,
-    /// What push consumers are told to wait between deliveries.
-    pub backoff: Backoff,
-    /// Where it starts in a topic.
-    pub consume_from: ConsumeFrom,
-    /// SQL condition: all that the group is to have, whatever its clients subscribe to.
-    pub filter: Option<String>,
-}
-
-impl GroupSettings {
-    /// Those of a group that nobody made on purpose.
-    pub fn standard(retries_max: u32) -> Self {
-        Self { retries_max, backoff: Backoff::Standard, consume_from: ConsumeFrom::Standard, filter: None }
-    }
-}
-
-/// Where a group starts in a topic at first contact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ConsumeFrom {
-    /// At the first message of a queue that never lost one, else at its end (contract §17).
-    #[default]
-    Standard,
-    /// At the first message there is.
-    First,
-    /// At the next message to come.
-    Last,
-    /// At the first message stored then or later.
-    At(Timestamp),
-}
-
 /// See [`Command::UpdateTopic`]: what is given changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateTopic {
@@ -139,7 +107,7 @@ pub struct UpdateTopic {
     /// Its number of queues.
     pub queues: Option<u32>,
     /// 2 write, 4 read.
-    pub permission: Option<u8>,
+    pub permission: Option<Permission>,
 }
 
 /// See [`Command::UpdateGroup`]: what is given changes.
@@ -213,20 +181,9 @@ pub enum Placement {
     /// When their transactions are committed.
     OnCommit(TransactionChecks),
     /// Now, each behind those of its message group before: hashes of the message groups.
-    Fifo(Vec<u64>),
+    Fifo(Vec<MessageGroupHash>),
     /// Now, in the queue of its priority.
     Priority(Vec<u32>),
-}
-
-/// When the producer of a half message is asked what became of its transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransactionChecks {
-    /// For the first time, after it was stored.
-    pub after: Millis,
-    /// Then as often.
-    pub every: Millis,
-    /// So many times at most; then the transaction counts as rolled back.
-    pub most: u32,
 }
 
 /// See [`Command::Recall`].
@@ -284,9 +241,9 @@ pub enum Candidate {
         /// The ended lease.
         lease: LeaseId,
         /// To be leased, as bits of that lease.
-        wanted: u64,
+        wanted: OffsetSet,
         /// To be settled without delivery: the filter does not want them.
-        skipped: u64,
+        skipped: OffsetSet,
     },
     /// Messages never leased to the group.
     Fresh {
@@ -297,7 +254,7 @@ pub enum Candidate {
         /// How many offsets the plan looked at, at most 64.
         length: u8,
         /// To be leased; the others among `length` are settled without delivery.
-        wanted: u64,
+        wanted: OffsetSet,
     },
     /// Messages never leased to a group that wants every message, in no order: the next ones of the queue,
     /// wherever its position is by then. A plan that lost a race is given what lies behind.
@@ -325,13 +282,13 @@ pub enum Candidate {
         /// Their queue.
         queue: QueueId,
         /// Hash of the message group.
-        order: u64,
+        message_group: MessageGroupHash,
         /// The first of them, offset of bit 0.
         first: QueueOffset,
         /// How many offsets the plan looked at, at most 64.
         length: u8,
         /// To be leased; the others of the message group among `length` are settled without delivery.
-        wanted: u64,
+        wanted: OffsetSet,
     },
 }
 
@@ -423,7 +380,7 @@ impl Command {
                 out.put_text(create.topic.as_str());
                 out.put_u8(create.topic_type.to_u8());
                 out.put_u32(create.queues);
-                out.put_u8(create.permission);
+                out.put_u8(create.permission.0);
             }
             Self::DeleteTopic { topic } => {
                 out.put_u8(2);
@@ -433,17 +390,14 @@ impl Command {
                 out.put_u8(24);
                 out.put_text(create.group.as_str());
                 out.put_u8(create.orderly.into());
-                out.put_u32(create.settings.retries_max);
-                create.settings.backoff.encode(&mut out);
-                create.settings.consume_from.encode(&mut out);
-                out.put_option(create.settings.filter.as_deref(), |out, filter| out.put_text(filter));
+                create.settings.encode(&mut out);
             }
             Self::UpdateTopic(update) => {
                 out.put_u8(23);
                 out.put_text(update.topic.as_str());
                 out.put_option(update.topic_type, |out, topic_type| out.put_u8(topic_type.to_u8()));
                 out.put_option(update.queues, |out, queues| out.put_u32(queues));
-                out.put_option(update.permission, |out, permission| out.put_u8(permission));
+                out.put_option(update.permission, |out, permission| out.put_u8(permission.0));
             }
             Self::UpdateGroup(update) => {
                 out.put_u8(25);
@@ -473,17 +427,13 @@ impl Command {
                 });
                 out.put_varint(send.topic.0.into());
                 out.put_u8(send.message_type as u8);
-                out.put_list(&send.tag_hashes, |out, hash| put_tag(out, *hash));
+                out.put_list(&send.tag_hashes, |out, hash| tag::put_hash(out, *hash));
                 match &send.placement {
                     Placement::Now => {}
                     Placement::DeliverAt(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
-                    Placement::Fifo(groups) => out.put_list(groups, |out, group| out.put_u64(*group)),
+                    Placement::Fifo(groups) => out.put_list(groups, |out, group| out.put_u64(group.0)),
                     Placement::Priority(priorities) => out.put_list(priorities, |out, priority| out.put_u32(*priority)),
-                    Placement::OnCommit(checks) => {
-                        out.put_u64(checks.after.0);
-                        out.put_u64(checks.every.0);
-                        out.put_u32(checks.most);
-                    }
+                    Placement::OnCommit(checks) => checks.encode(&mut out),
                 }
             }
             Self::Grant(grant) => {
@@ -500,22 +450,22 @@ impl Command {
             }
             Self::Ack(ack) => {
                 out.put_u8(7);
-                out.put_list(&ack.handles, put_handle);
+                out.put_list(&ack.handles, |out, handle| handle.encode(out));
             }
             Self::Change(change) => {
                 out.put_u8(8);
-                put_handle(&mut out, &change.handle);
+                change.handle.encode(&mut out);
                 out.put_u64(change.invisible_for.0);
             }
             Self::Prolong(prolong) => {
                 out.put_u8(9);
-                out.put_list(&prolong.leases, put_handle);
+                out.put_list(&prolong.leases, |out, handle| handle.encode(out));
                 out.put_u64(prolong.invisible_for.0);
             }
             Self::Tick => out.put_u8(10),
             Self::GiveBack(give_back) => {
                 out.put_u8(11);
-                out.put_list(&give_back.leases, put_handle);
+                out.put_list(&give_back.leases, |out, handle| handle.encode(out));
                 out.put_u64(give_back.after.0);
             }
             Self::Announce(announce) => {
@@ -527,13 +477,13 @@ impl Command {
                 out.put_u8(14);
                 out.put_u32(recall.topic.0);
                 out.put_u64(recall.at.0);
-                put_message(&mut out, recall.message);
+                recall.message.encode(&mut out);
             }
             Self::Reschedule(change) => {
                 out.put_u8(28);
                 out.put_u32(change.topic.0);
                 out.put_u64(change.at.0);
-                put_message(&mut out, change.message);
+                change.message.encode(&mut out);
                 out.put_u64(change.to.0);
             }
             Self::Redrive(redrive) => {
@@ -541,14 +491,14 @@ impl Command {
                 out.put_u32(redrive.group.0);
                 out.put_list(&redrive.offsets, |out, offset| out.put_u64(offset.0));
             }
-            Self::Bury { handle } => {
+            Self::DeadLetter { handle } => {
                 out.put_u8(15);
-                put_handle(&mut out, handle);
+                handle.encode(&mut out);
             }
             Self::Decide(decide) => {
                 out.put_u8(17);
                 out.put_u32(decide.topic.0);
-                put_message(&mut out, decide.message);
+                decide.message.encode(&mut out);
                 out.put_u8(decide.commit.into());
             }
             Self::SetPositions(set) => {
@@ -581,34 +531,25 @@ impl Command {
 
     /// From the bytes of the log.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes, "command");
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes, "command", VERSION)?;
         Ok(match reader.u8()? {
             1 => Self::CreateTopic(CreateTopic {
                 topic: TopicName::stored(&reader.text()?),
                 topic_type: read_topic_type(&mut reader)?,
                 queues: reader.u32()?,
-                permission: reader.u8()?,
+                permission: Permission(reader.u8()?),
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
             23 => Self::UpdateTopic(UpdateTopic {
                 topic: TopicName::stored(&reader.text()?),
                 topic_type: reader.option(read_topic_type)?,
                 queues: reader.option(Reader::u32)?,
-                permission: reader.option(Reader::u8)?,
+                permission: reader.option(|reader| Ok(Permission(reader.u8()?)))?,
             }),
             24 => Self::CreateGroup(CreateGroup {
                 group: GroupName::stored(&reader.text()?),
                 orderly: reader.bool()?,
-                settings: GroupSettings {
-                    retries_max: reader.u32()?,
-                    backoff: Backoff::decode(&mut reader)?,
-                    consume_from: ConsumeFrom::decode(&mut reader)?,
-                    filter: reader.option(Reader::text)?,
-                },
+                settings: GroupSettings::decode(&mut reader)?,
             }),
             25 => Self::UpdateGroup(UpdateGroup {
                 group: GroupName::stored(&reader.text()?),
@@ -625,17 +566,13 @@ impl Command {
             }),
             tag @ (5 | 13 | 16 | 18 | 27) => {
                 let (topic, message_type) = (TopicId(reader.varint_u32()?), read_type(&mut reader)?);
-                let tag_hashes = reader.list(read_tag)?;
+                let tag_hashes = reader.list(tag::read_hash)?;
                 let placement = match tag {
                     5 => Placement::Now,
                     13 => Placement::DeliverAt(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?),
-                    18 => Placement::Fifo(reader.list(Reader::u64)?),
+                    18 => Placement::Fifo(reader.list(|reader| Ok(MessageGroupHash(reader.u64()?)))?),
                     27 => Placement::Priority(reader.list(Reader::u32)?),
-                    _ => Placement::OnCommit(TransactionChecks {
-                        after: Millis(reader.u64()?),
-                        every: Millis(reader.u64()?),
-                        most: reader.u32()?,
-                    }),
+                    _ => Placement::OnCommit(TransactionChecks::decode(&mut reader)?),
                 };
                 Self::Send(Send { topic, message_type, tag_hashes, placement })
             }
@@ -650,31 +587,39 @@ impl Command {
                 attempt_of: reader.u64()?,
                 candidates: reader.list(Candidate::decode)?,
             }),
-            7 => Self::Ack(Ack { handles: reader.list(read_handle)? }),
-            8 => Self::Change(Change { handle: read_handle(&mut reader)?, invisible_for: Millis(reader.u64()?) }),
-            9 => Self::Prolong(Prolong { leases: reader.list(read_handle)?, invisible_for: Millis(reader.u64()?) }),
+            7 => Self::Ack(Ack { handles: reader.list(ReceiptHandle::decode)? }),
+            8 => Self::Change(Change {
+                handle: ReceiptHandle::decode(&mut reader)?,
+                invisible_for: Millis(reader.u64()?),
+            }),
+            9 => Self::Prolong(Prolong {
+                leases: reader.list(ReceiptHandle::decode)?,
+                invisible_for: Millis(reader.u64()?),
+            }),
             10 => Self::Tick,
-            11 => Self::GiveBack(GiveBack { leases: reader.list(read_handle)?, after: Millis(reader.u64()?) }),
+            11 => {
+                Self::GiveBack(GiveBack { leases: reader.list(ReceiptHandle::decode)?, after: Millis(reader.u64()?) })
+            }
             12 => Self::Announce(Announce { node: NodeId(reader.u64()?), address: reader.text()? }),
             14 => Self::Recall(Recall {
                 topic: TopicId(reader.u32()?),
                 at: Timestamp(reader.u64()?),
-                message: read_message(&mut reader)?,
+                message: MessageRef::decode(&mut reader)?,
             }),
             28 => Self::Reschedule(Reschedule {
                 topic: TopicId(reader.u32()?),
                 at: Timestamp(reader.u64()?),
-                message: read_message(&mut reader)?,
+                message: MessageRef::decode(&mut reader)?,
                 to: Timestamp(reader.u64()?),
             }),
             29 => Self::Redrive(Redrive {
                 group: GroupId(reader.u32()?),
                 offsets: reader.list(|reader| Ok(QueueOffset(reader.u64()?)))?,
             }),
-            15 => Self::Bury { handle: read_handle(&mut reader)? },
+            15 => Self::DeadLetter { handle: ReceiptHandle::decode(&mut reader)? },
             17 => Self::Decide(Decide {
                 topic: TopicId(reader.u32()?),
-                message: read_message(&mut reader)?,
+                message: MessageRef::decode(&mut reader)?,
                 commit: reader.bool()?,
             }),
             20 => Self::SetPositions(SetPositions {
@@ -702,7 +647,7 @@ impl Candidate {
     /// Whether it makes one lease at most; a window of an orderly group makes one for each message group.
     pub fn makes_one(&self) -> bool {
         match self {
-            Self::Returned { wanted, .. } | Self::Next { wanted, .. } => *wanted != 0,
+            Self::Returned { wanted, .. } | Self::Next { wanted, .. } => !wanted.is_empty(),
             Self::Any { .. } => true,
             Self::Fresh { .. } | Self::Skip { .. } => false,
         }
@@ -714,15 +659,15 @@ impl Candidate {
                 out.put_u8(1);
                 out.put_u32(queue.0);
                 out.put_u64(lease.0);
-                out.put_u64(wanted);
-                out.put_u64(skipped);
+                out.put_u64(wanted.0);
+                out.put_u64(skipped.0);
             }
             Self::Fresh { queue, first, length, wanted } => {
                 out.put_u8(2);
                 out.put_u32(queue.0);
                 out.put_u64(first.0);
                 out.put_u8(length);
-                out.put_u64(wanted);
+                out.put_u64(wanted.0);
             }
             Self::Any { queue, first, count, bytes } => {
                 out.put_u8(5);
@@ -737,13 +682,13 @@ impl Candidate {
                 out.put_u64(first.0);
                 out.put_u32(length);
             }
-            Self::Next { queue, order, first, length, wanted } => {
+            Self::Next { queue, message_group, first, length, wanted } => {
                 out.put_u8(3);
                 out.put_u32(queue.0);
-                out.put_u64(order);
+                out.put_u64(message_group.0);
                 out.put_u64(first.0);
                 out.put_u8(length);
-                out.put_u64(wanted);
+                out.put_u64(wanted.0);
             }
         }
     }
@@ -753,14 +698,14 @@ impl Candidate {
             1 => Ok(Self::Returned {
                 queue: QueueId(reader.u32()?),
                 lease: LeaseId(reader.u64()?),
-                wanted: reader.u64()?,
-                skipped: reader.u64()?,
+                wanted: OffsetSet(reader.u64()?),
+                skipped: OffsetSet(reader.u64()?),
             }),
             2 => Ok(Self::Fresh {
                 queue: QueueId(reader.u32()?),
                 first: QueueOffset(reader.u64()?),
                 length: reader.u8()?,
-                wanted: reader.u64()?,
+                wanted: OffsetSet(reader.u64()?),
             }),
             5 => Ok(Self::Any {
                 queue: QueueId(reader.u32()?),
@@ -775,47 +720,14 @@ impl Candidate {
             }),
             3 => Ok(Self::Next {
                 queue: QueueId(reader.u32()?),
-                order: reader.u64()?,
+                message_group: MessageGroupHash(reader.u64()?),
                 first: QueueOffset(reader.u64()?),
                 length: reader.u8()?,
-                wanted: reader.u64()?,
+                wanted: OffsetSet(reader.u64()?),
             }),
             tag => Err(reader.unknown(tag.into())),
         }
     }
-}
-
-impl ConsumeFrom {
-    pub(super) fn encode(self, out: &mut BytesMut) {
-        match self {
-            Self::Standard => out.put_u8(0),
-            Self::First => out.put_u8(1),
-            Self::Last => out.put_u8(2),
-            Self::At(at) => {
-                out.put_u8(3);
-                out.put_u64(at.0);
-            }
-        }
-    }
-
-    pub(super) fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(match reader.u8()? {
-            0 => Self::Standard,
-            1 => Self::First,
-            2 => Self::Last,
-            3 => Self::At(Timestamp(reader.u64()?)),
-            value => return Err(reader.unknown(value.into())),
-        })
-    }
-}
-
-/// The hash of a tag; most messages have none.
-pub(super) fn put_tag(out: &mut BytesMut, hash: u64) {
-    out.put_option((hash != 0).then_some(hash), |out, hash| out.put_u64(hash));
-}
-
-pub(super) fn read_tag(reader: &mut Reader) -> Result<u64, Malformed> {
-    Ok(reader.option(Reader::u64)?.unwrap_or(0))
 }
 
 fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {
@@ -826,31 +738,4 @@ fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {
 fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
     let value = reader.u8()?;
     MessageType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
-}
-
-fn put_message(out: &mut BytesMut, message: MessageRef) {
-    out.put_u64(message.index.0);
-    out.put_u32(message.slot);
-}
-
-fn read_message(reader: &mut Reader) -> Result<MessageRef, Malformed> {
-    Ok(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })
-}
-
-fn put_handle(out: &mut BytesMut, handle: &ReceiptHandle) {
-    out.put_u32(handle.group.0);
-    out.put_u32(handle.topic.0);
-    out.put_u32(handle.queue.0);
-    out.put_u64(handle.offset.0);
-    out.put_u64(handle.lease.0);
-}
-
-fn read_handle(reader: &mut Reader) -> Result<ReceiptHandle, Malformed> {
-    Ok(ReceiptHandle {
-        group: GroupId(reader.u32()?),
-        topic: TopicId(reader.u32()?),
-        queue: QueueId(reader.u32()?),
-        offset: QueueOffset(reader.u64()?),
-        lease: LeaseId(reader.u64()?),
-    })
 }

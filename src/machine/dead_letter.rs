@@ -14,7 +14,7 @@ use crate::machine::state::queue;
 use crate::machine::state::queue::Origin;
 use crate::machine::state::stage::Stage;
 use crate::machine::{Failure, topics};
-use crate::model::{GroupId, QueueId, QueueOffset, ReceiptHandle, TopicId};
+use crate::model::{GroupId, OffsetSet, QueueId, QueueOffset, ReceiptHandle, TopicId};
 use crate::store::kv::Space;
 
 /// Buries one leased message. Repeating it is fine, as with an ack.
@@ -22,19 +22,19 @@ pub(super) fn apply(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<Out
     let ended = Ok(Outcome::Rejected(Rejected::LeaseEnded));
     let at = lease::key_of(handle);
     let Some(mut lease) = lease::get(stage, at)? else { return ended };
-    let Some(bit) = lease.bit(handle.offset) else { return ended };
-    if lease.acked & bit != 0 {
+    let Some(message) = lease.one(handle.offset) else { return ended };
+    if !(lease.acked & message).is_empty() {
         return Ok(Outcome::Done);
     }
-    if lease.held & bit == 0 || !lease.is_open(stage.now()) {
+    if (lease.held & message).is_empty() || !lease.is_open(stage.now()) {
         return ended;
     }
     // One that was settled before was consumed.
-    if lease.behind & bit == 0 {
-        bury(stage, at, &lease, bit)?;
-        lease.dead |= bit;
+    if (lease.settled_after_gap & message).is_empty() {
+        bury(stage, at, &lease, message)?;
+        lease.dead |= message;
     }
-    lease.settle(bit);
+    lease.settle(message);
     lease::shrink(stage, at, &mut lease)?;
     Ok(Outcome::Done)
 }
@@ -75,7 +75,8 @@ fn redrive_one(
     let now = stage.now();
     stage.put_number(Space::Queue, marker, now.0);
     let lease = stage.lease(number);
-    let ended = Lease { first: origin.offset, held: 1, until: now, granted_at: now, ..Lease::default() };
+    let ended =
+        Lease { first: origin.offset, held: OffsetSet::first(1), until: now, granted_at: now, ..Lease::default() };
     lease::start(stage, LeaseKey { topic: origin.topic, group, queue: origin.queue, lease }, ended)?;
     Ok(true)
 }
@@ -87,11 +88,11 @@ pub(super) fn is_used_up(stage: &Stage<'_>, at: LeaseKey, lease: &Lease) -> Resu
 }
 
 /// Puts messages of a lease among the group's dead letters.
-pub(super) fn bury(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, bits: u64) -> Result<(), Failure> {
+pub(super) fn bury(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, messages: OffsetSet) -> Result<(), Failure> {
     let Some(topic) = topics::topic_record(stage, at.topic)? else { return Ok(()) };
     let Some(dead) = topics::dead_letter_topic(stage, at.group)? else { return Ok(()) };
     let mut sends = Sends::default();
-    for offset in lease.offsets(bits) {
+    for offset in lease.offsets(messages) {
         let Some((run, item)) = queue::find(stage, at.topic, at.queue, offset)? else { continue };
         let origin =
             Origin { topic: at.topic, name: topic.name.clone(), queue: at.queue, offset, attempts: lease.attempt };

@@ -12,7 +12,7 @@ use crate::machine::send::{Entering, Sends};
 use crate::machine::state::keys;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
+use crate::model::codec::Reader;
 use crate::model::{MessageRef, Timestamp, TopicId};
 use crate::store::kv::Space;
 
@@ -54,7 +54,7 @@ pub(super) fn come(
     message: MessageRef,
     value: Bytes,
 ) -> Result<(), Failure> {
-    let item = RunItem::decode(&mut versioned(value, "waiting message")?)?;
+    let item = RunItem::decode(&mut Reader::versioned(value, "delayed message", VERSION)?)?;
     sends.enter(stage, topic, Entering::plain(message.index, item))?;
     Ok(())
 }

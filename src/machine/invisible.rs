@@ -11,6 +11,7 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
 use crate::machine::state::stage::Stage;
+use crate::model::OffsetSet;
 use crate::model::limits::RENEW_TOTAL_MAX;
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
@@ -18,31 +19,24 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
     let offset = change.handle.offset;
     let now = stage.now();
     let Some(mut old) = lease::get(stage, at)? else { return Ok(Outcome::Rejected(Rejected::LeaseEnded)) };
-    let Some(bit) = old.bit(offset).filter(|bit| old.held & bit != 0 && old.is_open(now)) else {
+    let is_held = |message: &OffsetSet| !(old.held & *message).is_empty() && old.is_open(now);
+    let Some(message) = old.one(offset).filter(is_held) else {
         return Ok(Outcome::Rejected(Rejected::LeaseEnded));
     };
-    if old.order.is_some() {
-        return change_in_order(stage, at, &mut old, bit, change);
+    if old.message_group.is_some() {
+        return change_in_order(stage, at, &mut old, message, change);
     }
-    old.held &= !bit;
+    old.held -= message;
     lease::shrink(stage, at, &mut old)?;
     let id = stage.lease(0);
     let new = Lease {
         first: offset,
-        held: 1,
-        acked: 0,
+        held: OffsetSet::first(1),
         attempt: old.attempt,
         granted_at: now,
         until: now.plus(change.invisible_for),
-        returned: false,
-        renew_for: None,
-        token: 0,
-        order: None,
-        dead: 0,
-        behind: 0,
-        attempt_of: 0,
-        given_up: 0,
         again_at: now,
+        ..Lease::default()
     };
     lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
@@ -54,13 +48,13 @@ fn change_in_order(
     stage: &mut Stage<'_>,
     at: LeaseKey,
     lease: &mut Lease,
-    bit: u64,
+    message: OffsetSet,
     change: &Change,
 ) -> Result<Outcome, Failure> {
     let again_at = stage.now().plus(change.invisible_for);
-    let is_only_one = lease.given_up & lease.held & !bit == 0;
+    let is_only_one = ((lease.given_up & lease.held) - message).is_empty();
     lease.again_at = if is_only_one { again_at } else { again_at.max(lease.again_at) };
-    lease.given_up |= bit;
+    lease.given_up |= message;
     if lease.until < again_at {
         lease::set_until(stage, at, lease, again_at);
     }
@@ -74,7 +68,7 @@ pub(super) fn prolong(stage: &mut Stage<'_>, prolong: &Prolong) -> Result<Outcom
         let at = lease::key_of(handle);
         let now = stage.now();
         let Some(mut lease) = lease::get(stage, at)? else { continue };
-        if lease.held == 0 || lease.renew_for.is_none() || !lease.is_open(now) {
+        if lease.held.is_empty() || lease.renew_for.is_none() || !lease.is_open(now) {
             continue;
         }
         let until = now.plus(prolong.invisible_for).min(lease.granted_at.plus(RENEW_TOTAL_MAX));
@@ -90,7 +84,7 @@ pub(super) fn give_back(stage: &mut Stage<'_>, give_back: &GiveBack) -> Result<O
     for handle in &give_back.leases {
         let at = lease::key_of(handle);
         let Some(mut lease) = lease::get(stage, at)? else { continue };
-        if lease.held == 0 || !lease.is_open(stage.now()) {
+        if lease.held.is_empty() || !lease.is_open(stage.now()) {
             continue;
         }
         lease.renew_for = None;

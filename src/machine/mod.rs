@@ -125,7 +125,7 @@ fn run(
         Command::Recall(recall) => delay::recall(stage, recall),
         Command::Reschedule(change) => delay::reschedule(stage, change),
         Command::Redrive(redrive) => dead_letter::redrive(stage, redrive),
-        Command::Bury { handle } => dead_letter::apply(stage, handle),
+        Command::DeadLetter { handle } => dead_letter::apply(stage, handle),
         Command::Decide(decide) => transaction::decide(stage, decide),
         Command::SetPositions(set) => offset::set(stage, set),
         Command::Repeat(repeat) => receive::repeat(stage, repeat),

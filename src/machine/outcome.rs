@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, QueueOffset, TopicId, TopicType};
+use crate::model::{GroupId, LeaseId, MessageRef, OffsetSet, QueueId, QueueOffset, TopicId, TopicType};
 
 const VERSION: u8 = 1;
 
@@ -96,8 +96,8 @@ pub struct Granted {
     pub lease: LeaseId,
     /// Offset of bit 0.
     pub first: QueueOffset,
-    /// Which messages, by bits.
-    pub messages: u64,
+    /// Its messages, from `first` on.
+    pub messages: OffsetSet,
     /// Deliveries so far including this one.
     pub attempt: u32,
 }
@@ -174,8 +174,7 @@ impl Outcome {
                     }
                     Stored::DeferredBefore(message) => {
                         out.put_u8(3);
-                        out.put_u64(message.index.0);
-                        out.put_u32(message.slot);
+                        message.encode(out);
                     }
                 });
             }
@@ -185,7 +184,7 @@ impl Outcome {
                     out.put_u32(granted.queue.0);
                     out.put_u64(granted.lease.0);
                     out.put_u64(granted.first.0);
-                    out.put_u64(granted.messages);
+                    out.put_u64(granted.messages.0);
                     out.put_u32(granted.attempt);
                 });
             }
@@ -208,11 +207,7 @@ impl Outcome {
 
     /// From [`Self::encode`].
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes, "outcome");
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes, "outcome", VERSION)?;
         Ok(match reader.u8()? {
             1 => Self::Rejected(Rejected::decode(&mut reader)?),
             2 => Self::Done,
@@ -221,7 +216,7 @@ impl Outcome {
             5 => Self::Sent(reader.list(|reader| match reader.u8()? {
                 1 => Ok(Stored::Queue(QueueId(reader.u32()?), QueueOffset(reader.u64()?))),
                 2 => Ok(Stored::Deferred(reader.u32()?)),
-                3 => Ok(Stored::DeferredBefore(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })),
+                3 => Ok(Stored::DeferredBefore(MessageRef::decode(reader)?)),
                 tag => Err(reader.unknown(tag.into())),
             })?),
             6 => Self::Granted(reader.list(|reader| {
@@ -229,7 +224,7 @@ impl Outcome {
                     queue: QueueId(reader.u32()?),
                     lease: LeaseId(reader.u64()?),
                     first: QueueOffset(reader.u64()?),
-                    messages: reader.u64()?,
+                    messages: OffsetSet(reader.u64()?),
                     attempt: reader.u32()?,
                 })
             })?),

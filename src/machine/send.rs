@@ -20,13 +20,8 @@ use crate::machine::state::recent_sends::{Key, Recent};
 use crate::machine::state::stage::Stage;
 use crate::machine::topics::TopicRecord;
 use crate::machine::{Failure, delay, topics, transaction};
-use crate::model::{LogIndex, MessageRef, QueueId, QueueOffset, TopicId};
+use crate::model::{LogIndex, MessageGroupHash, MessageRef, QueueId, QueueOffset, TopicId};
 use crate::store::kv::Space;
-
-/// RocketMQ's permission bit for writing.
-pub const PERMISSION_WRITE: u8 = 2;
-/// RocketMQ's permission bit for reading.
-pub const PERMISSION_READ: u8 = 4;
 
 /// Messages of one entry that one queue takes before it is another one's turn: as many as a poll takes.
 const TURN_MESSAGES: u32 = 32;
@@ -72,7 +67,7 @@ pub(super) enum Into {
     /// The one whose turn it is.
     Turn,
     /// That of its message group, by hash: the message is in order.
-    Order(u64),
+    MessageGroup(MessageGroupHash),
     /// That of its priority, the last one for all above.
     Priority(u32),
 }
@@ -95,21 +90,21 @@ impl Entering {
 impl Growth {
     fn add(&mut self, entering: Entering, stage: &Stage<'_>) -> QueueOffset {
         let Entering { index, item, origin, into } = entering;
-        let order = if let Into::Order(order) = into { Some(order) } else { None };
+        let message_group = if let Into::MessageGroup(group) = into { Some(group) } else { None };
         let offset = self.next;
         self.next = QueueOffset(offset.0 + 1);
         let is_like = |run: &Run| {
             let are_dead = run.origin.is_some() || origin.is_some();
-            run.index == index && !are_dead && run.orders.is_empty() == order.is_none()
+            run.index == index && !are_dead && run.message_groups.is_empty() == message_group.is_none()
         };
         match self.runs.last_mut().filter(|(_, run)| is_like(run)) {
             Some((_, run)) => {
                 run.items.push(item);
-                run.orders.extend(order);
+                run.message_groups.extend(message_group);
             }
             None => {
-                let (items, orders) = (vec![item], order.into_iter().collect());
-                self.runs.push((offset, Run { index, stored_at: stage.now(), items, origin, orders }));
+                let (items, message_groups) = (vec![item], message_group.into_iter().collect());
+                self.runs.push((offset, Run { index, stored_at: stage.now(), items, origin, message_groups }));
             }
         }
         offset
@@ -129,7 +124,7 @@ impl Sends {
         let Some(topic) = self.topic(stage, send.topic)? else {
             return Ok(Outcome::Rejected(Rejected::TopicNotFound));
         };
-        if topic.record.permission & PERMISSION_WRITE == 0 {
+        if !topic.record.permission.can_write() {
             return Ok(Outcome::Rejected(Rejected::Forbidden));
         }
         if !topic.record.topic_type.accepts(send.message_type) {
@@ -158,7 +153,9 @@ impl Sends {
                 }
                 Placement::Now | Placement::DeliverAt(_) | Placement::Fifo(_) | Placement::Priority(_) => {
                     let into = match &send.placement {
-                        Placement::Fifo(groups) => groups.get(number).map_or(Into::Turn, |order| Into::Order(*order)),
+                        Placement::Fifo(groups) => {
+                            groups.get(number).map_or(Into::Turn, |group| Into::MessageGroup(*group))
+                        }
                         Placement::Priority(all) => Into::Priority(all.get(number).copied().unwrap_or(0)),
                         _ => Into::Turn,
                     };
@@ -185,7 +182,7 @@ impl Sends {
     ) -> Result<Option<(QueueId, QueueOffset)>, Failure> {
         let Some(entered) = self.topic(stage, topic)? else { return Ok(None) };
         let queue = match entering.into {
-            Into::Order(order) => queue_of(order, entered.record.queues),
+            Into::MessageGroup(group) => queue_of(group.0, entered.record.queues),
             Into::Priority(priority) => QueueId(priority.min(entered.record.queues - 1)),
             Into::Turn => {
                 if entered.in_turn == TURN_MESSAGES {
@@ -227,8 +224,9 @@ impl Sends {
                 let head = QueueHead { max: growth.next, last_stored_at: Some(stored_at), ..growth.head };
                 for (first, run) in &growth.runs {
                     queue::put_run(stage, id, queue, *first, run);
-                    for (offset, order) in (first.0..).zip(&run.orders) {
-                        stage.put(Space::Queue, keys::ordered(id, queue, *order, QueueOffset(offset)), Bytes::new());
+                    for (offset, group) in (first.0..).zip(&run.message_groups) {
+                        let key = keys::message_of_group(id, queue, *group, QueueOffset(offset));
+                        stage.put(Space::Queue, key, Bytes::new());
                     }
                 }
                 queue::put_head(stage, id, queue, &head);

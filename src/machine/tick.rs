@@ -13,7 +13,7 @@ use crate::machine::state::lease;
 use crate::machine::state::stage::Stage;
 use crate::machine::{Failure, delay, transaction};
 use crate::model::codec::{Malformed, Reader};
-use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, Timestamp, TopicId};
+use crate::model::{GroupId, LeaseId, MessageRef, QueueId, Timestamp, TopicId};
 use crate::store::kv::Space;
 
 /// Most due things of one tick.
@@ -113,16 +113,14 @@ impl Due {
                 Ok(Self::SweepGroup { topic: TopicId(reader.u32()?), group: GroupId(reader.u32()?) })
             }
             keys::DUE_MESSAGE => {
-                Ok(Self::Message { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? })
+                Ok(Self::Message { topic: TopicId(reader.u32()?), message: MessageRef::decode(&mut reader)? })
             }
-            keys::DUE_HALF => Ok(Self::Half { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? }),
+            keys::DUE_HALF => {
+                Ok(Self::Half { topic: TopicId(reader.u32()?), message: MessageRef::decode(&mut reader)? })
+            }
             kind => Err(reader.unknown(kind.into())),
         }
     }
-}
-
-fn read_message(reader: &mut Reader) -> Result<MessageRef, Malformed> {
-    Ok(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })
 }
 
 /// Removes some of what a deleted topic or group left; true if there may be more.

@@ -3,18 +3,16 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::Failure;
-use crate::machine::command::{
-    ConsumeFrom, CreateGroup, CreateTopic, GroupSettings, Subscribe, UpdateGroup, UpdateTopic,
-};
+use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::outcome::{Outcome, Rejected};
-use crate::machine::send::PERMISSION_READ;
 use crate::machine::state::keys;
 use crate::machine::state::queue;
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{
-    Backoff, GroupId, GroupName, MessageType, QueueId, QueueOffset, Timestamp, TopicId, TopicName, TopicType,
+    ConsumeFrom, GroupId, GroupName, GroupSettings, MessageType, Permission, QueueId, QueueOffset, Timestamp, TopicId,
+    TopicName, TopicType,
 };
 use crate::store::kv::Space;
 
@@ -29,8 +27,7 @@ pub struct TopicRecord {
     pub topic_type: TopicType,
     /// Number of queues.
     pub queues: u32,
-    /// 2 write, 4 read.
-    pub permission: u8,
+    pub permission: Permission,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -55,20 +52,20 @@ impl TopicRecord {
         out.put_text(self.name.as_str());
         out.put_u8(self.topic_type.to_u8());
         out.put_u32(self.queues);
-        out.put_u8(self.permission);
+        out.put_u8(self.permission.0);
         out.put_u64(self.created_at.0);
         out.freeze()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "topic record")?;
+        let mut reader = Reader::versioned(bytes, "topic record", VERSION)?;
         let name = TopicName::stored(&reader.text()?);
         let topic_type = reader.u8()?;
         Ok(Self {
             name,
             topic_type: TopicType::from_u8(topic_type).ok_or_else(|| reader.unknown(topic_type.into()))?,
             queues: reader.u32()?,
-            permission: reader.u8()?,
+            permission: Permission(reader.u8()?),
             created_at: Timestamp(reader.u64()?),
         })
     }
@@ -81,35 +78,18 @@ impl GroupRecord {
         out.put_text(self.name.as_str());
         out.put_u8(self.orderly.into());
         out.put_u64(self.created_at.0);
-        out.put_u32(self.settings.retries_max);
-        self.settings.backoff.encode(&mut out);
-        self.settings.consume_from.encode(&mut out);
-        out.put_option(self.settings.filter.as_deref(), |out, filter| out.put_text(filter));
+        self.settings.encode(&mut out);
         out.freeze()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "group record")?;
+        let mut reader = Reader::versioned(bytes, "group record", VERSION)?;
         Ok(Self {
             name: GroupName::stored(&reader.text()?),
             orderly: reader.bool()?,
             created_at: Timestamp(reader.u64()?),
-            settings: GroupSettings {
-                retries_max: reader.u32()?,
-                backoff: Backoff::decode(&mut reader)?,
-                consume_from: ConsumeFrom::decode(&mut reader)?,
-                filter: reader.option(Reader::text)?,
-            },
+            settings: GroupSettings::decode(&mut reader)?,
         })
-    }
-}
-
-/// A reader behind the version byte of a stored value.
-pub(super) fn versioned(bytes: Bytes, what: &'static str) -> Result<Reader, Malformed> {
-    let mut reader = Reader::new(bytes, what);
-    match reader.u8()? {
-        VERSION => Ok(reader),
-        version => Err(reader.unknown(version.into())),
     }
 }
 
@@ -272,7 +252,7 @@ pub(super) fn dead_letter_topic(stage: &mut Stage<'_>, group: GroupId) -> Result
     if let Some(topic) = topic_id(stage, &topic)? {
         return Ok(Some(topic));
     }
-    let (topic_type, queues, permission) = (TopicType::Only(MessageType::Normal), 1, PERMISSION_READ);
+    let (topic_type, queues, permission) = (TopicType::Only(MessageType::Normal), 1, Permission::READ);
     match create_topic(stage, &CreateTopic { topic, topic_type, queues, permission })? {
         Outcome::TopicCreated(topic) => Ok(Some(topic)),
         _ => Ok(None),

@@ -8,15 +8,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::Failure;
-use crate::machine::command::{Decide, TransactionChecks};
+use crate::machine::command::Decide;
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::send::{Entering, Sends};
 use crate::machine::state::keys;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
 use crate::model::codec::{Malformed, Reader};
-use crate::model::{MessageRef, Millis, Timestamp, TopicId};
+use crate::model::{MessageRef, Millis, Timestamp, TopicId, TransactionChecks};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
@@ -43,9 +42,7 @@ impl Half {
         let mut out = BytesMut::with_capacity(64);
         out.put_u8(VERSION);
         self.item.encode(&mut out);
-        out.put_u64(self.checks.after.0);
-        out.put_u64(self.checks.every.0);
-        out.put_u32(self.checks.most);
+        self.checks.encode(&mut out);
         out.put_u32(self.asked);
         out.put_u64(self.due.0);
         out.put_u8(self.decided.map_or(0, |commit| if commit { 1 } else { 2 }));
@@ -53,14 +50,10 @@ impl Half {
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "half message")?;
+        let mut reader = Reader::versioned(bytes, "half message", VERSION)?;
         Ok(Self {
             item: RunItem::decode(&mut reader)?,
-            checks: TransactionChecks {
-                after: Millis(reader.u64()?),
-                every: Millis(reader.u64()?),
-                most: reader.u32()?,
-            },
+            checks: TransactionChecks::decode(&mut reader)?,
             asked: reader.u32()?,
             due: Timestamp(reader.u64()?),
             decided: read_decision(&mut reader)?,

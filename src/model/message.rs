@@ -235,11 +235,7 @@ impl Message {
 
     /// From the bytes of the log; the body shares them.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes, "message");
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes, "message", VERSION)?;
         let message_type = reader.u8()?;
         let message_type = MessageType::from_u8(message_type).ok_or_else(|| reader.unknown(message_type.into()))?;
         let has = reader.u8()?;

@@ -21,15 +21,13 @@ use std::path::PathBuf;
 
 use raftmq::machine::Proposal;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack, GroupSettings,
-    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, TransactionChecks,
-    UpdateGroup, UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Placement, Prolong, Recall,
+    Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::{Outcome, Stored};
-use raftmq::model::filter::tag;
 use raftmq::model::{
-    GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicType,
+    ConsumeFrom, GroupId, GroupSettings, LeaseId, LogIndex, MessageGroupHash, MessageRef, MessageType, Millis, NodeId,
+    Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId, TopicType, TransactionChecks,
 };
 use raftmq::store::kv::{Kv, Space};
 
@@ -70,13 +68,13 @@ impl Script {
                     topic: topic(name),
                     topic_type: TopicType::Only(MessageType::Normal),
                     queues: queues.parse().unwrap(),
-                    permission: rest.first().map_or(6, |text| text.parse().unwrap()),
+                    permission: Permission(rest.first().map_or(6, |text| text.parse().unwrap())),
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["topic-of", kind, name, queues] => {
                 let (topic_type, queues) = (TopicType::parse(kind).unwrap(), queues.parse().unwrap());
-                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: 6 };
+                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: Permission::READ_WRITE };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["send-at", name, time, ref bodies @ ..] => {
@@ -106,7 +104,7 @@ impl Script {
                 match what {
                     "type" => topic_type = TopicType::parse(value),
                     "queues" => queues = value.parse().ok(),
-                    _ => permission = value.parse().ok(),
+                    _ => permission = value.parse().ok().map(Permission),
                 }
                 self.tell(
                     &Command::UpdateTopic(UpdateTopic { topic: topic(name), topic_type, queues, permission }),
@@ -166,14 +164,14 @@ impl Script {
                 match self.machine.apply(&Command::Repeat(repeat)) {
                     Outcome::Granted(granted) if granted.is_empty() => out.push_str("nothing\n"),
                     Outcome::Granted(granted) => {
-                        let (count, attempt) = (granted[0].messages.count_ones(), granted[0].attempt);
+                        let (count, attempt) = (granted[0].messages.len(), granted[0].attempt);
                         write!(out, "{count} messages attempt {attempt} ").unwrap();
                         self.name(ReceiptHandle { lease: granted[0].lease, ..handle }, out);
                     }
                     other => self.print(&other, out),
                 }
             }
-            ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
+            ["bury", name] => self.tell(&Command::DeadLetter { handle: self.handles[name] }, out),
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),
             ["group", name, ref rest @ ..] => {
                 let retries_max = rest.first().map_or(16, |text| text.parse().unwrap());
@@ -183,7 +181,7 @@ impl Script {
             }
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
-                let groups = messages.iter().map(|text| tag::order(&text[..1])).collect();
+                let groups = messages.iter().map(|text| MessageGroupHash::of(&text[..1])).collect();
                 let (placement, at) = (Placement::Fifo(groups), Timestamp(0));
                 self.send_aside(name, MessageType::Fifo, messages, placement, at, out);
             }
@@ -315,7 +313,7 @@ impl Script {
             Ok(granted) if granted.is_empty() => out.push_str("nothing\n"),
             Ok(granted) => {
                 for lease in granted {
-                    for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+                    for bit in (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1) {
                         let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
                         write!(out, "queue {queue} offset {offset} attempt {} ", lease.attempt).unwrap();
                         let (topic, group) = (plan.topic, plan.group);

@@ -81,7 +81,7 @@ impl Broker {
             {
                 let leases = view.leases(topic, group, queue).unwrap_or_default().into_iter();
                 let leases =
-                    leases.filter(|(_, lease)| lease.held != 0).map(|(at, lease)| handle(at, &lease)).collect();
+                    leases.filter(|(_, lease)| !lease.held.is_empty()).map(|(at, lease)| handle(at, &lease)).collect();
                 let command = Command::GiveBack(GiveBack { leases, after: Millis(0) });
                 let _ = self.propose(&command, Instant::now() + TICK_WAIT).await;
             }

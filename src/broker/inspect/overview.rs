@@ -293,7 +293,7 @@ fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId)
     let cursor = view.cursor(topic, group, queue)?.0;
     let leases = view.leases(topic, group, queue)?;
     let held = |is_meant: fn(&crate::machine::state::lease::Lease) -> bool| -> u64 {
-        leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.count_ones())).sum()
+        leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.len())).sum()
     };
     let first_held = leases.iter().filter_map(|(_, lease)| lease.offsets(lease.held).next()).min();
     let (waiting, first_waiting) = view.waiting_in_lines(topic, group, queue)?;

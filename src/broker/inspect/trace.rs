@@ -170,11 +170,11 @@ impl Broker {
         let mut leases: BTreeSet<LeaseId> = said.iter().map(|said| said.lease).collect();
         let mut held = None;
         for (at, lease) in view.leases(place.topic, group, place.queue)? {
-            let Some(bit) = lease.bit(place.offset) else { continue };
-            if (lease.held | lease.acked) & bit != 0 {
+            let Some(message) = lease.one(place.offset) else { continue };
+            if !((lease.held | lease.acked) & message).is_empty() {
                 leases.insert(at.lease);
             }
-            if lease.held & bit != 0 {
+            if !(lease.held & message).is_empty() {
                 held = Some((at.lease, lease.returned));
             }
         }
@@ -228,7 +228,7 @@ fn listen(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &B
         match command {
             Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, EventKind::Acknowledged)),
             Command::Change(change) => say(change.handle, EventKind::Changed),
-            Command::Bury { handle } => say(handle, EventKind::Buried),
+            Command::DeadLetter { handle } => say(handle, EventKind::Buried),
             _ => {}
         }
     }

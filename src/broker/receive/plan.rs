@@ -17,13 +17,14 @@ use tokio::sync::Notify;
 use crate::broker::Error;
 use crate::machine::command::Candidate;
 use crate::machine::outcome::Granted;
-use crate::machine::state::fifo_line::NO_GROUP;
 use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::{Lease, SPAN};
 use crate::machine::state::queue::Origin;
 use crate::machine::state::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
-use crate::model::{Filter, GroupId, MessageRef, QueueId, QueueOffset, TagFilter, Timestamp, TopicId};
+use crate::model::{
+    Filter, GroupId, MessageGroupHash, MessageRef, OffsetSet, QueueId, QueueOffset, TagFilter, Timestamp, TopicId,
+};
 
 /// Returned leases looked at by one plan.
 const RETURNED_MAX: usize = 64;
@@ -115,7 +116,7 @@ pub(in crate::broker) struct Contents {
 impl Planned {
     /// Whether all that was granted lies in it.
     pub fn has(&self, granted: &Granted) -> bool {
-        let mut bits = (0..64).filter(|bit| granted.messages >> bit & 1 == 1);
+        let mut bits = (0..64).filter(|bit| granted.messages.0 >> bit & 1 == 1);
         (self.queue, self.first) == (granted.queue, granted.first)
             && bits.all(|bit| self.contents.places.contains_key(&bit))
     }
@@ -138,7 +139,7 @@ struct Reserved {
     fresh: BTreeMap<QueueId, (u64, u32)>,
     returned: BTreeSet<LeaseKey>,
     /// Lines whose next messages are planned.
-    next: BTreeSet<(QueueId, u64)>,
+    next: BTreeSet<(QueueId, MessageGroupHash)>,
     /// A poll found something that is held back for another: it must look again when that is decided.
     must_retry: bool,
 }
@@ -244,7 +245,7 @@ impl Plan<'_> {
             if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
             }
-            let window = PlanWindow::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held))?;
+            let window = PlanWindow::read(view, wanted, at.queue, lease.first, last_offset(lease.first, lease.held.0))?;
             {
                 let mut reserved = self.reserved.lock();
                 if !reserved.returned.insert(at) {
@@ -252,10 +253,10 @@ impl Plan<'_> {
                     continue;
                 }
             }
-            let take = room.take(window.wanted & lease.held, &window.contents.places);
-            let skipped = lease.held & !window.wanted;
+            let take = room.take(window.wanted & lease.held.0, &window.contents.places);
+            let skipped = lease.held - OffsetSet(window.wanted);
             self.planned.push(Planned {
-                candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
+                candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: OffsetSet(take), skipped },
                 queue: at.queue,
                 first: lease.first,
                 contents: window.contents,
@@ -284,7 +285,7 @@ impl Plan<'_> {
             let take = room.take(window.wanted & members, &window.contents.places);
             let length = window.seen(take, window.wanted & members);
             self.planned.push(Planned {
-                candidate: Candidate::Next { queue, order, first, length, wanted: take },
+                candidate: Candidate::Next { queue, message_group: order, first, length, wanted: OffsetSet(take) },
                 queue,
                 first,
                 contents: window.contents,
@@ -349,7 +350,7 @@ impl Plan<'_> {
         } else {
             // Those at work are wanted too: the machine leaves them to their lines.
             let wanted = take | (at_work & (u64::MAX >> (64 - u32::from(length))));
-            Candidate::Fresh { queue, first, length, wanted }
+            Candidate::Fresh { queue, first, length, wanted: OffsetSet(wanted) }
         };
         self.planned.push(Planned { candidate, queue, first, contents: window.contents });
         Ok(())
@@ -370,8 +371,8 @@ impl Drop for Plan<'_> {
                     let (topic, group) = self.key;
                     reserved.returned.remove(&LeaseKey { topic, group, queue, lease });
                 }
-                Candidate::Next { queue, order, .. } => {
-                    reserved.next.remove(&(queue, order));
+                Candidate::Next { queue, message_group, .. } => {
+                    reserved.next.remove(&(queue, message_group));
                 }
                 Candidate::Fresh { queue, .. } | Candidate::Any { queue, .. } | Candidate::Skip { queue, .. } => {
                     if let Some((_, holders)) = reserved.fresh.get_mut(&queue) {
@@ -396,7 +397,7 @@ struct PlanWindow {
     wanted: u64,
     contents: Contents,
     /// The message groups of those that have one, by bit.
-    orders: BTreeMap<u32, u64>,
+    orders: BTreeMap<u32, MessageGroupHash>,
 }
 
 impl PlanWindow {
@@ -409,15 +410,15 @@ impl PlanWindow {
             if self.wanted >> bit & 1 == 0 {
                 continue;
             }
-            let order = self.orders.get(&bit).copied().unwrap_or(NO_GROUP);
+            let order = self.orders.get(&bit).copied().unwrap_or(MessageGroupHash::NONE);
             let is_at_work = match lines.entry(order) {
                 Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(free) => {
-                    let at = LineKey { topic: wanted.topic, group: wanted.group, queue, order };
+                    let at = LineKey { topic: wanted.topic, group: wanted.group, queue, message_group: order };
                     *free.insert(view.line(at)?.is_some())
                 }
             };
-            if is_at_work && order == NO_GROUP {
+            if is_at_work && order == MessageGroupHash::NONE {
                 self.length = bit.into();
                 self.wanted &= (1 << bit) - 1;
                 break;
@@ -448,7 +449,7 @@ impl PlanWindow {
                     continue;
                 }
                 let bit = u32::try_from(offset - first.0).expect("a window is at most 64 long");
-                window.orders.extend(run.orders.get(position).map(|order| (bit, *order)));
+                window.orders.extend(run.message_groups.get(position).map(|order| (bit, *order)));
                 if !wanted.filter.may_match(item.tag_hash) {
                     continue;
                 }
@@ -475,7 +476,7 @@ pub(in crate::broker) fn contents(
     wanted: PollTarget<'_>,
     granted: &Granted,
 ) -> Result<Contents, Error> {
-    let to = last_offset(granted.first, granted.messages);
+    let to = last_offset(granted.first, granted.messages.0);
     let window = PlanWindow::read(view, PollTarget { check: None, ..wanted }, granted.queue, granted.first, to);
     Ok(window.map_err(NoPlan::failed)?.contents)
 }

@@ -22,15 +22,13 @@ use crate::broker::receive::plan::{FilterCheck, NoPlan, Plan, Planned, PollTarge
 use crate::broker::{Broker, Deadline, Error, RETRY_AFTER};
 use crate::machine::command::{Ack, Grant, Repeat};
 use crate::machine::outcome::Granted;
-use crate::machine::send::PERMISSION_READ;
 use crate::machine::state::lease::Lease;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::filter::sql::SqlFilter;
-use crate::model::filter::tag;
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
     Filter, GroupId, GroupName, Message, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
-    TopicName,
+    TopicName, text_hash,
 };
 
 /// How long a grant may take before its fate is looked up.
@@ -99,7 +97,7 @@ impl Broker {
         let until = Instant::now() + request.wait.into();
         let held_until = self.held_until(Deadline::at(until)).max(until.min(Instant::now() + LOOKUP_MIN));
         let (topic, record) = self.existing_topic(&request.topic, held_until).await?;
-        if record.permission & PERMISSION_READ == 0 {
+        if !record.permission.can_read() {
             return Err(Error::Forbidden(request.topic));
         }
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), held_until).await?;
@@ -192,7 +190,7 @@ impl Broker {
         wanted: PollTarget<'_>,
         until: Instant,
     ) -> Result<Option<Received>, Error> {
-        let Some(attempt_of) = request.attempt_id.as_deref().map(tag::order) else { return Ok(None) };
+        let Some(attempt_of) = request.attempt_id.as_deref().map(text_hash) else { return Ok(None) };
         // What was acked through another node a moment ago must not come again (P7).
         if self.read_barrier(until).await.is_err() {
             return Ok(None);
@@ -201,7 +199,7 @@ impl Broker {
         let mut leases = Vec::new();
         for queue in (0..wanted.queues).map(QueueId) {
             for (at, lease) in view.leases(wanted.topic, wanted.group, queue)? {
-                if lease.attempt_of == attempt_of && lease.held != 0 && !lease.returned {
+                if lease.attempt_of == attempt_of && !lease.held.is_empty() && !lease.returned {
                     leases.push((queue, at.lease));
                 }
             }
@@ -266,7 +264,7 @@ impl Broker {
                     &looked_up
                 }
             };
-            for bit in (0..64).filter(|bit| granted.messages >> bit & 1 == 1) {
+            for bit in (0..64).filter(|bit| granted.messages.0 >> bit & 1 == 1) {
                 let Some(place) = contents.places.get(&bit) else { continue };
                 let offset = QueueOffset(granted.first.0 + u64::from(bit));
                 let handle = ReceiptHandle { offset, ..lease(granted) };
@@ -307,7 +305,7 @@ impl Broker {
     ) -> Result<Vec<Granted>, Error> {
         // 0 marks leases that no grant made.
         let token = crate::env::rng::random_u64().max(1);
-        let attempt_of = request.attempt_id.as_deref().filter(|_| wanted.orderly).map_or(0, tag::order);
+        let attempt_of = request.attempt_id.as_deref().filter(|_| wanted.orderly).map_or(0, text_hash);
         let command = Command::Grant(Grant {
             group: wanted.group,
             topic: wanted.topic,
@@ -378,10 +376,12 @@ impl Broker {
         let mut found = Vec::new();
         for queue in queues {
             let leases = view.leases(topic, group, queue)?.into_iter();
-            found.extend(leases.filter(|(_, lease)| lease.token == token && lease.held != 0).map(|(at, lease)| {
-                let Lease { first, held: messages, attempt, .. } = lease;
-                Granted { queue, lease: at.lease, first, messages, attempt }
-            }));
+            found.extend(leases.filter(|(_, lease)| lease.token == token && !lease.held.is_empty()).map(
+                |(at, lease)| {
+                    let Lease { first, held: messages, attempt, .. } = lease;
+                    Granted { queue, lease: at.lease, first, messages, attempt }
+                },
+            ));
         }
         Ok(found)
     }

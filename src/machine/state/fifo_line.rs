@@ -5,6 +5,8 @@
 //! by an index over message groups when the lease is settled, and then wait to be delivered next. A message
 //! without message group is in the line of its queue, which no position passes over (contract §18).
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::Failure;
@@ -14,15 +16,11 @@ use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{LeaseId, QueueId, QueueOffset, TopicId};
+use crate::model::{LeaseId, MessageGroupHash, OffsetSet, QueueOffset};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
-/// The line of messages that have no message group.
-pub const NO_GROUP: u64 = 0;
-
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FifoLine {
@@ -45,7 +43,7 @@ impl FifoLine {
     }
 
     pub(in crate::machine) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "line")?;
+        let mut reader = Reader::versioned(bytes, "line", VERSION)?;
         Ok(Self {
             current: reader.option(|reader| Ok(LeaseId(reader.u64()?)))?,
             parked: reader.list(|reader| Ok(LeaseId(reader.u64()?)))?,
@@ -63,30 +61,27 @@ pub(in crate::machine) fn put(stage: &mut Stage<'_>, at: LineKey, line: &FifoLin
 }
 
 /// The line of an ordered lease.
-pub(in crate::machine) fn line_of(at: LeaseKey, order: u64) -> LineKey {
-    LineKey { topic: at.topic, group: at.group, queue: at.queue, order }
+pub(in crate::machine) fn line_of(at: LeaseKey, message_group: MessageGroupHash) -> LineKey {
+    LineKey { topic: at.topic, group: at.group, queue: at.queue, message_group }
 }
 
-/// Up to 64 offsets of a message group as bits, from `first` on and before `to`.
+/// The messages of a line's message group among `offsets`, from the first of these on; one span at most.
 pub(in crate::machine) fn members(
     stage: &Stage<'_>,
-    topic: TopicId,
-    queue: QueueId,
-    order: u64,
-    first: QueueOffset,
-    to: QueueOffset,
-) -> Result<u64, Failure> {
-    let to = QueueOffset(to.0.min(first.0 + lease::SPAN));
+    at: LineKey,
+    offsets: Range<QueueOffset>,
+) -> Result<OffsetSet, Failure> {
+    let first = offsets.start;
+    let to = QueueOffset(offsets.end.0.min(first.0 + OffsetSet::SPAN));
+    let mut members = OffsetSet::EMPTY;
     if first >= to {
-        return Ok(0);
+        return Ok(members);
     }
-    let (from, to) = (keys::ordered(topic, queue, order, first), keys::ordered(topic, queue, order, to));
-    let found = stage.scan(Space::Queue, &from, &to, usize::try_from(lease::SPAN).unwrap_or(usize::MAX))?;
-    let mut bits = 0;
-    for (key, _) in found {
-        bits |= 1 << (offset_in(&key)? - first.0);
+    let key = |offset| keys::message_of_group(at.topic, at.queue, at.message_group, offset);
+    for (key, _) in stage.scan(Space::Queue, &key(first), &key(to), OffsetSet::SPAN as usize)? {
+        members.insert(offset_in(&key)? - first.0);
     }
-    Ok(bits)
+    Ok(members)
 }
 
 /// The offset at the end of a key of the index over message groups.
@@ -96,8 +91,8 @@ fn offset_in(key: &Bytes) -> Result<u64, Malformed> {
 
 /// Nothing of an ordered lease is held any more: the line goes on, or is done.
 pub(in crate::machine) fn settled(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease) -> Result<(), Failure> {
-    let Some(order) = lease.order else { return Ok(()) };
-    let line_at = line_of(at, order);
+    let Some(message_group) = lease.message_group else { return Ok(()) };
+    let line_at = line_of(at, message_group);
     let Some(line) = get(stage, line_at)?.filter(|line| line.current == Some(at.lease)) else { return Ok(()) };
     advance(stage, line_at, line)
 }
@@ -133,11 +128,12 @@ fn first_member(
     from: QueueOffset,
     to: QueueOffset,
 ) -> Result<Option<QueueOffset>, Failure> {
-    if at.order == NO_GROUP || from >= to {
+    if at.message_group == MessageGroupHash::NONE || from >= to {
         return Ok(None);
     }
-    let start = keys::ordered(at.topic, at.queue, at.order, from);
-    let end = keys::ordered(at.topic, at.queue, at.order, to).min(after_prefix(&start[..start.len() - 8]));
+    let start = keys::message_of_group(at.topic, at.queue, at.message_group, from);
+    let end =
+        keys::message_of_group(at.topic, at.queue, at.message_group, to).min(after_prefix(&start[..start.len() - 8]));
     let found = stage.scan(Space::Queue, &start, &end, 1)?;
     Ok(found.first().map(|(key, _)| offset_in(key)).transpose()?.map(QueueOffset))
 }

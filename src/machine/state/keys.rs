@@ -27,7 +27,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::{
-    GroupId, GroupName, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+    GroupId, GroupName, LeaseId, LogIndex, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, Timestamp,
+    TopicId, TopicName,
 };
 
 /// Meta: the machine's time.
@@ -135,9 +136,9 @@ pub fn next_queue(topic: TopicId) -> Bytes {
 }
 
 /// Queue: that the message at the offset is of the message group.
-pub fn ordered(topic: TopicId, queue: QueueId, order: u64, offset: QueueOffset) -> Bytes {
+pub fn message_of_group(topic: TopicId, queue: QueueId, message_group: MessageGroupHash, offset: QueueOffset) -> Bytes {
     let mut out = key(b'f', &[topic.0, queue.0]);
-    out.put_u64(order);
+    out.put_u64(message_group.0);
     out.put_u64(offset.0);
     out.freeze()
 }
@@ -145,7 +146,7 @@ pub fn ordered(topic: TopicId, queue: QueueId, order: u64, offset: QueueOffset) 
 /// Queue: the half message.
 pub fn half(topic: TopicId, message: MessageRef) -> Bytes {
     let mut out = key(b'p', &[topic.0]);
-    put_message(&mut out, message);
+    message.encode(&mut out);
     out.freeze()
 }
 
@@ -208,8 +209,7 @@ pub struct LineKey {
     pub group: GroupId,
     /// Queue.
     pub queue: QueueId,
-    /// Hash of the message group.
-    pub order: u64,
+    pub message_group: MessageGroupHash,
 }
 
 /// Lease: the line.
@@ -229,7 +229,7 @@ pub fn lines(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
 
 fn line_key(tag: u8, at: LineKey) -> Bytes {
     let mut out = key(tag, &[at.topic.0, at.group.0, at.queue.0]);
-    out.put_u64(at.order);
+    out.put_u64(at.message_group.0);
     out.freeze()
 }
 
@@ -328,13 +328,8 @@ pub fn due_half(at: Timestamp, topic: TopicId, message: MessageRef) -> Bytes {
 fn due_of_message(at: Timestamp, kind: u8, topic: TopicId, message: MessageRef) -> Bytes {
     let mut out = due(at, kind);
     out.put_u32(topic.0);
-    put_message(&mut out, message);
+    message.encode(&mut out);
     out.freeze()
-}
-
-fn put_message(out: &mut BytesMut, message: MessageRef) {
-    out.put_u64(message.index.0);
-    out.put_u32(message.slot);
 }
 
 fn due(at: Timestamp, kind: u8) -> BytesMut {

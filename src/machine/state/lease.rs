@@ -13,13 +13,13 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::stage::Stage;
 use crate::machine::{Failure, dead_letter};
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{Millis, QueueOffset, ReceiptHandle, Timestamp};
+use crate::model::{MessageGroupHash, Millis, OffsetSet, QueueOffset, ReceiptHandle, Timestamp};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
 const VERSION_IN_ORDER: u8 = 2;
 /// Offsets one lease can cover.
-pub const SPAN: u64 = 64;
+pub const SPAN: u64 = OffsetSet::SPAN;
 /// A lease with nothing left to settle is remembered until its end, but not shorter and not longer than
 /// this, so that a repeated ack still hears OK.
 const SETTLED_KEPT_MIN: Millis = Millis::from_secs(5);
@@ -31,9 +31,9 @@ pub struct Lease {
     /// Offset of bit 0.
     pub first: QueueOffset,
     /// Open deliveries.
-    pub held: u64,
+    pub held: OffsetSet,
     /// Settled through this lease.
-    pub acked: u64,
+    pub acked: OffsetSet,
     /// Deliveries so far including this one.
     pub attempt: u32,
     /// When it was granted.
@@ -46,39 +46,39 @@ pub struct Lease {
     pub renew_for: Option<String>,
     /// The grant that made it; 0 for a change.
     pub token: u64,
-    /// Hash of the message group, if its messages are in order.
-    pub order: Option<u64>,
+    /// The message group of its messages, if they are in order.
+    pub message_group: Option<MessageGroupHash>,
     /// Of the settled ones, those that are dead.
-    pub dead: u64,
+    pub dead: OffsetSet,
     /// Hash of the attempt id of the poll it was granted to, if its messages are in order; 0 for none.
     pub attempt_of: u64,
     /// Of the held ones, those that their consumer wants to have again later, if its messages are in order.
-    pub given_up: u64,
+    pub given_up: OffsetSet,
     /// When those are to come again.
     pub again_at: Timestamp,
     /// Of the held ones, those that were settled before and only come again behind a gap (contract §18).
-    pub behind: u64,
+    pub settled_after_gap: OffsetSet,
 }
 
 impl Lease {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(if self.order.is_none() { VERSION } else { VERSION_IN_ORDER });
+        out.put_u8(if self.message_group.is_none() { VERSION } else { VERSION_IN_ORDER });
         out.put_u64(self.first.0);
-        out.put_u64(self.held);
-        out.put_u64(self.acked);
+        out.put_u64(self.held.0);
+        out.put_u64(self.acked.0);
         out.put_u32(self.attempt);
         out.put_u64(self.granted_at.0);
         out.put_u64(self.until.0);
         out.put_u8(self.returned.into());
         out.put_option(self.renew_for.as_deref(), |out, client| out.put_text(client));
         out.put_u64(self.token);
-        if let Some(order) = self.order {
-            out.put_u64(order);
-            out.put_u64(self.dead);
-            out.put_u64(self.behind);
+        if let Some(message_group) = self.message_group {
+            out.put_u64(message_group.0);
+            out.put_u64(self.dead.0);
+            out.put_u64(self.settled_after_gap.0);
             out.put_u64(self.attempt_of);
-            out.put_u64(self.given_up);
+            out.put_u64(self.given_up.0);
             out.put_u64(self.again_at.0);
         }
         out.freeze()
@@ -92,59 +92,53 @@ impl Lease {
         }
         let mut lease = Self {
             first: QueueOffset(reader.u64()?),
-            held: reader.u64()?,
-            acked: reader.u64()?,
+            held: OffsetSet(reader.u64()?),
+            acked: OffsetSet(reader.u64()?),
             attempt: reader.u32()?,
             granted_at: Timestamp(reader.u64()?),
             until: Timestamp(reader.u64()?),
             returned: reader.bool()?,
             renew_for: reader.option(Reader::text)?,
             token: reader.u64()?,
-            order: None,
-            dead: 0,
-            behind: 0,
-            attempt_of: 0,
-            given_up: 0,
-            again_at: Timestamp(0),
+            ..Self::default()
         };
         if version == VERSION_IN_ORDER {
-            lease.order = Some(reader.u64()?);
-            lease.dead = reader.u64()?;
-            lease.behind = reader.u64()?;
+            lease.message_group = Some(MessageGroupHash(reader.u64()?));
+            lease.dead = OffsetSet(reader.u64()?);
+            lease.settled_after_gap = OffsetSet(reader.u64()?);
             lease.attempt_of = reader.u64()?;
-            lease.given_up = reader.u64()?;
+            lease.given_up = OffsetSet(reader.u64()?);
             lease.again_at = Timestamp(reader.u64()?);
         }
         Ok(lease)
     }
 
-    /// The bit of an offset, if the lease covers it.
-    pub fn bit(&self, offset: QueueOffset) -> Option<u64> {
-        let distance = offset.0.checked_sub(self.first.0)?;
-        (distance < SPAN).then(|| 1 << distance)
+    /// The set of one offset, if the lease covers it.
+    pub fn one(&self, offset: QueueOffset) -> Option<OffsetSet> {
+        OffsetSet::one(offset.0.checked_sub(self.first.0)?)
     }
 
     /// Settles held messages.
-    pub(in crate::machine) fn settle(&mut self, bits: u64) {
-        self.held &= !bits;
-        self.acked |= bits;
-        if self.held & !self.behind == 0 {
+    pub(in crate::machine) fn settle(&mut self, messages: OffsetSet) {
+        self.held -= messages;
+        self.acked |= messages;
+        if (self.held - self.settled_after_gap).is_empty() {
             // Nothing is left before what was settled once already.
             self.acked |= self.held;
-            self.held = 0;
+            self.held = OffsetSet::EMPTY;
         }
     }
 
     /// What is to be delivered again of `held` messages: those that were never settled, and behind the first of
     /// them also those that were.
-    pub(in crate::machine) fn due_again(&self, held: u64) -> u64 {
-        let unsettled = held & !self.behind;
-        if unsettled == 0 { 0 } else { unsettled | (held & !below(unsettled)) }
+    pub(in crate::machine) fn due_again(&self, held: OffsetSet) -> OffsetSet {
+        let unsettled = held - self.settled_after_gap;
+        if unsettled.is_empty() { OffsetSet::EMPTY } else { unsettled | (held - unsettled.below()) }
     }
 
     /// Whether somebody is at work on a message that it holds.
     pub(in crate::machine) fn is_at_work(&self) -> bool {
-        self.held & !self.behind & !self.given_up != 0
+        !(self.held - self.settled_after_gap - self.given_up).is_empty()
     }
 
     /// Whether deliveries through this lease can still be settled at `now`.
@@ -152,10 +146,9 @@ impl Lease {
         !self.returned && self.until > now
     }
 
-    /// The offsets of the given bits, ascending.
-    pub fn offsets(&self, bits: u64) -> impl Iterator<Item = QueueOffset> + use<> {
-        let first = self.first.0;
-        (0..SPAN).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| QueueOffset(first + bit))
+    /// The offsets of some of its messages, ascending.
+    pub fn offsets(&self, messages: OffsetSet) -> impl Iterator<Item = QueueOffset> + use<> {
+        messages.offsets(self.first)
     }
 }
 
@@ -184,11 +177,11 @@ pub(in crate::machine) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mu
         stage.put(Space::Lease, keys::lease(at), lease.encode());
         return Ok(());
     }
-    if lease.held != 0 {
+    if !lease.held.is_empty() {
         return come_again(stage, at, lease);
     }
     let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
-    if lease.acked == 0 {
+    if lease.acked.is_empty() {
         stage.delete(Space::Due, keys::due_lease(lease.until, at));
         stage.delete(Space::Lease, keys::lease(at));
     } else if lease.until != kept_until {
@@ -222,7 +215,7 @@ pub(in crate::machine) fn set_until(stage: &mut Stage<'_>, at: LeaseKey, lease: 
 /// Ends a lease whose time is over: what it still holds is to be delivered again, or is dead.
 pub(in crate::machine) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
     let Some(mut lease) = get(stage, at)? else { return Ok(()) };
-    if lease.held == 0 {
+    if lease.held.is_empty() {
         stage.delete(Space::Lease, keys::lease(at));
         return Ok(());
     }
@@ -231,14 +224,14 @@ pub(in crate::machine) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(),
 
 fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
     if dead_letter::is_used_up(stage, at, lease)? {
-        dead_letter::bury(stage, at, lease, lease.held & !lease.behind)?;
+        dead_letter::bury(stage, at, lease, lease.held - lease.settled_after_gap)?;
         stage.delete(Space::Lease, keys::lease(at));
         return fifo_line::settled(stage, at, lease);
     }
-    if lease.order.is_some() {
-        lease.behind |= lease.acked & !lease.dead;
-        lease.held = lease.due_again(lease.held | lease.behind);
-        lease.acked &= !lease.held;
+    if lease.message_group.is_some() {
+        lease.settled_after_gap |= lease.acked - lease.dead;
+        lease.held = lease.due_again(lease.held | lease.settled_after_gap);
+        lease.acked -= lease.held;
     }
     lease.returned = true;
     stage.put(Space::Lease, keys::lease(at), lease.encode());
@@ -247,15 +240,10 @@ fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(
     Ok(())
 }
 
-/// All bits below the lowest of these.
-fn below(bits: u64) -> u64 {
-    (bits & bits.wrapping_neg()).wrapping_sub(1)
-}
-
 /// Takes messages out of a returned lease.
-pub(in crate::machine) fn take_returned(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, bits: u64) {
-    lease.held &= !bits;
-    if lease.held == 0 {
+pub(in crate::machine) fn take_returned(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, messages: OffsetSet) {
+    lease.held -= messages;
+    if lease.held.is_empty() {
         stage.delete(Space::Lease, keys::lease(at));
         stage.delete(Space::Lease, keys::returned(at));
     } else {

@@ -4,15 +4,16 @@
 //! holding for each the slot in the entry, the size and the hash of its tag, so that a plan can filter
 //! without reading bodies.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::Failure;
-use crate::machine::command::{put_tag, read_tag};
 use crate::machine::state::keys;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{LogIndex, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::filter::tag;
+use crate::model::{LogIndex, MessageGroupHash, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
@@ -53,7 +54,7 @@ pub struct Run {
     /// Where the one message was before, if it is a dead letter.
     pub origin: Option<Origin>,
     /// Hash of the message group of each, if they are in order.
-    pub orders: Vec<u64>,
+    pub message_groups: Vec<MessageGroupHash>,
 }
 
 /// Where a dead letter was before.
@@ -82,7 +83,7 @@ impl QueueHead {
     }
 
     pub(in crate::machine) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "queue head")?;
+        let mut reader = Reader::versioned(bytes, "queue head", VERSION)?;
         Ok(Self {
             min: QueueOffset(reader.u64()?),
             max: QueueOffset(reader.u64()?),
@@ -94,7 +95,7 @@ impl QueueHead {
 impl Run {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(24 + self.items.len() * 8);
-        out.put_u8(match (&self.origin, self.orders.is_empty()) {
+        out.put_u8(match (&self.origin, self.message_groups.is_empty()) {
             (None, true) => VERSION,
             (Some(_), _) => VERSION_WITH_ORIGIN,
             (None, false) => VERSION_IN_ORDER,
@@ -108,8 +109,8 @@ impl Run {
             out.put_u32(origin.queue.0);
             out.put_u64(origin.offset.0);
             out.put_u32(origin.attempts);
-        } else if !self.orders.is_empty() {
-            out.put_list(&self.orders, |out, order| out.put_u64(*order));
+        } else if !self.message_groups.is_empty() {
+            out.put_list(&self.message_groups, |out, group| out.put_u64(group.0));
         }
         out.freeze()
     }
@@ -125,7 +126,11 @@ impl Run {
             stored_at: Timestamp(reader.u64()?),
             items: reader.list(RunItem::decode)?,
             origin: if version == VERSION_WITH_ORIGIN { Some(Origin::decode(&mut reader)?) } else { None },
-            orders: if version == VERSION_IN_ORDER { reader.list(Reader::u64)? } else { Vec::new() },
+            message_groups: if version == VERSION_IN_ORDER {
+                reader.list(|reader| Ok(MessageGroupHash(reader.u64()?)))?
+            } else {
+                Vec::new()
+            },
         })
     }
 }
@@ -146,11 +151,11 @@ impl RunItem {
     pub(in crate::machine) fn encode(&self, out: &mut BytesMut) {
         out.put_varint(self.slot.into());
         out.put_varint(self.bytes.into());
-        put_tag(out, self.tag_hash);
+        tag::put_hash(out, self.tag_hash);
     }
 
     pub(in crate::machine) fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self { slot: reader.varint_u32()?, bytes: reader.varint_u32()?, tag_hash: read_tag(reader)? })
+        Ok(Self { slot: reader.varint_u32()?, bytes: reader.varint_u32()?, tag_hash: tag::read_hash(reader)? })
     }
 }
 
@@ -175,27 +180,27 @@ pub(in crate::machine) fn put_run(
 }
 
 /// The message groups of the offsets `[from, to)`, by hash; `None` for a message that has none.
-pub(in crate::machine) fn orders(
+pub(in crate::machine) fn message_groups(
     stage: &Stage<'_>,
     topic: TopicId,
     queue: QueueId,
-    from: QueueOffset,
-    to: QueueOffset,
-) -> Result<Vec<Option<u64>>, Failure> {
-    let mut orders = Vec::new();
-    while from.0 + (orders.len() as u64) < to.0 {
-        let offset = QueueOffset(from.0 + orders.len() as u64);
+    offsets: Range<QueueOffset>,
+) -> Result<Vec<Option<MessageGroupHash>>, Failure> {
+    let Range { start: from, end: to } = offsets;
+    let mut groups = Vec::new();
+    while from.0 + (groups.len() as u64) < to.0 {
+        let offset = QueueOffset(from.0 + groups.len() as u64);
         let Some((first, run)) = run_of(stage, topic, queue, offset)? else {
-            orders.push(None);
+            groups.push(None);
             continue;
         };
         // One look-up for all of a run.
         for next in offset.0..to.0.min(first.0 + run.items.len() as u64).max(offset.0 + 1) {
             let position = usize::try_from(next - first.0).expect("a run fits in memory");
-            orders.push(run.orders.get(position).copied());
+            groups.push(run.message_groups.get(position).copied());
         }
     }
-    Ok(orders)
+    Ok(groups)
 }
 
 /// How many of the `count` messages of a queue from `from` on take `bytes` together; one at least.

@@ -14,12 +14,12 @@ use crate::machine::outcome::Stored;
 use crate::machine::state::keys;
 use crate::machine::state::recent_table::Table;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{RECENT_FOR, RECENT_MESSAGES_MAX};
 use crate::model::{LogIndex, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId};
 use crate::store::kv::{Kv, Space};
 
+const VERSION: u8 = 1;
 /// Entries read from the store at a time.
 const PAGE: usize = 1024;
 /// Marks a place as an entry and a slot instead of a queue and an offset.
@@ -100,7 +100,7 @@ impl Recent {
     }
 
     fn read(&mut self, index: LogIndex, value: Bytes) -> Result<(), Malformed> {
-        let mut reader = versioned(value, "recent sends")?;
+        let mut reader = Reader::versioned(value, "recent sends", VERSION)?;
         let at = Timestamp(reader.u64()?);
         let sent = reader.list(|reader| {
             Ok(RecentSend {
@@ -150,7 +150,7 @@ impl Recent {
         }
         let (index, now) = (stage.at(), stage.now());
         let mut value = BytesMut::with_capacity(13 + count as usize * 24);
-        value.put_u8(1);
+        value.put_u8(VERSION);
         value.put_u64(now.0);
         let fresh: Vec<RecentSend> = self.messages.range(self.messages.len() - count as usize..).copied().collect();
         value.put_list(&fresh, |out, sent| {

@@ -17,7 +17,8 @@ use crate::machine::topics::{GroupRecord, TopicRecord};
 use crate::machine::transaction::Half;
 use crate::model::codec::Reader;
 use crate::model::{
-    GroupId, GroupName, LeaseId, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+    GroupId, GroupName, LeaseId, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId,
+    TopicName,
 };
 use crate::store::kv::{Kv, Space};
 
@@ -202,13 +203,13 @@ impl<'a> View<'a> {
         topic: TopicId,
         group: GroupId,
         limit: usize,
-    ) -> Result<Vec<(QueueId, u64, QueueOffset)>, Failure> {
+    ) -> Result<Vec<(QueueId, MessageGroupHash, QueueOffset)>, Failure> {
         let prefix = keys::all_ready(topic, group);
         let mut lines = Vec::new();
         for (key, value) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
             let mut reader = Reader::new(key.slice(9..), "ready key");
-            let (queue, order) = (QueueId(reader.u32()?), reader.u64()?);
-            lines.push((queue, order, QueueOffset(Reader::new(value, "ready line").u64()?)));
+            let (queue, message_group) = (QueueId(reader.u32()?), MessageGroupHash(reader.u64()?));
+            lines.push((queue, message_group, QueueOffset(Reader::new(value, "ready line").u64()?)));
         }
         Ok(lines)
     }
@@ -229,13 +230,14 @@ impl<'a> View<'a> {
         let cursor = self.cursor(topic, group, queue)?;
         let mut lines = Vec::new();
         self.each(Space::Lease, &keys::lines(topic, group, queue), |key, value| {
-            lines.push((Reader::new(key.slice(13..), "line key").u64()?, FifoLine::decode(value)?.next));
+            let message_group = MessageGroupHash(Reader::new(key.slice(13..), "line key").u64()?);
+            lines.push((message_group, FifoLine::decode(value)?.next));
             Ok(())
         })?;
         let (mut count, mut first) = (0, None);
-        for (order, next) in lines {
-            let mut from = keys::ordered(topic, queue, order, next);
-            let end = keys::ordered(topic, queue, order, cursor.max(next));
+        for (message_group, next) in lines {
+            let mut from = keys::message_of_group(topic, queue, message_group, next);
+            let end = keys::message_of_group(topic, queue, message_group, cursor.max(next));
             loop {
                 let page = self.kv.scan(Space::Queue, &from, &end, PAGE)?;
                 if let Some((key, _)) = page.first()
@@ -323,7 +325,7 @@ impl<'a> View<'a> {
             for (key, _) in page {
                 let Due::Lease(at) = Due::decode(key)? else { continue };
                 let Some(lease) = self.lease(at)? else { continue };
-                if lease.held != 0 && !lease.returned && lease.renew_for.is_some() {
+                if !lease.held.is_empty() && !lease.returned && lease.renew_for.is_some() {
                     leases.push((at, lease));
                 }
             }
