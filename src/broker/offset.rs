@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::poll::with_stored;
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::command::SetPositions;
+use crate::machine::command::SetGroupOffsets;
 use crate::machine::state::lease::SPAN;
 use crate::machine::state::queue::first_stored_at;
 use crate::machine::state::view::View;
@@ -206,7 +206,7 @@ impl Broker {
         if !view.is_subscribed(topic, group)? {
             return Ok(None);
         }
-        Ok(Some(view.cursor(topic, group, queue)?))
+        Ok(Some(view.group_offset(topic, group, queue)?))
     }
 
     /// Stores the group's position in a queue, within what the queue has.
@@ -223,8 +223,12 @@ impl Broker {
         self.subscribe_until(group.clone(), std::slice::from_ref(&topic), until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
         let positions = vec![(queue, offset)];
-        self.set_positions(&topic, SetPositions { topic: topic_id, group: group_id, positions, forget: false }, until)
-            .await
+        self.set_positions(
+            &topic,
+            SetGroupOffsets { topic: topic_id, group: group_id, offsets: positions, forget: false },
+            until,
+        )
+        .await
     }
 
     /// Moves a group in a topic, and forgets what it has at work there; `dry` only tells what it would do.
@@ -245,20 +249,20 @@ impl Broker {
         }
         let mut moved = Vec::new();
         for queue in (0..record.queues).map(QueueId) {
-            let from = view.cursor(topic_id, group_id, queue)?;
+            let from = view.group_offset(topic_id, group_id, queue)?;
             moved.push(Moved { queue, from, to: find(view, topic_id, queue, wanted)? });
         }
         if !dry {
             let positions = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
-            let command = SetPositions { topic: topic_id, group: group_id, positions, forget: true };
+            let command = SetGroupOffsets { topic: topic_id, group: group_id, offsets: positions, forget: true };
             self.set_positions(&topic, command, until).await?;
         }
         Ok(moved)
     }
 
-    async fn set_positions(&self, topic: &TopicName, set: SetPositions, until: Instant) -> Result<(), Error> {
+    async fn set_positions(&self, topic: &TopicName, set: SetGroupOffsets, until: Instant) -> Result<(), Error> {
         // Not tried again when its fate is unknown: a second try could undo what came between.
-        match self.propose(&Command::SetPositions(set), until).await? {
+        match self.propose(&Command::SetGroupOffsets(set), until).await? {
             (index, Outcome::Done) => {
                 self.caught_up(index, until).await;
                 Ok(())

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::broker::{Broker, Deadline, Error};
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
+use crate::machine::Stored;
 use crate::machine::command::{Placement, Send};
-use crate::machine::outcome::Stored;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::filter::tag;
 use crate::model::{

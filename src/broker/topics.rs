@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
-use crate::machine::topics::{GroupRecord, TopicRecord};
+use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
 use crate::model::{

@@ -1,12 +1,13 @@
 //! Changes of invisible time below the log. Before: `broker/invisible`.
 //!
-//! A client's change makes a new lease: the handle it replaces never acts again (contract §26). The
-//! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4); so does the end
-//! of a lease whose messages were never written to their consumer (contract §13.2).
+//! A client's change starts a new lease: the old handle is invalid from then on (contract §26). The broker's renewal
+//! moves the end of the lease and keeps its handles valid (contract §13.4), and so does giving back a lease whose
+//! messages were never delivered (contract §13.2).
 
-use crate::machine::Failure;
 use crate::machine::command::{Change, GiveBack, Prolong};
+use crate::machine::lease_life_cycle;
 use crate::machine::outcome::{Outcome, Rejected};
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
@@ -27,7 +28,7 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         return change_in_order(stage, at, &mut old, message, change);
     }
     old.held -= message;
-    lease::shrink(stage, at, &mut old)?;
+    lease_life_cycle::shrink(stage, at, &mut old)?;
     let id = stage.lease(0);
     let new = Lease {
         first: offset,
@@ -38,12 +39,12 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
         again_at: now,
         ..Lease::default()
     };
-    lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
+    lease_life_cycle::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
 }
 
-/// The messages of a line come again together, once nobody is at work on any of them, at the latest time asked for
-/// one of them. The handles stay.
+/// Gives up a message of a lease in FIFO order. The messages of the lease are redelivered together: once none of them
+/// is worked on, at the latest time that was asked for one of them. The handles stay valid.
 fn change_in_order(
     stage: &mut Stage<'_>,
     at: LeaseKey,
@@ -56,13 +57,13 @@ fn change_in_order(
     lease.again_at = if is_only_one { again_at } else { again_at.max(lease.again_at) };
     lease.given_up |= message;
     if lease.until < again_at {
-        lease::set_until(stage, at, lease, again_at);
+        lease_life_cycle::set_until(stage, at, lease, again_at);
     }
-    lease::shrink(stage, at, lease)?;
+    lease_life_cycle::shrink(stage, at, lease)?;
     Ok(Outcome::Changed(at.lease))
 }
 
-/// Renews leases of clients that live, for three hours in all; shortens those of clients that left.
+/// Renews leases of clients that are alive, up to [`RENEW_TOTAL_MAX`] in all, and shortens leases of clients that left.
 pub(super) fn prolong(stage: &mut Stage<'_>, prolong: &Prolong) -> Result<Outcome, Failure> {
     for handle in &prolong.leases {
         let at = lease::key_of(handle);
@@ -73,13 +74,13 @@ pub(super) fn prolong(stage: &mut Stage<'_>, prolong: &Prolong) -> Result<Outcom
         }
         let until = now.plus(prolong.invisible_for).min(lease.granted_at.plus(RENEW_TOTAL_MAX));
         if until > now && until != lease.until {
-            lease::set_until(stage, at, &mut lease, until);
+            lease_life_cycle::set_until(stage, at, &mut lease, until);
         }
     }
     Ok(Outcome::Done)
 }
 
-/// Ends leases soon whose messages never reached their consumer; they are renewed no more.
+/// Ends leases soon whose messages never reached their consumer. They are not renewed any more.
 pub(super) fn give_back(stage: &mut Stage<'_>, give_back: &GiveBack) -> Result<Outcome, Failure> {
     for handle in &give_back.leases {
         let at = lease::key_of(handle);
@@ -89,7 +90,7 @@ pub(super) fn give_back(stage: &mut Stage<'_>, give_back: &GiveBack) -> Result<O
         }
         lease.renew_for = None;
         let until = stage.now().plus(give_back.after).min(lease.until);
-        lease::set_until(stage, at, &mut lease, until);
+        lease_life_cycle::set_until(stage, at, &mut lease, until);
     }
     Ok(Outcome::Done)
 }

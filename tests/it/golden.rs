@@ -19,12 +19,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use raftmq::machine::Proposal;
 use raftmq::machine::command::{
     Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Placement, Prolong, Recall,
-    Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, UpdateGroup, UpdateTopic,
+    Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
 };
-use raftmq::machine::outcome::{Outcome, Stored};
+use raftmq::machine::outcome::Outcome;
+use raftmq::machine::{Proposal, Stored};
 use raftmq::model::{
     ConsumeFrom, GroupId, GroupSettings, LeaseId, LogIndex, MessageGroupHash, MessageRef, MessageType, Millis, NodeId,
     Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId, TopicType, TransactionChecks,
@@ -145,7 +145,10 @@ impl Script {
             ["reset", of, from, offset] => {
                 let (topic, group) = (self.topic_id(from), self.group_id(of));
                 let positions = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
-                self.tell(&Command::SetPositions(SetPositions { topic, group, positions, forget: true }), out);
+                self.tell(
+                    &Command::SetGroupOffsets(SetGroupOffsets { topic, group, offsets: positions, forget: true }),
+                    out,
+                );
             }
             // The lease of a handle given anew to a poll that is repeated; all of it under one new name.
             ["repeat", name] => {
@@ -388,7 +391,8 @@ impl Script {
             }
             "positions" => {
                 for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
-                    writeln!(out, "{name} queue {queue}: next {}", view.cursor(topic, group, queue).unwrap()).unwrap();
+                    writeln!(out, "{name} queue {queue}: next {}", view.group_offset(topic, group, queue).unwrap())
+                        .unwrap();
                 }
             }
             "leases" => {

@@ -217,7 +217,7 @@ impl Machine {
             plan.push(Candidate::Returned { queue: at.queue, lease: at.lease, wanted, skipped });
         }
         for queue in (0..queues).map(QueueId) {
-            let first = view.cursor(topic, group, queue).unwrap();
+            let first = view.group_offset(topic, group, queue).unwrap();
             let max = view.queue_head(topic, queue).unwrap().max;
             let to = QueueOffset(max.0.min(first.0 + 64));
             if first >= to {

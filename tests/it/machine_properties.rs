@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use raftmq::machine::command::{
     Ack, Candidate, Change, Command, CreateTopic, Decide, Placement, Recall, Redrive, Subscribe,
 };
-use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
+use raftmq::machine::outcome::{Granted, Outcome, Rejected};
 use raftmq::machine::state::queue::Run;
-use raftmq::machine::{Batch, Proposal};
+use raftmq::machine::{Batch, Proposal, Stored};
 use raftmq::model::limits::RECENT_FOR;
 use raftmq::model::{
     GroupId, LeaseId, LogIndex, Message, MessageGroupHash, MessageRef, MessageType, Millis, OffsetSet, Permission,
@@ -143,7 +143,7 @@ impl Model {
     /// What lies behind a group's position was delivered to it, or it did not want it.
     fn is_complete(&self, machine: &Machine, group: GroupId) {
         for queue in (0..QUEUES).map(QueueId) {
-            let position = machine.view().cursor(TOPIC, group, queue).unwrap();
+            let position = machine.view().group_offset(TOPIC, group, queue).unwrap();
             for offset in (0..position.0).map(QueueOffset) {
                 let passed_over =
                     |filter: &usize| !TagFilter::parse(FILTERS[*filter]).matches(self.tags[&(queue, offset)]);
@@ -679,7 +679,8 @@ impl Lines {
         for ((_, offset), _) in self.sent.iter().filter(|((at, _), other)| *at == queue && **other == of) {
             if let Some(Told { fate: Fate::Open(handle), .. }) = self.told.get(&(group, queue, *offset)) {
                 let lease = machine.view().lease(raftmq::machine::state::lease::key_of(handle)).unwrap();
-                let is_open = lease.is_some_and(|lease| !lease.held.is_empty() && lease.is_open(Timestamp(machine.now)));
+                let is_open =
+                    lease.is_some_and(|lease| !lease.held.is_empty() && lease.is_open(Timestamp(machine.now)));
                 assert!(!is_open, "P9: two deliveries of one message group at once");
             }
         }
@@ -861,7 +862,8 @@ proptest! {
 fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked_at() {
     let mut machine = Machine::default();
     let normal = TopicType::Only(MessageType::Normal);
-    let create = CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: Permission::READ_WRITE };
+    let create =
+        CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: Permission::READ_WRITE };
     machine.apply(&Command::CreateTopic(create));
     let subscribe = Subscribe { group: group("g"), topics: vec![topic("skips")], create: Some(16) };
     machine.apply(&Command::Subscribe(subscribe));
@@ -874,7 +876,7 @@ fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked
         let granted = machine.grant(TopicId(1), group, 8, 10_000, None, candidates).unwrap();
         (
             granted.iter().map(|lease| lease.messages.0).collect::<Vec<_>>(),
-            machine.view().cursor(TopicId(1), group, queue).unwrap(),
+            machine.view().group_offset(TopicId(1), group, queue).unwrap(),
         )
     };
     let at = QueueOffset;

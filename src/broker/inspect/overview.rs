@@ -290,7 +290,7 @@ struct Settled {
 /// A message is settled when the position is behind it, no lease holds it, and it waits in no line.
 fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
-    let cursor = view.cursor(topic, group, queue)?.0;
+    let cursor = view.group_offset(topic, group, queue)?.0;
     let leases = view.leases(topic, group, queue)?;
     let held = |is_meant: fn(&crate::machine::state::lease::Lease) -> bool| -> u64 {
         leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.len())).sum()

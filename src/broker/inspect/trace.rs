@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Deadline, Error, StoredMessage};
 use crate::machine::command::Candidate;
-use crate::machine::state::lease_ids::Ordinals;
+use crate::machine::lease_ids::Ordinals;
 use crate::machine::state::view::View;
 use crate::machine::{Batch, Command};
 use crate::model::{
@@ -206,7 +206,7 @@ impl Broker {
         let state = match (held, last) {
             (Some((_, true)), _) => "returning",
             (Some((_, false)), _) => "in flight",
-            (None, _) if view.cursor(place.topic, group, place.queue)? <= place.offset => "waiting",
+            (None, _) if view.group_offset(place.topic, group, place.queue)? <= place.offset => "waiting",
             (None, Some(Event { what: EventKind::Acknowledged, .. })) => "acknowledged",
             (None, _) if died_at.is_some() => "dead",
             (None, _) => "settled",

@@ -271,7 +271,7 @@ impl Plan<'_> {
             if room.is_used_up() || self.has_read_enough(wanted) {
                 return Ok(());
             }
-            let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
+            let cursor = view.group_offset(wanted.topic, wanted.group, queue)?;
             let window = PlanWindow::read(view, wanted, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
             {
                 let mut reserved = self.reserved.lock();
@@ -304,7 +304,7 @@ impl Plan<'_> {
         room: &mut Room,
     ) -> Result<(), NoPlan> {
         let head = view.queue_head(wanted.topic, queue)?;
-        let cursor = view.cursor(wanted.topic, wanted.group, queue)?;
+        let cursor = view.group_offset(wanted.topic, wanted.group, queue)?;
         let line = self.reserved.clone();
         let mut reserved = line.lock();
         let taken = reserved.fresh.get(&queue).map_or(0, |(to, _)| *to);

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 
 use crate::broker::receive::plan::{Plan, Plans, PollTarget};
 use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Placement, Send, Subscribe};
-use crate::machine::outcome::{Outcome, Stored};
+use crate::machine::outcome::Outcome;
 use crate::machine::state::view::View;
-use crate::machine::{self, Batch, Proposal, Recent, Stage};
+use crate::machine::{self, Batch, Proposal, Recent, Stage, Stored};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
     BodyEncoding, Filter, GroupId, GroupName, LogIndex, Message, MessageType, Millis, Permission, QueueId, QueueOffset,

@@ -1,14 +1,13 @@
-//! Consume queues: the head of each and its messages in runs.
+//! Queues as stored: the head of each, and its messages in runs.
 //!
-//! Hot path. A *run* is what one entry added to one queue: one key for all of its messages (D7),
-//! holding for each the slot in the entry, the size and the hash of its tag, so that a plan can filter
-//! without reading bodies.
+//! Hot path. A *run* is what one entry added to one queue: one key for all of its messages (D7), with the slot, the
+//! size and the hash of the tag of each, so that a plan can filter without reading bodies.
 
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::machine::Failure;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader, Writer};
@@ -23,9 +22,9 @@ const VERSION_IN_ORDER: u8 = 3;
 /// Both ends of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueHead {
-    /// First offset that can be read.
+    /// The first offset that can be read.
     pub min: QueueOffset,
-    /// Offset of the next message.
+    /// The offset of the next message.
     pub max: QueueOffset,
     /// When the last message was stored.
     pub last_stored_at: Option<Timestamp>,
@@ -45,30 +44,26 @@ pub struct RunItem {
 /// Consecutive messages of one queue from one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// The entry.
+    /// The entry that holds the bytes of the messages.
     pub index: LogIndex,
-    /// When it was stored: the entry's stamp on the machine's clock.
+    /// The machine's time when the messages entered the queue.
     pub stored_at: Timestamp,
-    /// The messages.
     pub items: Vec<RunItem>,
-    /// Where the one message was before, if it is a dead letter.
+    /// Where the message was before, if it is a dead letter; then it is the only one of the run.
     pub origin: Option<Origin>,
-    /// Hash of the message group of each, if they are in order.
+    /// The message group of each, if they are in FIFO order; else empty.
     pub message_groups: Vec<MessageGroupHash>,
 }
 
 /// Where a dead letter was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Its topic.
     pub topic: TopicId,
-    /// The topic's name, which outlives the topic.
+    /// The topic's name, also after the topic is deleted.
     pub name: TopicName,
-    /// Its queue there.
     pub queue: QueueId,
-    /// Its offset there.
     pub offset: QueueOffset,
-    /// How often it was delivered.
+    /// How often it was delivered there.
     pub attempts: u32,
 }
 
@@ -159,7 +154,7 @@ impl RunItem {
     }
 }
 
-/// The queue's head; a queue that was never made is empty.
+/// The queue's head; a queue without one is empty.
 pub(in crate::machine) fn head(stage: &Stage<'_>, topic: TopicId, queue: QueueId) -> Result<QueueHead, Failure> {
     let value = stage.get(Space::Queue, &keys::queue_head(topic, queue))?;
     Ok(value.map(QueueHead::decode).transpose()?.unwrap_or_default())
@@ -179,7 +174,7 @@ pub(in crate::machine) fn put_run(
     stage.put(Space::Queue, keys::run(topic, queue, first), run.encode());
 }
 
-/// The message groups of the offsets `[from, to)`, by hash; `None` for a message that has none.
+/// The message group of each of `offsets`; `None` for a message that has none.
 pub(in crate::machine) fn message_groups(
     stage: &Stage<'_>,
     topic: TopicId,
@@ -194,7 +189,7 @@ pub(in crate::machine) fn message_groups(
             groups.push(None);
             continue;
         };
-        // One look-up for all of a run.
+        // One look-up for all messages of a run.
         for next in offset.0..to.0.min(first.0 + run.items.len() as u64).max(offset.0 + 1) {
             let position = usize::try_from(next - first.0).expect("a run fits in memory");
             groups.push(run.message_groups.get(position).copied());
@@ -203,15 +198,15 @@ pub(in crate::machine) fn message_groups(
     Ok(groups)
 }
 
-/// How many of the `count` messages of a queue from `from` on take `bytes` together; one at least.
+/// How many of `offsets` take `bytes` together, from the first on; one at least.
 pub(in crate::machine) fn that_fit(
     stage: &Stage<'_>,
     topic: TopicId,
     queue: QueueId,
-    from: QueueOffset,
-    count: u64,
+    offsets: Range<QueueOffset>,
     mut bytes: u64,
 ) -> Result<u64, Failure> {
+    let (from, count) = (offsets.start, offsets.end.0 - offsets.start.0);
     let mut fit = 0;
     while fit < count {
         let Some((first, run)) = run_of(stage, topic, queue, QueueOffset(from.0 + fit))? else { break };
@@ -243,10 +238,10 @@ pub(in crate::machine) fn find(
     Ok(item.map(|item| (run, item)))
 }
 
-/// The first offset of a queue stored at a time or later; its end, if there is none. Messages are stored in the order
-/// of the machine's time, which never goes backwards.
+/// The first offset of a queue that was stored at a time or later; the queue's end if there is none. Offsets are in the
+/// order of the machine's time, because that never goes backwards.
 ///
-/// * `run_of` finds the run that holds an offset, with the run's first.
+/// * `run_of` finds the run that holds an offset, with the first offset of the run.
 pub fn first_stored_at(
     head: &QueueHead,
     at: Timestamp,
@@ -265,7 +260,7 @@ pub fn first_stored_at(
     Ok(low.min(head.max))
 }
 
-/// The last run that begins at an offset or before.
+/// The last run that begins at an offset or before it, with its first offset.
 pub(in crate::machine) fn run_of(
     stage: &Stage<'_>,
     topic: TopicId,
