@@ -16,7 +16,7 @@ pub enum Filter {
     Tags(TagFilter),
     /// By a condition.
     Sql(Arc<SqlFilter>),
-    /// What the subscription wants of what its consumer group is to have.
+    /// The subscription's own filter, and the condition of its consumer group.
     Both(Box<Filter>, Arc<SqlFilter>),
 }
 
@@ -30,7 +30,7 @@ impl Filter {
         }
     }
 
-    /// Whether only the whole message tells.
+    /// Whether the whole message is needed to decide.
     pub fn needs_message(&self) -> bool {
         !matches!(self, Self::Tags(_))
     }
@@ -63,7 +63,7 @@ fn holds(condition: &SqlFilter, message: &Message) -> bool {
 pub enum TagFilter {
     /// Every message.
     All,
-    /// Messages with one of these tags; each with its hash.
+    /// Messages with one of these tags, each beside its hash.
     AnyOf(Vec<(u64, String)>),
 }
 
