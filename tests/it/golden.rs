@@ -19,17 +19,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use raftmq::machine::Proposal;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack, GroupSettings,
-    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, TransactionChecks,
-    UpdateGroup, UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Placement, Prolong, Recall,
+    Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
 };
-use raftmq::machine::outcome::{Outcome, Stored};
-use raftmq::model::filter::tag;
+use raftmq::machine::outcome::Outcome;
+use raftmq::machine::{Proposal, Stored};
 use raftmq::model::{
-    GroupId, LeaseId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicType,
+    ConsumeFrom, GroupId, GroupSettings, LeaseId, LogIndex, MessageGroupHash, MessageRef, MessageType, Millis, NodeId,
+    Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId, TopicType, TransactionChecks,
 };
 use raftmq::store::kv::{Kv, Space};
 
@@ -70,13 +68,13 @@ impl Script {
                     topic: topic(name),
                     topic_type: TopicType::Only(MessageType::Normal),
                     queues: queues.parse().unwrap(),
-                    permission: rest.first().map_or(6, |text| text.parse().unwrap()),
+                    permission: Permission(rest.first().map_or(6, |text| text.parse().unwrap())),
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["topic-of", kind, name, queues] => {
                 let (topic_type, queues) = (TopicType::parse(kind).unwrap(), queues.parse().unwrap());
-                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: 6 };
+                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: Permission::READ_WRITE };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["send-at", name, time, ref bodies @ ..] => {
@@ -106,7 +104,7 @@ impl Script {
                 match what {
                     "type" => topic_type = TopicType::parse(value),
                     "queues" => queues = value.parse().ok(),
-                    _ => permission = value.parse().ok(),
+                    _ => permission = value.parse().ok().map(Permission),
                 }
                 self.tell(
                     &Command::UpdateTopic(UpdateTopic { topic: topic(name), topic_type, queues, permission }),
@@ -147,7 +145,10 @@ impl Script {
             ["reset", of, from, offset] => {
                 let (topic, group) = (self.topic_id(from), self.group_id(of));
                 let positions = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
-                self.tell(&Command::SetPositions(SetPositions { topic, group, positions, forget: true }), out);
+                self.tell(
+                    &Command::SetGroupOffsets(SetGroupOffsets { topic, group, offsets: positions, forget: true }),
+                    out,
+                );
             }
             // The lease of a handle given anew to a poll that is repeated; all of it under one new name.
             ["repeat", name] => {
@@ -166,14 +167,14 @@ impl Script {
                 match self.machine.apply(&Command::Repeat(repeat)) {
                     Outcome::Granted(granted) if granted.is_empty() => out.push_str("nothing\n"),
                     Outcome::Granted(granted) => {
-                        let (count, attempt) = (granted[0].messages.count_ones(), granted[0].attempt);
+                        let (count, attempt) = (granted[0].messages.len(), granted[0].attempt);
                         write!(out, "{count} messages attempt {attempt} ").unwrap();
                         self.name(ReceiptHandle { lease: granted[0].lease, ..handle }, out);
                     }
                     other => self.print(&other, out),
                 }
             }
-            ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
+            ["bury", name] => self.tell(&Command::DeadLetter { handle: self.handles[name] }, out),
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),
             ["group", name, ref rest @ ..] => {
                 let retries_max = rest.first().map_or(16, |text| text.parse().unwrap());
@@ -183,7 +184,7 @@ impl Script {
             }
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
-                let groups = messages.iter().map(|text| tag::order(&text[..1])).collect();
+                let groups = messages.iter().map(|text| MessageGroupHash::of(&text[..1])).collect();
                 let (placement, at) = (Placement::Fifo(groups), Timestamp(0));
                 self.send_aside(name, MessageType::Fifo, messages, placement, at, out);
             }
@@ -315,7 +316,7 @@ impl Script {
             Ok(granted) if granted.is_empty() => out.push_str("nothing\n"),
             Ok(granted) => {
                 for lease in granted {
-                    for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+                    for bit in (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1) {
                         let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
                         write!(out, "queue {queue} offset {offset} attempt {} ", lease.attempt).unwrap();
                         let (topic, group) = (plan.topic, plan.group);
@@ -390,7 +391,8 @@ impl Script {
             }
             "positions" => {
                 for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
-                    writeln!(out, "{name} queue {queue}: next {}", view.cursor(topic, group, queue).unwrap()).unwrap();
+                    writeln!(out, "{name} queue {queue}: next {}", view.group_offset(topic, group, queue).unwrap())
+                        .unwrap();
                 }
             }
             "leases" => {

@@ -9,8 +9,8 @@ use raftmq::machine::state::view::View;
 use raftmq::machine::{self, Batch, Effects, Proposal, Recent, Stage};
 use raftmq::model::filter::tag;
 use raftmq::model::{
-    GroupId, GroupName, LogIndex, Message, MessageType, Millis, QueueId, QueueOffset, TagFilter, Timestamp, TopicId,
-    TopicName,
+    GroupId, GroupName, LogIndex, Message, MessageType, Millis, OffsetSet, QueueId, QueueOffset, TagFilter, Timestamp,
+    TopicId, TopicName,
 };
 use raftmq::store::kv::memory::MemoryKv;
 use raftmq::store::kv::value_cache::ValueCache;
@@ -86,28 +86,28 @@ pub fn send(topic: TopicId, messages: &[Message]) -> Proposal {
 /// A plan cut down to what one poll asks for, as the broker's are.
 pub fn narrow(plan: &mut Vec<Candidate>, limit: u32) {
     let mut room = limit;
-    let mut take = |wanted: &mut u64| {
+    let mut take = |wanted: &mut OffsetSet| {
         let before = *wanted;
-        *wanted = (0..64).filter(|bit| before >> bit & 1 == 1).take(room as usize).fold(0, |bits, bit| bits | 1 << bit);
-        room -= wanted.count_ones();
-        (*wanted != before).then(|| 64 - wanted.leading_zeros() as u8)
+        *wanted = before.lowest(room);
+        room -= wanted.len();
+        (*wanted != before).then(|| wanted.end() as u8)
     };
     plan.retain_mut(|candidate| match candidate {
         Candidate::Any { count, .. } => {
-            let mut wanted = u64::MAX >> (64 - *count);
+            let mut wanted = OffsetSet::first((*count).into());
             take(&mut wanted);
-            *count = wanted.count_ones() as u8;
+            *count = wanted.len() as u8;
             *count != 0
         }
         Candidate::Returned { wanted, .. } => {
             take(wanted);
-            *wanted != 0
+            !wanted.is_empty()
         }
         Candidate::Fresh { wanted, length, .. } | Candidate::Next { wanted, length, .. } => {
             if let Some(seen) = take(wanted) {
                 *length = seen;
             }
-            *wanted != 0
+            !wanted.is_empty()
         }
         Candidate::Skip { .. } => true,
     });
@@ -195,11 +195,11 @@ impl Machine {
         let queues = record.map_or(0, |record| record.queues);
         // Bits and bytes.
         let wanted = |queue, first: QueueOffset, to: QueueOffset| {
-            let (mut bits, mut bytes) = (0u64, 0u64);
+            let (mut bits, mut bytes) = (OffsetSet::EMPTY, 0u64);
             for (run_first, run) in view.runs(topic, queue, first, to).unwrap() {
                 for (offset, item) in (run_first.0..to.0).zip(&run.items) {
                     if offset >= first.0 && filter.may_match(item.tag_hash) {
-                        bits |= 1 << (offset - first.0);
+                        bits.insert(offset - first.0);
                         bytes += u64::from(item.bytes);
                     }
                 }
@@ -207,17 +207,17 @@ impl Machine {
             (bits, bytes)
         };
         let mut plan = Vec::new();
-        for (queue, order, first) in view.ready(topic, group, 64).unwrap() {
+        for (queue, message_group, first) in view.ready(topic, group, 64).unwrap() {
             let (wanted, _) = wanted(queue, first, QueueOffset(first.0 + 64));
-            plan.push(Candidate::Next { queue, order, first, length: 64, wanted });
+            plan.push(Candidate::Next { queue, message_group, first, length: 64, wanted });
         }
         for (at, lease) in view.returned(topic, group, 64).unwrap() {
             let (wanted, _) = wanted(at.queue, lease.first, QueueOffset(lease.first.0 + 64));
-            let skipped = lease.held & !wanted;
+            let skipped = lease.held - wanted;
             plan.push(Candidate::Returned { queue: at.queue, lease: at.lease, wanted, skipped });
         }
         for queue in (0..queues).map(QueueId) {
-            let first = view.cursor(topic, group, queue).unwrap();
+            let first = view.group_offset(topic, group, queue).unwrap();
             let max = view.queue_head(topic, queue).unwrap().max;
             let to = QueueOffset(max.0.min(first.0 + 64));
             if first >= to {
@@ -227,7 +227,7 @@ impl Machine {
             let (wanted, bytes) = wanted(queue, first, to);
             plan.push(match filter {
                 TagFilter::All if !orderly => Candidate::Any { queue, first, count: length, bytes },
-                _ if wanted == 0 && !orderly => Candidate::Skip { queue, first, length: length.into() },
+                _ if wanted.is_empty() && !orderly => Candidate::Skip { queue, first, length: length.into() },
                 _ => Candidate::Fresh { queue, first, length, wanted },
             });
         }

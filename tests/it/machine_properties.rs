@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raftmq::machine::command::{
-    Ack, Candidate, Change, Command, CreateTopic, Decide, Placement, Recall, Redrive, Subscribe, TransactionChecks,
+    Ack, Candidate, Change, Command, CreateTopic, Decide, Placement, Recall, Redrive, Subscribe,
 };
-use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
+use raftmq::machine::outcome::{Granted, Outcome, Rejected};
 use raftmq::machine::state::queue::Run;
-use raftmq::machine::{Batch, Proposal};
-use raftmq::model::filter::tag;
+use raftmq::machine::{Batch, Proposal, Stored};
 use raftmq::model::limits::RECENT_FOR;
 use raftmq::model::{
-    GroupId, LeaseId, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle,
-    TagFilter, Timestamp, TopicId, TopicType,
+    GroupId, LeaseId, LogIndex, Message, MessageGroupHash, MessageRef, MessageType, Millis, OffsetSet, Permission,
+    QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId, TopicType, TransactionChecks,
 };
 
 use crate::machine::{Machine, content, group, narrow, plain_message, send, topic};
@@ -144,7 +143,7 @@ impl Model {
     /// What lies behind a group's position was delivered to it, or it did not want it.
     fn is_complete(&self, machine: &Machine, group: GroupId) {
         for queue in (0..QUEUES).map(QueueId) {
-            let position = machine.view().cursor(TOPIC, group, queue).unwrap();
+            let position = machine.view().group_offset(TOPIC, group, queue).unwrap();
             for offset in (0..position.0).map(QueueOffset) {
                 let passed_over =
                     |filter: &usize| !TagFilter::parse(FILTERS[*filter]).matches(self.tags[&(queue, offset)]);
@@ -193,7 +192,7 @@ fn machine() -> Machine {
         topic: topic("t"),
         topic_type: TopicType::Only(MessageType::Normal),
         queues: QUEUES,
-        permission: 6,
+        permission: Permission::READ_WRITE,
     };
     machine.apply(&Command::CreateTopic(create));
     for number in 1..=GROUPS {
@@ -249,7 +248,7 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                 let wanted = TagFilter::parse(FILTERS[*filter]);
                 let plan = machine.plan(TOPIC, group, &wanted);
                 let granted = machine.grant(TOPIC, group, *limit, seconds * 1000, None, plan.clone()).unwrap();
-                let count: u32 = granted.iter().map(|lease| lease.messages.count_ones()).sum();
+                let count: u32 = granted.iter().map(|lease| lease.messages.len()).sum();
                 assert!(count <= *limit);
                 take(&mut model, &wanted, &granted, group, now + seconds * 1000, now);
                 stale.insert(group, (wanted, plan));
@@ -356,7 +355,7 @@ fn dead_letters(machine: &Machine, group: GroupId) -> Vec<(QueueId, QueueOffset)
 
 fn take(model: &mut Model, wanted: &TagFilter, granted: &[Granted], group: GroupId, until: u64, now: u64) {
     for lease in granted {
-        for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+        for bit in (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1) {
             let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
             assert!(wanted.matches(model.tags[&(queue, offset)]), "a filter is kept");
             let handle = ReceiptHandle { group, topic: TOPIC, queue, offset, lease: lease.lease };
@@ -411,7 +410,7 @@ proptest! {
             Command::Ack(Ack { handles: vec![handle, handle] }),
             Command::Change(Change { handle, invisible_for: Millis(millis) }),
             Command::Tick,
-            Command::Bury { handle },
+            Command::DeadLetter { handle },
             Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message: MessageRef { index: LogIndex(offset), slot: group } }),
             Command::Decide(Decide { topic: TOPIC, message: MessageRef { index: LogIndex(offset), slot: group }, commit: lease % 2 == 0 }),
         ] {
@@ -493,7 +492,7 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
             topic: topic(name),
             topic_type: TopicType::Only(message_type),
             queues: QUEUES,
-            permission: 6,
+            permission: Permission::READ_WRITE,
         };
         machine.apply(&Command::CreateTopic(create));
     }
@@ -680,7 +679,8 @@ impl Lines {
         for ((_, offset), _) in self.sent.iter().filter(|((at, _), other)| *at == queue && **other == of) {
             if let Some(Told { fate: Fate::Open(handle), .. }) = self.told.get(&(group, queue, *offset)) {
                 let lease = machine.view().lease(raftmq::machine::state::lease::key_of(handle)).unwrap();
-                let is_open = lease.is_some_and(|lease| lease.held != 0 && lease.is_open(Timestamp(machine.now)));
+                let is_open =
+                    lease.is_some_and(|lease| !lease.held.is_empty() && lease.is_open(Timestamp(machine.now)));
                 assert!(!is_open, "P9: two deliveries of one message group at once");
             }
         }
@@ -729,10 +729,10 @@ fn receive_in_order(
         narrow(&mut plan, limit);
     }
     let granted = machine.grant(STEPS, group, limit, seconds * 1000, None, plan).unwrap();
-    assert!(granted.iter().map(|lease| lease.messages.count_ones()).sum::<u32>() <= limit);
+    assert!(granted.iter().map(|lease| lease.messages.len()).sum::<u32>() <= limit);
     let from = lines.handles.len();
     for lease in granted {
-        let bits = (0..64).filter(|bit| lease.messages >> bit & 1 == 1);
+        let bits = (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1);
         let offsets: Vec<_> = bits.map(|bit| QueueOffset(lease.first.0 + bit)).collect();
         lines.grant(machine, group, lease.queue, lease.lease, &offsets, lease.attempt);
     }
@@ -769,7 +769,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
         topic: topic("steps"),
         topic_type: TopicType::Only(MessageType::Fifo),
         queues: QUEUES,
-        permission: 6,
+        permission: Permission::READ_WRITE,
     };
     machine.apply(&Command::CreateTopic(create));
     let mut groups = Vec::new();
@@ -783,7 +783,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
     for step in steps {
         match step {
             Ordered::Send(of) => {
-                let hashes = of.iter().map(|of| tag::order(&of.to_string())).collect();
+                let hashes = of.iter().map(|of| MessageGroupHash::of(&of.to_string())).collect();
                 let bodies: Vec<_> = of.iter().map(ToString::to_string).collect();
                 let bodies: Vec<_> = bodies.iter().map(String::as_str).collect();
                 let outcome = machine.send_aside(STEPS, MessageType::Fifo, &bodies, Placement::Fifo(hashes));
@@ -809,7 +809,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
             }
             Ordered::Bury(pick) => {
                 let Some(handle) = lines.pick(*pick) else { continue };
-                machine.apply(&Command::Bury { handle });
+                machine.apply(&Command::DeadLetter { handle });
             }
             Ordered::Pass(seconds) => machine.now += seconds * 1000,
             Ordered::Tick => drop(machine.apply(&Command::Tick)),
@@ -862,7 +862,8 @@ proptest! {
 fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked_at() {
     let mut machine = Machine::default();
     let normal = TopicType::Only(MessageType::Normal);
-    let create = CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: 6 };
+    let create =
+        CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: Permission::READ_WRITE };
     machine.apply(&Command::CreateTopic(create));
     let subscribe = Subscribe { group: group("g"), topics: vec![topic("skips")], create: Some(16) };
     machine.apply(&Command::Subscribe(subscribe));
@@ -870,12 +871,12 @@ fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked
     machine.send(TopicId(1), &messages);
     let (group, queue) = (GroupId(1), QueueId(0));
     let skip = |first, length| Candidate::Skip { queue, first: QueueOffset(first), length };
-    let fresh = |first| Candidate::Fresh { queue, first: QueueOffset(first), length: 4, wanted: 0b0101 };
+    let fresh = |first| Candidate::Fresh { queue, first: QueueOffset(first), length: 4, wanted: OffsetSet(0b0101) };
     let mut grant = |candidates| {
         let granted = machine.grant(TopicId(1), group, 8, 10_000, None, candidates).unwrap();
         (
-            granted.iter().map(|lease| lease.messages).collect::<Vec<_>>(),
-            machine.view().cursor(TopicId(1), group, queue).unwrap(),
+            granted.iter().map(|lease| lease.messages.0).collect::<Vec<_>>(),
+            machine.view().group_offset(TopicId(1), group, queue).unwrap(),
         )
     };
     let at = QueueOffset;
@@ -889,7 +890,7 @@ fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked
         "messages that are not there yet are not passed over"
     );
     machine.send(TopicId(1), &messages[..1]);
-    let all = Candidate::Fresh { queue, first: QueueOffset(200), length: 1, wanted: 1 };
+    let all = Candidate::Fresh { queue, first: QueueOffset(200), length: 1, wanted: OffsetSet(1) };
     let granted = machine.grant(TopicId(1), group, 8, 10_000, None, vec![all]).unwrap();
     assert_eq!(granted.len(), 1);
 }
