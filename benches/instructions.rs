@@ -19,8 +19,8 @@ use raftmq::env::fault::sim::SimDisk;
 use raftmq::machine::command::{Ack, Command, CreateTopic, Subscribe};
 use raftmq::model::limits::BODY_BYTES_MAX;
 use raftmq::model::{
-    GroupId, LogIndex, MessageType, Millis, NodeId, QueueOffset, ReceiptHandle, TagFilter, Term, Timestamp, TopicId,
-    TopicType,
+    GroupId, LogIndex, MessageType, Millis, NodeId, Permission, QueueOffset, ReceiptHandle, TagFilter, Term, Timestamp,
+    TopicId, TopicType,
 };
 use raftmq::proto::v2;
 use raftmq::store::log::record;
@@ -76,7 +76,7 @@ fn started() -> Machine {
         topic: topic("orders"),
         topic_type: TopicType::Only(MessageType::Normal),
         queues: 8,
-        permission: 6,
+        permission: Permission::READ_WRITE,
     };
     machine.apply(&Command::CreateTopic(create));
     machine.apply(&Command::Subscribe(Subscribe {
@@ -98,7 +98,7 @@ fn pop_32(machine: &mut Machine) -> Vec<ReceiptHandle> {
     let granted = machine.grant(TOPIC, GROUP, BATCH as u32, 60_000, None, plan).unwrap();
     let mut handles = Vec::new();
     for lease in granted {
-        for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+        for bit in (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1) {
             let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
             handles.push(ReceiptHandle { group: GROUP, topic: TOPIC, queue, offset, lease: lease.lease });
         }

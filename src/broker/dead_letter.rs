@@ -24,7 +24,7 @@ impl Broker {
         if handle.topic != topic_id || handle.group != group_id {
             return Err(Error::LeaseEnded);
         }
-        match self.propose_repeatable(&Command::Bury { handle }, until).await? {
+        match self.propose_repeatable(&Command::DeadLetter { handle }, until).await? {
             (_, Outcome::Done) => Ok(()),
             (_, Outcome::Rejected(Rejected::LeaseEnded)) => Err(Error::LeaseEnded),
             (_, other) => Err(Error::unexpected(&other)),

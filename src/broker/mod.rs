@@ -49,4 +49,5 @@ pub use settings::{BrokerSettings, ReplicaSite};
 pub use shard::{Broker, BrokerParts};
 pub use topics::{GroupView, TopicView};
 
-pub use crate::machine::command::{ConsumeFrom, GroupSettings, UpdateGroup, UpdateTopic};
+pub use crate::machine::command::{UpdateGroup, UpdateTopic};
+pub use crate::model::{ConsumeFrom, GroupSettings};

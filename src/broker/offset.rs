@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::command::SetPositions;
-use crate::machine::send::PERMISSION_READ;
+use crate::machine::command::SetGroupOffsets;
 use crate::machine::state::lease::SPAN;
 use crate::machine::state::queue::first_stored_at;
 use crate::machine::state::view::View;
@@ -157,7 +156,7 @@ impl Broker {
 
     async fn readable(&self, topic: &TopicName, queue: QueueId, until: Instant) -> Result<TopicId, Error> {
         let (id, record) = self.existing_topic(topic, until).await?;
-        if record.permission & PERMISSION_READ == 0 {
+        if !record.permission.can_read() {
             return Err(Error::Forbidden(topic.clone()));
         }
         if queue.0 >= record.queues {
@@ -203,7 +202,7 @@ impl Broker {
         if !view.is_subscribed(topic, group)? {
             return Ok(None);
         }
-        Ok(Some(view.cursor(topic, group, queue)?))
+        Ok(Some(view.group_offset(topic, group, queue)?))
     }
 
     /// Stores the group offset in a queue, within what the queue has.
@@ -222,8 +221,12 @@ impl Broker {
         self.subscribe_until(group.clone(), std::slice::from_ref(&topic), until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
         let positions = vec![(queue, offset)];
-        self.set_positions(&topic, SetPositions { topic: topic_id, group: group_id, positions, forget: false }, until)
-            .await
+        self.set_positions(
+            &topic,
+            SetGroupOffsets { topic: topic_id, group: group_id, offsets: positions, forget: false },
+            until,
+        )
+        .await
     }
 
     /// Moves the offsets of a group in a topic, and ends its leases and FIFO lines there; `dry` only says what it would
@@ -247,20 +250,20 @@ impl Broker {
         }
         let mut moved = Vec::new();
         for queue in (0..record.queues).map(QueueId) {
-            let from = view.cursor(topic_id, group_id, queue)?;
+            let from = view.group_offset(topic_id, group_id, queue)?;
             moved.push(Moved { queue, from, to: find(view, topic_id, queue, wanted)? });
         }
         if !dry {
             let positions = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
-            let command = SetPositions { topic: topic_id, group: group_id, positions, forget: true };
+            let command = SetGroupOffsets { topic: topic_id, group: group_id, offsets: positions, forget: true };
             self.set_positions(&topic, command, until).await?;
         }
         Ok(moved)
     }
 
-    async fn set_positions(&self, topic: &TopicName, set: SetPositions, until: Instant) -> Result<(), Error> {
+    async fn set_positions(&self, topic: &TopicName, set: SetGroupOffsets, until: Instant) -> Result<(), Error> {
         // Not tried again when its fate is unknown: a second try could undo what came between.
-        match self.propose(&Command::SetPositions(set), until).await? {
+        match self.propose(&Command::SetGroupOffsets(set), until).await? {
             (index, Outcome::Done) => {
                 self.reader.caught_up(index, until).await;
                 Ok(())

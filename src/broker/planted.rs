@@ -10,9 +10,8 @@ use tokio::time::Instant;
 use crate::broker::lease_handle::handle;
 use crate::broker::{Broker, Deadline};
 use crate::env::fault::planted_bug::{self, PlantedBug};
-use crate::machine::Command;
 use crate::machine::command::{Ack, GiveBack};
-use crate::machine::outcome::Stored;
+use crate::machine::{Command, Stored};
 use crate::model::{Millis, QueueId, QueueOffset, ReceiptHandle};
 
 const GIVE_BACK_WAIT: Duration = Duration::from_secs(1);
@@ -57,7 +56,8 @@ pub(super) async fn forget_leases_of_earlier_terms(broker: &Broker) {
             groups.iter().flat_map(|(group, _)| (0..record.queues).map(|queue| (*group, QueueId(queue))))
         {
             let leases = view.leases(topic, group, queue).unwrap_or_default().into_iter();
-            let leases = leases.filter(|(_, lease)| lease.held != 0).map(|(at, lease)| handle(at, &lease)).collect();
+            let leases =
+                leases.filter(|(_, lease)| !lease.held.is_empty()).map(|(at, lease)| handle(at, &lease)).collect();
             let command = Command::GiveBack(GiveBack { leases, after: Millis(0) });
             let _ = broker.propose(&command, Instant::now() + GIVE_BACK_WAIT).await;
         }

@@ -8,11 +8,13 @@ use tokio::time::Instant;
 #[cfg(debug_assertions)]
 use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::command::{Placement, Send, TransactionChecks};
-use crate::machine::outcome::Stored;
-use crate::machine::{Command, Outcome, Proposal};
+use crate::machine::command::{Placement, Send};
+use crate::machine::{Command, Outcome, Proposal, Stored};
 use crate::model::filter::tag;
-use crate::model::{LogIndex, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName};
+use crate::model::{
+    LogIndex, Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName,
+    TransactionChecks,
+};
 
 /// What became of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Broker {
             MessageType::Fifo => Placement::Fifo(
                 messages
                     .iter()
-                    .map(|message| tag::order(message.message_group.as_deref().unwrap_or_default()))
+                    .map(|message| MessageGroupHash::of(message.message_group.as_deref().unwrap_or_default()))
                     .collect(),
             ),
             MessageType::Priority => {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::machine::command::TransactionChecks;
-use crate::model::NodeId;
+use crate::model::{NodeId, TransactionChecks};
 
 /// Settings that decide what a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]

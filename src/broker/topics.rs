@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::command::{CreateGroup, CreateTopic, GroupSettings, Subscribe, UpdateGroup, UpdateTopic};
-use crate::machine::send::{PERMISSION_READ, PERMISSION_WRITE};
-use crate::machine::topics::{GroupRecord, TopicRecord};
+use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
+use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
-use crate::model::{GroupId, GroupName, MessageType, Timestamp, TopicId, TopicName, TopicType};
+use crate::model::{
+    GroupId, GroupName, GroupSettings, MessageType, Permission, Timestamp, TopicId, TopicName, TopicType,
+};
 
 /// A topic as requests see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +27,7 @@ pub struct TopicView {
     pub topic_type: TopicType,
     /// Their count.
     pub queues: u32,
-    /// 2 write, 4 read.
-    pub permission: u8,
+    pub permission: Permission,
     pub created_at: Timestamp,
 }
 
@@ -91,7 +91,7 @@ impl Broker {
     ) -> Result<(TopicId, TopicRecord), Error> {
         match self.existing_topic(name, until).await {
             Err(Error::TopicNotFound(_)) if self.settings.creates_topics && name.dead_letter_group().is_none() => {
-                let permission = PERMISSION_READ | PERMISSION_WRITE;
+                let permission = Permission::READ_WRITE;
                 Box::pin(self.make_topic(name, self.settings.topic_queues, permission, until)).await?;
                 self.existing_topic(name, until).await
             }
@@ -121,13 +121,19 @@ impl Broker {
             && self.group(&group)?.is_some()
         {
             // The dead letters of a group can be read before there are any.
-            Box::pin(self.make_topic(name, 1, PERMISSION_READ, until)).await?;
+            Box::pin(self.make_topic(name, 1, Permission::READ, until)).await?;
         }
         self.reader.view().topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))
     }
 
     /// Makes a topic of plain messages that nobody made on purpose, unless another request was faster.
-    async fn make_topic(&self, name: &TopicName, queues: u32, permission: u8, until: Instant) -> Result<(), Error> {
+    async fn make_topic(
+        &self,
+        name: &TopicName,
+        queues: u32,
+        permission: Permission,
+        until: Instant,
+    ) -> Result<(), Error> {
         let topic_type = TopicType::Only(MessageType::Normal);
         let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
         match self.propose_repeatable(&command, until).await? {
@@ -158,7 +164,7 @@ impl Broker {
     ) -> Result<TopicView, Error> {
         let queues = queues.unwrap_or(self.settings.topic_queues);
         check_queues(queues)?;
-        let permission = PERMISSION_READ | PERMISSION_WRITE;
+        let permission = Permission::READ_WRITE;
         let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {

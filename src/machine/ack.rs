@@ -1,11 +1,12 @@
 //! Acks below the log: settles leased messages. Before: `broker/ack`.
 //!
-//! Hot path. A handle is valid while its lease is open and holds the message: decided here, so an ack
-//! that races the end of its lease has one answer on all nodes (P7, P8). Repeating an ack is fine.
+//! Hot path. A handle is valid while its lease is open and holds the message. That is decided here, so an ack that races
+//! the end of its lease has one answer on all nodes (P7, P8). An ack may be repeated.
 
-use crate::machine::Failure;
 use crate::machine::command::Ack;
+use crate::machine::lease_life_cycle;
 use crate::machine::outcome::Outcome;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
@@ -14,7 +15,7 @@ use crate::model::ReceiptHandle;
 
 pub(super) fn apply(stage: &mut Stage<'_>, ack: &Ack) -> Result<Outcome, Failure> {
     let mut settled = Vec::with_capacity(ack.handles.len());
-    // Handles of one poll name few leases: each is read and stored once for all that lie together.
+    // Handles of one poll name few leases: each is read and stored once for all handles in a row that name it.
     let mut rest = &ack.handles[..];
     while let Some(first) = rest.first() {
         let at = lease::key_of(first);
@@ -29,7 +30,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, ack: &Ack) -> Result<Outcome, Failure
     Ok(Outcome::Acked(settled))
 }
 
-/// Settles the handles of one lease up to the one that ends it; how many were answered.
+/// Settles the first handles, which name one lease, up to the handle that ends the lease; how many were answered.
 fn settle(
     stage: &mut Stage<'_>,
     at: LeaseKey,
@@ -40,21 +41,21 @@ fn settle(
     let (mut taken, mut has_changed) = (0, false);
     for handle in handles.iter().take_while(|handle| lease::key_of(handle) == at) {
         taken += 1;
-        let bit = lease.bit(handle.offset).unwrap_or(0);
-        if lease.held & bit == 0 || !lease.is_open(stage.now()) {
-            settled.push(lease.acked & bit != 0);
+        let message = lease.one(handle.offset).unwrap_or_default();
+        if (lease.held & message).is_empty() || !lease.is_open(stage.now()) {
+            settled.push(!(lease.acked & message).is_empty());
             continue;
         }
-        lease.settle(bit);
+        lease.settle(message);
         settled.push(true);
         has_changed = true;
         if !lease.is_at_work() {
-            // What becomes of it decides about the handles that follow.
+            // The handles that follow are answered by what is stored then.
             break;
         }
     }
     if has_changed {
-        lease::shrink(stage, at, &mut lease)?;
+        lease_life_cycle::shrink(stage, at, &mut lease)?;
     }
     Ok(taken)
 }

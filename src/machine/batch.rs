@@ -1,11 +1,11 @@
 //! The body of one Raft entry: a batch of commands and the messages they carry.
 //!
-//! Hot path. Built once by `raft/propose/proposer`; the same bytes go to the segment, the followers, the tail
-//! cache and the readers. A message is found by its slot without decoding the rest.
+//! Hot path. Built once by `raft/propose`; the same bytes go to the segment, the followers, the tail cache and the
+//! readers. A message is found by its slot without decoding the rest.
 //!
 //! * Shape: `version u8, stamp u64, command count u32, message count u32,
-//!   message ends [u32], commands [len varint, bytes], messages [bytes]`, ends counted from the first
-//!   message byte.
+//!   message ends [u32], commands [len varint, bytes], messages [bytes]`; ends count from the first message's first
+//!   byte.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 1 + 8 + 4 + 4;
 const WHAT: &str = "batch";
 
-/// One command on its way to the log, with the messages it carries, both encoded.
+/// One command for the log with its messages, all encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// The encoded [`super::Command`].
@@ -31,7 +31,7 @@ impl Proposal {
         4 + self.command.len() + self.messages.iter().map(|message| message.len() + 4).sum::<usize>()
     }
 
-    /// For the way to the leader.
+    /// The bytes for the leader.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.bytes() + 8);
         out.put_bytes_field(&self.command);
@@ -58,7 +58,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Builds the entry body out of proposals.
+    /// Builds the body of an entry from proposals.
     pub fn encode<'a>(stamp: Timestamp, proposals: impl ExactSizeIterator<Item = &'a Proposal> + Clone) -> Bytes {
         let message_count: usize = proposals.clone().map(|proposal| proposal.messages.len()).sum();
         let bytes: usize = proposals.clone().map(Proposal::bytes).sum();
@@ -81,13 +81,9 @@ impl Batch {
         out.freeze()
     }
 
-    /// Reads the head and checks that everything the head promises is there.
+    /// Reads the head and checks that commands and messages are as many and as long as it says.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes.clone(), WHAT);
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes.clone(), WHAT, VERSION)?;
         let stamp = Timestamp(reader.u64()?);
         let command_count = reader.u32()?;
         let message_count = reader.u32()?;
@@ -110,17 +106,15 @@ impl Batch {
         Ok(Self { bytes, stamp, command_count, message_count, commands_at, messages_at })
     }
 
-    /// The leader's time.
+    /// The leader's time when it made the batch.
     pub fn stamp(&self) -> Timestamp {
         self.stamp
     }
 
-    /// How many commands.
     pub fn command_count(&self) -> usize {
         self.command_count as usize
     }
 
-    /// How many messages.
     pub fn message_count(&self) -> u32 {
         self.message_count
     }

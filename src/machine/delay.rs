@@ -1,60 +1,53 @@
-//! Delayed messages below the log: stored, and in no queue before their time.
+//! Delayed messages below the log: stored, and in no queue before their delivery time.
 //!
-//! What waits lies among the due things, by time, with all a run needs of it; a tick lets it enter its queue.
-//! The bytes stay in the entry they came with, so a delay costs one key. Before: `broker/send`.
+//! A delayed message is one key in the Due space, ordered by delivery time; its value is the run item that will enter
+//! the queue at a tick. The bytes stay in the entry they came with. Before: `broker/send`, `broker/delay`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::machine::Failure;
 use crate::machine::command::{Recall, Reschedule};
 use crate::machine::outcome::{Outcome, Rejected};
-use crate::machine::send::{Entering, Sends};
-use crate::machine::state::keys;
+use crate::machine::state::due;
+use crate::machine::state::due::Due;
+use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage};
+use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
 use crate::model::{MessageRef, Timestamp, TopicId};
-use crate::store::kv::Space;
 
-const VERSION: u8 = 1;
-
-/// Defers a message until `at`, which is to come.
-pub(super) fn wait(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, at: Timestamp, item: RunItem) {
-    let mut value = BytesMut::with_capacity(17);
-    value.put_u8(VERSION);
-    item.encode(&mut value);
-    stage.put_due_with(at, keys::due_message(at, topic, message), value.freeze());
+/// Defers a message until `at`, which is in the future.
+pub(super) fn defer(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, at: Timestamp, item: RunItem) {
+    due::put_message(stage, at, topic, message, item);
 }
 
-/// Takes a waiting message back: it enters no queue (contract §11).
+/// Takes a deferred message back: it enters no queue (contract §11).
 pub(super) fn recall(stage: &mut Stage<'_>, recall: &Recall) -> Result<Outcome, Failure> {
-    let key = keys::due_message(recall.at, recall.topic, recall.message);
-    if stage.get(Space::Due, &key)?.is_none() {
-        return Ok(Outcome::Rejected(Rejected::NotWaiting));
-    }
-    stage.delete(Space::Due, key);
-    Ok(Outcome::Done)
+    let Recall { topic, at, message } = *recall;
+    Ok(match due::take(stage, at, Due::Message { topic, message })? {
+        Some(_) => Outcome::Done,
+        None => Outcome::Rejected(Rejected::NotWaiting),
+    })
 }
 
-/// Gives a waiting message another delivery time; one that has come is let in by the next tick.
+/// Gives a deferred message another delivery time; one in the past lets it enter its queue at the next tick.
 pub(super) fn reschedule(stage: &mut Stage<'_>, change: &Reschedule) -> Result<Outcome, Failure> {
-    let key = keys::due_message(change.at, change.topic, change.message);
-    let Some(value) = stage.get(Space::Due, &key)? else { return Ok(Outcome::Rejected(Rejected::NotWaiting)) };
-    stage.delete(Space::Due, key);
-    let to = change.to.max(stage.now());
-    stage.put_due_with(to, keys::due_message(to, change.topic, change.message), value);
+    let Reschedule { topic, at, message, to } = *change;
+    let due = Due::Message { topic, message };
+    let Some(value) = due::take(stage, at, due)? else { return Ok(Outcome::Rejected(Rejected::NotWaiting)) };
+    let to = to.max(stage.now());
+    due::put_value(stage, to, due, value);
     Ok(Outcome::Done)
 }
 
-/// Lets a message enter its queue, if its topic is still there.
-pub(super) fn come(
-    stage: &mut Stage<'_>,
-    sends: &mut Sends,
+/// The delivery time has come: the message enters its queue, if its topic still exists.
+pub(super) fn deliver(
+    stage: &Stage<'_>,
+    entering: &mut EnqueueBuffer,
     topic: TopicId,
     message: MessageRef,
     value: Bytes,
 ) -> Result<(), Failure> {
-    let item = RunItem::decode(&mut versioned(value, "waiting message")?)?;
-    sends.enter(stage, topic, Entering::plain(message.index, item))?;
+    let item = due::message_item(value)?;
+    entering.enqueue(stage, topic, EnteringMessage::plain(message.index, item))?;
     Ok(())
 }

@@ -1,16 +1,18 @@
 //! Changes of invisible time below the log. Before: `broker/invisible`.
 //!
-//! A client's change makes a new lease: the handle it replaces never acts again (contract §26). The
-//! broker's own renewal moves the end of the lease and keeps its handles (contract §13.4); so does the end
-//! of a lease whose messages were never written to their consumer (contract §13.2).
+//! A client's change starts a new lease: the old handle is invalid from then on (contract §26). The broker's renewal
+//! moves the end of the lease and keeps its handles valid (contract §13.4), and so does giving back a lease whose
+//! messages were never delivered (contract §13.2).
 
-use crate::machine::Failure;
 use crate::machine::command::{Change, GiveBack, Prolong};
+use crate::machine::lease_life_cycle;
 use crate::machine::outcome::{Outcome, Rejected};
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
 use crate::machine::state::stage::Stage;
+use crate::model::OffsetSet;
 use crate::model::limits::RENEW_TOTAL_MAX;
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
@@ -18,84 +20,77 @@ pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, 
     let offset = change.handle.offset;
     let now = stage.now();
     let Some(mut old) = lease::get(stage, at)? else { return Ok(Outcome::Rejected(Rejected::LeaseEnded)) };
-    let Some(bit) = old.bit(offset).filter(|bit| old.held & bit != 0 && old.is_open(now)) else {
+    let is_held = |message: &OffsetSet| !(old.held & *message).is_empty() && old.is_open(now);
+    let Some(message) = old.one(offset).filter(is_held) else {
         return Ok(Outcome::Rejected(Rejected::LeaseEnded));
     };
-    if old.order.is_some() {
-        return change_in_order(stage, at, &mut old, bit, change);
+    if old.message_group.is_some() {
+        return change_in_order(stage, at, &mut old, message, change);
     }
-    old.held &= !bit;
-    lease::shrink(stage, at, &mut old)?;
+    old.held -= message;
+    lease_life_cycle::shrink(stage, at, &mut old)?;
     let id = stage.lease(0);
     let new = Lease {
         first: offset,
-        held: 1,
-        acked: 0,
+        held: OffsetSet::first(1),
         attempt: old.attempt,
         granted_at: now,
         until: now.plus(change.invisible_for),
-        returned: false,
-        renew_for: None,
-        token: 0,
-        order: None,
-        dead: 0,
-        behind: 0,
-        attempt_of: 0,
-        given_up: 0,
         again_at: now,
+        ..Lease::default()
     };
-    lease::start(stage, LeaseKey { lease: id, ..at }, new)?;
+    lease_life_cycle::start(stage, LeaseKey { lease: id, ..at }, new)?;
     Ok(Outcome::Changed(id))
 }
 
-/// The messages of a line come again together, once nobody is at work on any of them, at the latest time asked for
-/// one of them. The handles stay.
+/// Gives up a message of a lease in FIFO order. The messages of the lease are redelivered together: once none of them
+/// is worked on, at the latest time that was asked for one of them. The handles stay valid.
 fn change_in_order(
     stage: &mut Stage<'_>,
     at: LeaseKey,
     lease: &mut Lease,
-    bit: u64,
+    message: OffsetSet,
     change: &Change,
 ) -> Result<Outcome, Failure> {
     let again_at = stage.now().plus(change.invisible_for);
-    let is_only_one = lease.given_up & lease.held & !bit == 0;
+    let is_only_one = ((lease.given_up & lease.held) - message).is_empty();
     lease.again_at = if is_only_one { again_at } else { again_at.max(lease.again_at) };
-    lease.given_up |= bit;
+    lease.given_up |= message;
     if lease.until < again_at {
-        lease::set_until(stage, at, lease, again_at);
+        lease_life_cycle::set_until(stage, at, lease, again_at);
     }
-    lease::shrink(stage, at, lease)?;
+    lease_life_cycle::shrink(stage, at, lease)?;
     Ok(Outcome::Changed(at.lease))
 }
 
-/// Renews leases of clients that live, for three hours in all; shortens those of clients that left.
+/// Renews leases of clients that are alive, up to [`RENEW_TOTAL_MAX`] in all, and shortens leases of clients that left.
 pub(super) fn prolong(stage: &mut Stage<'_>, prolong: &Prolong) -> Result<Outcome, Failure> {
     for handle in &prolong.leases {
         let at = lease::key_of(handle);
         let now = stage.now();
         let Some(mut lease) = lease::get(stage, at)? else { continue };
-        if lease.held == 0 || lease.renew_for.is_none() || !lease.is_open(now) {
+        if lease.held.is_empty() || lease.renew_for.is_none() || !lease.is_open(now) {
             continue;
         }
         let until = now.plus(prolong.invisible_for).min(lease.granted_at.plus(RENEW_TOTAL_MAX));
         if until > now && until != lease.until {
-            lease::set_until(stage, at, &mut lease, until);
+            lease_life_cycle::set_until(stage, at, &mut lease, until);
         }
     }
     Ok(Outcome::Done)
 }
 
-/// Ends leases soon whose messages never reached their consumer; they are renewed no more.
+/// Ends leases soon whose messages never reached their consumer. They are not renewed any more.
 pub(super) fn give_back(stage: &mut Stage<'_>, give_back: &GiveBack) -> Result<Outcome, Failure> {
     for handle in &give_back.leases {
         let at = lease::key_of(handle);
         let Some(mut lease) = lease::get(stage, at)? else { continue };
-        if lease.held == 0 || !lease.is_open(stage.now()) {
+        if lease.held.is_empty() || !lease.is_open(stage.now()) {
             continue;
         }
         lease.renew_for = None;
         let until = stage.now().plus(give_back.after).min(lease.until);
-        lease::set_until(stage, at, &mut lease, until);
+        lease_life_cycle::set_until(stage, at, &mut lease, until);
     }
     Ok(Outcome::Done)
 }

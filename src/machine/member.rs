@@ -1,5 +1,5 @@
-//! Where the nodes serve clients: replicated, so that every node gives the same routes, also when the node
-//! they lead to is down (contract §12). Before: `broker/members`.
+//! Members below the log: where each node serves clients. Replicated, so that every node answers the same routes, also
+//! while the node that they lead to is down (contract §12). Before: `broker/members`.
 
 use bytes::Bytes;
 

@@ -1,49 +1,43 @@
-//! What a command came to: an answer all nodes agree on, also when it is a refusal.
+//! Outcomes of commands: answers that all nodes agree on, refusals too.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::machine::state::stored::Stored;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, QueueOffset, TopicId, TopicType};
+use crate::model::{GroupId, LeaseId, OffsetSet, QueueId, QueueOffset, TopicId, TopicType};
 
 const VERSION: u8 = 1;
 
-/// A refusal every node agrees on. It is an answer, not a failure.
+/// A refusal that every node agrees on. It is an answer, not a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// No such topic, or it was made anew since the request was planned.
+    /// Or it was created again since the request was planned.
     #[error("the topic does not exist")]
     TopicNotFound,
-    /// The name is taken.
     #[error("the topic exists")]
     TopicExists,
-    /// No such group and it may not be made by itself.
+    /// And it may not be created by a subscription.
     #[error("the consumer group does not exist")]
     GroupNotFound,
-    /// The name is taken.
     #[error("the consumer group exists")]
     GroupExists,
-    /// The topic takes another type of message.
     #[error("the topic accepts {} messages", .0.name())]
     TypeMismatch(TopicType),
-    /// The topic's type is not changed into that one.
     #[error("a topic's type only changes between NORMAL, DELAY, TRANSACTION and MIXED")]
     TypeIsFixed,
-    /// The topic does not get that number of queues.
     #[error("queues are only added, and not to FIFO topics: a message group would change its queue")]
     QueuesAreFixed,
-    /// The topic may not be written or read.
     #[error("the topic's permission forbids it")]
     Forbidden,
-    /// The lease behind the handle has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
-    /// The message was delivered or recalled before, or never waited.
+    /// The message is in its queue, was recalled, or was never delayed.
     #[error("no such message waits for its delivery time")]
     NotWaiting,
-    /// The transaction ended long ago, or never began.
+    /// The transaction was decided long ago, or never begun.
     #[error("no such transaction is open")]
     TransactionNotFound,
-    /// The transaction was decided the other way; the first decision is final.
+    /// The other way; the first decision is final.
     #[error("the transaction was decided otherwise before")]
     DecidedOtherwise,
 }
@@ -53,52 +47,36 @@ pub enum Rejected {
 pub enum Outcome {
     /// Refused; nothing changed.
     Rejected(Rejected),
-    /// Done, nothing to say.
+    /// Done; there is no more to say.
     Done,
-    /// The topic is there.
     TopicCreated(TopicId),
-    /// The group is there.
+    /// Or it existed: a subscription is answered with the group.
     GroupCreated(GroupId),
     /// Where each message was stored, in order.
     Sent(Vec<Stored>),
-    /// The leases made, in order of the candidates they came from.
+    /// The leases, in the order of the candidates that they are for.
     Granted(Vec<Granted>),
-    /// Per handle: settled (now or before), or its lease had ended.
+    /// For each handle: settled, now or before; else its lease had ended.
     Acked(Vec<bool>),
     /// The new lease.
     Changed(LeaseId),
-    /// Whether more was due than one tick does.
     Ticked {
-        /// Another tick should follow.
+        /// More is due than one tick does: another one should follow.
         more: bool,
     },
-    /// Per dead letter: on its way to the group again, or not any more.
+    /// For each dead letter: waits for redelivery, or stays.
     Redriven(Vec<bool>),
 }
 
-/// Where a message was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// In a queue.
-    Queue(QueueId, QueueOffset),
-    /// Deferred until its delivery time or the end of its transaction: its slot in the entry.
-    Deferred(u32),
-    /// Deferred by an entry before: it was sent again.
-    DeferredBefore(MessageRef),
-}
-
-/// A lease made by a grant.
+/// A lease that a grant started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// The queue of its messages.
     pub queue: QueueId,
-    /// The new lease.
     pub lease: LeaseId,
-    /// Offset of bit 0.
     pub first: QueueOffset,
-    /// Which messages, by bits.
-    pub messages: u64,
-    /// Deliveries so far including this one.
+    /// Its messages, from `first` on.
+    pub messages: OffsetSet,
+    /// Deliveries so far, this one included.
     pub attempt: u32,
 }
 
@@ -142,7 +120,7 @@ impl Rejected {
 }
 
 impl Outcome {
-    /// For the way back to the follower that asked.
+    /// The bytes for the follower that forwarded the command.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(32);
         out.put_u8(VERSION);
@@ -160,24 +138,9 @@ impl Outcome {
                 out.put_u8(4);
                 out.put_u32(group.0);
             }
-            Self::Sent(places) => {
+            Self::Sent(stored) => {
                 out.put_u8(5);
-                out.put_list(places, |out, place| match place {
-                    Stored::Queue(queue, offset) => {
-                        out.put_u8(1);
-                        out.put_u32(queue.0);
-                        out.put_u64(offset.0);
-                    }
-                    Stored::Deferred(slot) => {
-                        out.put_u8(2);
-                        out.put_u32(*slot);
-                    }
-                    Stored::DeferredBefore(message) => {
-                        out.put_u8(3);
-                        out.put_u64(message.index.0);
-                        out.put_u32(message.slot);
-                    }
-                });
+                out.put_list(stored, |out, stored| stored.encode(out));
             }
             Self::Granted(leases) => {
                 out.put_u8(6);
@@ -185,7 +148,7 @@ impl Outcome {
                     out.put_u32(granted.queue.0);
                     out.put_u64(granted.lease.0);
                     out.put_u64(granted.first.0);
-                    out.put_u64(granted.messages);
+                    out.put_u64(granted.messages.0);
                     out.put_u32(granted.attempt);
                 });
             }
@@ -198,9 +161,9 @@ impl Outcome {
                 out.put_u64(lease.0);
             }
             Self::Ticked { more } => out.put_slice(&[9, (*more).into()]),
-            Self::Redriven(on_their_way) => {
+            Self::Redriven(redriven) => {
                 out.put_u8(10);
-                out.put_list(on_their_way, |out, is| out.put_u8((*is).into()));
+                out.put_list(redriven, |out, redriven| out.put_u8((*redriven).into()));
             }
         }
         out.freeze()
@@ -208,28 +171,19 @@ impl Outcome {
 
     /// From [`Self::encode`].
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes, "outcome");
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes, "outcome", VERSION)?;
         Ok(match reader.u8()? {
             1 => Self::Rejected(Rejected::decode(&mut reader)?),
             2 => Self::Done,
             3 => Self::TopicCreated(TopicId(reader.u32()?)),
             4 => Self::GroupCreated(GroupId(reader.u32()?)),
-            5 => Self::Sent(reader.list(|reader| match reader.u8()? {
-                1 => Ok(Stored::Queue(QueueId(reader.u32()?), QueueOffset(reader.u64()?))),
-                2 => Ok(Stored::Deferred(reader.u32()?)),
-                3 => Ok(Stored::DeferredBefore(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })),
-                tag => Err(reader.unknown(tag.into())),
-            })?),
+            5 => Self::Sent(reader.list(Stored::decode)?),
             6 => Self::Granted(reader.list(|reader| {
                 Ok(Granted {
                     queue: QueueId(reader.u32()?),
                     lease: LeaseId(reader.u64()?),
                     first: QueueOffset(reader.u64()?),
-                    messages: reader.u64()?,
+                    messages: OffsetSet(reader.u64()?),
                     attempt: reader.u32()?,
                 })
             })?),

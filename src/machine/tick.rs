@@ -1,131 +1,66 @@
-//! Due things: ended leases, delivery times, questions about transactions and leftovers of deleted topics.
-//! Proposed by `broker/background/timer`.
+//! Ticks below the log: what is due happens. Before: `broker/background/timer`.
 //!
 //! Bounded: one tick does at most [`DUE_MAX`] things and says whether more is due.
 
 use bytes::Bytes;
 
 use crate::machine::outcome::Outcome;
-use crate::machine::send::Sends;
-use crate::machine::state::keys;
-use crate::machine::state::keys::LeaseKey;
-use crate::machine::state::lease;
+use crate::machine::state::due::Due;
+use crate::machine::state::enqueue::EnqueueBuffer;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::stage::Stage;
-use crate::machine::{Failure, delay, transaction};
-use crate::model::codec::{Malformed, Reader};
-use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, QueueId, Timestamp, TopicId};
+use crate::machine::state::{due, keys};
+use crate::machine::{delay, lease_life_cycle, transaction};
+use crate::model::Timestamp;
 use crate::store::kv::Space;
 
 /// Most due things of one tick.
 pub const DUE_MAX: usize = 1024;
-/// Most keys of a deleted topic removed in one tick.
+/// Most keys of a deleted topic or group removed in one tick.
 const SWEEP_KEYS_MAX: usize = 1024;
 
 pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
     let from = Timestamp(stage.number(Space::Meta, keys::DUE_FROM)?);
-    let due = stage.scan(Space::Due, &keys::due_start(from), &keys::due_end(stage.now()), DUE_MAX)?;
-    let mut more = due.len() == DUE_MAX;
+    let now = stage.now();
+    let found = stage.scan(Space::Due, &due::start(from), &due::end(now), DUE_MAX)?;
+    let mut more = found.len() == DUE_MAX;
     if !more {
-        // Whatever is put from here on is due now or later, for time never goes backwards.
-        stage.put_number(Space::Meta, Bytes::from_static(keys::DUE_FROM), stage.now().0);
+        // Everything stored from here on is due now or later, because time never goes backwards.
+        stage.put_number(Space::Meta, Bytes::from_static(keys::DUE_FROM), now.0);
     }
-    let mut sends = Sends::default();
-    for (key, value) in due {
+    let mut entering = EnqueueBuffer::default();
+    for (key, value) in found {
         stage.delete(Space::Due, key.clone());
         let due = Due::decode(key)?;
         if let Due::Message { topic, message } = due {
-            delay::come(stage, &mut sends, topic, message, value)?;
+            delay::deliver(stage, &mut entering, topic, message, value)?;
             continue;
         }
-        // The others see queues as they are.
-        sends.settle(stage);
-        match due {
+        // The others read queues from the stage.
+        entering.put_into(stage);
+        let is_done = match due {
             Due::Message { .. } => unreachable!("taken above"),
-            Due::Half { topic, message } => transaction::due(stage, topic, message)?,
-            Due::Lease(at) => lease::end(stage, at)?,
-            Due::Sweep { topic } => {
-                if sweep(stage, &keys::topic_prefixes(topic))? {
-                    let now = stage.now();
-                    stage.put_due(now, keys::due_sweep(now, topic));
-                    more = true;
-                }
+            Due::Half { topic, message } => {
+                transaction::due(stage, topic, message)?;
+                true
             }
-            Due::SweepGroup { topic, group } => {
-                if sweep(stage, &keys::group_prefixes(topic, group))? {
-                    let now = stage.now();
-                    stage.put_due(now, keys::due_sweep_group(now, topic, group));
-                    more = true;
-                }
+            Due::Lease(at) => {
+                lease_life_cycle::end(stage, at)?;
+                true
             }
+            Due::Sweep { topic } => sweep(stage, &keys::topic_prefixes(topic))?,
+            Due::SweepGroup { topic, group } => sweep(stage, &keys::group_prefixes(topic, group))?,
+        };
+        if !is_done {
+            due::put(stage, now, due);
+            more = true;
         }
     }
-    sends.settle(stage);
+    entering.put_into(stage);
     Ok(Outcome::Ticked { more })
 }
 
-/// One due thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// A lease ends.
-    Lease(LeaseKey),
-    /// A deleted topic's leftovers go.
-    Sweep {
-        /// Which topic.
-        topic: TopicId,
-    },
-    /// What a deleted group left in a topic goes.
-    SweepGroup {
-        /// Which topic.
-        topic: TopicId,
-        /// Which group.
-        group: GroupId,
-    },
-    /// A message enters its queue.
-    Message {
-        /// Its topic.
-        topic: TopicId,
-        /// Which.
-        message: MessageRef,
-    },
-    /// Something is to be done about a half message.
-    Half {
-        /// Its topic.
-        topic: TopicId,
-        /// Which.
-        message: MessageRef,
-    },
-}
-
-impl Due {
-    /// From a key of the due space.
-    pub fn decode(key: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(key, "due key");
-        reader.u64()?;
-        match reader.u8()? {
-            keys::DUE_LEASE => Ok(Self::Lease(LeaseKey {
-                topic: TopicId(reader.u32()?),
-                group: GroupId(reader.u32()?),
-                queue: QueueId(reader.u32()?),
-                lease: LeaseId(reader.u64()?),
-            })),
-            keys::DUE_SWEEP => Ok(Self::Sweep { topic: TopicId(reader.u32()?) }),
-            keys::DUE_SWEEP_GROUP => {
-                Ok(Self::SweepGroup { topic: TopicId(reader.u32()?), group: GroupId(reader.u32()?) })
-            }
-            keys::DUE_MESSAGE => {
-                Ok(Self::Message { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? })
-            }
-            keys::DUE_HALF => Ok(Self::Half { topic: TopicId(reader.u32()?), message: read_message(&mut reader)? }),
-            kind => Err(reader.unknown(kind.into())),
-        }
-    }
-}
-
-fn read_message(reader: &mut Reader) -> Result<MessageRef, Malformed> {
-    Ok(MessageRef { index: LogIndex(reader.u64()?), slot: reader.u32()? })
-}
-
-/// Removes some of what a deleted topic or group left; true if there may be more.
+/// Removes a part of what is stored for a deleted topic or group; whether nothing is left.
 fn sweep(stage: &mut Stage<'_>, prefixes: &[(Space, Bytes)]) -> Result<bool, Failure> {
     let mut room = SWEEP_KEYS_MAX;
     for (space, prefix) in prefixes {
@@ -135,8 +70,8 @@ fn sweep(stage: &mut Stage<'_>, prefixes: &[(Space, Bytes)]) -> Result<bool, Fai
             stage.delete(*space, key);
         }
         if room == 0 {
-            return Ok(true);
+            return Ok(false);
         }
     }
-    Ok(false)
+    Ok(true)
 }

@@ -1,83 +1,25 @@
-//! Transactions below the log: half messages, their end, and when their producers are asked about it.
+//! Transactions below the log: half messages, the decision about each, and the checks of their producers.
 //! Before: `broker/transaction`.
 //!
-//! The first decision is final, whoever makes it, and is remembered for a while, so that a repeated one hears
-//! the same, and a contradicting one that it came too late (contract §10, contract §26). A half message nobody decides about is asked after, a bounded number of
-//! times, and then counts as rolled back.
+//! The first decision is final, whoever makes it, and is remembered for a while: the same decision again is answered
+//! as before, a contradicting one is refused (contract §10, contract §26). The producer of an undecided half message is
+//! asked a bounded number of times; after that the transaction counts as rolled back.
 
-use bytes::{BufMut, Bytes, BytesMut};
-
-use crate::machine::Failure;
-use crate::machine::command::{Decide, TransactionChecks};
+use crate::machine::command::Decide;
 use crate::machine::outcome::{Outcome, Rejected};
-use crate::machine::send::{Entering, Sends};
-use crate::machine::state::keys;
+use crate::machine::state::due::Due;
+use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage};
+use crate::machine::state::failure::Failure;
+use crate::machine::state::half::Half;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
-use crate::model::codec::{Malformed, Reader};
-use crate::model::{MessageRef, Millis, Timestamp, TopicId};
-use crate::store::kv::Space;
+use crate::machine::state::{due, half};
+use crate::model::{MessageRef, Millis, TopicId, TransactionChecks};
 
-const VERSION: u8 = 1;
 /// A decision is remembered for this long.
 const DECIDED_KEPT: Millis = Millis::from_secs(600);
 
-/// A half message, or what was decided about one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Half {
-    /// What a run will hold of it.
-    pub item: RunItem,
-    /// How its producer is asked.
-    pub checks: TransactionChecks,
-    /// How often it was asked.
-    pub asked: u32,
-    /// When something is to be done next.
-    pub due: Timestamp,
-    /// What was decided.
-    pub decided: Option<bool>,
-}
-
-impl Half {
-    fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64);
-        out.put_u8(VERSION);
-        self.item.encode(&mut out);
-        out.put_u64(self.checks.after.0);
-        out.put_u64(self.checks.every.0);
-        out.put_u32(self.checks.most);
-        out.put_u32(self.asked);
-        out.put_u64(self.due.0);
-        out.put_u8(self.decided.map_or(0, |commit| if commit { 1 } else { 2 }));
-        out.freeze()
-    }
-
-    pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "half message")?;
-        Ok(Self {
-            item: RunItem::decode(&mut reader)?,
-            checks: TransactionChecks {
-                after: Millis(reader.u64()?),
-                every: Millis(reader.u64()?),
-                most: reader.u32()?,
-            },
-            asked: reader.u32()?,
-            due: Timestamp(reader.u64()?),
-            decided: read_decision(&mut reader)?,
-        })
-    }
-}
-
-fn read_decision(reader: &mut Reader) -> Result<Option<bool>, Malformed> {
-    match reader.u8()? {
-        0 => Ok(None),
-        1 => Ok(Some(true)),
-        2 => Ok(Some(false)),
-        value => Err(reader.unknown(value.into())),
-    }
-}
-
-/// Stores a half message: no consumer sees it.
+/// Stores a half message: it enters no queue before it is committed.
 pub(super) fn begin(
     stage: &mut Stage<'_>,
     topic: TopicId,
@@ -86,26 +28,21 @@ pub(super) fn begin(
     item: RunItem,
 ) {
     let due = stage.now().plus(checks.after);
-    put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None });
-}
-
-fn put(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: &Half) {
-    stage.put(Space::Queue, keys::half(topic, message), half.encode());
-    stage.put_due(half.due, keys::due_half(half.due, topic, message));
+    half::put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None });
 }
 
 /// Commits or rolls back.
 pub(super) fn decide(stage: &mut Stage<'_>, decide: &Decide) -> Result<Outcome, Failure> {
     let Decide { topic, message, commit } = *decide;
-    let Some(half) = get(stage, topic, message)? else {
+    let Some(half) = half::get(stage, topic, message)? else {
         return Ok(Outcome::Rejected(Rejected::TransactionNotFound));
     };
     match half.decided {
         Some(before) if before == commit => {}
-        // Whoever hears OK must get what was asked for.
+        // An OK must mean that this decision holds.
         Some(_) => return Ok(Outcome::Rejected(Rejected::DecidedOtherwise)),
         None => {
-            stage.delete(Space::Due, keys::due_half(half.due, topic, message));
+            due::delete(stage, half.due, Due::Half { topic, message });
             end(stage, topic, message, half, commit)?;
         }
     }
@@ -114,31 +51,28 @@ pub(super) fn decide(stage: &mut Stage<'_>, decide: &Decide) -> Result<Outcome, 
 
 fn end(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: Half, commit: bool) -> Result<(), Failure> {
     let due = stage.now().plus(DECIDED_KEPT);
-    put(stage, topic, message, &Half { due, decided: Some(commit), ..half });
+    half::put(stage, topic, message, &Half { due, decided: Some(commit), ..half });
     if commit {
-        let mut sends = Sends::default();
-        sends.enter(stage, topic, Entering::plain(message.index, half.item))?;
-        sends.settle(stage);
+        let mut entering = EnqueueBuffer::default();
+        entering.enqueue(stage, topic, EnteringMessage::plain(message.index, half.item))?;
+        entering.put_into(stage);
     }
     Ok(())
 }
 
-/// Something is due: a question to the producer, the last one's consequence, or the end of a memory.
+/// The half message is due: its producer is asked, or it is rolled back after the last check, or the record of its
+/// decision is removed.
 pub(super) fn due(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef) -> Result<(), Failure> {
-    let Some(half) = get(stage, topic, message)? else { return Ok(()) };
+    let Some(half) = half::get(stage, topic, message)? else { return Ok(()) };
     if half.decided.is_some() {
-        stage.delete(Space::Queue, keys::half(topic, message));
+        half::delete(stage, topic, message);
         return Ok(());
     }
     if half.asked >= half.checks.most {
         return end(stage, topic, message, half, false);
     }
     let due = stage.now().plus(half.checks.every);
-    put(stage, topic, message, &Half { asked: half.asked + 1, due, ..half });
+    half::put(stage, topic, message, &Half { asked: half.asked + 1, due, ..half });
     stage.effects().questions.push((topic, message));
     Ok(())
-}
-
-fn get(stage: &Stage<'_>, topic: TopicId, message: MessageRef) -> Result<Option<Half>, Failure> {
-    Ok(stage.get(Space::Queue, &keys::half(topic, message))?.map(Half::decode).transpose()?)
 }

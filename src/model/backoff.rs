@@ -1,6 +1,7 @@
-//! How long a consumer group waits between deliveries of a message: what push consumers are told.
+//! How long a push consumer waits between deliveries of a message.
 //!
-//! * Source: contract §6.3, contract §15: RocketMQ's list by default; a group may have its own list, or wait exponentially.
+//! * Source: contract §6.3, contract §15: RocketMQ's list by default; a group may have a list of its own, or exponential
+//!   waits.
 
 use bytes::{BufMut, BytesMut};
 
@@ -12,21 +13,19 @@ pub const STEPS_MAX: usize = 64;
 /// Longest step.
 pub const STEP_MAX: Millis = Millis::from_secs(12 * 3600);
 
-/// See the module.
+/// The waits of a consumer group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Backoff {
     /// RocketMQ's list of eighteen.
     #[default]
     Standard,
-    /// Before the second delivery, the third, …; the last step goes on.
+    /// Before the second delivery, the third, …; the last step is repeated.
     Steps(Vec<Millis>),
-    /// The first wait, and as much more each time, up to the last.
+    /// Each wait is the one before times `multiplier`, up to `max`.
     Exponential {
         /// Before the second delivery.
         initial: Millis,
-        /// Longest wait.
         max: Millis,
-        /// Each wait over the one before.
         multiplier: u32,
     },
 }
@@ -67,7 +66,7 @@ impl Backoff {
         Ok(Self::Steps(steps))
     }
 
-    /// As [`Self::parse`] reads it.
+    /// The text that [`Self::parse`] reads.
     pub fn to_text(&self) -> String {
         match self {
             Self::Standard => "default".into(),

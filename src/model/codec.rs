@@ -1,6 +1,6 @@
-//! The binary words of the log and of the state: fixed-width integers, big endian; lengths, counts and small
+//! The binary encoding of the log and of the state: fixed-width integers, big endian; lengths, counts and small
 //! numbers as varints (LEB128: seven bits a byte, the lowest first). Every reader checks a length before it
-//! believes it.
+//! uses it.
 //!
 //! Big endian so that encoded keys sort like their numbers; varints because a small message is mostly lengths.
 
@@ -39,6 +39,15 @@ impl Reader {
     /// Reads `bytes`; `what` names them in errors.
     pub fn new(bytes: Bytes, what: &'static str) -> Self {
         Self { bytes, what }
+    }
+
+    /// Reads `bytes` after their first byte, which must be this version.
+    pub fn versioned(bytes: Bytes, what: &'static str, version: u8) -> Result<Self, Malformed> {
+        let mut reader = Self::new(bytes, what);
+        match reader.u8()? {
+            found if found == version => Ok(reader),
+            found => Err(reader.unknown(found.into())),
+        }
     }
 
     fn need(&self, count: usize) -> Result<(), Malformed> {
@@ -122,8 +131,8 @@ impl Reader {
         if self.bool()? { read(self).map(Some) } else { Ok(None) }
     }
 
-    /// A count, then the values. Each value takes at least one byte, so the count cannot ask for more
-    /// memory than the bytes at hand.
+    /// A count, then the values. Each value takes at least one byte, so a wrong count cannot ask for more
+    /// memory than there are bytes.
     pub fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
         let count = self.varint_u32()? as usize;
         self.need(count)?;

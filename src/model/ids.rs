@@ -3,6 +3,10 @@
 
 use std::fmt;
 
+use bytes::BufMut;
+
+use crate::model::codec::{Malformed, Reader};
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
@@ -22,19 +26,19 @@ number! {
     LogIndex(u64)
 }
 number! {
-    /// Reign of one leader (Raft §5.1).
+    /// The time in which one node leads, numbered (Raft §5.1).
     Term(u64)
 }
 number! {
-    /// One replica of the group: the number behind `dLegerSelfId` (`n2` is 2). Never reused.
+    /// One node: the number in `dLegerSelfId` (`n2` is 2). Never reused.
     NodeId(u64)
 }
 number! {
-    /// Identity of a topic for its whole life; a topic made again under the same name gets a new one.
+    /// Identity of a topic from creation to deletion; a topic created again under the same name gets a new one.
     TopicId(u32)
 }
 number! {
-    /// Identity of a consumer group for its whole life.
+    /// Identity of a consumer group from creation to deletion.
     GroupId(u32)
 }
 number! {
@@ -46,7 +50,7 @@ number! {
     QueueOffset(u64)
 }
 number! {
-    /// One lease. Unique for ever: made of the log index and an ordinal of the command that made it.
+    /// One lease, never reused: the log index and an ordinal of the command that made it.
     LeaseId(u64)
 }
 
@@ -70,7 +74,7 @@ impl LeaseId {
 
     /// The lease made as number `ordinal` by the entry at `at`.
     ///
-    /// An entry makes fewer than 65536 leases (`machine/state/lease_ids`).
+    /// An entry makes fewer than 65536 leases (`machine/lease_ids`).
     pub fn new(at: LogIndex, ordinal: u32) -> Self {
         assert!(ordinal < 1 << 16, "lease ordinal {ordinal} does not fit 16 bits");
         assert!(at.0 < 1 << 48, "log index {at} does not fit 48 bits");
@@ -78,11 +82,23 @@ impl LeaseId {
     }
 }
 
-/// Where a message lies: the entry and the slot in its batch. Equal on all nodes, unlike a log place.
+/// Where a message is stored: the entry and the slot in its batch. Equal on all nodes, unlike a log place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageRef {
-    /// The entry.
     pub index: LogIndex,
     /// The message's ordinal in the entry's batch, from 0.
     pub slot: u32,
+}
+
+impl MessageRef {
+    /// The bytes for the log and for keys of the state.
+    pub fn encode(self, out: &mut impl BufMut) {
+        out.put_u64(self.index.0);
+        out.put_u32(self.slot);
+    }
+
+    /// From [`Self::encode`].
+    pub fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self { index: LogIndex(reader.u64()?), slot: reader.u32()? })
+    }
 }

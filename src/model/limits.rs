@@ -23,7 +23,7 @@ pub const NODE_NAME_BYTES_MAX: usize = 255;
 /// Longest message id, trace context or host text we store (RocketMQ sets no bound; ours protects the log).
 pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
 
-/// Most properties a client may tell of itself.
+/// Most properties that a client may send about itself.
 pub const CLIENT_PROPERTY_COUNT_MAX: usize = 32;
 /// Longest key of one.
 pub const CLIENT_PROPERTY_KEY_BYTES_MAX: usize = 64;
@@ -40,9 +40,9 @@ pub const INVISIBLE_MAX: Millis = Millis::from_secs(12 * 3600);
 pub const INVISIBLE_RENEWED: Millis = Millis::from_secs(60);
 /// Longest time a lease is renewed in all.
 pub const RENEW_TOTAL_MAX: Millis = Millis::from_secs(3 * 3600);
-/// What was handed out and never reached its consumer comes back after this time (contract §13.2, contract §7).
+/// Leases whose messages never reached their consumer end after this time (contract §13.2, contract §7).
 pub const LEFT_BEHIND: Millis = Millis::from_secs(1);
-/// Bodies and properties in one receive: no message is added once so many bytes are there.
+/// Bodies and properties in one receive: no message is added once there are this many bytes.
 pub const RECEIVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest filter expression.
 pub const FILTER_BYTES_MAX: usize = 4096;
@@ -61,20 +61,20 @@ pub const POLL_MARGIN: Millis = Millis(500);
 /// Most polls waiting on one node.
 pub const POLLS_WAITING_MAX: usize = 100_000;
 
-/// A message id is remembered for this long, so that a message sent again is known (D17).
+/// A message id is remembered for this long, so that a message that is sent again is recognised (D17).
 pub const RECENT_FOR: Millis = Millis::from_secs(600);
 /// Most messages remembered for that: the last of a busy cluster.
 pub const RECENT_MESSAGES_MAX: usize = 256 * 1024;
 /// Most queues of a topic.
 pub const TOPIC_QUEUES_MAX: u32 = 1024;
-/// Retries after the first delivery before a message counts as dead (RocketMQ `retryMaxTimes`).
+/// Deliveries after the first, before a message becomes a dead letter (RocketMQ `retryMaxTimes`).
 pub const GROUP_RETRIES_DEFAULT: u32 = 16;
 /// Most retries a group may ask for.
 pub const GROUP_RETRIES_MAX: u32 = 10_000;
 
 /// Most messages in one send request.
 pub const SEND_MESSAGES_MAX: usize = 1024;
-/// Most messages in one answer to those who look at what is stored.
+/// Most messages in one answer to a message query.
 pub const QUERY_MESSAGES_MAX: usize = 1024;
 /// Most dead letters redriven by one request.
 pub const REDRIVE_MAX: usize = 256;

@@ -8,7 +8,7 @@ use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::time::{Millis, Timestamp};
 
 const VERSION: u8 = 2;
-/// Where the id lies: version, type and the bits stand before it.
+/// Where the id begins: version, type and the bits are before it.
 const ID_AT: usize = 3;
 /// Bits of what a message has.
 const GZIP: u8 = 1;
@@ -22,7 +22,7 @@ const RECOVERY: u8 = 1 << 6;
 /// What kind of delivery the message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MessageType {
-    /// Delivered at once, in no promised order.
+    /// Delivered at once, in no particular order.
     Normal = 1,
     /// Ordered inside its message group.
     Fifo = 2,
@@ -30,9 +30,9 @@ pub enum MessageType {
     Delay = 3,
     /// Delivered after its transaction is committed.
     Transaction = 4,
-    /// RocketMQ 5.4 lite topics; known by name, not served.
+    /// For lite topics of RocketMQ 5.4; known by name, not served.
     Lite = 5,
-    /// Higher first.
+    /// The highest priority first.
     Priority = 6,
 }
 
@@ -63,7 +63,7 @@ impl MessageType {
     }
 }
 
-/// What a topic takes.
+/// Which messages a topic takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicType {
     /// Messages of this type only.
@@ -74,7 +74,7 @@ pub enum TopicType {
 
 impl TopicType {
     const MIXED: u8 = 7;
-    /// Those that can be made.
+    /// Those that can be created.
     pub const SERVED: [Self; 6] = [
         Self::Only(MessageType::Normal),
         Self::Only(MessageType::Fifo),
@@ -105,7 +105,7 @@ impl TopicType {
         }
     }
 
-    /// From RocketMQ's name of one that can be made, in any case.
+    /// From RocketMQ's name, in upper or lower case, of a type that can be created.
     pub fn parse(text: &str) -> Option<Self> {
         Self::SERVED.into_iter().find(|known| known.name().eq_ignore_ascii_case(text))
     }
@@ -133,7 +133,7 @@ impl TopicType {
         self == Self::Only(MessageType::Fifo)
     }
 
-    /// Whether what is more urgent comes first.
+    /// Whether messages of a higher priority are delivered first.
     pub fn is_priority(self) -> bool {
         self == Self::Only(MessageType::Priority)
     }
@@ -148,19 +148,17 @@ pub enum BodyEncoding {
     Gzip = 2,
 }
 
-/// One message: what its producer sent. Where it was stored is not part of it.
+/// One message as its producer sent it. Where it was stored is not part of it.
 ///
-/// * Shape of the encoding: version, type, what there is (a bit each), id, born, host, keys, properties, what there
-///   is, body last. Small messages are the many ones: what they do not have costs them no byte.
+/// * Shape: version, type, a bit for each optional field, id, born, host, keys, properties, the optional fields that
+///   there are, body. Most messages are small, so a field that is missing takes no byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Chosen by the client; opaque.
     pub message_id: String,
-    /// Kind of delivery.
     pub message_type: MessageType,
-    /// Encoding of `body`.
     pub body_encoding: BodyEncoding,
-    /// The body as transmitted.
+    /// As transmitted.
     pub body: Bytes,
     /// Tag for filtering.
     pub tag: Option<String>,
@@ -168,19 +166,19 @@ pub struct Message {
     pub keys: Vec<String>,
     /// User properties, sorted by key.
     pub properties: Vec<(String, String)>,
-    /// When the client made it.
+    /// When the client created it.
     pub born_at: Timestamp,
-    /// Which host made it.
+    /// The host that created it.
     pub born_host: String,
     /// Key of FIFO order.
     pub message_group: Option<String>,
-    /// When a delayed message becomes visible.
+    /// When a delayed message can be delivered.
     pub delivery_at: Option<Timestamp>,
-    /// Opaque tracing text.
+    /// Opaque.
     pub trace_context: Option<String>,
-    /// Priority, when the type is that.
+    /// For messages of type PRIORITY.
     pub priority: Option<u32>,
-    /// How long a half message waits for its first check.
+    /// From when a half message is stored to its first check.
     pub recovery_after: Option<Millis>,
 }
 
@@ -224,7 +222,7 @@ impl Message {
         out.freeze()
     }
 
-    /// What stands for the message id in the bytes of the log, without decoding the rest: the same for the same id.
+    /// The bytes of the message id in an encoded message, without decoding the rest: equal for equal ids.
     pub fn id_in(bytes: &[u8]) -> Option<&[u8]> {
         let id = bytes.get(ID_AT..)?;
         let (low, high) = (*id.first()?, id.get(1).copied().unwrap_or(0));
@@ -235,11 +233,7 @@ impl Message {
 
     /// From the bytes of the log; the body shares them.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes, "message");
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(reader.unknown(version.into()));
-        }
+        let mut reader = Reader::versioned(bytes, "message", VERSION)?;
         let message_type = reader.u8()?;
         let message_type = MessageType::from_u8(message_type).ok_or_else(|| reader.unknown(message_type.into()))?;
         let has = reader.u8()?;
@@ -280,8 +274,8 @@ impl Message {
     }
 }
 
-/// Ids made by the official clients are upper-case hex digits: half as many bytes say the same. The size is that
-/// of what follows, doubled, plus one for hex.
+/// Ids of the official clients are upper-case hex digits and are stored in half as many bytes. The size before the id is
+/// that of its bytes, doubled, plus one for hex.
 fn put_id(out: &mut BytesMut, id: &str) {
     let digit = |byte: &u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -1,24 +1,36 @@
-//! The words every layer shares: identities, names, messages, times, limits.
+//! The types that every layer shares: identities, names, messages, filters, times, limits, and the encoding of the
+//! log and the state.
 //!
-//! Imports nothing of ours. Wire types never reach below `edge/`; these types are what the layers
-//! hand to each other instead.
+//! Imports no other folder. No wire type is used below `edge/`; these types are used instead.
 //!
-//! Not here: wire conversion (`edge/grpc/convert`), commands of the log (`machine/command`).
+//! Not here: conversion from and to wire types (`edge/grpc/convert`), commands of the log (`machine/command`).
 
 pub mod backoff;
 pub mod codec;
 pub mod filter;
+pub mod group_settings;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod message_group;
 pub mod names;
+pub mod offset_set;
+pub mod permission;
 pub mod receipt;
+pub mod text_hash;
 pub mod time;
+pub mod transaction;
 
 pub use backoff::Backoff;
 pub use filter::tag::{Filter, TagFilter};
+pub use group_settings::{ConsumeFrom, GroupSettings};
 pub use ids::{GroupId, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
 pub use message::{BodyEncoding, Message, MessageType, TopicType};
+pub use message_group::MessageGroupHash;
 pub use names::{GroupName, NameError, TopicName};
+pub use offset_set::OffsetSet;
+pub use permission::Permission;
 pub use receipt::ReceiptHandle;
+pub use text_hash::text_hash;
 pub use time::{Millis, Timestamp};
+pub use transaction::TransactionChecks;

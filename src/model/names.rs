@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 
-/// Topics RocketMQ keeps to itself; clients may not use them.
+/// Topics of RocketMQ's own; clients may not use them.
 const SYSTEM_TOPICS: [&str; 10] = [
     "TBW102",
     "SCHEDULE_TOPIC_XXXX",
@@ -22,7 +22,7 @@ const SYSTEM_TOPICS: [&str; 10] = [
 ];
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const DEAD_LETTERS_PREFIX: &str = "%DLQ%";
-/// Every group has dead letters, also one of the longest name.
+/// Every group can have dead letters, also one with the longest name.
 const DEAD_LETTERS_BYTES_MAX: usize = DEAD_LETTERS_PREFIX.len() + GROUP_NAME_BYTES_MAX;
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
@@ -79,7 +79,7 @@ impl TopicName {
         Ok(Self(text.into()))
     }
 
-    /// Where the dead letters of a group go (RocketMQ's name of it).
+    /// The topic of a group's dead letters, by RocketMQ's name.
     pub fn dead_letters_of(group: &GroupName) -> Self {
         Self(format!("{DEAD_LETTERS_PREFIX}{group}").into())
     }
@@ -94,7 +94,6 @@ impl TopicName {
         Self(text.into())
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -115,7 +114,6 @@ impl GroupName {
         Self(text.into())
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

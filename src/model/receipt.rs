@@ -1,44 +1,55 @@
 //! Receipt handles: the opaque text that proves one lease of one message.
 //!
-//! A handle names the delivery (lease and offset), not its deadline, so a renewal by the server keeps
-//! it valid and a change by the client, which makes a new lease, ends it.
+//! A handle names the delivery (lease and offset), not its end: a renewal by the broker keeps it valid, and a
+//! change by the client, which starts a new lease, makes it invalid.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes};
 
-use crate::model::codec::Reader;
+use crate::model::codec::{Malformed, Reader};
 use crate::model::ids::{GroupId, LeaseId, QueueId, QueueOffset, TopicId};
 
 const VERSION: u8 = 1;
 
-/// The meaning of a handle.
+/// What a handle says.
 ///
 /// * Shape: base64url of `version u8, group u32, topic u32, queue u32, offset u64, lease u64, crc32c u32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptHandle {
-    /// Group it was leased to.
     pub group: GroupId,
-    /// Topic of the message.
     pub topic: TopicId,
-    /// Queue of the message.
     pub queue: QueueId,
-    /// Offset of the message.
     pub offset: QueueOffset,
-    /// The lease.
     pub lease: LeaseId,
 }
 
 impl ReceiptHandle {
-    /// The text for the client.
-    pub fn to_text(self) -> String {
-        let mut out = Vec::with_capacity(33);
-        out.put_u8(VERSION);
+    /// The bytes for the log.
+    pub fn encode(self, out: &mut impl BufMut) {
         out.put_u32(self.group.0);
         out.put_u32(self.topic.0);
         out.put_u32(self.queue.0);
         out.put_u64(self.offset.0);
         out.put_u64(self.lease.0);
+    }
+
+    /// From [`Self::encode`].
+    pub fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self {
+            group: GroupId(reader.u32()?),
+            topic: TopicId(reader.u32()?),
+            queue: QueueId(reader.u32()?),
+            offset: QueueOffset(reader.u64()?),
+            lease: LeaseId(reader.u64()?),
+        })
+    }
+
+    /// The text for the client.
+    pub fn to_text(self) -> String {
+        let mut out = Vec::with_capacity(33);
+        out.put_u8(VERSION);
+        self.encode(&mut out);
         let sum = crc32c::crc32c(&out);
         out.put_u32(sum);
         URL_SAFE_NO_PAD.encode(out)
@@ -48,17 +59,8 @@ impl ReceiptHandle {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Bytes::from(URL_SAFE_NO_PAD.decode(text).ok()?);
         let sum = crc32c::crc32c(bytes.get(..bytes.len().checked_sub(4)?)?);
-        let mut reader = Reader::new(bytes, "receipt handle");
-        if reader.u8().ok()? != VERSION {
-            return None;
-        }
-        let handle = Self {
-            group: GroupId(reader.u32().ok()?),
-            topic: TopicId(reader.u32().ok()?),
-            queue: QueueId(reader.u32().ok()?),
-            offset: QueueOffset(reader.u64().ok()?),
-            lease: LeaseId(reader.u64().ok()?),
-        };
+        let mut reader = Reader::versioned(bytes, "receipt handle", VERSION).ok()?;
+        let handle = Self::decode(&mut reader).ok()?;
         (reader.u32().ok()? == sum && reader.remaining() == 0).then_some(handle)
     }
 }

@@ -11,12 +11,12 @@ pub struct Timestamp(pub u64);
 pub struct Millis(pub u64);
 
 impl Timestamp {
-    /// This point moved later; saturates.
+    /// Saturates.
     pub fn plus(self, length: Millis) -> Self {
         Self(self.0.saturating_add(length.0))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time from `earlier` to this point; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
     }

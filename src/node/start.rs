@@ -12,8 +12,7 @@ use crate::broker::{
 };
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
-use crate::machine::command::TransactionChecks;
-use crate::model::Millis;
+use crate::model::{Millis, TransactionChecks};
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open, snapshot_folder};
 use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};

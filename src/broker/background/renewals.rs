@@ -45,7 +45,7 @@ fn still_held(broker: &Broker, leases: Vec<ReceiptHandle>) -> Result<Vec<(LeaseK
     let view = broker.reader.view();
     let mut held = Vec::new();
     for at in leases.iter().map(lease::key_of) {
-        if let Some(lease) = view.lease(at)?.filter(|lease| lease.held != 0 && !lease.returned) {
+        if let Some(lease) = view.lease(at)?.filter(|lease| !lease.held.is_empty() && !lease.returned) {
             held.push((at, lease));
         }
     }

@@ -233,20 +233,20 @@ struct Settled {
 /// A message is settled when the group offset is past it, no lease holds it, and it waits in no FIFO line.
 fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
-    let cursor = view.cursor(topic, group, queue)?;
+    let group_offset = view.group_offset(topic, group, queue)?;
     let leases = view.leases(topic, group, queue)?;
     let held = |is_meant: fn(&crate::machine::state::lease::Lease) -> bool| -> u64 {
-        leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.count_ones())).sum()
+        leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.len())).sum()
     };
     let first_held = leases.iter().filter_map(|(_, lease)| lease.offsets(lease.held).next()).min();
     let (waiting, first_waiting) = view.waiting_in_lines(topic, group, queue)?;
     let first = first_held.into_iter().chain(first_waiting).min();
     Ok(Settled {
         max: head.max,
-        below: first.map_or(cursor, |offset| offset.min(cursor)),
+        below: first.map_or(group_offset, |offset| offset.min(group_offset)),
         in_flight: held(|lease| !lease.returned),
         returning: held(|lease| lease.returned),
-        lag: head.max.0.saturating_sub(cursor.0) + held(|_| true) + waiting,
+        lag: head.max.0.saturating_sub(group_offset.0) + held(|_| true) + waiting,
     })
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Error, Inspector, StoredMessage, TopicView};
 use crate::machine::command::Candidate;
-use crate::machine::state::lease_ids::Ordinals;
+use crate::machine::lease_ids::Ordinals;
 use crate::machine::state::view::View;
 use crate::machine::{Batch, Command};
 use crate::model::{
@@ -162,11 +162,11 @@ impl Inspector {
         let mut leases: BTreeSet<LeaseId> = said.iter().map(|said| said.lease).collect();
         let mut held = None;
         for (at, lease) in view.leases(place.topic, group, place.queue)? {
-            let Some(bit) = lease.bit(place.offset) else { continue };
-            if (lease.held | lease.acked) & bit != 0 {
+            let Some(message) = lease.one(place.offset) else { continue };
+            if !((lease.held | lease.acked) & message).is_empty() {
                 leases.insert(at.lease);
             }
-            if lease.held & bit != 0 {
+            if !(lease.held & message).is_empty() {
                 held = Some((at.lease, lease.returned));
             }
         }
@@ -198,7 +198,7 @@ impl Inspector {
         let state = match (held, last) {
             (Some((_, true)), _) => "returning",
             (Some((_, false)), _) => "in flight",
-            (None, _) if view.cursor(place.topic, group, place.queue)? <= place.offset => "waiting",
+            (None, _) if view.group_offset(place.topic, group, place.queue)? <= place.offset => "waiting",
             (None, Some(Event { what: EventKind::Acknowledged, .. })) => "acknowledged",
             (None, _) if died_at.is_some() => "dead",
             (None, _) => "settled",
@@ -220,7 +220,7 @@ fn note(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &Bat
         match command {
             Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, EventKind::Acknowledged)),
             Command::Change(change) => say(change.handle, EventKind::Changed),
-            Command::Bury { handle } => say(handle, EventKind::Buried),
+            Command::DeadLetter { handle } => say(handle, EventKind::Buried),
             _ => {}
         }
     }

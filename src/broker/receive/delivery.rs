@@ -65,9 +65,9 @@ impl Poll<'_> {
                     &looked_up
                 }
             };
-            for bit in (0..64).filter(|bit| granted.messages >> bit & 1 == 1) {
-                let Some(stored) = contents.places.get(&bit) else { continue };
-                let offset = QueueOffset(granted.first.0 + u64::from(bit));
+            for distance in granted.messages.iter() {
+                let Some(stored) = contents.places.get(&distance) else { continue };
+                let offset = QueueOffset(granted.first.0 + distance);
                 let handle = ReceiptHandle { offset, ..lease(granted) };
                 let message = reader.read(stored.message).await?;
                 // Equal tag hashes are no proof of equal tags.
@@ -75,7 +75,7 @@ impl Poll<'_> {
                     unwanted.push(handle);
                     continue;
                 }
-                let origin = contents.origins.get(&bit);
+                let origin = contents.origins.get(&distance);
                 // Its first delivery as a dead letter is not another attempt.
                 let before = origin.map_or(0, |origin| origin.attempts.saturating_sub(1));
                 deliveries.push(Delivery {

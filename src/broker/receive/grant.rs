@@ -18,9 +18,8 @@ use crate::machine::command::{Grant, Repeat};
 use crate::machine::outcome::Granted;
 use crate::machine::state::lease::Lease;
 use crate::machine::{Command, Outcome, Rejected};
-use crate::model::filter::tag;
 use crate::model::limits::LEFT_BEHIND;
-use crate::model::{MessageType, Millis, QueueId};
+use crate::model::{MessageType, Millis, QueueId, text_hash};
 
 /// How long a grant may take before its fate is looked up.
 const GRANT_WAIT: Duration = Duration::from_millis(2500);
@@ -53,7 +52,7 @@ impl Poll<'_> {
 
     /// The hash of the attempt id, as leases have it; 0 if the poll cannot be repeated.
     fn attempt_of(&self) -> u64 {
-        self.request.attempt_id.as_deref().filter(|_| self.target.orderly).map_or(0, tag::order)
+        self.request.attempt_id.as_deref().filter(|_| self.target.orderly).map_or(0, text_hash)
     }
 
     fn pending(&self, token: u64, queues: impl Iterator<Item = QueueId>) -> PendingGrant {
@@ -119,7 +118,7 @@ impl Poll<'_> {
     async fn find(&self, pending: &PendingGrant, until: Instant) -> Result<Vec<Granted>, Error> {
         let Some(name) = &pending.name else { return Ok(Vec::new()) };
         let leases = name.leases(self.broker, until).await?.into_iter();
-        let granted = leases.filter(|(_, lease)| lease.held != 0).map(|(at, lease)| {
+        let granted = leases.filter(|(_, lease)| !lease.held.is_empty()).map(|(at, lease)| {
             let Lease { first, held: messages, attempt, .. } = lease;
             Granted { queue: at.queue, lease: at.lease, first, messages, attempt }
         });
@@ -139,7 +138,7 @@ impl Poll<'_> {
         let mut leases = Vec::new();
         for queue in (0..self.target.queues).map(QueueId) {
             for (at, lease) in view.leases(self.target.topic, self.target.group, queue)? {
-                if lease.attempt_of == attempt_of && lease.held != 0 && !lease.returned {
+                if lease.attempt_of == attempt_of && !lease.held.is_empty() && !lease.returned {
                     leases.push((queue, at.lease));
                 }
             }

@@ -18,7 +18,7 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease::{Lease, SPAN};
 use crate::machine::state::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
-use crate::model::{GroupId, MessageRef, QueueId, QueueOffset, TopicId};
+use crate::model::{GroupId, MessageRef, OffsetSet, QueueId, QueueOffset, TopicId};
 
 /// Returned leases looked at by one plan.
 const RETURNED_MAX: usize = 64;
@@ -34,7 +34,7 @@ const WINDOWS_SKIPPED_MAX: u32 = 256;
 pub(super) struct Planned {
     pub candidate: Candidate,
     pub queue: QueueId,
-    /// Offset of bit 0.
+    /// The first offset of its window.
     pub first: QueueOffset,
     pub contents: Contents,
 }
@@ -42,9 +42,8 @@ pub(super) struct Planned {
 impl Planned {
     /// Whether all that was granted is in it.
     pub fn has(&self, granted: &Granted) -> bool {
-        let mut bits = (0..64).filter(|bit| granted.messages >> bit & 1 == 1);
         (self.queue, self.first) == (granted.queue, granted.first)
-            && bits.all(|bit| self.contents.places.contains_key(&bit))
+            && granted.messages.iter().all(|distance| self.contents.places.contains_key(&distance))
     }
 }
 
@@ -73,16 +72,16 @@ struct Room {
 }
 
 impl Room {
-    /// The lowest of `bits` that fit; the first message of an answer always does.
-    fn take(&mut self, bits: u64, places: &BTreeMap<u32, StoredAt>) -> u64 {
-        let mut taken = 0;
-        for (bit, place) in places.iter().filter(|(bit, _)| bits >> **bit & 1 == 1) {
+    /// The lowest of a set that fit; the first message of an answer always does.
+    fn take(&mut self, set: OffsetSet, places: &BTreeMap<u64, StoredAt>) -> OffsetSet {
+        let mut taken = OffsetSet::EMPTY;
+        for (distance, place) in places.iter().filter(|(distance, _)| set.contains(**distance)) {
             if self.messages == 0 || self.bytes == 0 {
                 break;
             }
             self.messages -= 1;
             self.bytes = self.bytes.saturating_sub(place.bytes.into());
-            taken |= 1 << bit;
+            taken.insert(*distance);
         }
         taken
     }
@@ -164,7 +163,7 @@ impl Plan<'_> {
                 continue;
             }
             let take = room.take(window.wanted & lease.held, &window.contents.places);
-            let skipped = lease.held & !window.wanted;
+            let skipped = lease.held - window.wanted;
             self.planned.push(Planned {
                 candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
                 queue: at.queue,
@@ -177,21 +176,23 @@ impl Plan<'_> {
 
     /// Messages whose FIFO line is free again.
     fn add_next_in_lines(&mut self, view: View<'_>, target: PollTarget<'_>, room: &mut Room) -> Result<(), Unchecked> {
-        for (queue, order, first) in view.ready(target.topic, target.group, READY_MAX)? {
+        for (queue, message_group, first) in view.ready(target.topic, target.group, READY_MAX)? {
             if room.is_used_up() || self.has_read_enough(target) {
                 return Ok(());
             }
-            let cursor = view.cursor(target.topic, target.group, queue)?;
-            let window = PlanWindow::read(view, target, queue, first, QueueOffset(cursor.0.min(first.0 + SPAN)))?;
-            if !self.reserved.lock().reserve_next(queue, order) {
+            let group_offset = view.group_offset(target.topic, target.group, queue)?;
+            let window = PlanWindow::read(view, target, queue, first, QueueOffset(group_offset.0.min(first.0 + SPAN)))?;
+            if !self.reserved.lock().reserve_next(queue, message_group) {
                 continue;
             }
-            let members =
-                window.orders.iter().filter(|(_, of)| **of == order).fold(0, |bits, (bit, _)| bits | 1 << bit);
-            let take = room.take(window.wanted & members, &window.contents.places);
-            let length = window.seen(take, window.wanted & members);
+            let mut of_group = OffsetSet::EMPTY;
+            for (distance, _) in window.message_groups.iter().filter(|(_, hash)| **hash == message_group) {
+                of_group.insert(*distance);
+            }
+            let take = room.take(window.wanted & of_group, &window.contents.places);
+            let length = window.seen(take, window.wanted & of_group);
             self.planned.push(Planned {
-                candidate: Candidate::Next { queue, order, first, length, wanted: take },
+                candidate: Candidate::Next { queue, message_group, first, length, wanted: take },
                 queue,
                 first,
                 contents: window.contents,
@@ -210,13 +211,13 @@ impl Plan<'_> {
         room: &mut Room,
     ) -> Result<(), Unchecked> {
         let head = view.queue_head(target.topic, queue)?;
-        let cursor = view.cursor(target.topic, target.group, queue)?;
+        let group_offset = view.group_offset(target.topic, target.group, queue)?;
         let shared = self.reserved.clone();
         let mut reserved = shared.lock();
         let taken = reserved.fresh_end(queue);
-        let from = cursor.0.max(head.min.0).max(taken);
+        let from = group_offset.0.max(head.min.0).max(taken);
         if from >= head.max.0 {
-            if taken > cursor.0 {
+            if taken > group_offset.0 {
                 reserved.note_retry();
             }
             return Ok(());
@@ -225,8 +226,8 @@ impl Plan<'_> {
         let (window, at_work) = loop {
             let to = QueueOffset(head.max.0.min(first + SPAN));
             let mut window = PlanWindow::read(view, target, queue, QueueOffset(first), to)?;
-            let at_work = if target.orderly { window.at_work(view, target, queue)? } else { 0 };
-            let is_wanted = window.length == 0 || window.wanted != 0;
+            let at_work = if target.orderly { window.at_work(view, target, queue)? } else { OffsetSet::EMPTY };
+            let is_wanted = window.length == 0 || !window.wanted.is_empty();
             if is_wanted || self.skips == 0 || first + window.length >= head.max.0 {
                 break (window, at_work);
             }
@@ -244,16 +245,16 @@ impl Plan<'_> {
             return Ok(());
         }
         let first = QueueOffset(first);
-        let free = window.wanted & !at_work;
+        let free = window.wanted - at_work;
         let take = room.take(free, &window.contents.places);
         let length = window.seen(take, free);
         reserved.reserve_fresh(queue, first.0 + u64::from(length));
         let candidate = if target.is_any() {
-            let taken = window.contents.places.range(..u32::from(length));
+            let taken = window.contents.places.range(..u64::from(length));
             Candidate::Any { queue, first, count: length, bytes: taken.map(|(_, place)| u64::from(place.bytes)).sum() }
         } else {
             // Those at work are wanted too: the machine leaves them to their lines.
-            let wanted = take | (at_work & (u64::MAX >> (64 - u32::from(length))));
+            let wanted = take | (at_work & OffsetSet::first(length.into()));
             Candidate::Fresh { queue, first, length, wanted }
         };
         self.planned.push(Planned { candidate, queue, first, contents: window.contents });
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
     use crate::model::{LogIndex, Timestamp};
 
-    fn places(bytes: &[u32]) -> BTreeMap<u32, StoredAt> {
+    fn places(bytes: &[u32]) -> BTreeMap<u64, StoredAt> {
         let message = MessageRef { index: LogIndex(1), slot: 0 };
         let place = |bytes: &u32| StoredAt { message, stored_at: Timestamp(0), bytes: *bytes };
         (0..).zip(bytes.iter().map(place)).collect()
@@ -294,17 +295,17 @@ mod tests {
     fn the_lowest_messages_that_fit_are_taken() {
         let places = places(&[1; 8]);
         let mut room = Room { messages: 2, bytes: 100 };
-        assert_eq!(room.take(0b1011_0100, &places), 0b0001_0100);
+        assert_eq!(room.take(OffsetSet(0b1011_0100), &places), OffsetSet(0b0001_0100));
         assert!(room.is_used_up());
         let mut room = Room { messages: 8, bytes: 100 };
-        assert_eq!(room.take(0b11, &places), 0b11);
+        assert_eq!(room.take(OffsetSet(0b11), &places), OffsetSet(0b11));
         assert!(!room.is_used_up());
     }
 
     #[test]
     fn an_answer_is_closed_once_it_is_large_and_never_empty_for_size() {
         let places = places(&[10, 10, 10]);
-        assert_eq!(Room { messages: 8, bytes: 1 }.take(0b111, &places), 0b001);
-        assert_eq!(Room { messages: 8, bytes: 11 }.take(0b111, &places), 0b011);
+        assert_eq!(Room { messages: 8, bytes: 1 }.take(OffsetSet(0b111), &places), OffsetSet(0b001));
+        assert_eq!(Room { messages: 8, bytes: 11 }.take(OffsetSet(0b111), &places), OffsetSet(0b011));
     }
 }

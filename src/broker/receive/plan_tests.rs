@@ -12,12 +12,12 @@ use crate::broker::receive::plan::{Plan, Planning};
 use crate::broker::receive::reservations::Reservations;
 use crate::broker::receive::target::PollTarget;
 use crate::machine::command::{Ack, Change, Command, CreateTopic, Grant, Placement, Send, Subscribe};
-use crate::machine::outcome::{Outcome, Stored};
+use crate::machine::outcome::Outcome;
 use crate::machine::state::view::View;
-use crate::machine::{self, Batch, Proposal, Recent, Stage};
+use crate::machine::{self, Batch, Proposal, Recent, Stage, Stored};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
-    BodyEncoding, Filter, GroupId, GroupName, LogIndex, Message, MessageType, Millis, QueueId, QueueOffset,
+    BodyEncoding, Filter, GroupId, GroupName, LogIndex, Message, MessageType, Millis, Permission, QueueId, QueueOffset,
     ReceiptHandle, TagFilter, Timestamp, TopicId, TopicName, TopicType,
 };
 use crate::store::kv::Kv;
@@ -98,12 +98,9 @@ impl Node {
             candidates,
         });
         let Outcome::Granted(granted) = self.apply(&grant, Vec::new()) else { panic!("a grant is answered") };
-        let offsets = |first: QueueOffset, bits: u64| {
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| QueueOffset(first.0 + bit))
-        };
         let handle = |queue, offset, lease| ReceiptHandle { group: GROUP, topic: TOPIC, queue, offset, lease };
         let of = |one: machine::outcome::Granted| {
-            offsets(one.first, one.messages).map(move |offset| handle(one.queue, offset, one.lease))
+            one.messages.offsets(one.first).map(move |offset| handle(one.queue, offset, one.lease))
         };
         granted.into_iter().flat_map(of).collect()
     }
@@ -132,7 +129,7 @@ fn node() -> Node {
     let mut node = Node::default();
     let topic = TopicName::parse("alarms").unwrap();
     let topic_type = TopicType::Only(MessageType::Priority);
-    let create = CreateTopic { topic: topic.clone(), topic_type, queues: QUEUES, permission: 6 };
+    let create = CreateTopic { topic: topic.clone(), topic_type, queues: QUEUES, permission: Permission::READ_WRITE };
     node.apply(&Command::CreateTopic(create), Vec::new());
     let group = GroupName::parse("g").unwrap();
     let subscribe = Subscribe { group, topics: vec![topic], create: Some(RETRIES) };

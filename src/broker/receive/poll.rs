@@ -16,7 +16,6 @@ use crate::broker::receive::plan::{Plan, Planning};
 use crate::broker::receive::target::{PollTarget, Receive};
 use crate::broker::shard::RETRY_AFTER;
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::send::PERMISSION_READ;
 use crate::model::limits::RECEIVE_BATCH_MAX;
 
 /// However short the poll, looking up what it names may take this long, and so may its turn to read messages.
@@ -40,7 +39,7 @@ impl Broker {
         let until = Instant::now() + request.wait.into();
         let lookup_until = self.held_until(Deadline::at(until)).max(until.min(Instant::now() + LOOKUP_MIN));
         let (topic, record) = self.existing_topic(&request.topic, lookup_until).await?;
-        if record.permission & PERMISSION_READ == 0 {
+        if !record.permission.can_read() {
             return Err(Error::Forbidden(request.topic));
         }
         self.subscribe_until(request.group.clone(), std::slice::from_ref(&request.topic), lookup_until).await?;

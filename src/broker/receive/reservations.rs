@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::machine::command::Candidate;
 use crate::machine::state::keys::LeaseKey;
-use crate::model::{GroupId, QueueId, TopicId};
+use crate::model::{GroupId, MessageGroupHash, QueueId, TopicId};
 
 /// The reservations of all polls of this node.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Reserved {
     fresh: BTreeMap<QueueId, (u64, u32)>,
     returned: BTreeSet<LeaseKey>,
     /// FIFO lines whose next messages are planned.
-    next: BTreeSet<(QueueId, u64)>,
+    next: BTreeSet<(QueueId, MessageGroupHash)>,
     /// A poll found something that another one has reserved: it must plan again when that is decided.
     must_retry: bool,
 }
@@ -55,8 +55,8 @@ impl Reserved {
     }
 
     /// Reserves the next messages of a FIFO line; false if another poll has.
-    pub fn reserve_next(&mut self, queue: QueueId, order: u64) -> bool {
-        let is_free = self.next.insert((queue, order));
+    pub fn reserve_next(&mut self, queue: QueueId, message_group: MessageGroupHash) -> bool {
+        let is_free = self.next.insert((queue, message_group));
         self.must_retry |= !is_free;
         is_free
     }
@@ -88,8 +88,8 @@ impl Reserved {
             Candidate::Returned { queue, lease, .. } => {
                 self.returned.remove(&LeaseKey { topic, group, queue, lease });
             }
-            Candidate::Next { queue, order, .. } => {
-                self.next.remove(&(queue, order));
+            Candidate::Next { queue, message_group, .. } => {
+                self.next.remove(&(queue, message_group));
             }
             Candidate::Fresh { queue, .. } | Candidate::Any { queue, .. } | Candidate::Skip { queue, .. } => {
                 if let Some((_, holders)) = self.fresh.get_mut(&queue) {

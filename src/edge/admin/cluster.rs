@@ -1,4 +1,4 @@
-//! The nodes of the cluster and who leads. Calls `broker/members` and `broker/inspect/overview`.
+//! The nodes of the cluster and who leads. Calls `node/status` and `node/routes`.
 
 use tonic::Status;
 

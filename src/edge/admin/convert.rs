@@ -29,6 +29,11 @@ pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
     rules::names::topic(text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
+/// The topic of a request; that of a group's dead letters is made when it is looked for.
+pub(super) async fn find_topic(node: &Node, name: &str) -> Result<TopicView, Status> {
+    node.broker().find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
+}
+
 pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {
     rules::names::group(text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
@@ -48,9 +53,4 @@ pub(super) fn position(position: Position) -> wire::GroupPosition {
         in_flight: position.in_flight,
         lag: position.lag,
     }
-}
-
-/// The topic of that name, which must exist.
-pub(super) async fn find_topic(node: &Node, name: &str) -> Result<TopicView, Status> {
-    node.broker().find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
 }

@@ -18,8 +18,8 @@ const TRACE_SECONDS_MAX: u32 = 600;
 
 pub(super) async fn get(node: &Node, request: wire::GetMessageRequest) -> Result<wire::GetMessageResponse, Status> {
     let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
-    let found =
-        node.inspector().message_at(&find_topic(node, &request.topic).await?, queue, offset).await.map_err(refuse)?;
+    let topic = find_topic(node, &request.topic).await?;
+    let found = node.inspector().message_at(&topic, queue, offset).await.map_err(refuse)?;
     Ok(wire::GetMessageResponse { message: Some(stored(found)) })
 }
 

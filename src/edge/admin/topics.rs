@@ -4,7 +4,7 @@ use tonic::Status;
 
 use crate::broker::{QueueSummary, TopicSummary, UpdateTopic};
 use crate::edge::admin::convert::{find_topic, position, refuse, topic_name};
-use crate::model::TopicType;
+use crate::model::{Permission, TopicType};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
@@ -51,7 +51,7 @@ pub(super) async fn update(
     let name = topic_name(&request.name)?;
     let permission = match request.permission {
         0 => None,
-        bits @ (2 | 4 | 6) => u8::try_from(bits).ok(),
+        bits @ (2 | 4 | 6) => u8::try_from(bits).ok().map(Permission),
         bits => return Err(Status::invalid_argument(format!("permission {bits} is none of 2, 4 and 6"))),
     };
     let update = UpdateTopic {
@@ -91,7 +91,7 @@ fn topic(summary: TopicSummary) -> wire::Topic {
         name: summary.view.name.to_string(),
         r#type: summary.view.topic_type.name().to_owned(),
         queues: summary.view.queues,
-        permission: summary.view.permission.into(),
+        permission: summary.view.permission.0.into(),
         created_at_ms: summary.view.created_at.0,
         messages: summary.messages,
         groups: summary.groups,

@@ -1,87 +1,96 @@
-//! Leases: messages handed out to a consumer until a time (P8).
+//! Leases as stored: messages given to a consumer until a time (P8).
 //!
-//! One record covers up to 64 consecutive offsets with two bit sets. A message is *held* while its
-//! delivery is open, *acked* once settled through this lease, and neither once it moved to another
-//! lease. When the time is over the record stays as long as it holds messages: they are *returned*,
-//! wait for their next delivery, and leave the record when that is granted.
+//! One record covers up to 64 consecutive offsets. A message is *held* while its delivery is open, *acked* once it is
+//! settled through this lease, and neither once it is in another lease. When its time is over, the record stays as long
+//! as it holds messages: these are *returned*, and move to another lease at their redelivery.
+//!
+//! Not here: starting, changing and ending leases (`machine/lease_life_cycle`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::machine::state::fifo_line;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::stage::Stage;
-use crate::machine::{Failure, dead_letter};
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{Millis, QueueOffset, ReceiptHandle, Timestamp};
+use crate::model::{MessageGroupHash, OffsetSet, QueueOffset, ReceiptHandle, Timestamp};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
 const VERSION_IN_ORDER: u8 = 2;
 /// Offsets one lease can cover.
-pub const SPAN: u64 = 64;
-/// A lease with nothing left to settle is remembered until its end, but not shorter and not longer than
-/// this, so that a repeated ack still hears OK.
-const SETTLED_KEPT_MIN: Millis = Millis::from_secs(5);
-const SETTLED_KEPT_MAX: Millis = Millis::from_secs(60);
+pub const SPAN: u64 = OffsetSet::SPAN;
 
-/// See the module.
+/// One lease. Sets of messages count from `first`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lease {
-    /// Offset of bit 0.
     pub first: QueueOffset,
-    /// Open deliveries.
-    pub held: u64,
-    /// Settled through this lease.
-    pub acked: u64,
-    /// Deliveries so far including this one.
+    /// Messages whose deliveries are open.
+    pub held: OffsetSet,
+    /// Messages settled through this lease.
+    pub acked: OffsetSet,
+    /// Deliveries of the messages so far, this one included; 0 before the first delivery of a redriven dead letter.
     pub attempt: u32,
-    /// When it was granted.
     pub granted_at: Timestamp,
-    /// When it ends.
+    /// When it ends or ended.
     pub until: Timestamp,
-    /// Its time is over and what it holds waits for the next delivery.
+    /// Its time is over, and the messages that it holds wait for redelivery.
     pub returned: bool,
-    /// The client whose life prolongs it.
+    /// The client for which the broker prolongs it.
     pub renew_for: Option<String>,
-    /// The grant that made it; 0 for a change.
+    /// Token of the grant that started it; 0 if a change or a redrive did.
     pub token: u64,
-    /// Hash of the message group, if its messages are in order.
-    pub order: Option<u64>,
-    /// Of the settled ones, those that are dead.
-    pub dead: u64,
-    /// Hash of the attempt id of the poll it was granted to, if its messages are in order; 0 for none.
+    /// The message group of its messages, if they are in FIFO order. The fields after it are used only then.
+    pub message_group: Option<MessageGroupHash>,
+    /// Of the acked messages, those that became dead letters.
+    pub dead: OffsetSet,
+    /// Hash of the attempt id of the poll that it was granted to; 0 for none.
     pub attempt_of: u64,
-    /// Of the held ones, those that their consumer wants to have again later, if its messages are in order.
-    pub given_up: u64,
-    /// When those are to come again.
+    /// Messages that their consumer gave up, to have them redelivered at `again_at`.
+    pub given_up: OffsetSet,
     pub again_at: Timestamp,
-    /// Of the held ones, those that were settled before and only come again behind a gap (contract §18).
-    pub behind: u64,
+    /// Messages that were settled once and are delivered again because an earlier message of their message group is
+    /// not (contract §18).
+    pub settled_after_gap: OffsetSet,
 }
 
 impl Lease {
     fn encode(&self) -> Bytes {
+        self.check();
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(if self.order.is_none() { VERSION } else { VERSION_IN_ORDER });
+        out.put_u8(if self.message_group.is_none() { VERSION } else { VERSION_IN_ORDER });
         out.put_u64(self.first.0);
-        out.put_u64(self.held);
-        out.put_u64(self.acked);
+        out.put_u64(self.held.0);
+        out.put_u64(self.acked.0);
         out.put_u32(self.attempt);
         out.put_u64(self.granted_at.0);
         out.put_u64(self.until.0);
         out.put_u8(self.returned.into());
         out.put_option(self.renew_for.as_deref(), |out, client| out.put_text(client));
         out.put_u64(self.token);
-        if let Some(order) = self.order {
-            out.put_u64(order);
-            out.put_u64(self.dead);
-            out.put_u64(self.behind);
+        if let Some(message_group) = self.message_group {
+            out.put_u64(message_group.0);
+            out.put_u64(self.dead.0);
+            out.put_u64(self.settled_after_gap.0);
             out.put_u64(self.attempt_of);
-            out.put_u64(self.given_up);
+            out.put_u64(self.given_up.0);
             out.put_u64(self.again_at.0);
         }
         out.freeze()
+    }
+
+    /// What holds of every lease that is stored. A lease that breaks it would deliver a message twice, or never.
+    fn check(&self) {
+        let Self { held, acked, dead, settled_after_gap, .. } = *self;
+        let held_and_acked = held & acked;
+        assert!(held_and_acked.is_empty(), "a lease holds {held_and_acked:?}, which it settled");
+        let dead_and_open = dead - acked;
+        assert!(dead_and_open.is_empty(), "a lease has dead letters {dead_and_open:?}, which it did not settle");
+        let dead_and_settled = dead & settled_after_gap;
+        assert!(
+            dead_and_settled.is_empty(),
+            "a lease has dead letters {dead_and_settled:?}, which were settled before"
+        );
     }
 
     pub(in crate::machine) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
@@ -92,59 +101,52 @@ impl Lease {
         }
         let mut lease = Self {
             first: QueueOffset(reader.u64()?),
-            held: reader.u64()?,
-            acked: reader.u64()?,
+            held: OffsetSet(reader.u64()?),
+            acked: OffsetSet(reader.u64()?),
             attempt: reader.u32()?,
             granted_at: Timestamp(reader.u64()?),
             until: Timestamp(reader.u64()?),
             returned: reader.bool()?,
             renew_for: reader.option(Reader::text)?,
             token: reader.u64()?,
-            order: None,
-            dead: 0,
-            behind: 0,
-            attempt_of: 0,
-            given_up: 0,
-            again_at: Timestamp(0),
+            ..Self::default()
         };
         if version == VERSION_IN_ORDER {
-            lease.order = Some(reader.u64()?);
-            lease.dead = reader.u64()?;
-            lease.behind = reader.u64()?;
+            lease.message_group = Some(MessageGroupHash(reader.u64()?));
+            lease.dead = OffsetSet(reader.u64()?);
+            lease.settled_after_gap = OffsetSet(reader.u64()?);
             lease.attempt_of = reader.u64()?;
-            lease.given_up = reader.u64()?;
+            lease.given_up = OffsetSet(reader.u64()?);
             lease.again_at = Timestamp(reader.u64()?);
         }
         Ok(lease)
     }
 
-    /// The bit of an offset, if the lease covers it.
-    pub fn bit(&self, offset: QueueOffset) -> Option<u64> {
-        let distance = offset.0.checked_sub(self.first.0)?;
-        (distance < SPAN).then(|| 1 << distance)
+    /// The set of one offset, if the lease covers it.
+    pub fn one(&self, offset: QueueOffset) -> Option<OffsetSet> {
+        OffsetSet::one(offset.0.checked_sub(self.first.0)?)
     }
 
-    /// Settles held messages.
-    pub(in crate::machine) fn settle(&mut self, bits: u64) {
-        self.held &= !bits;
-        self.acked |= bits;
-        if self.held & !self.behind == 0 {
-            // Nothing is left before what was settled once already.
+    /// Settles held messages, and with the last unsettled one those that were only delivered again after it.
+    pub(in crate::machine) fn settle(&mut self, messages: OffsetSet) {
+        self.held -= messages;
+        self.acked |= messages;
+        if (self.held - self.settled_after_gap).is_empty() {
             self.acked |= self.held;
-            self.held = 0;
+            self.held = OffsetSet::EMPTY;
         }
     }
 
-    /// What is to be delivered again of `held` messages: those that were never settled, and behind the first of
-    /// them also those that were.
-    pub(in crate::machine) fn due_again(&self, held: u64) -> u64 {
-        let unsettled = held & !self.behind;
-        if unsettled == 0 { 0 } else { unsettled | (held & !below(unsettled)) }
+    /// The messages of `held` for redelivery: those that were never settled, and after the first of them also those
+    /// that were.
+    pub(in crate::machine) fn due_again(&self, held: OffsetSet) -> OffsetSet {
+        let unsettled = held - self.settled_after_gap;
+        if unsettled.is_empty() { OffsetSet::EMPTY } else { unsettled | (held - unsettled.below()) }
     }
 
-    /// Whether somebody is at work on a message that it holds.
+    /// Whether it holds a message that a consumer works on: neither settled before nor given up.
     pub(in crate::machine) fn is_at_work(&self) -> bool {
-        self.held & !self.behind & !self.given_up != 0
+        !(self.held - self.settled_after_gap - self.given_up).is_empty()
     }
 
     /// Whether deliveries through this lease can still be settled at `now`.
@@ -152,14 +154,13 @@ impl Lease {
         !self.returned && self.until > now
     }
 
-    /// The offsets of the given bits, ascending.
-    pub fn offsets(&self, bits: u64) -> impl Iterator<Item = QueueOffset> + use<> {
-        let first = self.first.0;
-        (0..SPAN).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| QueueOffset(first + bit))
+    /// The offsets of some of its messages, ascending.
+    pub fn offsets(&self, messages: OffsetSet) -> impl Iterator<Item = QueueOffset> + use<> {
+        messages.offsets(self.first)
     }
 }
 
-/// The key of the lease behind a handle.
+/// The key of the lease that a handle names.
 pub fn key_of(handle: &ReceiptHandle) -> LeaseKey {
     LeaseKey { topic: handle.topic, group: handle.group, queue: handle.queue, lease: handle.lease }
 }
@@ -168,97 +169,10 @@ pub(in crate::machine) fn get(stage: &Stage<'_>, at: LeaseKey) -> Result<Option<
     Ok(stage.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
 }
 
-/// Stores a new lease and the time it ends; one that ends at once is returned at once.
-pub(in crate::machine) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) -> Result<(), Failure> {
-    if lease.until <= stage.now() {
-        return give_back(stage, at, &mut lease);
-    }
-    stage.put(Space::Lease, keys::lease(at), lease.encode());
-    stage.put_due(lease.until, keys::due_lease(lease.until, at));
-    Ok(())
-}
-
-/// Stores what a settlement or a move left of an open lease.
-pub(in crate::machine) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
-    if lease.is_at_work() {
-        stage.put(Space::Lease, keys::lease(at), lease.encode());
-        return Ok(());
-    }
-    if lease.held != 0 {
-        return come_again(stage, at, lease);
-    }
-    let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
-    if lease.acked == 0 {
-        stage.delete(Space::Due, keys::due_lease(lease.until, at));
-        stage.delete(Space::Lease, keys::lease(at));
-    } else if lease.until != kept_until {
-        set_until(stage, at, lease, kept_until);
-    } else {
-        stage.put(Space::Lease, keys::lease(at), lease.encode());
-    }
-    fifo_line::settled(stage, at, lease)
-}
-
-/// Nobody is at work on what an ordered lease holds any more: it ends when that is to come again.
-fn come_again(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
-    let until = lease.again_at;
-    lease.renew_for = None;
-    set_until(stage, at, lease, until);
-    if until <= stage.now() {
-        stage.delete(Space::Due, keys::due_lease(until, at));
-        end(stage, at)?;
-    }
-    Ok(())
-}
-
-/// Moves the end of an open lease.
-pub(in crate::machine) fn set_until(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, until: Timestamp) {
-    stage.delete(Space::Due, keys::due_lease(lease.until, at));
-    lease.until = until;
-    stage.put_due(until, keys::due_lease(until, at));
+pub(in crate::machine) fn put(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease) {
     stage.put(Space::Lease, keys::lease(at), lease.encode());
 }
 
-/// Ends a lease whose time is over: what it still holds is to be delivered again, or is dead.
-pub(in crate::machine) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
-    let Some(mut lease) = get(stage, at)? else { return Ok(()) };
-    if lease.held == 0 {
-        stage.delete(Space::Lease, keys::lease(at));
-        return Ok(());
-    }
-    give_back(stage, at, &mut lease)
-}
-
-fn give_back(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
-    if dead_letter::is_used_up(stage, at, lease)? {
-        dead_letter::bury(stage, at, lease, lease.held & !lease.behind)?;
-        stage.delete(Space::Lease, keys::lease(at));
-        return fifo_line::settled(stage, at, lease);
-    }
-    if lease.order.is_some() {
-        lease.behind |= lease.acked & !lease.dead;
-        lease.held = lease.due_again(lease.held | lease.behind);
-        lease.acked &= !lease.held;
-    }
-    lease.returned = true;
-    stage.put(Space::Lease, keys::lease(at), lease.encode());
-    stage.put(Space::Lease, keys::returned(at), Bytes::new());
-    stage.effects().returned.insert((at.topic, at.group));
-    Ok(())
-}
-
-/// All bits below the lowest of these.
-fn below(bits: u64) -> u64 {
-    (bits & bits.wrapping_neg()).wrapping_sub(1)
-}
-
-/// Takes messages out of a returned lease.
-pub(in crate::machine) fn take_returned(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, bits: u64) {
-    lease.held &= !bits;
-    if lease.held == 0 {
-        stage.delete(Space::Lease, keys::lease(at));
-        stage.delete(Space::Lease, keys::returned(at));
-    } else {
-        stage.put(Space::Lease, keys::lease(at), lease.encode());
-    }
+pub(in crate::machine) fn delete(stage: &mut Stage<'_>, at: LeaseKey) {
+    stage.delete(Space::Lease, keys::lease(at));
 }

@@ -1,15 +1,27 @@
-//! The replicated state: records, the keys they lie under, and how one entry's writes are staged.
+//! The replicated state: its records, the keys under which they are stored, and how one entry's writes are staged.
 //!
-//! Imports no command file: commands read and change the state, never the other way round.
+//! * Layout: `keys` names every key of the state and what is stored there.
+//! * Records with their encodings, each with the functions that read and write it: `catalog` (topics, groups,
+//!   subscriptions), `queue` (heads and runs), `lease`, `fifo_line`, `half`, `due`, `recent_sends` with its table
+//!   `recent_table`; `stored` is where a message was stored, as kept for repeated sends.
+//! * `enqueue`: how messages enter queues, whatever command brings them.
+//! * `stage`: reads and writes of one entry; `view`: reads for those above the log; `failure`: why either fails.
 //!
-//! Not here: deciding what a command does (the files of `machine/`).
+//! Imports no file of `machine/` outside this folder: commands read and change the state, the state knows no command.
+//!
+//! Not here: what a command does (the files of `machine/`).
 
+pub mod catalog;
+pub mod due;
+pub(super) mod enqueue;
+pub mod failure;
 pub mod fifo_line;
+pub mod half;
 pub mod keys;
 pub mod lease;
-pub mod lease_ids;
 pub mod queue;
 pub mod recent_sends;
-pub(super) mod recent_table;
+mod recent_table;
 pub mod stage;
+pub mod stored;
 pub mod view;

@@ -1,18 +1,18 @@
-//! Consume queues: the head of each and its messages in runs.
+//! Queues as stored: the head of each, and its messages in runs.
 //!
-//! Hot path. A *run* is what one entry added to one queue: one key for all of its messages (D7),
-//! holding for each the slot in the entry, the size and the hash of its tag, so that a plan can filter
-//! without reading bodies.
+//! Hot path. A *run* is what one entry added to one queue: one key for all of its messages (D7), with the slot, the
+//! size and the hash of the tag of each, so that a plan can filter without reading bodies.
+
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::machine::Failure;
-use crate::machine::command::{put_tag, read_tag};
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{LogIndex, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::filter::tag;
+use crate::model::{LogIndex, MessageGroupHash, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
@@ -22,9 +22,9 @@ const VERSION_IN_ORDER: u8 = 3;
 /// Both ends of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueHead {
-    /// First offset that can be read.
+    /// The first offset that can be read.
     pub min: QueueOffset,
-    /// Offset of the next message.
+    /// The offset of the next message.
     pub max: QueueOffset,
     /// When the last message was stored.
     pub last_stored_at: Option<Timestamp>,
@@ -44,30 +44,26 @@ pub struct RunItem {
 /// Consecutive messages of one queue from one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// The entry.
+    /// The entry that holds the bytes of the messages.
     pub index: LogIndex,
-    /// When it was stored: the entry's stamp on the machine's clock.
+    /// The machine's time when the messages entered the queue.
     pub stored_at: Timestamp,
-    /// The messages.
     pub items: Vec<RunItem>,
-    /// Where the one message was before, if it is a dead letter.
+    /// Where the message was before, if it is a dead letter; then it is the only one of the run.
     pub origin: Option<Origin>,
-    /// Hash of the message group of each, if they are in order.
-    pub orders: Vec<u64>,
+    /// The message group of each, if they are in FIFO order; else empty.
+    pub message_groups: Vec<MessageGroupHash>,
 }
 
 /// Where a dead letter was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Its topic.
     pub topic: TopicId,
-    /// The topic's name, which outlives the topic.
+    /// The topic's name, also after the topic is deleted.
     pub name: TopicName,
-    /// Its queue there.
     pub queue: QueueId,
-    /// Its offset there.
     pub offset: QueueOffset,
-    /// How often it was delivered.
+    /// How often it was delivered there.
     pub attempts: u32,
 }
 
@@ -82,7 +78,7 @@ impl QueueHead {
     }
 
     pub(in crate::machine) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = versioned(bytes, "queue head")?;
+        let mut reader = Reader::versioned(bytes, "queue head", VERSION)?;
         Ok(Self {
             min: QueueOffset(reader.u64()?),
             max: QueueOffset(reader.u64()?),
@@ -94,7 +90,7 @@ impl QueueHead {
 impl Run {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(24 + self.items.len() * 8);
-        out.put_u8(match (&self.origin, self.orders.is_empty()) {
+        out.put_u8(match (&self.origin, self.message_groups.is_empty()) {
             (None, true) => VERSION,
             (Some(_), _) => VERSION_WITH_ORIGIN,
             (None, false) => VERSION_IN_ORDER,
@@ -108,8 +104,8 @@ impl Run {
             out.put_u32(origin.queue.0);
             out.put_u64(origin.offset.0);
             out.put_u32(origin.attempts);
-        } else if !self.orders.is_empty() {
-            out.put_list(&self.orders, |out, order| out.put_u64(*order));
+        } else if !self.message_groups.is_empty() {
+            out.put_list(&self.message_groups, |out, group| out.put_u64(group.0));
         }
         out.freeze()
     }
@@ -125,7 +121,11 @@ impl Run {
             stored_at: Timestamp(reader.u64()?),
             items: reader.list(RunItem::decode)?,
             origin: if version == VERSION_WITH_ORIGIN { Some(Origin::decode(&mut reader)?) } else { None },
-            orders: if version == VERSION_IN_ORDER { reader.list(Reader::u64)? } else { Vec::new() },
+            message_groups: if version == VERSION_IN_ORDER {
+                reader.list(|reader| Ok(MessageGroupHash(reader.u64()?)))?
+            } else {
+                Vec::new()
+            },
         })
     }
 }
@@ -146,15 +146,15 @@ impl RunItem {
     pub(in crate::machine) fn encode(&self, out: &mut BytesMut) {
         out.put_varint(self.slot.into());
         out.put_varint(self.bytes.into());
-        put_tag(out, self.tag_hash);
+        tag::put_hash(out, self.tag_hash);
     }
 
     pub(in crate::machine) fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self { slot: reader.varint_u32()?, bytes: reader.varint_u32()?, tag_hash: read_tag(reader)? })
+        Ok(Self { slot: reader.varint_u32()?, bytes: reader.varint_u32()?, tag_hash: tag::read_hash(reader)? })
     }
 }
 
-/// The queue's head; a queue that was never made is empty.
+/// The queue's head; a queue without one is empty.
 pub(in crate::machine) fn head(stage: &Stage<'_>, topic: TopicId, queue: QueueId) -> Result<QueueHead, Failure> {
     let value = stage.get(Space::Queue, &keys::queue_head(topic, queue))?;
     Ok(value.map(QueueHead::decode).transpose()?.unwrap_or_default())
@@ -174,39 +174,39 @@ pub(in crate::machine) fn put_run(
     stage.put(Space::Queue, keys::run(topic, queue, first), run.encode());
 }
 
-/// The message groups of the offsets `[from, to)`, by hash; `None` for a message that has none.
-pub(in crate::machine) fn orders(
+/// The message group of each of `offsets`; `None` for a message that has none.
+pub(in crate::machine) fn message_groups(
     stage: &Stage<'_>,
     topic: TopicId,
     queue: QueueId,
-    from: QueueOffset,
-    to: QueueOffset,
-) -> Result<Vec<Option<u64>>, Failure> {
-    let mut orders = Vec::new();
-    while from.0 + (orders.len() as u64) < to.0 {
-        let offset = QueueOffset(from.0 + orders.len() as u64);
+    offsets: Range<QueueOffset>,
+) -> Result<Vec<Option<MessageGroupHash>>, Failure> {
+    let Range { start: from, end: to } = offsets;
+    let mut groups = Vec::new();
+    while from.0 + (groups.len() as u64) < to.0 {
+        let offset = QueueOffset(from.0 + groups.len() as u64);
         let Some((first, run)) = run_of(stage, topic, queue, offset)? else {
-            orders.push(None);
+            groups.push(None);
             continue;
         };
-        // One look-up for all of a run.
+        // One look-up for all messages of a run.
         for next in offset.0..to.0.min(first.0 + run.items.len() as u64).max(offset.0 + 1) {
             let position = usize::try_from(next - first.0).expect("a run fits in memory");
-            orders.push(run.orders.get(position).copied());
+            groups.push(run.message_groups.get(position).copied());
         }
     }
-    Ok(orders)
+    Ok(groups)
 }
 
-/// How many of the `count` messages of a queue from `from` on take `bytes` together; one at least.
+/// How many of `offsets` take `bytes` together, from the first on; one at least.
 pub(in crate::machine) fn that_fit(
     stage: &Stage<'_>,
     topic: TopicId,
     queue: QueueId,
-    from: QueueOffset,
-    count: u64,
+    offsets: Range<QueueOffset>,
     mut bytes: u64,
 ) -> Result<u64, Failure> {
+    let (from, count) = (offsets.start, offsets.end.0 - offsets.start.0);
     let mut fit = 0;
     while fit < count {
         let Some((first, run)) = run_of(stage, topic, queue, QueueOffset(from.0 + fit))? else { break };
@@ -238,10 +238,10 @@ pub(in crate::machine) fn find(
     Ok(item.map(|item| (run, item)))
 }
 
-/// The first offset of a queue stored at a time or later; its end, if there is none. Messages are stored in the order
-/// of the machine's time, which never goes backwards.
+/// The first offset of a queue that was stored at a time or later; the queue's end if there is none. Offsets are in the
+/// order of the machine's time, because that never goes backwards.
 ///
-/// * `run_of` finds the run that holds an offset, with the run's first.
+/// * `run_of` finds the run that holds an offset, with the first offset of the run.
 pub fn first_stored_at(
     head: &QueueHead,
     at: Timestamp,
@@ -260,7 +260,7 @@ pub fn first_stored_at(
     Ok(low.min(head.max))
 }
 
-/// The last run that begins at an offset or before.
+/// The last run that begins at an offset or before it, with its first offset.
 pub(in crate::machine) fn run_of(
     stage: &Stage<'_>,
     topic: TopicId,

@@ -1,31 +1,31 @@
-//! The message ids of the last sends: a message that is sent again within the window is answered with the place of
-//! the first and not stored again (P4, D17, D38).
+//! The message ids of recent sends: a message that is sent again within the window is answered as the first one was, and
+//! not stored again (P4, D17, D38).
 //!
-//! Hot path. In the state it is one value for each entry; in memory one table over them, made from the state at the
-//! start and changed by every entry applied since, so it is the same on every replica. Ids are compared by 96 bits of
-//! a hash over topic and id.
+//! Hot path. The state has one value for each entry; in memory there is one table over all, loaded from the state at
+//! start and changed by every entry applied since, so it is the same on every replica. Ids are compared by 96 bits of a
+//! hash over topic and id.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::machine::Failure;
-use crate::machine::outcome::Stored;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::recent_table::Table;
 use crate::machine::state::stage::Stage;
-use crate::machine::topics::versioned;
+use crate::machine::state::stored::Stored;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{RECENT_FOR, RECENT_MESSAGES_MAX};
 use crate::model::{LogIndex, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId};
 use crate::store::kv::{Kv, Space};
 
+const VERSION: u8 = 1;
 /// Entries read from the store at a time.
 const PAGE: usize = 1024;
-/// Marks a place as an entry and a slot instead of a queue and an offset.
+/// Marks a send as an entry and a slot instead of a queue and an offset.
 const DEFERRED: u32 = 1 << 31;
 
-/// What stands for a message id in a topic.
+/// Stands for a message id in a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::machine) struct Key {
     low: u64,
@@ -39,27 +39,27 @@ pub(in crate::machine) fn key(topic: TopicId, message: &[u8]) -> Option<Key> {
     Some(Key { low, high: u32::try_from(high >> 32).expect("32 bits") })
 }
 
-/// A message: 24 bytes, for there are many.
+/// A message in 24 bytes, because there are many.
 #[derive(Debug, Clone, Copy)]
 struct RecentSend {
     low: u64,
     high: u32,
     /// Queue; with [`DEFERRED`], slot.
-    place: u32,
+    queue_or_slot: u32,
     /// Offset; with [`DEFERRED`], entry.
-    number: u64,
+    offset_or_entry: u64,
 }
 
-/// See the module.
+/// The window of recent sends.
 pub struct Recent {
-    /// Numbers of messages, found by key.
+    /// Finds the number of a message by its key.
     table: Table,
-    /// By number, from `first` on; numbers wrap.
+    /// In order of their numbers, which begin with `first` and wrap.
     messages: VecDeque<RecentSend>,
     first: u32,
-    /// Entries with their times and how many messages each has.
+    /// Each entry with its time and the count of its messages.
     entries: VecDeque<(LogIndex, Timestamp, u32)>,
-    /// Of the entry being applied.
+    /// Count of the messages of the entry being applied.
     fresh: u32,
 }
 
@@ -80,7 +80,7 @@ impl Recent {
         }
     }
 
-    /// As the state has it.
+    /// Loads the window from the state.
     pub fn load(kv: &dyn Kv) -> Result<Self, Failure> {
         let mut recent = Self::default();
         let mut from = keys::all_recent();
@@ -91,7 +91,7 @@ impl Recent {
             for (key, value) in page {
                 let index = LogIndex(Reader::new(key.slice(1..), "key of recent sends").u64()?);
                 recent.read(index, value)?;
-                from = [key.as_ref(), &[0]].concat().into();
+                from = keys::after(&key);
             }
             if is_last {
                 return Ok(recent);
@@ -100,14 +100,14 @@ impl Recent {
     }
 
     fn read(&mut self, index: LogIndex, value: Bytes) -> Result<(), Malformed> {
-        let mut reader = versioned(value, "recent sends")?;
+        let mut reader = Reader::versioned(value, "recent sends", VERSION)?;
         let at = Timestamp(reader.u64()?);
         let sent = reader.list(|reader| {
             Ok(RecentSend {
                 low: reader.u64()?,
                 high: reader.u32()?,
-                place: reader.varint_u32()?,
-                number: reader.varint()?,
+                queue_or_slot: reader.varint_u32()?,
+                offset_or_entry: reader.varint()?,
             })
         })?;
         let before = self.messages.len();
@@ -118,7 +118,7 @@ impl Recent {
         Ok(())
     }
 
-    /// Messages of these keys are looked for next.
+    /// Brings the table entries of these keys into the processor's cache; they are looked for next.
     pub(in crate::machine) fn expect(&self, keys: &[Option<Key>]) {
         for key in keys.iter().flatten() {
             self.table.touch(key.low);
@@ -131,33 +131,33 @@ impl Recent {
         self.at(number).map(RecentSend::stored)
     }
 
-    /// A message was stored by the entry that is being applied.
+    /// Adds a message that was stored by the entry being applied.
     pub(in crate::machine) fn note(&mut self, key: Key, index: LogIndex, stored: Stored) {
-        let (place, number) = match stored {
+        let (queue_or_slot, offset_or_entry) = match stored {
             Stored::Queue(queue, offset) => (queue.0, offset.0),
             Stored::Deferred(slot) => (slot | DEFERRED, index.0),
             Stored::DeferredBefore(_) => return,
         };
-        self.push(RecentSend { low: key.low, high: key.high, place, number });
+        self.push(RecentSend { low: key.low, high: key.high, queue_or_slot, offset_or_entry });
         self.fresh += 1;
     }
 
-    /// The entry is done: its messages go into the state, and what the window has left behind goes out of it.
-    pub(in crate::machine) fn settle(&mut self, stage: &mut Stage<'_>) {
+    /// The entry is done: its messages are put into the state, and entries that the window has passed are deleted.
+    pub(in crate::machine) fn end_entry(&mut self, stage: &mut Stage<'_>) {
         let count = std::mem::take(&mut self.fresh);
         if count == 0 {
             return;
         }
         let (index, now) = (stage.at(), stage.now());
         let mut value = BytesMut::with_capacity(13 + count as usize * 24);
-        value.put_u8(1);
+        value.put_u8(VERSION);
         value.put_u64(now.0);
         let fresh: Vec<RecentSend> = self.messages.range(self.messages.len() - count as usize..).copied().collect();
         value.put_list(&fresh, |out, sent| {
             out.put_u64(sent.low);
             out.put_u32(sent.high);
-            out.put_varint(sent.place.into());
-            out.put_varint(sent.number);
+            out.put_varint(sent.queue_or_slot.into());
+            out.put_varint(sent.offset_or_entry);
         });
         stage.put(Space::Queue, keys::recent(index), value.freeze());
         self.entries.push_back((index, now, count));
@@ -196,7 +196,7 @@ impl Recent {
     }
 }
 
-/// Puts the number of a message into the table, with `before` messages before it in the window.
+/// Puts the number of a message into the table; `before` messages are before it in the window.
 fn insert(table: &mut Table, sent: RecentSend, first: u32, before: u32) {
     table.insert(sent.low, first.wrapping_add(before), |old| old.wrapping_sub(first) < before);
 }
@@ -207,10 +207,11 @@ impl RecentSend {
     }
 
     fn stored(&self) -> Stored {
-        if self.place & DEFERRED == 0 {
-            Stored::Queue(QueueId(self.place), QueueOffset(self.number))
+        let Self { queue_or_slot, offset_or_entry, .. } = *self;
+        if queue_or_slot & DEFERRED == 0 {
+            Stored::Queue(QueueId(queue_or_slot), QueueOffset(offset_or_entry))
         } else {
-            Stored::DeferredBefore(MessageRef { index: LogIndex(self.number), slot: self.place & !DEFERRED })
+            Stored::DeferredBefore(MessageRef { index: LogIndex(offset_or_entry), slot: queue_or_slot & !DEFERRED })
         }
     }
 }
@@ -272,7 +273,7 @@ mod tests {
         for number in index * PER_ENTRY..(index + 1) * PER_ENTRY {
             recent.note(id(number), LogIndex(index), Stored::Queue(QueueId(0), QueueOffset(number)));
         }
-        recent.settle(&mut stage);
+        recent.end_entry(&mut stage);
         kv.write(stage.finish().unwrap().0).unwrap();
     }
 

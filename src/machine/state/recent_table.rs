@@ -1,15 +1,15 @@
-//! Numbers found by hash, of a window that moves on: a number is in it while it is not too old.
+//! A hash table for numbers of a window that moves on: a number is found as long as it is in the window.
 //!
-//! Hot path. The window has a quarter of a million messages, so each place looked at is one that no cache holds. Here a
-//! number is looked for, put in and left behind in one cache line: what the window has left is not taken out, it is
-//! overwritten. Whoever asks tells which numbers are in the window.
+//! Hot path. The window has a quarter of a million messages, so every bucket that is read is a cache miss. Finding,
+//! adding and forgetting a number touch one cache line: a number that the window has passed is not removed, it is
+//! overwritten. The caller says which numbers are in the window.
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// Numbers in a bucket: as many as a cache line holds.
+/// Numbers in a bucket, as many as fit into a cache line.
 const SLOTS: usize = 10;
-/// The table doubles at more numbers than so many for each bucket. With the four that the whole window makes, one bucket
-/// of four hundred is too small.
+/// The table doubles at more numbers than this for each bucket. With the four that the whole window makes, one bucket of
+/// four hundred is too small.
 const FILL: usize = 5;
 
 /// A cache line.
@@ -17,27 +17,27 @@ const FILL: usize = 5;
 #[repr(align(64))]
 struct Bucket {
     numbers: [u32; SLOTS],
-    /// Sixteen bits of each hash: few numbers are looked at in vain.
+    /// Sixteen bits of each hash, so that few other numbers are compared.
     tags: [u16; SLOTS],
     /// Whether some of its numbers are in the overflow.
     overflows: bool,
 }
 
-/// See the module.
+/// The table.
 pub(in crate::machine) struct Table {
-    /// A power of two of them.
+    /// Their count is a power of two.
     buckets: Vec<Bucket>,
-    /// Numbers that found no room, by bucket and in turn. Few; these are taken out.
+    /// Numbers that found no room in their buckets, by bucket and in order. They are few, and removed.
     overflow: BTreeSet<(usize, u32)>,
-    overflow_in_turn: VecDeque<u32>,
+    overflow_in_order: VecDeque<u32>,
 }
 
 impl Table {
-    /// A table without numbers, with room for `count`; `never` is one that is in no window soon.
+    /// An empty table with room for `count` numbers; `never` is a number that no window has soon.
     pub fn new(count: usize, never: u32) -> Self {
         let buckets = count.div_ceil(FILL).next_power_of_two();
         let empty = Bucket { numbers: [never; SLOTS], tags: [0; SLOTS], overflows: false };
-        Self { buckets: vec![empty; buckets], overflow: BTreeSet::new(), overflow_in_turn: VecDeque::new() }
+        Self { buckets: vec![empty; buckets], overflow: BTreeSet::new(), overflow_in_order: VecDeque::new() }
     }
 
     /// A number of this hash that is the one looked for.
@@ -55,7 +55,7 @@ impl Table {
         self.overflow_of(at).find(|number| is_it(*number))
     }
 
-    /// Looks at the place of a hash, so that it is at hand when it is needed. The processor does that for many at once.
+    /// Brings the bucket of a hash into the processor's cache, which does that for many at once.
     pub fn touch(&self, hash: u64) {
         std::hint::black_box(self.buckets[self.bucket_of(hash)].overflows);
     }
@@ -64,7 +64,7 @@ impl Table {
         self.overflow.range((bucket, 0)..=(bucket, u32::MAX)).map(|(_, number)| *number)
     }
 
-    /// Puts a number in; one that is no longer in the window makes room.
+    /// Adds a number; it overwrites one that is no longer in the window.
     pub fn insert(&mut self, hash: u64, number: u32, is_in_window: impl Fn(u32) -> bool) {
         let at = self.bucket_of(hash);
         let bucket = &mut self.buckets[at];
@@ -76,16 +76,16 @@ impl Table {
             None => {
                 bucket.overflows = true;
                 self.overflow.insert((at, number));
-                self.overflow_in_turn.push_back(number);
+                self.overflow_in_order.push_back(number);
             }
         }
     }
 
-    /// The window has left this number; told of all in turn.
+    /// The window has passed this number. Called for every number, in order.
     pub fn leave(&mut self, hash: u64, number: u32) {
-        if self.overflow_in_turn.front() == Some(&number) {
+        if self.overflow_in_order.front() == Some(&number) {
             let at = self.bucket_of(hash);
-            self.overflow_in_turn.pop_front();
+            self.overflow_in_order.pop_front();
             self.overflow.remove(&(at, number));
             let overflows = self.overflow_of(at).next().is_some();
             self.buckets[at].overflows = overflows;
@@ -147,11 +147,11 @@ mod tests {
             }
             let is_spread = crowd == 0xffff_0000_0000_0fff;
             assert_eq!(most_overflow < 30, is_spread, "{most_overflow} numbers found no room");
-            assert!(table.overflow.len() <= window.len(), "those that were left are taken out");
-            assert_eq!(table.overflow.len(), table.overflow_in_turn.len());
-            let told: BTreeSet<usize> = table.overflow.iter().map(|(bucket, _)| *bucket).collect();
+            assert!(table.overflow.len() <= window.len(), "numbers that the window has passed are removed");
+            assert_eq!(table.overflow.len(), table.overflow_in_order.len());
+            let expected: BTreeSet<usize> = table.overflow.iter().map(|(bucket, _)| *bucket).collect();
             let marked = (0..table.buckets.len()).filter(|bucket| table.buckets[*bucket].overflows);
-            assert!(marked.eq(told), "the buckets that overflow are marked");
+            assert!(marked.eq(expected), "the buckets that overflow are marked");
         }
     }
 }

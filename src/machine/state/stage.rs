@@ -1,46 +1,43 @@
-//! The writes of one entry before they become one batch, and what they mean for those above.
+//! The writes of one entry before they become one batch, and what they mean for those above the log.
 //!
-//! One stage per entry, always: the running digest covers a stage's writes, so nodes that grouped
-//! entries differently would disagree about it.
+//! There is one stage for each entry, always: the running digest covers the writes of a stage, so nodes that put several
+//! entries into one stage would compute another digest.
 //!
-//! Reads go through the writes first, so a command sees what the one before it did. Nothing is visible
-//! to others before [`Stage::finish`] and the store's `write`.
+//! Reads see the writes, so a command sees what the one before it did. Nothing is visible to others before
+//! [`Stage::finish`] and the store's `write`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
-use crate::machine::command::Command;
 use crate::machine::state::keys;
-use crate::machine::state::lease_ids::Ordinals;
 use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
 
-/// What happened, for those who wait above the log. Not part of the state.
+/// What an entry changed, for those who wait above the log. Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Topics with new messages.
+    /// Topics with new messages in queues.
     pub grown: BTreeSet<TopicId>,
-    /// Where messages came back.
+    /// Where messages may be delivered that could not be before: redelivery, or next in a FIFO line.
     pub returned: BTreeSet<(TopicId, GroupId)>,
-    /// Topics or groups came or went.
+    /// Topics, groups or subscriptions were added, changed or deleted.
     pub catalog_changed: bool,
     /// Half messages whose producers are to be asked now.
     pub questions: Vec<(TopicId, MessageRef)>,
-    /// The earliest time at which one of the new due things falls due.
+    /// When the earliest of the new due things is due.
     pub due_at: Option<Timestamp>,
 }
 
-/// See the module.
+/// The writes of one entry over the stored state.
 pub struct Stage<'a> {
     kv: &'a dyn Kv,
     /// By space, in the order of [`Space::ALL`].
     writes: [BTreeMap<Bytes, Option<Bytes>>; Space::ALL.len()],
     clock: Timestamp,
     at: LogIndex,
-    ordinals: Ordinals,
-    /// Those of the command that runs.
+    /// Lease ordinals of the command that runs.
     of_command: Option<Range<u32>>,
     effects: Effects,
 }
@@ -49,14 +46,13 @@ impl<'a> Stage<'a> {
     /// An empty stage over the stored state.
     pub fn new(kv: &'a dyn Kv) -> kv::Result<Self> {
         let clock = Timestamp(number(kv.get(Space::Meta, keys::CLOCK)?));
-        let (writes, ordinals, effects) = (Default::default(), Ordinals::default(), Effects::default());
-        Ok(Self { kv, writes, clock, at: LogIndex(0), ordinals, of_command: None, effects })
+        let (writes, effects) = (Default::default(), Effects::default());
+        Ok(Self { kv, writes, clock, at: LogIndex(0), of_command: None, effects })
     }
 
     /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind.
     pub(in crate::machine) fn begin(&mut self, at: LogIndex, stamp: Timestamp) {
         self.at = at;
-        self.ordinals = Ordinals::default();
         if stamp > self.clock {
             self.clock = stamp;
             self.put(Space::Meta, Bytes::from_static(keys::CLOCK), Bytes::copy_from_slice(&stamp.0.to_be_bytes()));
@@ -73,20 +69,23 @@ impl<'a> Stage<'a> {
         self.at
     }
 
-    /// Starts a command of the entry.
-    pub(in crate::machine) fn begin_command(&mut self, command: &Command) {
-        self.of_command = self.ordinals.of(command);
+    /// Starts a command of the entry, with its lease ordinals, if any are left for it (`machine/lease_ids`).
+    pub(in crate::machine) fn begin_command(&mut self, lease_ordinals: Option<Range<u32>>) {
+        self.of_command = lease_ordinals;
     }
 
-    /// Whether the command may make leases: an entry has ordinals for so many only (`machine/state/lease_ids`).
+    /// Whether lease ordinals are left for the command.
     pub(in crate::machine) fn may_lease(&self) -> bool {
         self.of_command.is_some()
     }
 
-    /// The id of the command's lease of that number, from 0.
+    /// The id of the command's lease with that number, from 0.
     pub(in crate::machine) fn lease(&self, number: u32) -> LeaseId {
         let of_command = self.of_command.clone().unwrap_or_default();
-        assert!(number < of_command.end - of_command.start, "a command made more leases than it said");
+        assert!(
+            number < of_command.end - of_command.start,
+            "lease {number} is more than the command has ordinals for: {of_command:?}"
+        );
         LeaseId::new(self.at, of_command.start + number)
     }
 
@@ -130,7 +129,7 @@ impl<'a> Stage<'a> {
                 return Ok(written);
             }
             match all.get(&stored.0) {
-                // Deleted by this entry: look before it.
+                // Deleted by this entry: the last pair is before it.
                 Some(None) => end = stored.0,
                 Some(Some(value)) => return Ok(Some((stored.0, value.clone()))),
                 None => return Ok(Some(stored)),
@@ -153,26 +152,15 @@ impl<'a> Stage<'a> {
         self.writes[space as usize].insert(key, None);
     }
 
-    /// Notes a due thing; `key` is one of `keys::due_*` and starts with its time.
-    pub(in crate::machine) fn put_due(&mut self, at: Timestamp, key: Bytes) {
-        self.put_due_with(at, key, Bytes::new());
-    }
-
-    /// Notes a due thing that needs a value.
-    pub(in crate::machine) fn put_due_with(&mut self, at: Timestamp, key: Bytes, value: Bytes) {
-        self.put(Space::Due, key, value);
-        self.effects.due_at = Some(self.effects.due_at.map_or(at, |earliest| earliest.min(at)));
-    }
-
-    /// What happened, to be added to.
+    /// The effects, to be added to.
     pub(in crate::machine) fn effects(&mut self) -> &mut Effects {
         &mut self.effects
     }
 
-    /// The writes as one batch, with the running digest, and what happened.
+    /// The writes as one batch with the running digest, and the effects.
     ///
-    /// The digest chains over every written key and value, so two replicas with equal digests applied
-    /// the same writes in the same order (P15).
+    /// The digest chains over every written key and value: two replicas with equal digests applied the same writes in
+    /// the same order (P15).
     pub fn finish(mut self) -> kv::Result<(WriteBatch, Effects)> {
         if self.writes.iter().any(|writes| !writes.is_empty()) {
             let mut hasher = xxhash_rust::xxh3::Xxh3::new();

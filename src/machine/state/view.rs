@@ -1,33 +1,37 @@
-//! Read-only views of the applied state for those above the log: plans, tables, what falls due.
-//!
-//! A view is not a snapshot: entries may be applied between two reads. Plans are checked again when
-//! they are granted, and tables for people may be one entry apart.
+//! Read-only views of the applied state for those above the log: plans, tables, what is due.
 
 use bytes::Bytes;
 
-use crate::machine::Failure;
+use crate::machine::state::catalog::{GroupRecord, TopicRecord};
+use crate::machine::state::due::Due;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::fifo_line::FifoLine;
-use crate::machine::state::keys;
+use crate::machine::state::half::Half;
 use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::Lease;
 use crate::machine::state::queue::{QueueHead, Run};
-use crate::machine::tick::Due;
-use crate::machine::topics;
-use crate::machine::topics::{GroupRecord, TopicRecord};
-use crate::machine::transaction::Half;
+use crate::machine::state::{catalog, due, keys};
 use crate::model::codec::Reader;
 use crate::model::{
-    GroupId, GroupName, LeaseId, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId, TopicName,
+    GroupId, GroupName, LeaseId, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId,
+    TopicName,
 };
 use crate::store::kv::{Kv, Space};
 
-/// Rows fetched at a time where everything has to be read.
+/// Rows read at a time where all have to be read.
 const PAGE: usize = 1024;
 
-/// Messages that wait for their delivery times, with those.
-type Waiting = Vec<(Timestamp, MessageRef)>;
+/// Delayed messages with their delivery times.
+type Delayed = Vec<(Timestamp, MessageRef)>;
 
-/// The applied state, read-only.
+/// The state that this node has applied, read-only.
+///
+/// * Consistency: of this node, which may be behind others (`broker`'s read barrier waits for what was answered
+///   before). Each method reads at least what was applied when it was called, but it is no snapshot: entries may be
+///   applied between two reads, also within a method that reads more than one key. Plans are checked again when they
+///   are granted; tables for people may be one entry apart.
+/// * Cost: one look-up by key unless a method says otherwise. It may block on the disk.
+/// * Errors: [`Failure`] of this node's store.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     kv: &'a dyn Kv,
@@ -39,17 +43,17 @@ impl<'a> View<'a> {
         Self { kv }
     }
 
-    /// The machine's time.
+    /// The machine's time: the latest stamp of a leader, not the clock of this node.
     pub fn clock(&self) -> Result<Timestamp, Failure> {
         self.number(Space::Meta, keys::CLOCK).map(Timestamp)
     }
 
-    /// The running digest over all writes (P15).
+    /// The running digest over all writes (P15). Replicas can be compared only at the same applied entry.
     pub fn digest(&self) -> Result<u64, Failure> {
         self.number(Space::Meta, keys::DIGEST)
     }
 
-    /// Where each node said that it serves clients.
+    /// Where each node said that it serves clients. One scan, as long as the cluster is large.
     pub fn members(&self) -> Result<Vec<(NodeId, String)>, Failure> {
         let mut members = Vec::new();
         self.each(Space::Meta, keys::MEMBERS, |key, value| {
@@ -60,32 +64,32 @@ impl<'a> View<'a> {
         Ok(members)
     }
 
-    /// The topic of that name.
+    /// The topic of that name. Two look-ups.
     pub fn topic(&self, name: &TopicName) -> Result<Option<(TopicId, TopicRecord)>, Failure> {
         let Some(id) = self.kv.get(Space::Catalog, &keys::topic_name(name))? else { return Ok(None) };
-        let topic = TopicId(topics::id(&id));
+        let topic = TopicId(catalog::id(&id));
         Ok(self.topic_record(topic)?.map(|record| (topic, record)))
     }
 
-    /// The topic of that identity.
+    /// The topic of that id; `None` once it is deleted.
     pub fn topic_record(&self, topic: TopicId) -> Result<Option<TopicRecord>, Failure> {
         Ok(self.kv.get(Space::Catalog, &keys::topic(topic))?.map(TopicRecord::decode).transpose()?)
     }
 
-    /// The group of that name.
+    /// The group of that name. Two look-ups.
     pub fn group(&self, name: &GroupName) -> Result<Option<(GroupId, GroupRecord)>, Failure> {
         let Some(id) = self.kv.get(Space::Catalog, &keys::group_name(name))? else { return Ok(None) };
-        let group = GroupId(topics::id(&id));
+        let group = GroupId(catalog::id(&id));
         let record = self.kv.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?;
         Ok(record.map(|record| (group, record)))
     }
 
-    /// The group of that identity.
+    /// The group of that id; `None` once it is deleted.
     pub fn group_record(&self, group: GroupId) -> Result<Option<GroupRecord>, Failure> {
         Ok(self.kv.get(Space::Catalog, &keys::group(group))?.map(GroupRecord::decode).transpose()?)
     }
 
-    /// All topics, by identity.
+    /// All topics, ascending by id. Scans all of them.
     pub fn topics(&self) -> Result<Vec<(TopicId, TopicRecord)>, Failure> {
         let mut topics = Vec::new();
         self.each(Space::Catalog, b"t", |key, value| {
@@ -95,7 +99,7 @@ impl<'a> View<'a> {
         Ok(topics)
     }
 
-    /// All groups, by identity.
+    /// All groups, ascending by id. Scans all of them.
     pub fn groups(&self) -> Result<Vec<(GroupId, GroupRecord)>, Failure> {
         let mut groups = Vec::new();
         self.each(Space::Catalog, b"g", |key, value| {
@@ -105,7 +109,7 @@ impl<'a> View<'a> {
         Ok(groups)
     }
 
-    /// The groups with a position in the topic.
+    /// The groups that are subscribed to the topic. One scan over them.
     pub fn subscribed_groups(&self, topic: TopicId) -> Result<Vec<GroupId>, Failure> {
         let mut groups = Vec::new();
         self.each(Space::Catalog, &keys::subscriptions(topic), |key, _| {
@@ -115,28 +119,29 @@ impl<'a> View<'a> {
         Ok(groups)
     }
 
-    /// Whether the group has a position in the topic.
+    /// Whether the group is subscribed to the topic.
     pub fn is_subscribed(&self, topic: TopicId, group: GroupId) -> Result<bool, Failure> {
         Ok(self.kv.get(Space::Catalog, &keys::subscription(topic, group))?.is_some())
     }
 
-    /// Both ends of a queue.
+    /// Both ends of a queue; an unknown queue is empty.
     pub fn queue_head(&self, topic: TopicId, queue: QueueId) -> Result<QueueHead, Failure> {
         let value = self.kv.get(Space::Queue, &keys::queue_head(topic, queue))?;
         Ok(value.map(QueueHead::decode).transpose()?.unwrap_or_default())
     }
 
-    /// First offset of the queue that was never leased to the group.
-    pub fn cursor(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<QueueOffset, Failure> {
-        self.number(Space::Cursor, &keys::cursor(topic, group, queue)).map(QueueOffset)
+    /// The first offset of the queue that was never leased to the group.
+    pub fn group_offset(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<QueueOffset, Failure> {
+        self.number(Space::Cursor, &keys::group_offset(topic, group, queue)).map(QueueOffset)
     }
 
-    /// A half message, or what is remembered of one.
+    /// A half message, or what is remembered of a decided one.
     pub fn half(&self, topic: TopicId, message: MessageRef) -> Result<Option<Half>, Failure> {
         Ok(self.kv.get(Space::Queue, &keys::half(topic, message))?.map(Half::decode).transpose()?)
     }
 
-    /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets.
+    /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets. One scan over them; the caller
+    /// bounds the range.
     pub fn runs(
         &self,
         topic: TopicId,
@@ -148,26 +153,26 @@ impl<'a> View<'a> {
             return Ok(Vec::new());
         }
         let start = keys::run(topic, queue, QueueOffset(0));
-        let behind_first = keys::run(topic, queue, QueueOffset(from.0 + 1));
-        let Some((first_key, first_run)) = self.kv.last(Space::Queue, &start, &behind_first)? else {
+        let after_first = keys::run(topic, queue, QueueOffset(from.0 + 1));
+        let Some((first_key, first_run)) = self.kv.last(Space::Queue, &start, &after_first)? else {
             return Ok(Vec::new());
         };
         let mut runs = vec![(run_offset(&first_key), Run::decode(first_run)?)];
         let end = keys::run(topic, queue, to);
-        // Every run holds at least one message, so this limit cannot cut the range short.
+        // Every run holds at least one message, so this limit cuts nothing off.
         let limit = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX);
-        for (key, value) in self.kv.scan(Space::Queue, &behind_first, &end, limit)? {
+        for (key, value) in self.kv.scan(Space::Queue, &after_first, &end, limit)? {
             runs.push((run_offset(&key), Run::decode(value)?));
         }
         Ok(runs)
     }
 
-    /// The first `limit` leases with messages to deliver again to the group.
+    /// The first `limit` leases of the group with messages for redelivery. One scan, and a look-up for each.
     pub fn returned(&self, topic: TopicId, group: GroupId, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         self.returned_under(keys::all_returned(topic, group), topic, group, limit)
     }
 
-    /// The same of one queue.
+    /// As [`Self::returned`], of one queue.
     pub fn returned_in(
         &self,
         topic: TopicId,
@@ -196,46 +201,47 @@ impl<'a> View<'a> {
         Ok(leases)
     }
 
-    /// The first `limit` lines of an orderly group with messages to deliver next, with the first of those.
+    /// The first `limit` FIFO lines of the group with messages to deliver next, with the first of those. One scan.
     pub fn ready(
         &self,
         topic: TopicId,
         group: GroupId,
         limit: usize,
-    ) -> Result<Vec<(QueueId, u64, QueueOffset)>, Failure> {
+    ) -> Result<Vec<(QueueId, MessageGroupHash, QueueOffset)>, Failure> {
         let prefix = keys::all_ready(topic, group);
         let mut lines = Vec::new();
         for (key, value) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
             let mut reader = Reader::new(key.slice(9..), "ready key");
-            let (queue, order) = (QueueId(reader.u32()?), reader.u64()?);
-            lines.push((queue, order, QueueOffset(Reader::new(value, "ready line").u64()?)));
+            let (queue, message_group) = (QueueId(reader.u32()?), MessageGroupHash(reader.u64()?));
+            lines.push((queue, message_group, QueueOffset(Reader::new(value, "ready line").u64()?)));
         }
         Ok(lines)
     }
 
-    /// The line of a message group.
+    /// The FIFO line of a message group, if the consumer group works on it.
     pub fn line(&self, at: LineKey) -> Result<Option<FifoLine>, Failure> {
         Ok(self.kv.get(Space::Lease, &keys::line(at))?.map(FifoLine::decode).transpose()?)
     }
 
-    /// Messages of a queue that an orderly group's position has passed and that wait for those before them: how
-    /// many, and the first.
+    /// Messages of a queue that the group offset has passed and that wait for earlier messages of their FIFO lines: how
+    /// many, and the first. Scans all lines of the group in the queue and all those messages.
     pub fn waiting_in_lines(
         &self,
         topic: TopicId,
         group: GroupId,
         queue: QueueId,
     ) -> Result<(u64, Option<QueueOffset>), Failure> {
-        let cursor = self.cursor(topic, group, queue)?;
+        let group_offset = self.group_offset(topic, group, queue)?;
         let mut lines = Vec::new();
         self.each(Space::Lease, &keys::lines(topic, group, queue), |key, value| {
-            lines.push((Reader::new(key.slice(13..), "line key").u64()?, FifoLine::decode(value)?.next));
+            let message_group = MessageGroupHash(Reader::new(key.slice(13..), "line key").u64()?);
+            lines.push((message_group, FifoLine::decode(value)?.next));
             Ok(())
         })?;
         let (mut count, mut first) = (0, None);
-        for (order, next) in lines {
-            let mut from = keys::ordered(topic, queue, order, next);
-            let end = keys::ordered(topic, queue, order, cursor.max(next));
+        for (message_group, next) in lines {
+            let mut from = keys::message_of_group(topic, queue, message_group, next);
+            let end = keys::message_of_group(topic, queue, message_group, group_offset.max(next));
             loop {
                 let page = self.kv.scan(Space::Queue, &from, &end, PAGE)?;
                 if let Some((key, _)) = page.first()
@@ -245,7 +251,7 @@ impl<'a> View<'a> {
                 }
                 count += page.len() as u64;
                 match page.last() {
-                    Some((key, _)) if page.len() == PAGE => from = [key.as_ref(), &[0]].concat().into(),
+                    Some((key, _)) if page.len() == PAGE => from = keys::after(key),
                     _ => break,
                 }
             }
@@ -258,7 +264,7 @@ impl<'a> View<'a> {
         Ok(self.kv.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
     }
 
-    /// All leases of a group in a queue.
+    /// All leases of a group in a queue. Scans them, in any number.
     pub fn leases(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         let mut leases = Vec::new();
         self.each(Space::Lease, &keys::leases(topic, group, queue), |key, value| {
@@ -269,25 +275,25 @@ impl<'a> View<'a> {
         Ok(leases)
     }
 
-    /// Messages of a topic that wait for their delivery times, earliest first: those on one page of due things from a
-    /// key on, and the key of the next page.
-    pub fn waiting(&self, topic: TopicId, from: &Bytes) -> Result<(Waiting, Option<Bytes>), Failure> {
+    /// Delayed messages of a topic, earliest first: those in one page of due things from a key on, and the key of the
+    /// next page, which is `None` after the last. One scan of bounded length.
+    pub fn waiting(&self, topic: TopicId, from: &Bytes) -> Result<(Delayed, Option<Bytes>), Failure> {
         let page = self.kv.scan(Space::Due, from, &[u8::MAX; 16], PAGE)?;
         let last = page.last().filter(|_| page.len() == PAGE);
-        let next = last.map(|(key, _)| Bytes::from([key.as_ref(), &[0]].concat()));
-        let mut waiting = Vec::new();
+        let next = last.map(|(key, _)| keys::after(key));
+        let mut delayed = Vec::new();
         for (key, _) in page {
             let at = Timestamp(Reader::new(key.clone(), "due key").u64()?);
             if let Due::Message { topic: of, message } = Due::decode(key)?
                 && of == topic
             {
-                waiting.push((at, message));
+                delayed.push((at, message));
             }
         }
-        Ok((waiting, next))
+        Ok((delayed, next))
     }
 
-    /// How many dead letters of a topic were redriven.
+    /// How many dead letters of a topic were redriven. Scans all of them.
     pub fn redriven_count(&self, topic: TopicId) -> Result<u64, Failure> {
         let mut count = 0;
         self.each(Space::Queue, &keys::all_redriven(topic), |_, _| {
@@ -303,27 +309,28 @@ impl<'a> View<'a> {
         Ok((at != 0).then_some(Timestamp(at)))
     }
 
-    /// When the next thing falls due.
+    /// When the next due thing is due. One scan that ends at its first key.
     pub fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
         let first = self.kv.scan(Space::Due, &self.due_start()?, &[u8::MAX], 1)?;
         first.first().map(|(key, _)| Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))).transpose()
     }
 
-    /// The open leases that end before `until` and that the broker renews for a client; `limit` at most.
+    /// The open leases that end at `until` or before and that the broker renews for a client; `limit` at most. Scans all
+    /// that is due until then, with a look-up for each lease.
     pub fn renewable_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
-        let end = keys::due_end(until);
+        let end = due::end(until);
         let mut leases = Vec::new();
         let mut from = self.due_start()?;
         loop {
             let page = self.kv.scan(Space::Due, &from, &end, PAGE)?;
             let is_last = page.len() < PAGE;
             if let Some((key, _)) = page.last() {
-                from = [key.as_ref(), &[0]].concat().into();
+                from = keys::after(key);
             }
             for (key, _) in page {
                 let Due::Lease(at) = Due::decode(key)? else { continue };
                 let Some(lease) = self.lease(at)? else { continue };
-                if lease.held != 0 && !lease.returned && lease.renew_for.is_some() {
+                if !lease.held.is_empty() && !lease.returned && lease.renew_for.is_some() {
                     leases.push((at, lease));
                 }
             }
@@ -335,7 +342,7 @@ impl<'a> View<'a> {
     }
 
     fn due_start(&self) -> Result<Bytes, Failure> {
-        Ok(keys::due_start(Timestamp(self.number(Space::Meta, keys::DUE_FROM)?)))
+        Ok(due::start(Timestamp(self.number(Space::Meta, keys::DUE_FROM)?)))
     }
 
     fn number(&self, space: Space, key: &[u8]) -> Result<u64, Failure> {
@@ -357,7 +364,7 @@ impl<'a> View<'a> {
             let page = self.kv.scan(space, &from, &end, PAGE)?;
             let is_last = page.len() < PAGE;
             if let Some((key, _)) = page.last() {
-                from = [key.as_ref(), &[0]].concat().into();
+                from = keys::after(key);
             }
             for (key, value) in page {
                 row(key, value)?;

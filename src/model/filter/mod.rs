@@ -1,6 +1,6 @@
 //! Filters of consumers: tags, and SQL92 conditions over properties.
 //!
-//! Not here: reading the messages that a filter is asked about (`broker/receive/poll`).
+//! Not here: reading the messages that a filter is applied to (`broker/receive`).
 
 pub mod sql;
 pub mod tag;

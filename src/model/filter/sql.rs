@@ -3,10 +3,10 @@
 //! * Source: contract §13.5, contract §26, and RocketMQ's grammar: `AND`, `OR`, `NOT`, `=`, `<>`, `<`, `<=`, `>`, `>=`,
 //!   `[NOT] BETWEEN … AND …`, `[NOT] IN (…)`, `IS [NOT] NULL`, `[NOT] CONTAINS|STARTSWITH|ENDSWITH`, texts in single quotes,
 //!   numbers, `TRUE`, `FALSE`. `TAGS` is the message's tag.
-//! * A property that is missing is NULL, and what compares NULL is NULL: only TRUE matches.
-//! * Properties are texts; beside a number or a truth value they are read as one, and are NULL if they are none.
+//! * A property that is missing is NULL, and a comparison with NULL is NULL: only TRUE matches.
+//! * Properties are texts. Compared with a number or a truth value they are read as one, and are NULL if they are none.
 //!
-//! Bounded: [`DEPTH_MAX`] and [`NODES_MAX`]; the caller bounds the text.
+//! Bounded by [`DEPTH_MAX`] and [`NODES_MAX`]; the caller bounds the text.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 64;
 /// Most operators and values.
 const NODES_MAX: usize = 1024;
 
-/// Why a text is no condition; says where.
+/// Why a text is no condition, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at character {at}")]
 pub struct SqlError {

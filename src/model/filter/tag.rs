@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
+
+use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::sql::SqlFilter;
 use crate::model::message::Message;
+use crate::model::text_hash::text_hash;
 
 /// Which messages a subscription wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +16,7 @@ pub enum Filter {
     Tags(TagFilter),
     /// By a condition.
     Sql(Arc<SqlFilter>),
-    /// What the subscription wants of what its consumer group is to have.
+    /// The subscription's own filter, and the condition of its consumer group.
     Both(Box<Filter>, Arc<SqlFilter>),
 }
 
@@ -26,7 +30,7 @@ impl Filter {
         }
     }
 
-    /// Whether only the whole message tells.
+    /// Whether the whole message is needed to decide.
     pub fn needs_message(&self) -> bool {
         !matches!(self, Self::Tags(_))
     }
@@ -59,7 +63,7 @@ fn holds(condition: &SqlFilter, message: &Message) -> bool {
 pub enum TagFilter {
     /// Every message.
     All,
-    /// Messages with one of these tags; each with its hash.
+    /// Messages with one of these tags, each beside its hash.
     AnyOf(Vec<(u64, String)>),
 }
 
@@ -93,14 +97,19 @@ impl TagFilter {
     }
 }
 
-/// The hash the consume queue keeps of a tag; 0 for none. Stored, so it never changes.
+/// The hash of a tag that a queue keeps; 0 for no tag.
 pub fn hash(tag: Option<&str>) -> u64 {
-    tag.map_or(0, |tag| xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1))
+    tag.map_or(0, text_hash)
 }
 
-/// The hash that stands for a message group in its queue's order; never 0. Stored, so it never changes.
-pub fn order(message_group: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(message_group.as_bytes()).max(1)
+/// Writes the hash of a tag in one byte if there is no tag, as most messages have none.
+pub fn put_hash(out: &mut BytesMut, hash: u64) {
+    out.put_option((hash != 0).then_some(hash), |out, hash| out.put_u64(hash));
+}
+
+/// From [`put_hash`].
+pub fn read_hash(reader: &mut Reader) -> Result<u64, Malformed> {
+    Ok(reader.option(Reader::u64)?.unwrap_or(0))
 }
 
 #[cfg(test)]

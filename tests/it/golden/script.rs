@@ -24,15 +24,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use raftmq::machine::Proposal;
+use raftmq::machine::Stored;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Command, ConsumeFrom, CreateGroup, CreateTopic, Decide, GiveBack, GroupSettings,
-    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetPositions, Subscribe, TransactionChecks,
-    UpdateGroup, UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Placement, Prolong, Recall,
+    Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
 };
-use raftmq::machine::outcome::{Outcome, Stored};
+use raftmq::machine::outcome::Outcome;
 use raftmq::model::{
-    GroupId, LogIndex, MessageRef, MessageType, Millis, NodeId, QueueId, QueueOffset, ReceiptHandle, TagFilter,
-    Timestamp, TopicId, TopicType, filter,
+    ConsumeFrom, GroupId, GroupSettings, LogIndex, MessageGroupHash, MessageRef, MessageType, Millis, NodeId,
+    Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId, TopicType, TransactionChecks,
 };
 
 use super::show;
@@ -75,13 +75,13 @@ impl Script {
                     topic: topic(name),
                     topic_type: TopicType::Only(MessageType::Normal),
                     queues: queues.parse().unwrap(),
-                    permission: rest.first().map_or(6, |text| text.parse().unwrap()),
+                    permission: Permission(rest.first().map_or(6, |text| text.parse().unwrap())),
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["topic-of", kind, name, queues] => {
                 let (topic_type, queues) = (TopicType::parse(kind).unwrap(), queues.parse().unwrap());
-                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: 6 };
+                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: Permission::READ_WRITE };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["send-at", name, time, ref bodies @ ..] => {
@@ -111,7 +111,7 @@ impl Script {
                 match what {
                     "type" => topic_type = TopicType::parse(value),
                     "queues" => queues = value.parse().ok(),
-                    _ => permission = value.parse().ok(),
+                    _ => permission = value.parse().ok().map(Permission),
                 }
                 self.tell(
                     &Command::UpdateTopic(UpdateTopic { topic: topic(name), topic_type, queues, permission }),
@@ -152,7 +152,10 @@ impl Script {
             ["reset", of, from, offset] => {
                 let (topic, group) = (self.topic_id(from), self.group_id(of));
                 let positions = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
-                self.tell(&Command::SetPositions(SetPositions { topic, group, positions, forget: true }), out);
+                self.tell(
+                    &Command::SetGroupOffsets(SetGroupOffsets { topic, group, offsets: positions, forget: true }),
+                    out,
+                );
             }
             // The lease of a handle given anew to a poll that is repeated; all of it under one new name.
             ["repeat", name] => {
@@ -171,14 +174,14 @@ impl Script {
                 match self.machine.apply(&Command::Repeat(repeat)) {
                     Outcome::Granted(granted) if granted.is_empty() => out.push_str("nothing\n"),
                     Outcome::Granted(granted) => {
-                        let (count, attempt) = (granted[0].messages.count_ones(), granted[0].attempt);
+                        let (count, attempt) = (granted[0].messages.len(), granted[0].attempt);
                         write!(out, "{count} messages attempt {attempt} ").unwrap();
                         self.name(ReceiptHandle { lease: granted[0].lease, ..handle }, out);
                     }
                     other => show::print(&other, out),
                 }
             }
-            ["bury", name] => self.tell(&Command::Bury { handle: self.handles[name] }, out),
+            ["bury", name] => self.tell(&Command::DeadLetter { handle: self.handles[name] }, out),
             ["drop", name] => self.tell(&Command::DeleteTopic { topic: topic(name) }, out),
             ["group", name, ref rest @ ..] => {
                 let retries_max = rest.first().map_or(16, |text| text.parse().unwrap());
@@ -188,7 +191,7 @@ impl Script {
             }
             // Each message as its message group and its number.
             ["send-fifo", name, ref messages @ ..] => {
-                let groups = messages.iter().map(|text| filter::tag::order(&text[..1])).collect();
+                let groups = messages.iter().map(|text| MessageGroupHash::of(&text[..1])).collect();
                 let (placement, at) = (Placement::Fifo(groups), Timestamp(0));
                 self.send_aside(name, MessageType::Fifo, messages, placement, at, out);
             }
@@ -320,7 +323,7 @@ impl Script {
             Ok(granted) if granted.is_empty() => out.push_str("nothing\n"),
             Ok(granted) => {
                 for lease in granted {
-                    for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+                    for bit in (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1) {
                         let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
                         write!(out, "queue {queue} offset {offset} attempt {} ", lease.attempt).unwrap();
                         let (topic, group) = (plan.topic, plan.group);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use raftmq::machine::outcome::{Outcome, Stored};
+use raftmq::machine::Stored;
+use raftmq::machine::outcome::Outcome;
 use raftmq::model::{QueueId, QueueOffset};
 use raftmq::store::kv::{Kv, Space};
 
@@ -62,7 +63,8 @@ pub fn show(machine: &Machine, what: &str, out: &mut String) {
         }
         "positions" => {
             for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
-                writeln!(out, "{name} queue {queue}: next {}", view.cursor(topic, group, queue).unwrap()).unwrap();
+                writeln!(out, "{name} queue {queue}: next {}", view.group_offset(topic, group, queue).unwrap())
+                    .unwrap();
             }
         }
         "leases" => {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use raftmq::machine::Stored;
 use raftmq::machine::command::{Ack, Change, Command, CreateTopic, Placement, Subscribe};
-use raftmq::machine::outcome::{Outcome, Stored};
+use raftmq::machine::outcome::Outcome;
 use raftmq::model::{
-    GroupId, LeaseId, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId,
-    TopicType, filter,
+    GroupId, LeaseId, MessageGroupHash, MessageType, Millis, Permission, QueueId, QueueOffset, ReceiptHandle,
+    TagFilter, Timestamp, TopicId, TopicType,
 };
 
 use super::{GROUPS, QUEUES, RETRIES, machine};
@@ -92,7 +93,8 @@ impl Lines {
         for ((_, offset), _) in self.sent.iter().filter(|((at, _), other)| *at == queue && **other == of) {
             if let Some(Told { fate: Fate::Open(handle), .. }) = self.told.get(&(group, queue, *offset)) {
                 let lease = machine.view().lease(raftmq::machine::state::lease::key_of(handle)).unwrap();
-                let is_open = lease.is_some_and(|lease| lease.held != 0 && lease.is_open(Timestamp(machine.now)));
+                let is_open =
+                    lease.is_some_and(|lease| !lease.held.is_empty() && lease.is_open(Timestamp(machine.now)));
                 assert!(!is_open, "P9: two deliveries of one message group at once");
             }
         }
@@ -141,10 +143,10 @@ fn receive_in_order(
         narrow(&mut plan, limit);
     }
     let granted = machine.grant(STEPS, group, limit, seconds * 1000, None, plan).unwrap();
-    assert!(granted.iter().map(|lease| lease.messages.count_ones()).sum::<u32>() <= limit);
+    assert!(granted.iter().map(|lease| lease.messages.len()).sum::<u32>() <= limit);
     let from = lines.handles.len();
     for lease in granted {
-        let bits = (0..64).filter(|bit| lease.messages >> bit & 1 == 1);
+        let bits = (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1);
         let offsets: Vec<_> = bits.map(|bit| QueueOffset(lease.first.0 + bit)).collect();
         lines.grant(machine, group, lease.queue, lease.lease, &offsets, lease.attempt);
     }
@@ -181,7 +183,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
         topic: topic("steps"),
         topic_type: TopicType::Only(MessageType::Fifo),
         queues: QUEUES,
-        permission: 6,
+        permission: Permission::READ_WRITE,
     };
     machine.apply(&Command::CreateTopic(create));
     let mut groups = Vec::new();
@@ -195,7 +197,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
     for step in steps {
         match step {
             Ordered::Send(of) => {
-                let hashes = of.iter().map(|of| filter::tag::order(&of.to_string())).collect();
+                let hashes = of.iter().map(|of| MessageGroupHash::of(&of.to_string())).collect();
                 let bodies: Vec<_> = of.iter().map(ToString::to_string).collect();
                 let bodies: Vec<_> = bodies.iter().map(String::as_str).collect();
                 let outcome = machine.send_aside(STEPS, MessageType::Fifo, &bodies, Placement::Fifo(hashes));
@@ -221,7 +223,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
             }
             Ordered::Bury(pick) => {
                 let Some(handle) = lines.pick(*pick) else { continue };
-                machine.apply(&Command::Bury { handle });
+                machine.apply(&Command::DeadLetter { handle });
             }
             Ordered::Pass(seconds) => machine.now += seconds * 1000,
             Ordered::Tick => drop(machine.apply(&Command::Tick)),

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use raftmq::machine::Stored;
 use raftmq::machine::command::{Ack, Candidate, Change, Command, CreateTopic, Redrive, Subscribe};
-use raftmq::machine::outcome::{Granted, Outcome, Rejected, Stored};
+use raftmq::machine::outcome::{Granted, Outcome, Rejected};
 use raftmq::machine::state::queue::Run;
 use raftmq::model::limits::RECENT_FOR;
 use raftmq::model::{
-    GroupId, Message, MessageType, Millis, QueueId, QueueOffset, ReceiptHandle, TagFilter, TopicId, TopicType,
+    GroupId, Message, MessageType, Millis, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter,
+    TopicId, TopicType,
 };
 
 use super::{GROUPS, QUEUES, RETRIES, TOPIC, machine};
@@ -131,7 +133,7 @@ impl Model {
     /// What lies behind a group's position was delivered to it, or it did not want it.
     fn is_complete(&self, machine: &Machine, group: GroupId) {
         for queue in (0..QUEUES).map(QueueId) {
-            let position = machine.view().cursor(TOPIC, group, queue).unwrap();
+            let position = machine.view().group_offset(TOPIC, group, queue).unwrap();
             for offset in (0..position.0).map(QueueOffset) {
                 let passed_over =
                     |filter: &usize| !TagFilter::parse(FILTERS[*filter]).matches(self.tags[&(queue, offset)]);
@@ -219,7 +221,7 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                 let wanted = TagFilter::parse(FILTERS[*filter]);
                 let plan = machine.plan(TOPIC, group, &wanted);
                 let granted = machine.grant(TOPIC, group, *limit, seconds * 1000, None, plan.clone()).unwrap();
-                let count: u32 = granted.iter().map(|lease| lease.messages.count_ones()).sum();
+                let count: u32 = granted.iter().map(|lease| lease.messages.len()).sum();
                 assert!(count <= *limit);
                 take(&mut model, &wanted, &granted, group, now + seconds * 1000, now);
                 stale.insert(group, (wanted, plan));
@@ -326,7 +328,7 @@ fn dead_letters(machine: &Machine, group: GroupId) -> Vec<(QueueId, QueueOffset)
 
 fn take(model: &mut Model, wanted: &TagFilter, granted: &[Granted], group: GroupId, until: u64, now: u64) {
     for lease in granted {
-        for bit in (0..64).filter(|bit| lease.messages >> bit & 1 == 1) {
+        for bit in (0..64).filter(|bit| lease.messages.0 >> bit & 1 == 1) {
             let (queue, offset) = (lease.queue, QueueOffset(lease.first.0 + bit));
             assert!(wanted.matches(model.tags[&(queue, offset)]), "a filter is kept");
             let handle = ReceiptHandle { group, topic: TOPIC, queue, offset, lease: lease.lease };
@@ -378,7 +380,8 @@ fn a_batch_of_many_sends_keeps_each_message_in_its_slot() {
 fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked_at() {
     let mut machine = Machine::default();
     let normal = TopicType::Only(MessageType::Normal);
-    let create = CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: 6 };
+    let create =
+        CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: Permission::READ_WRITE };
     machine.apply(&Command::CreateTopic(create));
     let subscribe = Subscribe { group: group("g"), topics: vec![topic("skips")], create: Some(16) };
     machine.apply(&Command::Subscribe(subscribe));
@@ -386,12 +389,12 @@ fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked
     machine.send(TopicId(1), &messages);
     let (group, queue) = (GroupId(1), QueueId(0));
     let skip = |first, length| Candidate::Skip { queue, first: QueueOffset(first), length };
-    let fresh = |first| Candidate::Fresh { queue, first: QueueOffset(first), length: 4, wanted: 0b0101 };
+    let fresh = |first| Candidate::Fresh { queue, first: QueueOffset(first), length: 4, wanted: OffsetSet(0b0101) };
     let mut grant = |candidates| {
         let granted = machine.grant(TopicId(1), group, 8, 10_000, None, candidates).unwrap();
         (
-            granted.iter().map(|lease| lease.messages).collect::<Vec<_>>(),
-            machine.view().cursor(TopicId(1), group, queue).unwrap(),
+            granted.iter().map(|lease| lease.messages.0).collect::<Vec<_>>(),
+            machine.view().group_offset(TopicId(1), group, queue).unwrap(),
         )
     };
     let at = QueueOffset;
@@ -405,7 +408,7 @@ fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked
         "messages that are not there yet are not passed over"
     );
     machine.send(TopicId(1), &messages[..1]);
-    let all = Candidate::Fresh { queue, first: QueueOffset(200), length: 1, wanted: 1 };
+    let all = Candidate::Fresh { queue, first: QueueOffset(200), length: 1, wanted: OffsetSet(1) };
     let granted = machine.grant(TopicId(1), group, 8, 10_000, None, vec![all]).unwrap();
     assert_eq!(granted.len(), 1);
 }

@@ -10,7 +10,7 @@ mod waiting;
 
 use raftmq::machine::command::{Command, CreateTopic, Subscribe};
 use raftmq::machine::outcome::Outcome;
-use raftmq::model::{GroupId, MessageType, TopicId, TopicType};
+use raftmq::model::{GroupId, MessageType, Permission, TopicId, TopicType};
 
 use crate::fixture::machine::{Machine, group, topic};
 
@@ -27,7 +27,7 @@ fn machine() -> Machine {
         topic: topic("t"),
         topic_type: TopicType::Only(MessageType::Normal),
         queues: QUEUES,
-        permission: 6,
+        permission: Permission::READ_WRITE,
     };
     machine.apply(&Command::CreateTopic(create));
     for number in 1..=GROUPS {

@@ -2,9 +2,12 @@
 
 use proptest::prelude::*;
 use raftmq::machine::Proposal;
-use raftmq::machine::command::{Command, CreateTopic, Decide, Placement, Recall, TransactionChecks};
-use raftmq::machine::outcome::{Outcome, Rejected, Stored};
-use raftmq::model::{LogIndex, MessageRef, MessageType, Millis, QueueId, Timestamp, TopicId, TopicType};
+use raftmq::machine::Stored;
+use raftmq::machine::command::{Command, CreateTopic, Decide, Placement, Recall};
+use raftmq::machine::outcome::{Outcome, Rejected};
+use raftmq::model::{
+    LogIndex, MessageRef, MessageType, Millis, Permission, QueueId, Timestamp, TopicId, TopicType, TransactionChecks,
+};
 
 use super::{QUEUES, machine};
 use crate::fixture::machine::{Machine, content, topic};
@@ -68,7 +71,7 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
             topic: topic(name),
             topic_type: TopicType::Only(message_type),
             queues: QUEUES,
-            permission: 6,
+            permission: Permission::READ_WRITE,
         };
         machine.apply(&Command::CreateTopic(create));
     }

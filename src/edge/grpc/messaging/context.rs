@@ -1,4 +1,4 @@
-//! What every verb works with: the broker, the settings, and who calls.
+//! What every verb works with: the node and its shard, the settings, and who calls.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct EdgeSettings {
     pub delay_max: Millis,
 }
 
-/// The service over a broker. Cheap to clone.
+/// The service over a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Messaging {
     pub(super) node: Arc<Node>,

@@ -62,7 +62,7 @@ async fn try_assignment(
     let request = request.into_inner();
     convert::group(request.group.as_ref())?;
     let topic = find(edge, request.topic.as_ref(), &caller).await?;
-    if topic.permission & 4 == 0 {
+    if !topic.permission.can_read() {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
     }
     let members = edge.node.routes().of_all(caller.deadline()).await?;
@@ -87,7 +87,7 @@ fn row(
     member: &NodeAddress,
     endpoints: v2::Endpoints,
 ) -> v2::MessageQueue {
-    let permission = match topic.permission & ROUTABLE {
+    let permission = match topic.permission.0 & ROUTABLE {
         2 => v2::Permission::Write,
         4 => v2::Permission::Read,
         6 => v2::Permission::ReadWrite,

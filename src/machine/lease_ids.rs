@@ -1,15 +1,16 @@
-//! Whose is which lease of an entry: each command has ordinals of its own, by the commands alone, so that the id of a
-//! lease names the command that made it, and mostly the candidate, long after the lease is gone (`broker/inspect/trace`).
+//! The ids of an entry's leases. Each command has lease ordinals of its own, which follow from the commands of the entry
+//! alone: the id of a lease names the command that made it, and mostly the candidate, also after the lease is gone
+//! (`broker/inspect/trace`).
 
 use std::ops::Range;
 
 use crate::machine::command::{Candidate, Command, Grant};
 
-/// The grants, repeats and redrives of an entry share so many. Those of a client's changes, one each, lie behind, so
-/// that they are never refused for want of one.
+/// Ordinals that the grants, repeats and redrives of an entry share. Those of changes by clients, one each, come after
+/// them, so that a change is never refused for want of one.
 const SHARED: u32 = 1 << 15;
 
-/// Hands out the ordinals of one entry, command by command.
+/// Gives the ordinals of one entry to its commands, in order.
 #[derive(Debug, Default)]
 pub struct Ordinals {
     shared: u32,
@@ -17,7 +18,7 @@ pub struct Ordinals {
 }
 
 impl Ordinals {
-    /// Those of the next command; `None` if there are too few left: what is not granted now is planned again.
+    /// Those of the next command; `None` if too few are left: what is not granted now is planned again.
     pub fn of(&mut self, command: &Command) -> Option<Range<u32>> {
         let most = match command {
             Command::Grant(grant) => {
@@ -40,8 +41,8 @@ impl Ordinals {
     }
 }
 
-/// How many of a grant's candidates make one lease at most. Theirs are its first ordinals, in their order; behind
-/// them are those of windows of which an orderly group has a lease for each message group.
+/// How many of a grant's candidates make one lease at most. These have the first ordinals of the grant, in order; the
+/// ordinals after them are for windows, of which an orderly group gets a lease for each message group.
 pub fn single(grant: &Grant) -> u32 {
     length(grant.candidates.iter().filter(|candidate| candidate.makes_one()).count())
 }

@@ -1,0 +1,115 @@
+//! Consumer groups below the log: create, change, delete, subscribe to topics. Before: `broker/topics`.
+
+use bytes::Bytes;
+
+use crate::machine::command::{CreateGroup, Subscribe, UpdateGroup};
+use crate::machine::outcome::{Outcome, Rejected};
+use crate::machine::state::catalog::GroupRecord;
+use crate::machine::state::due::Due;
+use crate::machine::state::failure::Failure;
+use crate::machine::state::queue::QueueHead;
+use crate::machine::state::stage::Stage;
+use crate::machine::state::{catalog, due, keys, queue};
+use crate::model::{ConsumeFrom, GroupId, GroupName, GroupSettings, QueueId, QueueOffset, TopicId};
+use crate::store::kv::Space;
+
+pub(super) fn create_group(stage: &mut Stage<'_>, create: &CreateGroup) -> Result<Outcome, Failure> {
+    if catalog::group_id(stage, &create.group)?.is_some() {
+        return Ok(Outcome::Rejected(Rejected::GroupExists));
+    }
+    make_group(stage, &create.group, create.settings.clone(), create.orderly).map(Outcome::GroupCreated)
+}
+
+/// Changes what is given.
+pub(super) fn update_group(stage: &mut Stage<'_>, update: &UpdateGroup) -> Result<Outcome, Failure> {
+    let refused = Ok(Outcome::Rejected(Rejected::GroupNotFound));
+    let Some(group) = catalog::group_id(stage, &update.group)? else { return refused };
+    let Some(mut record) = catalog::group(stage, group)? else { return refused };
+    let settings = &mut record.settings;
+    settings.retries_max = update.retries_max.unwrap_or(settings.retries_max);
+    settings.consume_from = update.consume_from.unwrap_or(settings.consume_from);
+    if let Some(backoff) = &update.backoff {
+        settings.backoff.clone_from(backoff);
+    }
+    if let Some(filter) = &update.filter {
+        settings.filter = Some(filter.clone()).filter(|filter| !filter.is_empty());
+    }
+    catalog::put_group(stage, group, &record);
+    Ok(Outcome::Done)
+}
+
+/// The name is free at once; group offsets and leases are removed in bounded steps by `machine/tick`. The group's
+/// dead letters stay.
+pub(super) fn delete_group(stage: &mut Stage<'_>, name: &GroupName) -> Result<Outcome, Failure> {
+    let Some(group) = catalog::group_id(stage, name)? else {
+        return Ok(Outcome::Rejected(Rejected::GroupNotFound));
+    };
+    stage.delete(Space::Catalog, keys::group_name(name));
+    stage.delete(Space::Catalog, keys::group(group));
+    let now = stage.now();
+    for topic in catalog::topic_ids(stage)? {
+        if catalog::is_subscribed(stage, topic, group)? {
+            stage.delete(Space::Catalog, keys::subscription(topic, group));
+            due::put(stage, now, Due::SweepGroup { topic, group });
+        }
+    }
+    stage.effects().catalog_changed = true;
+    Ok(Outcome::Done)
+}
+
+/// Creates the group if it is missing and may be created, and gives it a group offset in each queue of the topics
+/// that it is not subscribed to yet. Unknown topics are passed over.
+///
+/// * Source: contract §17, contract §26: a late group on a young topic gets everything from offset 0.
+pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<Outcome, Failure> {
+    let group = match (catalog::group_id(stage, &subscribe.group)?, subscribe.create) {
+        (Some(group), _) => group,
+        (None, Some(retries_max)) => make_group(stage, &subscribe.group, GroupSettings::standard(retries_max), false)?,
+        (None, None) => return Ok(Outcome::Rejected(Rejected::GroupNotFound)),
+    };
+    let consume_from = catalog::group(stage, group)?.map_or(ConsumeFrom::Standard, |group| group.settings.consume_from);
+    for name in &subscribe.topics {
+        let Some(topic) = catalog::topic_id(stage, name)? else { continue };
+        let Some(record) = catalog::topic(stage, topic)? else { continue };
+        if catalog::is_subscribed(stage, topic, group)? {
+            continue;
+        }
+        stage.put(Space::Catalog, keys::subscription(topic, group), Bytes::new());
+        for queue in (0..record.queues).map(QueueId) {
+            let head = queue::head(stage, topic, queue)?;
+            let from = start(stage, topic, queue, &head, consume_from)?;
+            stage.put_number(Space::Cursor, keys::group_offset(topic, group, queue), from.0);
+        }
+        stage.effects().catalog_changed = true;
+    }
+    Ok(Outcome::GroupCreated(group))
+}
+
+/// The first group offset in a queue.
+fn start(
+    stage: &Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    head: &QueueHead,
+    from: ConsumeFrom,
+) -> Result<QueueOffset, Failure> {
+    match from {
+        ConsumeFrom::Standard if head.min.0 != 0 => Ok(head.max),
+        ConsumeFrom::Standard | ConsumeFrom::First => Ok(head.min),
+        ConsumeFrom::Last => Ok(head.max),
+        ConsumeFrom::At(at) => queue::first_stored_at(head, at, |offset| queue::run_of(stage, topic, queue, offset)),
+    }
+}
+
+fn make_group(
+    stage: &mut Stage<'_>,
+    name: &GroupName,
+    settings: GroupSettings,
+    orderly: bool,
+) -> Result<GroupId, Failure> {
+    let group = GroupId(catalog::next_id(stage, keys::GROUP_IDS)?);
+    let record = GroupRecord { name: name.clone(), settings, orderly, created_at: stage.now() };
+    stage.put_number(Space::Catalog, keys::group_name(name), group.0.into());
+    catalog::put_group(stage, group, &record);
+    Ok(group)
+}
