@@ -7,6 +7,10 @@
 //!
 //! Not here: what the messages mean (`edge`, `raft/peer`) and conversion to model types (`edge/grpc`).
 
+mod descriptor;
+
+pub use descriptor::FILE_DESCRIPTOR_SET;
+
 /// RocketMQ 5's protocol for clients: package `apache.rocketmq.v2`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs, reason = "written by prost and tonic")]
 pub mod v2 {
@@ -24,6 +28,3 @@ pub mod peer {
 pub mod admin {
     include!("generated/raftmq.admin.v1.rs");
 }
-
-/// An encoded `google.protobuf.FileDescriptorSet` of all files and their imports, for gRPC reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor.bin");

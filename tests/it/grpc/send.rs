@@ -1,4 +1,4 @@
-//! How messages are taken in: what is refused, the limits of what they carry, and repeated sends (contract §9, §24).
+//! How messages are taken in: what is refused, the limits of what they carry, and repeated sends (contract §9, contract §24).
 
 use std::collections::BTreeSet;
 
