@@ -22,8 +22,7 @@ pub struct BrokerArgs {
     /// Property file, as RocketMQ's broker.conf; without one: a node of its own with the defaults
     #[arg(short, long)]
     config: Option<PathBuf>,
-    /// Set a key, over file and environment (RAFTMQ_CONF_<key>)
-    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(help = "Set a key, over file and environment (RAFTMQ_CONF_<key>)", short = 'D', value_name = "KEY=VALUE", value_parser = key_value)]
     define: Vec<(String, String)>,
 }
 

@@ -6,7 +6,7 @@
 //! * A property that is missing is NULL, and a comparison with NULL is NULL: only TRUE matches.
 //! * Properties are texts. Compared with a number or a truth value they are read as one, and are NULL if they are none.
 //!
-//! Bounded by [`DEPTH_MAX`] and [`NODES_MAX`]; the caller bounds the text.
+//! Bounded by `DEPTH_MAX` and `NODES_MAX`; the caller bounds the text.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
