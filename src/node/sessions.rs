@@ -183,7 +183,7 @@ mod tests {
     use crate::env::clock::ManualClock;
 
     #[test]
-    fn a_client_lives_while_it_is_heard_and_is_forgotten_later() {
+    fn a_client_lives_while_it_is_seen_and_is_forgotten_later() {
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
         let sessions = Sessions::new(clock.clone());
         let header = ClientHeader { client_id: "c", ..ClientHeader::default() };

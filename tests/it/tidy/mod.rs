@@ -105,6 +105,35 @@ fn what_the_code_cites_stands_in_the_repository() {
 }
 
 #[test]
+fn the_architecture_names_only_what_is_there() {
+    let map = text_of("ARCHITECTURE.md");
+    assert!(map.split_whitespace().count() <= 1_800, "ARCHITECTURE.md is a map, not a book");
+    let is_path = |code: &&str| {
+        code.contains('/') && code.chars().all(|letter| letter.is_alphanumeric() || "_/.".contains(letter))
+    };
+    let exists = |path: &str| {
+        ["", "src/", "tests/"]
+            .iter()
+            .any(|from| root().join(from).join(path).exists() || root().join(format!("{from}{path}.rs")).exists())
+    };
+    let gone: Vec<String> = map
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(is_path)
+        .filter(|path| !exists(path))
+        .map(|path| format!("ARCHITECTURE.md: {path}"))
+        .collect();
+    none(&gone);
+    for folder in
+        fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir())
+    {
+        let name = folder.file_name().into_string().unwrap();
+        assert!(map.contains(&format!("`{name}`")), "ARCHITECTURE.md does not say what src/{name} is");
+    }
+}
+
+#[test]
 fn the_map_has_every_file_with_its_line() {
     let (path, wanted) = (root().join("docs/files.md"), map::files(&sources()));
     if std::env::var_os("UPDATE_MAP").is_some() {
@@ -186,6 +215,7 @@ fn a_banned_name_is_found_where_it_is_defined() {
         "mod utils {}",
         "fn f() { let mut ttl = 1; }",
         "const TTL: u32 = 1;",
+        "fn put_aside() {}",
     ] {
         assert_eq!(faults_of("model/x.rs", body).len(), 1, "{body}");
     }

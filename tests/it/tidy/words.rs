@@ -3,21 +3,39 @@
 use super::tokens::{Token, module_of};
 
 /// Words that have a better one in docs/words.md; they may not be part of a name we define.
-pub const BANNED: [&str; 14] = [
-    "manager",
-    "managers",
+pub const BANNED: [&str; 32] = [
+    "aside",
+    "bell",
+    "bells",
+    "buried",
+    "bury",
+    "ground",
+    "heard",
     "helper",
     "helpers",
-    "util",
-    "utils",
+    "hot",
+    "intake",
+    "journal",
+    "lane",
+    "lazy",
+    "manager",
+    "managers",
+    "mended",
+    "outlet",
     "partition",
     "partitions",
-    "wal",
-    "journal",
-    "ttl",
+    "pieces",
+    "plant",
+    "reign",
+    "rung",
     "subscriber",
     "subscribers",
+    "told",
+    "ttl",
+    "util",
+    "utils",
     "visibility",
+    "wal",
 ];
 
 /// Keywords after which a name is defined.
