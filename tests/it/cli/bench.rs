@@ -21,9 +21,8 @@ fn measurements_are_checked_printed_and_drawn() {
     // What lies before the messages of a run is received first, and is none of its mistakes.
     cluster.raftmq_ok(&["bench", "send", "--in-flight", "16", "--batch", "32", "--duration", "1s", "--no-check"]);
     bench("e2e");
-    let compare = ["-o", "json", "bench", "compare", &cluster.endpoints(), "null", "--pairs", "1", "--pause-b"];
-    let compared: serde_json::Value =
-        serde_json::from_str(&cluster.raftmq_ok(&[&compare[..], &short].concat())).unwrap();
+    let compare = ["bench", "compare", &cluster.endpoints(), "null", "--pairs", "1", "--pause-b"];
+    let compared = cluster.json(&[&compare[..], &short].concat());
     assert!(compared["ratios"][0]["ratio"].as_f64() > Some(0.0), "it goes on after it stood still: {compared}");
     let nobody = ["bench", "compare", &cluster.endpoints(), "127.0.0.1:1", "--pairs", "1", "--pause-b"];
     let refused = cluster.raftmq(&[&nobody[..], &short].concat());
@@ -37,15 +36,13 @@ fn measurements_are_checked_printed_and_drawn() {
     };
     let picture = cluster.raftmq_ok(&["bench", "picture", &file("ours", &ours), &file("null", &null)]);
     assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("null&lt;&amp;&gt;"));
-    let raw = cluster.raftmq_ok(&["-o", "json", "bench", "raw", "--duration", "200ms"]);
-    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    let raw = cluster.json(&["bench", "raw", "--duration", "200ms"]);
     assert!(raw["syncs_per_second"].as_f64().unwrap() > 1.0 && raw["latency"]["p50_us"].as_u64().unwrap() > 1);
     let failed = cluster.raftmq(&["bench", "picture", "nowhere"]);
     assert_eq!(failed.status.code(), Some(2));
     let leader = cluster.address(cluster.wait_for_leader());
     let times = ["--rate", "50", "--before", "1s", "--after", "2s", "--settle", "14s"];
-    let death = [&["-o", "json", "bench", "failover", "--kill", &leader][..], &times].concat();
-    let death: serde_json::Value = serde_json::from_str(&cluster.raftmq_ok(&death)).unwrap();
+    let death = cluster.json(&[&["bench", "failover", "--kill", &leader][..], &times].concat());
     assert!(death["acknowledged"].as_u64() >= Some(50) && death["settled_before"].as_u64() >= Some(1), "{death}");
     assert!(death["gap_ms"].as_f64() > Some(10.0) && !death["failures"].as_object().unwrap().is_empty(), "{death}");
     assert_eq!((&death["lost"], &death["came_again"]), (&0.into(), &0.into()), "P1 P7: {death}");

@@ -9,8 +9,7 @@ fn the_readme_s_first_session() {
     let cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "demo"]);
     cluster.raftmq_ok(&["produce", "demo", "--count", "1000"]);
-    let described: serde_json::Value =
-        serde_json::from_str(&cluster.raftmq_ok(&["-o", "json", "topic", "describe", "demo"])).unwrap();
+    let described = cluster.json(&["topic", "describe", "demo"]);
     let max: Vec<_> =
         described["queues"].as_array().unwrap().iter().map(|queue| queue["max_offset"].as_u64().unwrap()).collect();
     assert_eq!((max.len(), max.iter().sum()), (8, 1000));
@@ -61,8 +60,7 @@ fn messages_of_every_kind_are_sent_and_consumed_by_command() {
     cluster.raftmq_ok(&["produce", "plain", "needle", "--tag", "blue"]);
     cluster.raftmq_ok(&["produce", "plain", "--count", "3000", "--tag", "red"]);
     assert_eq!(bodies(&["plain", "--group", "tag", "--filter", "blue"]), ["needle"]);
-    let described: serde_json::Value =
-        serde_json::from_str(&cluster.raftmq_ok(&["-o", "json", "group", "describe", "tag"])).unwrap();
+    let described = cluster.json(&["group", "describe", "tag"]);
     assert_eq!(described["group"]["lag"].as_u64(), Some(0), "{described}");
 
     cluster.raftmq_ok(&["produce", "lines", "a", "b", "c", "--message-group", "g", "--batch", "1"]);

@@ -163,8 +163,7 @@ fn p1_p5_p7_ten_leader_kills_lose_nothing_and_bring_nothing_back() {
     assert!(sent.len() > 1000, "too little was sent to prove anything: {}", sent.len());
     assert_eq!(lost, [""; 0], "P1: acknowledged and never delivered");
     assert_eq!(*history.faults.lock(), [""; 0]);
-    let described: serde_json::Value =
-        serde_json::from_str(&cluster.raftmq_ok(&["-o", "json", "topic", "describe", TOPIC])).unwrap();
+    let described = cluster.json(&["topic", "describe", TOPIC]);
     let queues = described["queues"].as_array().unwrap();
     assert_eq!(queues.len(), 8);
     let seen: BTreeSet<(i64, i64)> =

@@ -54,13 +54,11 @@ fn p1_a_leader_cut_off_from_its_followers_acknowledges_nothing() {
         cluster.signal(follower, "STOP");
     }
     let wire = Wire::connect(&cluster.address(leader), "producer");
+    let hasty = wire.within(Duration::from_secs(1));
+    let cut = |number| message("t", &format!("cut {number}"), "x");
     let codes: Vec<_> = (0..5)
         .map(|number| {
-            let sent = runtime.block_on(wire.within(Duration::from_secs(1)).send(vec![message(
-                "t",
-                &format!("cut {number}"),
-                "x",
-            )]));
+            let sent = runtime.block_on(hasty.send(vec![cut(number)]));
             sent.map(|response| response.status.unwrap().code())
         })
         .collect();
