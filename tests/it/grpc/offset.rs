@@ -53,6 +53,8 @@ fn pulls_and_positions_are_as_the_contract_says() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+        // Beyond what this node has applied, a pull waits for what was answered elsewhere.
+        assert_eq!(pull(&b, 0, 6, 0, None).await, (Code::MessageNotFound, vec![], Some(6)));
         assert_eq!(pull(&b, 0, 0, 0, None).await, (Code::Ok, names(0..4), Some(4)));
         assert_eq!(pull(&b, 0, 4, 0, None).await, (Code::Ok, names(4..6), Some(6)));
         // Broadcast: each consumer of a group that keeps positions of its own gets everything.
