@@ -89,6 +89,9 @@ pub struct UpdateTopic {
     /// Number of queues.
     pub queues: Option<u32>,
     pub permission: Option<Permission>,
+    /// Whether queues are added only to topics without message groups. Entries of older builds do not say so and added
+    /// them to all but FIFO topics.
+    pub keeps_message_groups: bool,
 }
 
 /// See [`Command::UpdateGroup`]: what is `Some` changes.

@@ -43,7 +43,7 @@ impl Command {
                 create.settings.encode(&mut out);
             }
             Self::UpdateTopic(update) => {
-                out.put_u8(23);
+                out.put_u8(if update.keeps_message_groups { 32 } else { 23 });
                 out.put_text(update.topic.as_str());
                 out.put_option(update.topic_type, |out, topic_type| out.put_u8(topic_type.to_u8()));
                 out.put_option(update.queues, |out, queues| out.put_u32(queues));
@@ -190,11 +190,12 @@ impl Command {
                 permission: Permission(reader.u8()?),
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
-            23 => Self::UpdateTopic(UpdateTopic {
+            tag @ (23 | 32) => Self::UpdateTopic(UpdateTopic {
                 topic: TopicName::stored(&reader.text()?),
                 topic_type: reader.option(read_topic_type)?,
                 queues: reader.option(Reader::u32)?,
                 permission: reader.option(|reader| Ok(Permission(reader.u8()?)))?,
+                keeps_message_groups: tag == 32,
             }),
             24 => Self::CreateGroup(CreateGroup {
                 group: GroupName::stored(&reader.text()?),

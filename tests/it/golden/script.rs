@@ -3,8 +3,8 @@
 //! Times are seconds. A handle is named `h1`, `h2`, … and a message that waits `m1`, `m2`, … when it is printed.
 //!
 //! * Time: `at SECONDS`, `tick`.
-//! * Topics: `topic NAME QUEUES [PERMISSION]`, `topic-of TYPE NAME QUEUES`, `update TOPIC type|queues|permission VALUE`,
-//!   `drop NAME`.
+//! * Topics: `topic NAME QUEUES [PERMISSION]`, `topic-of TYPE NAME QUEUES`,
+//!   `update TOPIC type|queues|permission VALUE [older]` (as in the entries of older builds), `drop NAME`.
 //! * Groups: `group NAME [RETRIES [orderly]]`, `group-from GROUP first|last|SECONDS`, `subscribe GROUP TOPIC [closed]`,
 //!   `reset GROUP TOPIC OFFSET` (of queue 0), `drop-group GROUP`.
 //! * Sends: `send TOPIC BODY[:TAG]…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
@@ -106,17 +106,17 @@ impl Script {
                 let placement = Placement::Priority(vec![priority.parse().unwrap(); bodies.len()]);
                 self.send_aside(name, MessageType::Priority, bodies, placement, Timestamp(0), out);
             }
-            ["update", name, what, value] => {
+            ["update", name, what, value, ref rest @ ..] => {
                 let (mut topic_type, mut queues, mut permission) = (None, None, None);
                 match what {
                     "type" => topic_type = TopicType::parse(value),
                     "queues" => queues = value.parse().ok(),
                     _ => permission = value.parse().ok().map(Permission),
                 }
-                self.tell(
-                    &Command::UpdateTopic(UpdateTopic { topic: topic(name), topic_type, queues, permission }),
-                    out,
-                );
+                let keeps_message_groups = rest.is_empty();
+                let update =
+                    UpdateTopic { topic: topic(name), topic_type, queues, permission, keeps_message_groups };
+                self.tell(&Command::UpdateTopic(update), out);
             }
             ["group-from", name, from] => {
                 let consume_from = match from {
