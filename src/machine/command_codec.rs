@@ -6,8 +6,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::command::{
-    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Grant, Placement, Prolong,
-    Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Grant, OffsetMove,
+    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup,
+    UpdateTopic,
 };
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
@@ -159,7 +160,7 @@ impl Command {
                     out.put_u32(queue.0);
                     out.put_u64(offset.0);
                 });
-                out.put_u8(set.forget.into());
+                out.put_u8(set.how.to_u8());
             }
             Self::Repeat(repeat) => {
                 out.put_u8(31);
@@ -277,7 +278,7 @@ impl Command {
                 topic: TopicId(reader.u32()?),
                 group: GroupId(reader.u32()?),
                 offsets: reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?,
-                forget: reader.bool()?,
+                how: OffsetMove::decode(&mut reader)?,
             }),
             31 => Self::Repeat(Repeat {
                 group: GroupId(reader.u32()?),
@@ -368,6 +369,25 @@ impl Candidate {
                 wanted: OffsetSet(reader.u64()?),
             }),
             tag => Err(reader.unknown(tag.into())),
+        }
+    }
+}
+
+impl OffsetMove {
+    fn to_u8(self) -> u8 {
+        match self {
+            Self::Set => 0,
+            Self::Reset => 1,
+            Self::Advance => 2,
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            0 => Ok(Self::Set),
+            1 => Ok(Self::Reset),
+            2 => Ok(Self::Advance),
+            value => Err(reader.unknown(value.into())),
         }
     }
 }
