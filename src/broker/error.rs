@@ -16,9 +16,10 @@ pub enum Error {
     /// The name is taken.
     #[error("topic '{0}' exists")]
     TopicExists(TopicName),
-    /// No such group, and groups do not come into being by themselves.
+    /// No such group; or the request would make it, and the node's configuration forbids that. The text fits both.
     #[error(
-        "consumer group '{0}' does not exist (autoCreateSubscriptionGroup=false); create it: raftmq group create {0}"
+        "consumer group '{0}' does not exist; create it: raftmq group create {0} (its first receive does so only with \
+         autoCreateSubscriptionGroup=true)"
     )]
     GroupNotFound(GroupName),
     /// The name is taken.

@@ -94,3 +94,33 @@ fn c25_13_what_has_ended_is_refused_and_every_refused_change_echoes_its_handle()
         assert_eq!(echoed, (Code::InvalidReceiptHandle, new), "what is settled is changed no more");
     });
 }
+
+#[test]
+fn the_text_about_a_missing_group_is_true_whatever_the_configuration() {
+    for setting in ["autoCreateSubscriptionGroup=true", "autoCreateSubscriptionGroup=false"] {
+        with_cluster(&[setting], &[("t", "NORMAL")], async |cluster| {
+            cluster.raftmq_ok(&["group", "create", "gone"]);
+            let wire = cluster.wire(0).within(CALL);
+            send(&wire, message("t", "m", "m")).await;
+            let (id, handle, _) = delivered(&receive(&wire, poll("gone", "t")).await[0]);
+            cluster.raftmq_ok(&["group", "delete", "gone", "--yes"]);
+            let acked = async || {
+                let answer = wire.ack("gone", "t", vec![(id.clone(), handle.clone())]).await.unwrap();
+                answer.entries[0].status.clone().unwrap()
+            };
+            // Another node may have deleted it, and this one be behind for a moment.
+            let mut status = acked().await;
+            for _ in 0..50 {
+                if status.code() == Code::ConsumerGroupNotFound {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                status = acked().await;
+            }
+            assert_eq!(status.code(), Code::ConsumerGroupNotFound);
+            // What it says of the configuration is a condition.
+            assert!(status.message.contains("only with autoCreateSubscriptionGroup=true"), "{}", status.message);
+            assert!(!status.message.contains("=false"), "{}", status.message);
+        });
+    }
+}
