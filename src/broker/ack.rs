@@ -18,6 +18,10 @@ pub enum Acked {
     Done,
     /// The lease had ended; the message is delivered again.
     LeaseEnded,
+    /// The handle could not be read.
+    NotAReceiptHandle,
+    /// The handle is of another topic or group.
+    ForeignReceiptHandle,
 }
 
 impl Broker {
@@ -49,9 +53,11 @@ impl Broker {
             settled = answers;
         }
         let mut settled = settled.into_iter();
-        let answer = |handle: &Option<ReceiptHandle>| match handle.as_ref().filter(is_theirs) {
+        let answer = |handle: &Option<ReceiptHandle>| match handle {
+            None => Acked::NotAReceiptHandle,
+            Some(handle) if !is_theirs(&handle) => Acked::ForeignReceiptHandle,
             Some(_) if settled.next() == Some(true) => Acked::Done,
-            _ => Acked::LeaseEnded,
+            Some(_) => Acked::LeaseEnded,
         };
         Ok(handles.iter().map(answer).collect())
     }

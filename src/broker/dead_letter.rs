@@ -9,7 +9,8 @@ use crate::model::{GroupName, MessageType, QueueOffset, ReceiptHandle, TopicName
 impl Broker {
     /// Puts a leased message among the group's dead letters; repeating it is fine.
     ///
-    /// * Errors: [`Error::TimedOut`] if it may be there; it is safe to repeat. [`Error::LeaseEnded`] is definite.
+    /// * Errors: [`Error::TimedOut`] if it may be there; it is safe to repeat. [`Error::LeaseEnded`] and
+    ///   [`Error::ForeignReceiptHandle`] are definite.
     /// * Source: contract §16.
     pub async fn forward_to_dead_letters(
         &self,
@@ -22,7 +23,7 @@ impl Broker {
         let (topic_id, _) = self.existing_topic(&topic, until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
         if handle.topic != topic_id || handle.group != group_id {
-            return Err(Error::LeaseEnded);
+            return Err(Error::ForeignReceiptHandle);
         }
         match self.propose_repeatable(&Command::DeadLetter { handle }, until).await? {
             (_, Outcome::Done) => Ok(()),

@@ -40,6 +40,15 @@ pub enum Error {
     /// The lease that a handle names has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
+    /// A text that no delivery came with.
+    #[error("this is not a receipt handle of this cluster: no message was delivered with it")]
+    NotAReceiptHandle,
+    /// A receipt handle that was used with another topic or group than its own; its lease may run.
+    #[error(
+        "this receipt handle belongs to another topic or consumer group (one that was deleted and created again is \
+         another one)"
+    )]
+    ForeignReceiptHandle,
     /// A pull outside of what the queue has.
     #[error("offset {offset} is outside of what the queue has: {min} to {max}")]
     IllegalOffset {
