@@ -20,8 +20,7 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<(), Error> {
         let until = self.held_until(deadline);
-        let (topic_id, _) = self.existing_topic(&topic, until).await?;
-        let group_id = self.existing_group(&group, until).await?.id;
+        let (topic_id, group_id) = self.owners_of(&[handle], &topic, &group, until).await?;
         if handle.topic != topic_id || handle.group != group_id {
             return Err(Error::ForeignReceiptHandle);
         }
