@@ -401,3 +401,29 @@ fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
     let value = reader.u8()?;
     MessageType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_older_builds_mean_what_they_meant() {
+        for (tag, keeps_message_groups) in [(23, false), (32, true)] {
+            let topic = TopicName::parse("t").unwrap();
+            let update =
+                UpdateTopic { topic, topic_type: None, queues: Some(3), permission: None, keeps_message_groups };
+            let command = Command::UpdateTopic(update);
+            let bytes = command.encode();
+            assert_eq!(bytes[1], tag);
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+        for (flag, how) in [(0, OffsetMove::Set), (1, OffsetMove::Reset), (2, OffsetMove::Advance)] {
+            let offsets = vec![(QueueId(1), QueueOffset(9))];
+            let set = SetGroupOffsets { topic: TopicId(1), group: GroupId(2), offsets, how };
+            let command = Command::SetGroupOffsets(set);
+            let bytes = command.encode();
+            assert_eq!((bytes[1], bytes.last()), (20, Some(&flag)));
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+    }
+}
