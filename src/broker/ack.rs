@@ -18,6 +18,10 @@ pub enum Acked {
     Done,
     /// The lease had ended; the message is delivered again.
     LeaseEnded,
+    /// The handle could not be read.
+    NotAReceiptHandle,
+    /// The handle is of another topic or group.
+    ForeignReceiptHandle,
 }
 
 impl Broker {
@@ -33,10 +37,10 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Vec<Acked>, Error> {
         let until = self.held_until(deadline);
-        let (topic_id, _) = self.existing_topic(&topic, until).await?;
-        let group_id = self.existing_group(&group, until).await?.id;
-        let is_theirs = |handle: &&ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
-        let known: Vec<ReceiptHandle> = handles.iter().flatten().filter(is_theirs).copied().collect();
+        let mut known: Vec<ReceiptHandle> = handles.iter().flatten().copied().collect();
+        let (topic_id, group_id) = self.owners_of(&known, &topic, &group, until).await?;
+        let is_theirs = |handle: &ReceiptHandle| handle.topic == topic_id && handle.group == group_id;
+        known.retain(is_theirs);
         let mut settled = Vec::new();
         #[cfg(debug_assertions)]
         if planted::ack_later(self, &known) {
@@ -49,9 +53,11 @@ impl Broker {
             settled = answers;
         }
         let mut settled = settled.into_iter();
-        let answer = |handle: &Option<ReceiptHandle>| match handle.as_ref().filter(is_theirs) {
+        let answer = |handle: &Option<ReceiptHandle>| match handle {
+            None => Acked::NotAReceiptHandle,
+            Some(handle) if !is_theirs(handle) => Acked::ForeignReceiptHandle,
             Some(_) if settled.next() == Some(true) => Acked::Done,
-            _ => Acked::LeaseEnded,
+            Some(_) => Acked::LeaseEnded,
         };
         Ok(handles.iter().map(answer).collect())
     }

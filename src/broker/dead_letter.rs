@@ -9,7 +9,8 @@ use crate::model::{GroupName, MessageType, QueueOffset, ReceiptHandle, TopicName
 impl Broker {
     /// Puts a leased message among the group's dead letters; repeating it is fine.
     ///
-    /// * Errors: [`Error::TimedOut`] if it may be there; it is safe to repeat. [`Error::LeaseEnded`] is definite.
+    /// * Errors: [`Error::TimedOut`] if it may be there; it is safe to repeat. [`Error::LeaseEnded`] and
+    ///   [`Error::ForeignReceiptHandle`] are definite.
     /// * Source: contract §16.
     pub async fn forward_to_dead_letters(
         &self,
@@ -19,10 +20,9 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<(), Error> {
         let until = self.held_until(deadline);
-        let (topic_id, _) = self.existing_topic(&topic, until).await?;
-        let group_id = self.existing_group(&group, until).await?.id;
+        let (topic_id, group_id) = self.owners_of(&[handle], &topic, &group, until).await?;
         if handle.topic != topic_id || handle.group != group_id {
-            return Err(Error::LeaseEnded);
+            return Err(Error::ForeignReceiptHandle);
         }
         match self.propose_repeatable(&Command::DeadLetter { handle }, until).await? {
             (_, Outcome::Done) => Ok(()),

@@ -16,9 +16,10 @@ pub enum Error {
     /// The name is taken.
     #[error("topic '{0}' exists")]
     TopicExists(TopicName),
-    /// No such group, and groups do not come into being by themselves.
+    /// No such group; or the request would make it, and the node's configuration forbids that. The text fits both.
     #[error(
-        "consumer group '{0}' does not exist (autoCreateSubscriptionGroup=false); create it: raftmq group create {0}"
+        "consumer group '{0}' does not exist; create it: raftmq group create {0} (its first receive does so only with \
+         autoCreateSubscriptionGroup=true)"
     )]
     GroupNotFound(GroupName),
     /// The name is taken.
@@ -39,6 +40,15 @@ pub enum Error {
     /// The lease that a handle names has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
+    /// A text that no delivery came with.
+    #[error("this is not a receipt handle of this cluster: no message was delivered with it")]
+    NotAReceiptHandle,
+    /// A receipt handle that was used with another topic or group than its own; its lease may run.
+    #[error(
+        "this receipt handle belongs to another topic or consumer group (one that was deleted and created again is \
+         another one)"
+    )]
+    ForeignReceiptHandle,
     /// A pull outside of what the queue has.
     #[error("offset {offset} is outside of what the queue has: {min} to {max}")]
     IllegalOffset {

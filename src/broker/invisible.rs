@@ -20,7 +20,7 @@ impl Broker {
     /// never acts again.
     ///
     /// * Errors: [`Error::TimedOut`] if the lease may have been replaced: then no handle of it is known. Others are
-    ///   definite; [`Error::LeaseEnded`] also for a handle of another topic or group.
+    ///   definite; [`Error::ForeignReceiptHandle`] for a handle of another topic or group.
     /// * Source: contract §15.
     pub async fn change_invisible(
         &self,
@@ -31,10 +31,9 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<ReceiptHandle, Error> {
         let until = self.held_until(deadline);
-        let (topic_id, _) = self.existing_topic(&topic, until).await?;
-        let group_id = self.existing_group(&group, until).await?.id;
+        let (topic_id, group_id) = self.owners_of(&[handle], &topic, &group, until).await?;
         if handle.topic != topic_id || handle.group != group_id {
-            return Err(Error::LeaseEnded);
+            return Err(Error::ForeignReceiptHandle);
         }
         let command = Command::Change(Change { handle, invisible_for: invisible });
         match self.propose(&command, until).await? {

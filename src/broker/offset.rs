@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::command::SetGroupOffsets;
+use crate::machine::command::{OffsetMove, SetGroupOffsets};
 use crate::machine::state::lease::SPAN;
 use crate::machine::state::queue::first_stored_at;
 use crate::machine::state::view::View;
@@ -205,9 +205,11 @@ impl Broker {
         Ok(Some(view.group_offset(topic, group, queue)?))
     }
 
-    /// Stores the group offset in a queue, within what the queue has.
+    /// Moves the group offset in a queue forward, within what the queue has; an offset that the group has passed
+    /// changes nothing (P13). The first one of a group in a topic is where the group begins.
     ///
-    /// * Errors: [`Error::TimedOut`] if it may be stored. Others are definite.
+    /// * Errors: [`Error::TimedOut`] if it may have moved; it is safe to repeat. Others are definite.
+    /// * Source: contract §20.
     pub async fn set_position(
         &self,
         group: GroupName,
@@ -218,15 +220,12 @@ impl Broker {
     ) -> Result<(), Error> {
         let until = self.held_until(deadline);
         let topic_id = self.readable(&topic, queue, until).await?;
-        self.subscribe_until(group.clone(), std::slice::from_ref(&topic), until).await?;
+        // The group alone: if it subscribed to the topic here, it could begin behind this offset.
+        self.subscribe_until(group.clone(), &[], until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
-        let positions = vec![(queue, offset)];
-        self.set_positions(
-            &topic,
-            SetGroupOffsets { topic: topic_id, group: group_id, offsets: positions, forget: false },
-            until,
-        )
-        .await
+        let offsets = vec![(queue, offset)];
+        let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how: OffsetMove::Advance };
+        self.set_positions(&topic, set, until).await
     }
 
     /// Moves the offsets of a group in a topic, and ends its leases and FIFO lines there; `dry` only says what it would
@@ -254,16 +253,20 @@ impl Broker {
             moved.push(Moved { queue, from, to: find(view, topic_id, queue, wanted)? });
         }
         if !dry {
-            let positions = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
-            let command = SetGroupOffsets { topic: topic_id, group: group_id, offsets: positions, forget: true };
-            self.set_positions(&topic, command, until).await?;
+            let offsets = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
+            let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how: OffsetMove::Reset };
+            self.set_positions(&topic, set, until).await?;
         }
         Ok(moved)
     }
 
     async fn set_positions(&self, topic: &TopicName, set: SetGroupOffsets, until: Instant) -> Result<(), Error> {
-        // Not tried again when its fate is unknown: a second try could undo what came between.
-        match self.propose(&Command::SetGroupOffsets(set), until).await? {
+        let outcome = match set.how {
+            OffsetMove::Advance => self.propose_repeatable(&Command::SetGroupOffsets(set), until).await?,
+            // Not tried again when its fate is unknown: a second try could undo what came between.
+            OffsetMove::Reset | OffsetMove::Set => self.propose(&Command::SetGroupOffsets(set), until).await?,
+        };
+        match outcome {
             (index, Outcome::Done) => {
                 self.reader.caught_up(index, until).await;
                 Ok(())

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 #[cfg(debug_assertions)]
 use crate::broker::planted;
+use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Placement, Send};
 use crate::machine::{Command, Outcome, Proposal, Stored};
 use crate::model::filter::tag;
 use crate::model::{
-    LogIndex, Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName,
-    TransactionChecks,
+    Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName, TransactionChecks,
 };
 
 /// What became of one message.
@@ -26,16 +26,23 @@ pub enum Sent {
         /// Its offset.
         offset: QueueOffset,
     },
-    /// Durable on a majority; consumers see it at its delivery time, or when its transaction is committed.
-    Deferred(MessageRef),
+    /// Durable on a majority; consumers see it at its delivery time.
+    Delayed {
+        /// Where it is stored.
+        message: MessageRef,
+        /// Of the message that is stored: if it was sent again, that of the first.
+        delivery_at: Timestamp,
+    },
+    /// Durable on a majority; consumers see it when its transaction is committed.
+    Half(MessageRef),
 }
 
 impl Sent {
-    fn of(index: LogIndex, stored: Stored) -> Self {
-        match stored {
-            Stored::Queue(queue, offset) => Self::Stored { queue, offset },
-            Stored::Deferred(slot) => Self::Deferred(MessageRef { index, slot }),
-            Stored::DeferredBefore(message) => Self::Deferred(message),
+    /// A message that is in no queue yet; without a delivery time it waits for its transaction.
+    fn deferred(message: MessageRef, delivery_at: Option<Timestamp>) -> Self {
+        match delivery_at {
+            Some(delivery_at) => Self::Delayed { message, delivery_at },
+            None => Self::Half(message),
         }
     }
 }
@@ -84,6 +91,7 @@ impl Broker {
         }
         let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
         let placement = self.placement(message_type, &messages);
+        let times = if let Placement::DeliverAt(times) = &placement { times.clone() } else { Vec::new() };
         let command = Command::Send(Send { topic: id, message_type, tag_hashes, placement });
         let count = messages.len();
         let proposal = Proposal {
@@ -97,10 +105,38 @@ impl Broker {
                 self.traffic.count_in(count);
                 #[cfg(debug_assertions)]
                 let places = planted::expected_offsets(places);
-                Ok(places.into_iter().map(|stored| Sent::of(index, stored)).collect())
+                let mut sent = Vec::with_capacity(count);
+                for (number, stored) in places.into_iter().enumerate() {
+                    sent.push(match stored {
+                        Stored::Queue(queue, offset) => Sent::Stored { queue, offset },
+                        Stored::Deferred(slot) => {
+                            Sent::deferred(MessageRef { index, slot }, times.get(number).copied())
+                        }
+                        // Boxed: it is rare, and would make the future of every send larger.
+                        Stored::DeferredBefore(first) => Box::pin(self.sent_before(first, until)).await?,
+                    });
+                }
+                Ok(sent)
             }
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),
             other => Err(Error::unexpected(&other)),
         }
+    }
+
+    /// The answer for a message that was sent again while the first one is deferred: what is stored decides it, and the
+    /// first one may have another delivery time, or be a half message.
+    ///
+    /// * Errors: [`Error::TimedOut`] if this node cannot read the first one; it is stored, so a repeated send finds it.
+    async fn sent_before(&self, first: MessageRef, until: Instant) -> Result<Sent, Error> {
+        // A node that forwards its sends may not have the entry of the first one yet.
+        if !self.reader.caught_up(first.index, until).await {
+            return Err(Error::TimedOut);
+        }
+        let message = BodyReader::new(&self.reader).read(first).await.map_err(|error| {
+            tracing::warn!(%error, "the first of two sends with one message id cannot be read");
+            Error::TimedOut
+        })?;
+        let is_half = message.message_type == MessageType::Transaction;
+        Ok(Sent::deferred(first, message.delivery_at.filter(|_| !is_half)))
     }
 }

@@ -15,7 +15,7 @@ use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
 use crate::model::{
-    GroupId, GroupName, GroupSettings, MessageType, Permission, Timestamp, TopicId, TopicName, TopicType,
+    GroupId, GroupName, GroupSettings, MessageType, Permission, ReceiptHandle, Timestamp, TopicId, TopicName, TopicType,
 };
 
 /// A topic as requests see it.
@@ -151,6 +151,24 @@ impl Broker {
         }
         Box::pin(self.reader.read_barrier(until)).await?;
         self.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))
+    }
+
+    /// The topic and the group that receipt handles are used with. If a handle is of others, this node may be behind one
+    /// that was deleted and created again, so they are looked up anew after a read barrier (P14).
+    pub(super) async fn owners_of(
+        &self,
+        handles: &[ReceiptHandle],
+        topic: &TopicName,
+        group: &GroupName,
+        until: Instant,
+    ) -> Result<(TopicId, GroupId), Error> {
+        let topic_id = self.existing_topic(topic, until).await?.0;
+        let group_id = self.existing_group(group, until).await?.id;
+        if handles.iter().all(|handle| handle.topic == topic_id && handle.group == group_id) {
+            return Ok((topic_id, group_id));
+        }
+        Box::pin(self.reader.read_barrier(until)).await?;
+        Ok((self.existing_topic(topic, until).await?.0, self.existing_group(group, until).await?.id))
     }
 
     /// Makes a topic; `queues` counts them, by default `defaultTopicQueueNums`.

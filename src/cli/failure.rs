@@ -108,14 +108,14 @@ impl From<io::Error> for Failure {
 }
 
 fn topic_missing(topic: &str) -> Failure {
-    Failure::new(Exit::NotFoundOrExists, format!("topic '{topic}' does not exist (autoCreateTopicEnable=false)"))
+    Failure::new(Exit::NotFoundOrExists, format!("topic '{topic}' does not exist"))
         .remedy("create it:", format!("raftmq topic create {topic}"))
 }
 
 fn group_missing(group: &str) -> Failure {
     Failure::new(Exit::NotFoundOrExists, format!("group '{group}' does not exist"))
         .remedy("create it:", format!("raftmq group create {group}"))
-        .remedy("or:", "consume with it: groups come into being at first use")
+        .remedy("or:", "consume with it, unless the nodes have autoCreateSubscriptionGroup=false")
 }
 
 fn refused(code: i32, error: &Error, text: &str, subject: Subject<'_>) -> Failure {
@@ -183,11 +183,19 @@ mod tests {
         let failure = Failure::of(&refusal(Code::TopicNotFound), Subject::Topic("nope")).remedy("similar:", "note");
         assert_eq!(
             failure.text(),
-            "error: topic 'nope' does not exist (autoCreateTopicEnable=false)\n  \
+            "error: topic 'nope' does not exist\n  \
              create it:   raftmq topic create nope\n  \
              similar:     note\n"
         );
         assert_eq!(failure.exit, Exit::NotFoundOrExists);
+    }
+
+    #[test]
+    fn what_is_missing_says_nothing_of_a_configuration_that_the_command_does_not_know() {
+        let topic = Failure::of(&refusal(Code::TopicNotFound), Subject::Topic("nope")).text();
+        assert!(!topic.contains("autoCreate"), "{topic}");
+        let group = Failure::of(&refusal(Code::ConsumerGroupNotFound), Subject::Group("nope")).text();
+        assert!(group.contains("consume with it, unless"), "{group}");
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub struct Change {
     /// Kind of messages it takes from now on
     #[arg(long = "type", value_name = "TYPE", value_parser = topic_type)]
     topic_type: Option<&'static str>,
-    /// Number of queues; they are only added, and not to FIFO topics
+    /// Number of queues; they are only added, and not to FIFO or MIXED topics
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TOPIC_QUEUES_MAX)))]
     queues: Option<u32>,
     /// R, W or RW; mqadmin's 4, 2 and 6 are understood

@@ -30,8 +30,13 @@ impl RecallHandle {
 
     /// Reads a handle of a message of `topic`; the error is a text for the client.
     pub fn parse(topic: &TopicName, text: &str) -> Result<Self, String> {
-        let handle = Self::read(text).filter(|handle| handle.topic == topic.as_str());
-        handle.ok_or_else(|| format!("the recall handle is invalid: no message of topic '{topic}' has it"))
+        let Some(handle) = Self::read(text) else {
+            return Err("this is not a recall handle of this cluster: no delayed message has it".to_owned());
+        };
+        if handle.topic != topic.as_str() {
+            return Err(format!("this recall handle belongs to a message of another topic than '{topic}'"));
+        }
+        Ok(handle)
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -60,9 +65,11 @@ mod tests {
         let text = handle.to_text();
         assert_eq!(RecallHandle::parse(&topic, &text), Ok(handle));
         for bad in ["", "?", &text[1..], &text[..text.len() / 2]] {
-            assert!(RecallHandle::parse(&topic, bad).is_err(), "{bad}");
+            let error = RecallHandle::parse(&topic, bad).unwrap_err();
+            assert!(error.contains("not a recall handle of this cluster"), "{bad}: {error}");
         }
         let other = TopicName::parse("u").unwrap();
-        assert!(RecallHandle::parse(&other, &text).is_err(), "of another topic");
+        let error = RecallHandle::parse(&other, &text).unwrap_err();
+        assert!(error.contains("another topic than 'u'"), "{error}");
     }
 }

@@ -89,6 +89,9 @@ pub struct UpdateTopic {
     /// Number of queues.
     pub queues: Option<u32>,
     pub permission: Option<Permission>,
+    /// Whether queues are added only to topics without message groups. Entries of older builds do not say so and added
+    /// them to all but FIFO topics.
+    pub keeps_message_groups: bool,
 }
 
 /// See [`Command::UpdateGroup`]: what is `Some` changes.
@@ -300,12 +303,22 @@ pub struct Repeat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetGroupOffsets {
     pub topic: TopicId,
-    /// A group that is subscribed to the topic.
+    /// A group that is subscribed to the topic, or is by this command ([`OffsetMove::Advance`]).
     pub group: GroupId,
     /// The new group offsets. An offset outside a queue becomes the end next to it.
     pub offsets: Vec<(QueueId, QueueOffset)>,
-    /// Whether the group's leases and FIFO lines there are removed also where the group offset does not go back.
-    pub forget: bool,
+    pub how: OffsetMove,
+}
+
+/// How group offsets move, and what becomes of the group's leases and FIFO lines there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetMove {
+    /// By an operator: to what is given, forward or back; leases and FIFO lines are removed.
+    Reset,
+    /// By a client: forward only, and leases stay (P13). The first offset of a group in a topic is what is given.
+    Advance,
+    /// By a client, in entries of older builds: to what is given; leases and FIFO lines are removed where that is back.
+    Set,
 }
 
 impl Candidate {

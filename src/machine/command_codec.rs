@@ -6,8 +6,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::command::{
-    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Grant, Placement, Prolong,
-    Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Grant, OffsetMove,
+    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup,
+    UpdateTopic,
 };
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
@@ -43,7 +44,7 @@ impl Command {
                 create.settings.encode(&mut out);
             }
             Self::UpdateTopic(update) => {
-                out.put_u8(23);
+                out.put_u8(if update.keeps_message_groups { 32 } else { 23 });
                 out.put_text(update.topic.as_str());
                 out.put_option(update.topic_type, |out, topic_type| out.put_u8(topic_type.to_u8()));
                 out.put_option(update.queues, |out, queues| out.put_u32(queues));
@@ -159,7 +160,7 @@ impl Command {
                     out.put_u32(queue.0);
                     out.put_u64(offset.0);
                 });
-                out.put_u8(set.forget.into());
+                out.put_u8(set.how.to_u8());
             }
             Self::Repeat(repeat) => {
                 out.put_u8(31);
@@ -190,11 +191,12 @@ impl Command {
                 permission: Permission(reader.u8()?),
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
-            23 => Self::UpdateTopic(UpdateTopic {
+            tag @ (23 | 32) => Self::UpdateTopic(UpdateTopic {
                 topic: TopicName::stored(&reader.text()?),
                 topic_type: reader.option(read_topic_type)?,
                 queues: reader.option(Reader::u32)?,
                 permission: reader.option(|reader| Ok(Permission(reader.u8()?)))?,
+                keeps_message_groups: tag == 32,
             }),
             24 => Self::CreateGroup(CreateGroup {
                 group: GroupName::stored(&reader.text()?),
@@ -276,7 +278,7 @@ impl Command {
                 topic: TopicId(reader.u32()?),
                 group: GroupId(reader.u32()?),
                 offsets: reader.list(|reader| Ok((QueueId(reader.u32()?), QueueOffset(reader.u64()?))))?,
-                forget: reader.bool()?,
+                how: OffsetMove::decode(&mut reader)?,
             }),
             31 => Self::Repeat(Repeat {
                 group: GroupId(reader.u32()?),
@@ -371,6 +373,25 @@ impl Candidate {
     }
 }
 
+impl OffsetMove {
+    fn to_u8(self) -> u8 {
+        match self {
+            Self::Set => 0,
+            Self::Reset => 1,
+            Self::Advance => 2,
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            0 => Ok(Self::Set),
+            1 => Ok(Self::Reset),
+            2 => Ok(Self::Advance),
+            value => Err(reader.unknown(value.into())),
+        }
+    }
+}
+
 fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {
     let value = reader.u8()?;
     TopicType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
@@ -379,4 +400,30 @@ fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {
 fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
     let value = reader.u8()?;
     MessageType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_older_builds_mean_what_they_meant() {
+        for (tag, keeps_message_groups) in [(23, false), (32, true)] {
+            let topic = TopicName::parse("t").unwrap();
+            let update =
+                UpdateTopic { topic, topic_type: None, queues: Some(3), permission: None, keeps_message_groups };
+            let command = Command::UpdateTopic(update);
+            let bytes = command.encode();
+            assert_eq!(bytes[1], tag);
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+        for (flag, how) in [(0, OffsetMove::Set), (1, OffsetMove::Reset), (2, OffsetMove::Advance)] {
+            let offsets = vec![(QueueId(1), QueueOffset(9))];
+            let set = SetGroupOffsets { topic: TopicId(1), group: GroupId(2), offsets, how };
+            let command = Command::SetGroupOffsets(set);
+            let bytes = command.encode();
+            assert_eq!((bytes[1], bytes.last()), (20, Some(&flag)));
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+    }
 }

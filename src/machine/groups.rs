@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::machine::command::{CreateGroup, Subscribe, UpdateGroup};
 use crate::machine::outcome::{Outcome, Rejected};
-use crate::machine::state::catalog::GroupRecord;
+use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::state::due::Due;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::QueueHead;
@@ -74,15 +74,27 @@ pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<
         if catalog::is_subscribed(stage, topic, group)? {
             continue;
         }
-        stage.put(Space::Catalog, keys::subscription(topic, group), Bytes::new());
-        for queue in (0..record.queues).map(QueueId) {
-            let head = queue::head(stage, topic, queue)?;
-            let from = start(stage, topic, queue, &head, consume_from)?;
-            stage.put_number(Space::Cursor, keys::group_offset(topic, group, queue), from.0);
-        }
-        stage.effects().catalog_changed = true;
+        begin(stage, group, consume_from, topic, &record)?;
     }
     Ok(Outcome::GroupCreated(group))
+}
+
+/// Subscribes a group to a topic: gives it its first group offset in each queue.
+pub(super) fn begin(
+    stage: &mut Stage<'_>,
+    group: GroupId,
+    consume_from: ConsumeFrom,
+    topic: TopicId,
+    record: &TopicRecord,
+) -> Result<(), Failure> {
+    stage.put(Space::Catalog, keys::subscription(topic, group), Bytes::new());
+    for queue in (0..record.queues).map(QueueId) {
+        let head = queue::head(stage, topic, queue)?;
+        let from = start(stage, topic, queue, &head, consume_from)?;
+        stage.put_number(Space::Cursor, keys::group_offset(topic, group, queue), from.0);
+    }
+    stage.effects().catalog_changed = true;
+    Ok(())
 }
 
 /// The first group offset in a queue.

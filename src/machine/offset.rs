@@ -1,6 +1,7 @@
 //! Group offsets set from outside: by consumers that pull, and by operators. Before: `broker/offset`.
 
-use crate::machine::command::SetGroupOffsets;
+use crate::machine::command::{OffsetMove, SetGroupOffsets};
+use crate::machine::groups;
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::stage::Stage;
@@ -11,21 +12,27 @@ use crate::store::kv::Space;
 /// Keys of leases that are read at a time.
 const PAGE: usize = 1024;
 
-/// Sets group offsets, within the ends of the queues. The group's leases and FIFO lines in a queue are removed if its
-/// group offset goes back or the command says so; their handles do nothing any more.
+/// Moves group offsets, within the ends of the queues. Handles of leases that are removed do nothing any more.
 pub(super) fn set(stage: &mut Stage<'_>, set: &SetGroupOffsets) -> Result<Outcome, Failure> {
     let Some(topic) = catalog::topic(stage, set.topic)? else {
         return Ok(Outcome::Rejected(Rejected::TopicNotFound));
     };
-    if !catalog::is_subscribed(stage, set.topic, set.group)? {
-        return Ok(Outcome::Rejected(Rejected::GroupNotFound));
+    let is_first = !catalog::is_subscribed(stage, set.topic, set.group)?;
+    if is_first {
+        let group = catalog::group(stage, set.group)?.filter(|_| set.how == OffsetMove::Advance);
+        let Some(group) = group else { return Ok(Outcome::Rejected(Rejected::GroupNotFound)) };
+        groups::begin(stage, set.group, group.settings.consume_from, set.topic, &topic)?;
     }
     for (queue, offset) in set.offsets.iter().filter(|(queue, _)| queue.0 < topic.queues) {
         let head = queue::head(stage, set.topic, *queue)?;
         let to = (*offset).clamp(head.min, head.max);
         let key = keys::group_offset(set.topic, set.group, *queue);
-        if set.forget || to.0 < stage.number(Space::Cursor, &key)? {
-            remove_leases(stage, set, *queue)?;
+        let before = stage.number(Space::Cursor, &key)?;
+        match set.how {
+            OffsetMove::Advance if to.0 <= before && !is_first => continue,
+            OffsetMove::Set if to.0 >= before => {}
+            OffsetMove::Reset | OffsetMove::Set => remove_leases(stage, set, *queue)?,
+            OffsetMove::Advance => {}
         }
         stage.put_number(Space::Cursor, key, to.0);
     }

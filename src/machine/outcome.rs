@@ -25,7 +25,7 @@ pub enum Rejected {
     TypeMismatch(TopicType),
     #[error("a topic's type only changes between NORMAL, DELAY, TRANSACTION and MIXED")]
     TypeIsFixed,
-    #[error("queues are only added, and not to FIFO topics: a message group would change its queue")]
+    #[error("queues are only added, and not to topics with message groups (FIFO, MIXED), which would change queues")]
     QueuesAreFixed,
     #[error("the topic's permission forbids it")]
     Forbidden,

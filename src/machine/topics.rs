@@ -10,7 +10,7 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::{catalog, due, keys, queue};
-use crate::model::{QueueId, TopicId, TopicName};
+use crate::model::{MessageType, QueueId, TopicId, TopicName, TopicType};
 use crate::store::kv::Space;
 
 pub(super) fn create_topic(stage: &mut Stage<'_>, create: &CreateTopic) -> Result<Outcome, Failure> {
@@ -47,7 +47,12 @@ pub(super) fn update_topic(stage: &mut Stage<'_>, update: &UpdateTopic) -> Resul
     }
     let before = record.queues;
     if let Some(queues) = update.queues.filter(|queues| *queues != before) {
-        if queues < before || record.topic_type.is_fifo() {
+        let are_fixed = if update.keeps_message_groups {
+            has_message_groups(stage, topic, record.topic_type)?
+        } else {
+            record.topic_type.is_fifo()
+        };
+        if queues < before || are_fixed {
             return refused(Rejected::QueuesAreFixed);
         }
         record.queues = queues;
@@ -58,6 +63,16 @@ pub(super) fn update_topic(stage: &mut Stage<'_>, update: &UpdateTopic) -> Resul
         queue::put_head(stage, topic, QueueId(queue), &QueueHead::default());
     }
     Ok(Outcome::Done)
+}
+
+/// Whether messages of message groups may come to a topic, or are there from when it had another type. The queue of a
+/// message group follows from the number of queues, so with more of them its next message would pass those before it.
+fn has_message_groups(stage: &Stage<'_>, topic: TopicId, topic_type: TopicType) -> Result<bool, Failure> {
+    if topic_type.accepts(MessageType::Fifo) {
+        return Ok(true);
+    }
+    let all = keys::messages_of_groups(topic);
+    Ok(!stage.scan(Space::Queue, &all, &keys::after_prefix(&all), 1)?.is_empty())
 }
 
 /// The name is free at once; what is stored under the topic is removed in bounded steps by `machine/tick`.

@@ -90,7 +90,7 @@ impl<'a> FilterCheck<'a> {
 ///
 /// * Errors: [`Error::Stopped`] if the group's condition, which was checked when it was stored, does not parse.
 pub(in crate::broker) fn with_stored(wanted: &Filter, group: &GroupName, condition: &str) -> Result<Filter, Error> {
-    let condition = SqlFilter::parse(condition)
+    let condition = SqlFilter::parse_stored(condition)
         .map_err(|error| Error::Stopped(format!("the filter of group {group} does not parse: {error}")))?;
     Ok(Filter::Both(Box::new(wanted.clone()), Arc::new(condition)))
 }

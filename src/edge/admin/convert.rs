@@ -14,9 +14,12 @@ pub(super) fn refuse(error: Error) -> Status {
         Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
         Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
         Error::Forbidden(_) => Status::permission_denied(text),
-        Error::TypeMismatch { .. } | Error::LeaseEnded | Error::IllegalOffset { .. } | Error::Invalid(_) => {
-            Status::invalid_argument(text)
-        }
+        Error::TypeMismatch { .. }
+        | Error::LeaseEnded
+        | Error::NotAReceiptHandle
+        | Error::ForeignReceiptHandle
+        | Error::IllegalOffset { .. }
+        | Error::Invalid(_) => Status::invalid_argument(text),
         Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
         Error::Busy => Status::resource_exhausted(text),
         Error::NoLeader => Status::unavailable(text),

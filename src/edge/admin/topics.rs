@@ -59,6 +59,7 @@ pub(super) async fn update(
         topic_type: topic_type(&request.r#type)?,
         queues: Some(request.queues).filter(|queues| *queues > 0),
         permission,
+        keeps_message_groups: true,
     };
     node.broker().update_topic(update).await.map_err(refuse)?;
     let (summary, ..) = node.inspector().describe_topic(&name).await.map_err(refuse)?;

@@ -121,6 +121,11 @@ pub fn next_queue(topic: TopicId) -> Bytes {
     key(b'x', &[topic.0]).freeze()
 }
 
+/// Queue: the messages of all message groups of a topic.
+pub fn messages_of_groups(topic: TopicId) -> Bytes {
+    key(b'f', &[topic.0]).freeze()
+}
+
 /// Queue: that the message at the offset is of the message group.
 pub fn message_of_group(topic: TopicId, queue: QueueId, message_group: MessageGroupHash, offset: QueueOffset) -> Bytes {
     let mut out = key(b'f', &[topic.0, queue.0]);

@@ -5,9 +5,12 @@
 //!   numbers, `TRUE`, `FALSE`. `TAGS` is the message's tag.
 //! * A property that is missing is NULL, and a comparison with NULL is NULL: only TRUE matches.
 //! * Properties are texts. Compared with a number or a truth value they are read as one, and are NULL if they are none.
+//! * Whole numbers have 64 bits and compare exactly, also with decimals; decimals are 64-bit floating-point numbers
+//!   (RocketMQ: `long` and `double`).
 //!
 //! Bounded by `DEPTH_MAX` and `NODES_MAX`; the caller bounds the text.
 
+use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
@@ -45,8 +48,16 @@ enum Node {
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
     Bool(bool),
-    Number(f64),
+    Number(Number),
     Text(String),
+}
+
+/// A number of a condition or of a property.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Number {
+    /// Written without a fraction, and within 64 bits.
+    Whole(i64),
+    Decimal(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +77,27 @@ enum TextTest {
     EndsWith,
 }
 
+/// What becomes of a number in a condition that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TooLarge {
+    Refused,
+    Rounded,
+}
+
 impl SqlFilter {
     /// Compiles a condition.
     pub fn parse(text: &str) -> Result<Self, SqlError> {
+        Self::compile(text, TooLarge::Refused)
+    }
+
+    /// Compiles a condition that was checked when it was stored, maybe by an older build, which took any number.
+    pub fn parse_stored(text: &str) -> Result<Self, SqlError> {
+        Self::compile(text, TooLarge::Rounded)
+    }
+
+    fn compile(text: &str, too_large: TooLarge) -> Result<Self, SqlError> {
         let tokens = tokens(text)?;
-        let mut parser = Parser { tokens, next: 0, depth: 0, nodes: 0, end: text.len() };
+        let mut parser = Parser { tokens, next: 0, depth: 0, nodes: 0, end: text.len(), too_large };
         let node = parser.or()?;
         match parser.peek() {
             None => Ok(Self(node)),
@@ -90,7 +117,7 @@ type Lookup<'p, 'a> = &'p dyn Fn(&str) -> Option<&'a str>;
 #[derive(Clone, Copy)]
 enum Found<'v> {
     Bool(bool),
-    Number(f64),
+    Number(Number),
     Text(&'v str),
 }
 
@@ -149,22 +176,71 @@ fn as_bool(found: Found<'_>) -> Option<bool> {
     }
 }
 
-fn as_number(found: Found<'_>) -> Option<f64> {
+fn as_number(found: Found<'_>) -> Option<Number> {
     match found {
         Found::Number(value) => Some(value),
-        Found::Text(text) => text.trim().parse().ok(),
+        Found::Text(text) => Number::read(text.trim()),
         Found::Bool(_) => None,
     }
+}
+
+impl Number {
+    /// A number beyond 64 bits becomes a decimal, which is rounded and still on the right side of every whole number.
+    fn read(text: &str) -> Option<Self> {
+        match whole(text) {
+            Some(value) => Some(Self::Whole(value)),
+            None => text.parse().ok().map(Self::Decimal),
+        }
+    }
+
+    /// `None` if one of them is not a number (NaN).
+    fn compare(self, other: Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Whole(left), Self::Whole(right)) => Some(left.cmp(&right)),
+            (Self::Decimal(left), Self::Decimal(right)) => left.partial_cmp(&right),
+            (Self::Whole(left), Self::Decimal(right)) => compare_mixed(left, right),
+            (Self::Decimal(left), Self::Whole(right)) => compare_mixed(right, left).map(Ordering::reverse),
+        }
+    }
+}
+
+/// A whole number of 64 bits, also one that is written with zeros after the point.
+fn whole(text: &str) -> Option<i64> {
+    let digits = match text.split_once('.') {
+        Some((digits, fraction)) if fraction.bytes().all(|byte| byte == b'0') => digits,
+        Some(_) => return None,
+        None => text,
+    };
+    digits.parse().ok()
+}
+
+/// Compares exactly: as decimals, whole numbers of more than 53 bits would be rounded to their neighbours.
+fn compare_mixed(whole: i64, decimal: f64) -> Option<Ordering> {
+    /// 2^63, the first whole number that is no i64.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if decimal.is_nan() {
+        return None;
+    }
+    if decimal >= END {
+        return Some(Ordering::Less);
+    }
+    if decimal < -END {
+        return Some(Ordering::Greater);
+    }
+    let floor = decimal.floor();
+    // Within the bounds of an i64. Where the whole parts are equal, a fraction makes the decimal the larger one.
+    let fraction = if decimal > floor { Ordering::Less } else { Ordering::Equal };
+    Some(whole.cmp(&(floor as i64)).then(fraction))
 }
 
 fn compare(left: Found<'_>, relation: Relation, right: Found<'_>) -> Option<bool> {
     let ordering = match (left, right) {
         (Found::Bool(_), _) | (_, Found::Bool(_)) => as_bool(left)?.partial_cmp(&as_bool(right)?)?,
-        (Found::Number(_), _) | (_, Found::Number(_)) => as_number(left)?.partial_cmp(&as_number(right)?)?,
+        (Found::Number(_), _) | (_, Found::Number(_)) => as_number(left)?.compare(as_number(right)?)?,
         // Two texts are equal or not; which is larger is for numbers.
         (Found::Text(left), Found::Text(right)) => match relation {
             Relation::Equal | Relation::NotEqual => left.cmp(right),
-            _ => as_number(Found::Text(left))?.partial_cmp(&as_number(Found::Text(right))?)?,
+            _ => as_number(Found::Text(left))?.compare(as_number(Found::Text(right))?)?,
         },
     };
     Some(match relation {
@@ -181,7 +257,8 @@ fn compare(left: Found<'_>, relation: Relation, right: Found<'_>) -> Option<bool
 enum Token {
     Word(String),
     Text(String),
-    Number(f64),
+    /// Its digits; a sign before them is a token of its own.
+    Number(String),
     Sign(&'static str),
 }
 
@@ -238,7 +315,7 @@ fn quoted(chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, Sq
     Err(SqlError { what: "a text that does not end".to_owned(), at })
 }
 
-fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<f64, SqlError> {
+fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, SqlError> {
     let mut end = at + 1;
     let mut last = ' ';
     while let Some((_, c)) = chars.next_if(|(_, c)| {
@@ -249,7 +326,10 @@ fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Resul
     }
     // Java's suffix of a long.
     let digits = text[at..end].trim_end_matches(['l', 'L']);
-    digits.parse().map_err(|_| SqlError { what: format!("'{}' is not a number", &text[at..end]), at })
+    match digits.parse::<f64>() {
+        Ok(_) => Ok(digits.to_owned()),
+        Err(_) => Err(SqlError { what: format!("'{}' is not a number", &text[at..end]), at }),
+    }
 }
 
 struct Parser {
@@ -258,6 +338,7 @@ struct Parser {
     depth: usize,
     nodes: usize,
     end: usize,
+    too_large: TooLarge,
 }
 
 impl Parser {
@@ -399,6 +480,20 @@ impl Parser {
         }
     }
 
+    /// The value of the number that is the next token, with the sign before it.
+    fn number(&self, text: &str) -> Result<Number, SqlError> {
+        let Some(number) = Number::read(text) else { return Err(self.error(format!("'{text}' is not a number"))) };
+        match number {
+            _ if self.too_large == TooLarge::Rounded => Ok(number),
+            Number::Decimal(_) if is_whole(text) => {
+                let (least, most) = (i64::MIN, i64::MAX);
+                Err(self.error(format!("'{text}' does not fit into 64 bits: whole numbers are {least} to {most}")))
+            }
+            Number::Decimal(value) if value.is_infinite() => Err(self.error(format!("'{text}' is too large"))),
+            _ => Ok(number),
+        }
+    }
+
     fn text(&mut self) -> Result<String, SqlError> {
         match self.peek() {
             Some(Token::Text(text)) => {
@@ -416,9 +511,12 @@ impl Parser {
             self.expect(")")?;
             return Ok(inner);
         }
-        let factor = if self.sign("-") { Some(-1.0) } else { self.sign("+").then_some(1.0) };
-        let node = match (self.peek(), factor) {
-            (Some(Token::Number(value)), factor) => Node::Value(Value::Number(value * factor.unwrap_or(1.0))),
+        let sign = if self.sign("-") { Some("-") } else { self.sign("+").then_some("+") };
+        let node = match (self.peek(), sign) {
+            (Some(Token::Number(digits)), sign) => {
+                let text = format!("{}{digits}", sign.unwrap_or_default());
+                Node::Value(Value::Number(self.number(&text)?))
+            }
             (Some(Token::Text(text)), None) => Node::Value(Value::Text(text.clone())),
             (Some(Token::Word(word)), None) if word.eq_ignore_ascii_case("true") => Node::Value(Value::Bool(true)),
             (Some(Token::Word(word)), None) if word.eq_ignore_ascii_case("false") => Node::Value(Value::Bool(false)),
@@ -430,6 +528,11 @@ impl Parser {
     }
 }
 
+/// Whether a number is written as a whole one.
+fn is_whole(text: &str) -> bool {
+    text.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn is_reserved(word: &str) -> bool {
     ["and", "or", "not", "is", "null", "between", "in", "contains", "startswith", "endswith"]
         .iter()
@@ -438,6 +541,8 @@ fn is_reserved(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matches(text: &str) -> bool {
@@ -517,6 +622,14 @@ mod tests {
             ("a ; b", "';' means nothing at character 2"),
             ("a = 1x2", "'1x2' is not a number"),
             ("and = 1", "a property, a number or a text is missing"),
+            (
+                "a = 9223372036854775808",
+                "'9223372036854775808' does not fit into 64 bits: whole numbers are -9223372036854775808 to \
+                 9223372036854775807 at character 4",
+            ),
+            ("a > -9223372036854775809", "'-9223372036854775809' does not fit into 64 bits"),
+            ("a BETWEEN 1 AND 99999999999999999999L", "'99999999999999999999' does not fit into 64 bits"),
+            ("a < 1e999", "'1e999' is too large at character 4"),
         ] {
             let error = SqlFilter::parse(text).unwrap_err().to_string();
             assert!(error.contains(what), "{text}: {error}");
@@ -532,5 +645,103 @@ mod tests {
         let long = vec!["a"; NODES_MAX].join(" OR ");
         assert!(SqlFilter::parse(&long).unwrap_err().to_string().contains("more than 1024"));
         assert!(SqlFilter::parse(&vec!["a"; 500].join(" OR ")).is_ok());
+    }
+
+    /// Whether the condition is TRUE for these values of `a` and `b`.
+    fn matches_with(condition: &str, a: &str, b: &str) -> bool {
+        let property = |name: &str| match name {
+            "a" => Some(a),
+            "b" => Some(b),
+            _ => None,
+        };
+        SqlFilter::parse(condition).unwrap_or_else(|error| panic!("{condition}: {error}")).matches(&property)
+    }
+
+    #[test]
+    fn whole_numbers_of_64_bits_are_not_rounded() {
+        for (condition, value, expected) in [
+            ("a = 9007199254740993", "9007199254740993", true),
+            ("a = 9007199254740993", "9007199254740992", false),
+            ("a = 9007199254740993", "9007199254740993.0", true),
+            ("a <> 9007199254740993", "9007199254740992", true),
+            ("a = 1234567890123456789", "1234567890123456788", false),
+            ("a = 1234567890123456789L", "1234567890123456789", true),
+            ("a > 9223372036854775806", "9223372036854775807", true),
+            ("a >= -9223372036854775808", "-9223372036854775808", true),
+            ("a < -9223372036854775807", "-9223372036854775808", true),
+            ("a BETWEEN 9007199254740993 AND 9007199254740993", "9007199254740992", false),
+            // Beyond 64 bits a property is still a number.
+            ("a > 9223372036854775807", "9223372036854775808", true),
+            ("a < -9223372036854775808", "-99999999999999999999", true),
+            ("a = 9223372036854775807", "9223372036854775808", false),
+            // Whole numbers with decimals.
+            ("a > 4503599627370495.5", "4503599627370496", true),
+            ("a < 2251799813685248.5", "2251799813685248", true),
+            ("a = 9007199254740992e0", "9007199254740993", false),
+            ("a > -0.5 AND a < 0.5 AND a = -0.0", "0", true),
+            ("a < 1e300 AND a > -1e300", "9223372036854775807", true),
+            ("a = 5", "+5", true),
+            ("a = 5", "NaN", false),
+        ] {
+            assert_eq!(matches_with(condition, value, "x"), expected, "{condition} for {value}");
+        }
+    }
+
+    #[test]
+    fn a_stored_condition_of_an_older_build_still_compiles() {
+        let condition = "a < 99999999999999999999 AND a < 1e999";
+        assert!(SqlFilter::parse(condition).is_err());
+        let one = |name: &str| (name == "a").then_some("1");
+        assert!(SqlFilter::parse_stored(condition).unwrap().matches(&one));
+    }
+
+    /// A number in quarters, and as it is written.
+    type Quarters = (i128, String);
+
+    fn a_whole_number() -> impl Strategy<Value = Quarters> {
+        let near = |middle: i64| (-3..=3i64).prop_map(move |by| middle.saturating_add(by));
+        let two_to_53 = 1i64 << 53;
+        prop_oneof![any::<i64>(), near(0), near(two_to_53), near(-two_to_53), near(i64::MAX), near(i64::MIN)]
+            .prop_map(|value| (i128::from(value) * 4, value.to_string()))
+    }
+
+    /// Small enough for a decimal to be exact.
+    fn a_decimal() -> impl Strategy<Value = Quarters> {
+        let limit = 1i64 << 52;
+        prop_oneof![-limit..=limit, -9..=9i64, limit - 9..=limit, -limit..=9 - limit].prop_map(|quarters| {
+            let (sign, size) = (if quarters < 0 { "-" } else { "" }, quarters.unsigned_abs());
+            (i128::from(quarters), format!("{sign}{}.{:02}", size / 4, size % 4 * 25))
+        })
+    }
+
+    fn a_number() -> impl Strategy<Value = Quarters> {
+        prop_oneof![a_whole_number(), a_decimal()]
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_compare_as_in_exact_arithmetic(
+            (left, a) in a_number(),
+            (right, b) in a_number(),
+            (low, from) in a_number(),
+        ) {
+            let relations = [
+                ("=", left == right),
+                ("<>", left != right),
+                ("<", left < right),
+                ("<=", left <= right),
+                (">", left > right),
+                (">=", left >= right),
+            ];
+            for (sign, expected) in relations {
+                prop_assert_eq!(matches_with(&format!("a {sign} {b}"), &a, &b), expected, "'{}' {} {}", a, sign, b);
+                prop_assert_eq!(matches_with(&format!("{a} {sign} b"), &a, &b), expected, "{} {} '{}'", a, sign, b);
+                // Two properties are equal as texts.
+                let is_order = !matches!(sign, "=" | "<>");
+                prop_assert!(!is_order || matches_with(&format!("a {sign} b"), &a, &b) == expected, "{a} {sign} {b}");
+            }
+            let between = matches_with(&format!("a BETWEEN {from} AND {b}"), &a, &b);
+            prop_assert_eq!(between, low <= left && left <= right, "{} between {} and {}", a, from, b);
+        }
     }
 }

@@ -3,10 +3,11 @@
 //! Times are seconds. A handle is named `h1`, `h2`, … and a message that waits `m1`, `m2`, … when it is printed.
 //!
 //! * Time: `at SECONDS`, `tick`.
-//! * Topics: `topic NAME QUEUES [PERMISSION]`, `topic-of TYPE NAME QUEUES`, `update TOPIC type|queues|permission VALUE`,
-//!   `drop NAME`.
+//! * Topics: `topic NAME QUEUES [PERMISSION]`, `topic-of TYPE NAME QUEUES`,
+//!   `update TOPIC type|queues|permission VALUE [older]` (as in the entries of older builds), `drop NAME`.
 //! * Groups: `group NAME [RETRIES [orderly]]`, `group-from GROUP first|last|SECONDS`, `subscribe GROUP TOPIC [closed]`,
-//!   `reset GROUP TOPIC OFFSET` (of queue 0), `drop-group GROUP`.
+//!   `reset GROUP TOPIC OFFSET` (of queue 0), `update-offset GROUP TOPIC OFFSET [older]` (by a client; of queue 0),
+//!   `drop-group GROUP`.
 //! * Sends: `send TOPIC BODY[:TAG]…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
 //!   `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `send-urgent TOPIC PRIORITY BODY…`,
 //!   `gather TOPIC BODY… | BODY…` (several sends in one entry).
@@ -26,8 +27,8 @@ use std::fmt::Write;
 use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Placement, Prolong, Recall,
-    Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
+    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, OffsetMove, Placement,
+    Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::model::{
@@ -106,17 +107,16 @@ impl Script {
                 let placement = Placement::Priority(vec![priority.parse().unwrap(); bodies.len()]);
                 self.send_aside(name, MessageType::Priority, bodies, placement, Timestamp(0), out);
             }
-            ["update", name, what, value] => {
+            ["update", name, what, value, ref rest @ ..] => {
                 let (mut topic_type, mut queues, mut permission) = (None, None, None);
                 match what {
                     "type" => topic_type = TopicType::parse(value),
                     "queues" => queues = value.parse().ok(),
                     _ => permission = value.parse().ok().map(Permission),
                 }
-                self.tell(
-                    &Command::UpdateTopic(UpdateTopic { topic: topic(name), topic_type, queues, permission }),
-                    out,
-                );
+                let keeps_message_groups = rest.is_empty();
+                let update = UpdateTopic { topic: topic(name), topic_type, queues, permission, keeps_message_groups };
+                self.tell(&Command::UpdateTopic(update), out);
             }
             ["group-from", name, from] => {
                 let consume_from = match from {
@@ -152,10 +152,14 @@ impl Script {
             ["reset", of, from, offset] => {
                 let (topic, group) = (self.topic_id(from), self.group_id(of));
                 let positions = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
-                self.tell(
-                    &Command::SetGroupOffsets(SetGroupOffsets { topic, group, offsets: positions, forget: true }),
-                    out,
-                );
+                let how = OffsetMove::Reset;
+                self.tell(&Command::SetGroupOffsets(SetGroupOffsets { topic, group, offsets: positions, how }), out);
+            }
+            ["update-offset", of, from, offset, ref rest @ ..] => {
+                let (topic, group) = (self.topic_id(from), self.group_id(of));
+                let offsets = vec![(QueueId(0), QueueOffset(offset.parse().unwrap()))];
+                let how = if rest.is_empty() { OffsetMove::Advance } else { OffsetMove::Set };
+                self.tell(&Command::SetGroupOffsets(SetGroupOffsets { topic, group, offsets, how }), out);
             }
             // The lease of a handle given anew to a poll that is repeated; all of it under one new name.
             ["repeat", name] => {

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
 use crate::fixture::calls::{ack_code, change, forward, receive, send, told};
 use crate::fixture::cluster::with_cluster;
 use crate::fixture::messages::{delivered, message};
-use crate::fixture::requests::poll;
+use crate::fixture::requests::{poll, resource};
 use crate::fixture::wire::{CALL, POLL, Wire};
 
 #[test]
@@ -92,5 +93,92 @@ fn c25_13_what_has_ended_is_refused_and_every_refused_change_echoes_its_handle()
         assert_eq!(ack_code(a, "g", "t", &new).await, Code::Ok);
         let echoed = change(a, "g", "t", &new, 10).await;
         assert_eq!(echoed, (Code::InvalidReceiptHandle, new), "what is settled is changed no more");
+    });
+}
+
+#[test]
+fn the_text_about_a_missing_group_is_true_whatever_the_configuration() {
+    for setting in ["autoCreateSubscriptionGroup=true", "autoCreateSubscriptionGroup=false"] {
+        with_cluster(&[setting], &[("t", "NORMAL")], async |cluster| {
+            cluster.raftmq_ok(&["group", "create", "gone"]);
+            let wire = cluster.wire(0).within(CALL);
+            send(&wire, message("t", "m", "m")).await;
+            let (id, handle, _) = delivered(&receive(&wire, poll("gone", "t")).await[0]);
+            cluster.raftmq_ok(&["group", "delete", "gone", "--yes"]);
+            let acked = async || {
+                let answer = wire.ack("gone", "t", vec![(id.clone(), handle.clone())]).await.unwrap();
+                answer.entries[0].status.clone().unwrap()
+            };
+            // Another node may have deleted it, and this one be behind for a moment.
+            let mut status = acked().await;
+            for _ in 0..50 {
+                if status.code() == Code::ConsumerGroupNotFound {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                status = acked().await;
+            }
+            assert_eq!(status.code(), Code::ConsumerGroupNotFound);
+            // What it says of the configuration is a condition.
+            assert!(status.message.contains("only with autoCreateSubscriptionGroup=true"), "{}", status.message);
+            assert!(!status.message.contains("=false"), "{}", status.message);
+        });
+    }
+}
+
+/// What every verb that takes a receipt handle says of it: the same.
+async fn said_of(wire: &Wire, group: &str, topic: &str, handle: &str) -> String {
+    let acked = wire.ack(group, topic, vec![("m".into(), handle.to_owned())]).await.unwrap();
+    let changed = wire.change_invisible(group, topic, handle, 10).await.unwrap();
+    let request = v2::ForwardMessageToDeadLetterQueueRequest {
+        group: Some(resource(group)),
+        topic: Some(resource(topic)),
+        receipt_handle: handle.to_owned(),
+        ..Default::default()
+    };
+    let forwarded = wire.raw().forward_message_to_dead_letter_queue(wire.request(request)).await.unwrap();
+    let statuses = [acked.entries[0].status.clone(), changed.status, forwarded.into_inner().status];
+    let [acked, changed, forwarded] = statuses.map(|status| {
+        let status = status.unwrap();
+        assert_eq!(status.code(), Code::InvalidReceiptHandle, "{}", status.message);
+        status.message
+    });
+    assert_eq!((&changed, &forwarded), (&acked, &acked));
+    acked
+}
+
+#[test]
+fn a_handle_that_never_was_one_is_not_said_to_have_ended() {
+    with_cluster(&[], &[("t", "NORMAL"), ("u", "NORMAL"), ("deals", "TRANSACTION")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
+        let [a, b, _] = &wires;
+        for group in ["g", "h"] {
+            cluster.raftmq_ok(&["group", "create", group]);
+        }
+        for never in ["", "x", "nonsense"] {
+            let said = said_of(a, "g", "t", never).await;
+            assert!(said.contains("not a receipt handle of this cluster"), "{never:?}: {said}");
+        }
+        send(a, message("t", "m", "m")).await;
+        let (id, handle, _) = delivered(&receive(b, poll("g", "t")).await[0]);
+        for (group, topic) in [("h", "t"), ("g", "u")] {
+            let said = said_of(b, group, topic, &handle).await;
+            assert!(said.contains("another topic or consumer group"), "{group} {topic}: {said}");
+        }
+        let one = v2::EndTransactionRequest {
+            topic: Some(resource("deals")),
+            message_id: "m".into(),
+            transaction_id: "x".into(),
+            resolution: v2::TransactionResolution::Commit.into(),
+            ..Default::default()
+        };
+        let status = a.raw().end_transaction(a.request(one)).await.unwrap().into_inner().status.unwrap();
+        assert_eq!(status.code(), Code::InvalidTransactionId);
+        assert!(status.message.contains("not a transaction id of this cluster"), "{}", status.message);
+        // Its own group and topic settle it; nothing above did.
+        assert_eq!(ack_code(a, "g", "t", &handle).await, Code::Ok, "{id}");
+        // A settled one has ended for those that would do something else with it.
+        let (code, _) = change(a, "g", "t", &handle, 10).await;
+        assert_eq!(code, Code::InvalidReceiptHandle);
     });
 }

@@ -8,7 +8,7 @@ use raftmq::proto::v2::Code;
 
 use crate::fixture::calls::{code, drain, recall, send, take};
 use crate::fixture::cluster::with_cluster;
-use crate::fixture::messages::{delayed, delayed_until, ids, message, now_millis};
+use crate::fixture::messages::{delayed, delayed_until, half, ids, message, now_millis};
 use crate::fixture::requests::{poll, seconds};
 use crate::fixture::wire::{CALL, POLL, SOON};
 
@@ -36,6 +36,32 @@ fn p11_a_delayed_message_comes_at_its_time_and_can_be_recalled() {
         assert_eq!(code(&a, message("later", "x", "b")).await, Code::MessagePropertyConflictWithType);
         let (status, _) = c.receive("g", "later", 16, POLL).await.unwrap();
         assert_eq!(status.code(), Code::MessageNotFound, "the recalled one never comes");
+    });
+}
+
+#[test]
+fn a_send_repeated_with_another_time_is_answered_for_the_message_that_is_stored() {
+    with_cluster(&[], &[("later", "DELAY"), ("mixed", "MIXED")], async |cluster| {
+        let [a, b, c] = cluster.wires();
+        let due = now_millis() + 4000;
+        let first = send(&a, delayed_until("later", "twice", due)).await.recall_handle;
+        for (wire, at) in [(&b, due + 2000), (&c, due + 4000), (&a, due)] {
+            assert_eq!(send(wire, delayed_until("later", "twice", at)).await.recall_handle, first);
+        }
+        send(&b, delayed_until("later", "once", due)).await;
+        let again = send(&c, delayed_until("later", "twice", due + 6000)).await.recall_handle;
+        assert_eq!(recall(&b, "later", &again).await, (Code::Ok, "twice".to_owned()));
+        let got = drain(std::slice::from_ref(&c), "g", "later", 1).await;
+        assert_eq!(got[0].0, "once");
+        let (status, _) = c.receive("g", "later", 16, POLL).await.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound, "the recalled one never comes");
+
+        // What was a half message first is one still, and a delayed one is none.
+        let open = send(&a, half("mixed", "deal")).await.transaction_id;
+        let again = send(&b, delayed_until("mixed", "deal", due + 60_000)).await;
+        assert_eq!((again.transaction_id, again.recall_handle), (open, String::new()));
+        let waiting = send(&a, delayed_until("mixed", "later", due + 60_000)).await.recall_handle;
+        assert_eq!(send(&c, half("mixed", "later")).await.recall_handle, waiting);
     });
 }
 

@@ -7,7 +7,7 @@ use raftmq::proto::v2::Code;
 
 use crate::fixture::calls::send;
 use crate::fixture::cluster::with_cluster;
-use crate::fixture::messages::{ids, now_millis, numbered, timestamp};
+use crate::fixture::messages::{delivered, ids, now_millis, numbered, timestamp};
 use crate::fixture::requests::{by_sql, queue, queue_of, resource, seconds};
 use crate::fixture::wire::{CALL, POLL, Wire};
 
@@ -91,16 +91,31 @@ fn pulls_and_positions_are_as_the_contract_says() {
             let answer = wire.raw().get_offset(wire.request(request)).await.unwrap().into_inner();
             (answer.status.unwrap().code(), answer.offset)
         };
+        let update = async |wire: &Wire, offset: i64| {
+            let request =
+                v2::UpdateOffsetRequest { group: Some(resource("pullers")), message_queue: queue("t"), offset };
+            let answer = wire.raw().update_offset(wire.request(request)).await.unwrap().into_inner();
+            answer.status.unwrap().code()
+        };
+        // The first offset of a group is where it begins, not where the group would begin without it.
+        cluster.raftmq_ok(&["group", "create", "pullers", "--consume-from", "last"]);
         assert_eq!(position(&a).await.0, Code::OffsetNotFound);
-        let request =
-            v2::UpdateOffsetRequest { group: Some(resource("pullers")), message_queue: queue("t"), offset: 5 };
-        let answer = a.raw().update_offset(a.request(request)).await.unwrap().into_inner();
-        assert_eq!(answer.status.unwrap().code(), Code::Ok);
+        assert_eq!(update(&a, 4).await, Code::Ok);
+        assert_eq!(position(&b).await, (Code::Ok, 4));
+        assert_eq!(update(&b, 5).await, Code::Ok);
         assert_eq!(position(&b).await, (Code::Ok, 5));
 
         // The same position is where receives go on, and an operator may move it.
         let (_, messages) = b.receive("pullers", "t", 16, POLL).await.unwrap();
         assert_eq!(ids(&messages), names(5..7));
+        // P13: an update that comes late moves nothing back and forgets no lease.
+        for late in [0, 4, 6] {
+            assert_eq!(update(&a, late).await, Code::Ok);
+        }
+        assert_eq!(position(&b).await, (Code::Ok, 7));
+        let (id, handle, _) = delivered(&messages[0]);
+        let acked = b.ack("pullers", "t", vec![(id, handle)]).await.unwrap();
+        assert_eq!(acked.status.unwrap().code(), Code::Ok);
         let dry = cluster.raftmq_ok(&["group", "reset-offset", "pullers", "t", "--to", "earliest", "--dry-run"]);
         assert!(dry.contains("QUEUE") && dry.contains('7'), "{dry}");
         assert_eq!(position(&a).await, (Code::Ok, 7), "a dry run changes nothing");

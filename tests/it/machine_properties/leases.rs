@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use raftmq::machine::Stored;
-use raftmq::machine::command::{Ack, Candidate, Change, Command, CreateTopic, Redrive, Subscribe};
+use raftmq::machine::command::{
+    Ack, Candidate, Change, Command, CreateTopic, OffsetMove, Redrive, SetGroupOffsets, Subscribe,
+};
 use raftmq::machine::outcome::{Granted, Outcome, Rejected};
 use raftmq::machine::state::queue::Run;
 use raftmq::model::limits::RECENT_FOR;
@@ -46,6 +48,12 @@ enum Step {
         group: u32,
         letter: usize,
     },
+    /// A client's offset that the group has passed.
+    LateUpdate {
+        group: u32,
+        queue: u32,
+        back: u64,
+    },
     Pass(u64),
     Tick,
     /// What is applied survives the next crash.
@@ -63,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..=GROUPS).prop_map(|group| Step::Stale { group }),
         4 => any::<usize>().prop_map(Step::Ack),
         2 => (any::<usize>(), 0u64..30).prop_map(|(handle, seconds)| Step::Change { handle, seconds }),
+        1 => (1..=GROUPS, 0..QUEUES, 0u64..9).prop_map(|(group, queue, back)| Step::LateUpdate { group, queue, back }),
         2 => (1u64..20).prop_map(Step::Pass),
         2 => Just(Step::Tick),
         1 => Just(Step::Flush),
@@ -283,6 +292,16 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                         assert!(!is_open, "an open handle acts");
                     }
                 }
+            }
+            Step::LateUpdate { group, queue, back } => {
+                let (group, queue) = (GroupId(*group), QueueId(*queue));
+                let offset = |machine: &Machine| machine.view().group_offset(TOPIC, group, queue).unwrap();
+                let before = offset(&machine);
+                let offsets = vec![(queue, QueueOffset(before.0.saturating_sub(*back)))];
+                let update = SetGroupOffsets { topic: TOPIC, group, offsets, how: OffsetMove::Advance };
+                assert_eq!(machine.apply(&Command::SetGroupOffsets(update)), Outcome::Done);
+                // That its leases are still there, the model finds out.
+                assert_eq!(offset(&machine), before, "P13: a group offset went back");
             }
             Step::Pass(seconds) => machine.now += seconds * 1000,
             Step::Tick => {

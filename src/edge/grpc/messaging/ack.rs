@@ -41,6 +41,8 @@ fn result(entry: v2::AckMessageEntry, acked: &Acked) -> v2::AckMessageResultEntr
     let status = match acked {
         Acked::Done => ok(),
         Acked::LeaseEnded => Refused::from(Error::LeaseEnded).status(),
+        Acked::NotAReceiptHandle => Refused::from(Error::NotAReceiptHandle).status(),
+        Acked::ForeignReceiptHandle => Refused::from(Error::ForeignReceiptHandle).status(),
     };
     echo(entry, status)
 }

@@ -24,6 +24,6 @@ async fn try_forward(
     let request = request.into_inner();
     let topic = convert::topic(request.topic.as_ref())?;
     let group = convert::group(request.group.as_ref())?;
-    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::LeaseEnded)?;
+    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::NotAReceiptHandle)?;
     Ok(edge.broker.forward_to_dead_letters(group, topic, handle, caller.deadline()).await?)
 }

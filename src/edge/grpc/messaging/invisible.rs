@@ -40,6 +40,6 @@ async fn try_change(
     let invisible = rules::consume::changed_invisible_for(convert::millis(&length))?;
     // The C++ simple consumer gives the new invisible time as the deadline: a time of 0 would have passed already.
     caller.timeout = caller.timeout.filter(|timeout| timeout.as_millis() > u128::from(invisible.0));
-    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::LeaseEnded)?;
+    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::NotAReceiptHandle)?;
     Ok(edge.broker.change_invisible(group, topic, handle, invisible, caller.deadline()).await?)
 }

@@ -10,7 +10,6 @@ use crate::edge::grpc::messaging::context::{EdgeSettings, Messaging};
 use crate::edge::grpc::messaging::transaction;
 use crate::edge::recall_handle::RecallHandle;
 use crate::edge::rules::message::MessageLimits;
-use crate::model::{Message, MessageType, Timestamp};
 use crate::proto::v2;
 
 pub(super) async fn send(edge: &Messaging, request: Request<v2::SendMessageRequest>) -> v2::SendMessageResponse {
@@ -28,25 +27,24 @@ async fn try_send(
     let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
     let limits = MessageLimits { body_bytes_max, delay_max, now: edge.broker.now() };
     let checked = incoming::send(request.into_inner(), limits, &caller.client.address)?;
-    let answered = |message: &Message| (message.message_id.clone(), message.delivery_at);
-    let answered: Vec<_> = checked.messages.iter().map(answered).collect();
-    let (topic, is_half) = (checked.topic.clone(), checked.message_type == MessageType::Transaction);
+    let ids: Vec<_> = checked.messages.iter().map(|message| message.message_id.clone()).collect();
+    let topic = checked.topic.clone();
     let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
-    let entry = |((message_id, delivery_at), sent): ((String, Option<Timestamp>), Sent)| {
+    let entry = |(message_id, sent): (String, Sent)| {
         let mut entry = v2::SendResultEntry { status: Some(ok()), ..Default::default() };
-        match (sent, delivery_at) {
-            (Sent::Stored { offset, .. }, _) => {
+        match sent {
+            Sent::Stored { offset, .. } => {
                 entry.offset = wire_offset(offset);
                 entry.transaction_id.clone_from(&message_id);
             }
-            (Sent::Deferred(message), Some(at)) if !is_half => {
-                entry.recall_handle = RecallHandle::new(&topic, at, message, &message_id).to_text();
+            Sent::Delayed { message, delivery_at } => {
+                entry.recall_handle = RecallHandle::new(&topic, delivery_at, message, &message_id).to_text();
                 entry.transaction_id.clone_from(&message_id);
             }
-            (Sent::Deferred(message), _) => entry.transaction_id = transaction::id(message),
+            Sent::Half(message) => entry.transaction_id = transaction::id(message),
         }
         entry.message_id = message_id;
         entry
     };
-    Ok(answered.into_iter().zip(sent).map(entry).collect())
+    Ok(ids.into_iter().zip(sent).map(entry).collect())
 }

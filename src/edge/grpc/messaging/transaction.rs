@@ -37,7 +37,7 @@ async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) 
     let request = request.into_inner();
     let topic = convert::topic(request.topic.as_ref())?;
     let message = read(&request.transaction_id).ok_or_else(|| {
-        let text = format!("'{}' is not the id of a transaction", request.transaction_id);
+        let text = "this is not a transaction id of this cluster: no half message has it";
         Refused::new(Code::InvalidTransactionId, text)
     })?;
     let commit = match request.resolution() {
