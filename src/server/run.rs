@@ -5,8 +5,6 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::config::BrokerConfig;
 use crate::edge::listener::{self, FrontEnd};
 use crate::env::{process, runtime};
@@ -15,6 +13,7 @@ use crate::raft::OnFatal;
 use crate::server::Error;
 use crate::server::security::security;
 use crate::server::services::services;
+use crate::server::signals::Signals;
 
 /// So many cores are no more than Raft and its log need.
 const FEW_CORES: usize = 2;
@@ -30,17 +29,18 @@ pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
     let security = security(config)?;
     let runtime = runtime::of_one_thread().map_err(system)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut signals = Signals::new().map_err(system)?;
         let node = Node::start(config, peer_port, on_fatal).await?;
         let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
         let services = services(config, &node);
         let front_end = FrontEnd::start(ports, threads, runtime::of_one_thread, security, services).map_err(system)?;
         tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
-        stop_signal().await.map_err(system)?;
+        signals.stop().await.map_err(system)?;
         tracing::info!("stopping");
         node.stopping().cancel();
         tokio::select! {
             () = front_end.stop(config.shutdown_time) => {}
-            _ = stop_signal() => tracing::warn!("told twice: stopping at once"),
+            _ = signals.stop() => tracing::warn!("told twice: stopping at once"),
         }
         node.stop().await;
         tracing::info!("stopped");
@@ -72,13 +72,4 @@ fn system(error: io::Error) -> Error {
 fn front_end_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(FEW_CORES, usize::from);
     if cores <= FEW_CORES { 0 } else { cores }
-}
-
-async fn stop_signal() -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -1,8 +1,9 @@
-//! Starts that are refused, in one line that says why.
+//! Starts that are refused, in one line that says why, and those that must not be.
 
 use std::process::Command;
 
-use crate::fixture::cluster::{BINARY, Cluster};
+use crate::fixture::cluster::{BINARY, Cluster, free_ports};
+use crate::fixture::node::Node;
 
 #[test]
 fn a_start_that_cannot_be_is_refused_in_one_line() {
@@ -90,4 +91,17 @@ fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
     let log = cluster.log_of(1);
     let line = log.lines().last().unwrap_or_default();
     assert_eq!((code, line.contains("made with the members n0, n1, n2")), (Some(2), true), "{line}");
+}
+
+#[test]
+fn a_hangup_ends_nothing_and_is_answered_with_a_line() {
+    let ports = free_ports("127.0.0.1", 3);
+    let keys = ["dLegerPeers=n0-127.0.0.1:", "grpcServerPort=", "listenPort="];
+    let settings = keys.iter().zip(ports).map(|(key, port)| format!("{key}{port}"));
+    let mut node = Node::start(&settings.chain(["bindAddress=127.0.0.1".to_owned()]).collect::<Vec<_>>());
+    node.wait_for("ready");
+    node.signal("HUP");
+    node.wait_for("SIGHUP is ignored: there is nothing to reload yet");
+    node.signal("TERM");
+    node.wait_for("stopped");
 }
