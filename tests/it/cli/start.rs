@@ -94,6 +94,29 @@ fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
 }
 
 #[test]
+fn a_second_process_with_the_id_of_a_running_one_is_told_both_reasons() {
+    let cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let others = cluster.peers(&[1, 2]);
+    let ports = free_ports("127.0.0.1", 3);
+    let (code, line) = Node::refused(&[
+        "brokerClusterName=TestCluster".to_owned(),
+        "brokerName=Test00".to_owned(),
+        "bindAddress=127.0.0.1".to_owned(),
+        format!("{others};n0-127.0.0.1:{}", ports[0]),
+        "dLegerSelfId=n0".to_owned(),
+        format!("grpcServerPort={}", ports[1]),
+        format!("listenPort={}", ports[2]),
+    ]);
+    assert_eq!(code, Some(11), "{line}");
+    for words in
+        ["another process runs with this id", "dLegerSelfId", "the disk was replaced", "bring the old folder back"]
+    {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+}
+
+#[test]
 fn a_hangup_ends_nothing_and_is_answered_with_a_line() {
     let ports = free_ports("127.0.0.1", 3);
     let keys = ["dLegerPeers=n0-127.0.0.1:", "grpcServerPort=", "listenPort="];
