@@ -9,6 +9,14 @@ use std::ops::RangeInclusive;
 pub enum Kind {
     /// Any text.
     Text,
+    /// A file or folder.
+    Path,
+    /// One of a few words, or a name of ASCII letters.
+    Word,
+    /// A host name or address.
+    Host,
+    /// Members with their addresses.
+    Members,
     /// true or false.
     Bool,
     /// A whole number.
@@ -19,6 +27,13 @@ pub enum Kind {
     Bytes(RangeInclusive<u64>),
     /// A length of time in milliseconds.
     Millis(RangeInclusive<u64>),
+}
+
+impl Kind {
+    /// Whether only ASCII characters can be meant.
+    pub fn is_ascii(&self) -> bool {
+        !matches!(self, Self::Text | Self::Path)
+    }
 }
 
 /// What becomes of a key.
@@ -67,18 +82,23 @@ const NO_PAGE_CACHE: &str = "the log is written with synced writes, not through 
 pub const KEYS: &[Key] = &[
     key("brokerClusterName", Kind::Text, "DefaultCluster", "name of the cluster"),
     key("brokerName", Kind::Text, "", "name of the replica group, as clients see it; default: dLegerGroup"),
-    key("brokerIP1", Kind::Text, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
+    key("brokerIP1", Kind::Host, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
     key("listenPort", PORT, "10911", "a second port for gRPC clients (RocketMQ's remoting port)"),
     key("grpcServerPort", PORT, "8081", "port for gRPC clients"),
-    key("bindAddress", Kind::Text, "0.0.0.0", "address the client ports listen on"),
+    key(
+        "bindAddress",
+        Kind::Host,
+        "0.0.0.0",
+        "address all ports listen on; default with an IPv6 address in dLegerPeers: ::",
+    ),
     key("enableDLegerCommitLog", Kind::Bool, "true", "must not be false: the log is always replicated"),
     key("dLegerGroup", Kind::Text, "", "name of the Raft group; default: brokerName"),
-    key("dLegerPeers", Kind::Text, "", "members: n0-host:port;n1-host:port;… default: this node alone"),
-    key("dLegerSelfId", Kind::Text, "n0", "this node among the members"),
-    key("storePathRootDir", Kind::Text, "store", "folder of all data of this node"),
+    key("dLegerPeers", Kind::Members, "", "members: n0-host:port;n1-host:port;… default: this node alone"),
+    key("dLegerSelfId", Kind::Word, "n0", "this node among the members"),
+    key("storePathRootDir", Kind::Path, "store", "folder of all data of this node"),
     key(
         "flushDiskType",
-        Kind::Text,
+        Kind::Word,
         "SYNC_FLUSH",
         "SYNC_FLUSH: OK means synced on a majority; ASYNC_FLUSH: in the page cache of a majority",
     ),
@@ -116,17 +136,17 @@ pub const KEYS: &[Key] = &[
         "threads that serve clients; 0: Raft's does; auto: one per core, and 0 on up to two",
     ),
     key("grpcShutdownTimeSeconds", Kind::Number(0..=600), "5", "time for calls under way when the node stops"),
-    key("tls.server.mode", Kind::Text, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
-    key("tls.server.certPath", Kind::Text, "", "PEM certificate chain; default: one made at start"),
-    key("tls.server.keyPath", Kind::Text, "", "PEM private key"),
+    key("tls.server.mode", Kind::Word, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
+    key("tls.server.certPath", Kind::Path, "", "PEM certificate chain; default: one made at start"),
+    key("tls.server.keyPath", Kind::Path, "", "PEM private key"),
     key(
         "simulatePowerLoss",
         Kind::Bool,
         "false",
         "for drills: what is not synced is lost when the process is killed, as in a power loss",
     ),
-    key("logLevel", Kind::Text, "info", "error, warn, info, debug or trace"),
-    key("logFormat", Kind::Text, "text", "text or json"),
+    key("logLevel", Kind::Word, "info", "error, warn, info, debug or trace"),
+    key("logFormat", Kind::Word, "text", "text or json"),
     ignored("namesrvAddr", "there is no name server yet: clients connect to any node"),
     ignored("brokerId", RAFT_ROLES),
     ignored("brokerRole", RAFT_ROLES),

@@ -6,15 +6,19 @@
 //! Not here: reading files and the environment (`cli/config`); this folder sees text.
 
 mod broker;
+mod characters;
+mod host;
 mod keys;
 mod load;
+mod members;
 mod origin;
 mod properties;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub use broker::{BrokerConfig, LogFormat, PeerAddress, TlsConfig, TlsMode};
+pub use broker::{BrokerConfig, LogFormat, TlsConfig, TlsMode};
 pub use keys::{KEYS, Key, Kind, Status};
 pub use load::{ConfigErrors, ENVIRONMENT_PREFIX, Loaded, Sources, load};
+pub use members::PeerAddress;
 pub use origin::{Effective, Origin};

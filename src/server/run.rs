@@ -4,6 +4,7 @@
 //! The order of the start: bind every port, open log and state, join the shard, serve clients.
 
 use std::io;
+use std::net::TcpListener;
 
 use crate::config::BrokerConfig;
 use crate::edge::listener::{self, FrontEnd};
@@ -23,9 +24,8 @@ const OPEN_FILES_WANTED: u64 = 16 * 1024;
 /// Serves until a signal ends it; a second one ends it at once. `on_fatal` must end the process.
 pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
     prepare_process();
-    let bind = |port| listener::bind(&config.bind_address, port).map_err(not_bound);
-    let ports = vec![bind(config.grpc_port)?, bind(config.listen_port)?];
-    let peer_port = bind(config.me().port)?;
+    let ports = vec![bind(config, config.grpc_port)?, bind(config, config.listen_port)?];
+    let peer_port = bind(config, config.me().address.port)?;
     let security = security(config)?;
     let runtime = runtime::of_one_thread().map_err(system)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -34,7 +34,7 @@ pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
         let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
         let services = services(config, &node);
         let front_end = FrontEnd::start(ports, threads, runtime::of_one_thread, security, services).map_err(system)?;
-        tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
+        tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().address.port, "ready");
         signals.stop().await.map_err(system)?;
         tracing::info!("stopping");
         node.stopping().cancel();
@@ -46,6 +46,10 @@ pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+fn bind(config: &BrokerConfig, port: u16) -> Result<TcpListener, Error> {
+    listener::bind(&config.bind_address, port).map_err(not_bound)
 }
 
 fn prepare_process() {

@@ -94,6 +94,29 @@ fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
 }
 
 #[test]
+fn members_at_ipv6_addresses_find_each_other() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return; // This host has no IPv6.
+    }
+    let ports = free_ports("::", 9);
+    let peers = format!("dLegerPeers=n0-::1:{};n1-[::1]:{};n2-::1:{}", ports[0], ports[1], ports[2]);
+    let mut nodes: Vec<Node> = (0..3)
+        .map(|node| {
+            let own = [
+                ("dLegerSelfId=n", node as u16),
+                ("listenPort=", ports[3 + node]),
+                ("grpcServerPort=", ports[6 + node]),
+            ];
+            Node::start(&[own.map(|(key, value)| format!("{key}{value}")).to_vec(), vec![peers.clone()]].concat())
+        })
+        .collect();
+    nodes.iter_mut().for_each(|node| node.wait_for("ready"));
+    let address = format!("[::1]:{}", ports[3]);
+    let created = Command::new(BINARY).args(["-n", &address, "topic", "create", "t"]).output().unwrap();
+    assert!(created.status.success(), "{}\n{}", String::from_utf8_lossy(&created.stderr), nodes[0].log());
+}
+
+#[test]
 fn a_second_process_with_the_id_of_a_running_one_is_told_both_reasons() {
     let cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
@@ -127,4 +150,20 @@ fn a_hangup_ends_nothing_and_is_answered_with_a_line() {
     node.wait_for("SIGHUP is ignored: there is nothing to reload yet");
     node.signal("TERM");
     node.wait_for("stopped");
+}
+
+#[test]
+fn members_that_cannot_be_read_are_refused_at_start_and_by_the_check() {
+    for (setting, words) in [
+        ("dLegerPeers=n0-127.0.0.1:41911；n1-127.0.0.1:41912", "'；' (U+FF1B) as character 19"),
+        ("dLegerPeers=n0-::1", "with IPv6 n0-[address]:port"),
+    ] {
+        let (code, line) = Node::refused(&[setting.to_owned()]);
+        assert_eq!((code, line.contains(setting) && line.contains(words)), (Some(2), true), "{line}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), setting).unwrap();
+        let output = Command::new(BINARY).args(["config", "check"]).arg(file.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), text.lines().count(), text.contains(words)), (Some(2), 1, true), "{text}");
+    }
 }
