@@ -6,7 +6,7 @@ use crate::config::broker::BrokerConfig;
 use crate::config::keys::{KEYS, Key, Status};
 use crate::config::origin::{Effective, Origin};
 use crate::config::value::Values;
-use crate::config::{broker, characters, properties};
+use crate::config::{broker, characters, demand, properties};
 
 /// Environment variables `RAFTMQ_CONF_<key>` set keys.
 pub const ENVIRONMENT_PREFIX: &str = "RAFTMQ_CONF_";
@@ -59,13 +59,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
         }
     }
     let Given { values: given, mut errors, mut warnings, refused } = given;
-    for key in KEYS {
-        if let (Status::Ignored(reason), Some((_, origin))) = (key.status, given.get(key.name)) {
-            warnings.push(format!("{origin}: '{}' is accepted without effect: {reason}", key.name));
-        }
-    }
     let mut values = Values::new(&given, &mut errors, refused);
     let config = broker::build(&mut values);
+    accept_without_effect(&mut values, &given, config.as_ref(), &mut warnings);
     let effective = values.effective();
     match config {
         Some(config) if errors.is_empty() => {
@@ -136,6 +132,33 @@ impl Given {
             return;
         }
         self.values.insert(key.name, (value.to_owned(), origin));
+    }
+}
+
+/// Warns about each key that does nothing, and complains about what is asked for and not given.
+fn accept_without_effect(
+    values: &mut Values<'_>,
+    given: &BTreeMap<&'static str, (String, Origin)>,
+    config: Option<&BrokerConfig>,
+    warnings: &mut Vec<String>,
+) {
+    let is_group = demand::is_group(given) || values.is_refused("dLegerPeers");
+    for key in KEYS {
+        let Some((value, origin)) = given.get(key.name) else { continue };
+        let reason = match key.status {
+            Status::Honoured => continue,
+            Status::Ignored(reason) => reason,
+            Status::Demanding { harmless, reason, remedy } => {
+                // Without readable members nobody knows how many are enough; what is wrong with them is said.
+                let members = config.map_or(usize::MAX - 1, |config| config.peers.len());
+                if !demand::is_harmless(harmless, value, is_group, members) {
+                    values.complain(key.name, remedy);
+                    continue;
+                }
+                reason
+            }
+        };
+        warnings.push(format!("{origin}: '{}' is accepted without effect: {reason}", key.name));
     }
 }
 

@@ -137,6 +137,73 @@ fn no_key_is_in_the_table_twice_and_every_default_is_valid() {
 }
 
 #[test]
+fn what_is_asked_for_and_not_given_ends_the_start() {
+    const PEERS: &str = "\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1";
+    let refused = [
+        ("authenticationEnabled=true", "let only trusted hosts reach the ports"),
+        ("authorizationEnabled=TRUE", "let only trusted hosts reach the ports"),
+        ("aclEnable=yes", "let only trusted hosts reach the ports"),
+        ("brokerRole=SLAVE", "list all nodes in dLegerPeers"),
+        ("brokerId=1", "list all nodes in dLegerPeers"),
+        ("haMasterAddress=10.0.0.1:10912", "list all nodes in dLegerPeers"),
+        ("enableControllerMode=true", "list all nodes in dLegerPeers"),
+        ("duplicationEnable=true", "list all nodes in dLegerPeers"),
+        ("inSyncReplicas=2", "list more members"),
+        ("minInSyncReplicas=2", "list more members"),
+        ("totalReplicas=3", "list more members"),
+        ("allAckInSyncStateSet=true", "for no more"),
+        ("asyncLearner=true", "remove the line"),
+        ("brokerPermission=4", "raftmq topic update"),
+        ("rejectTransactionMessage=true", "make no such topic"),
+        ("tls.server.need.client.auth=require", "let only trusted hosts reach the ports"),
+        ("tls.server.authClient=true", "let only trusted hosts reach the ports"),
+        ("tls.server.trustCertPath=/ca.pem", "let only trusted hosts reach the ports"),
+        ("tls.server.keyPassword=***", "openssl pkey"),
+        ("tls.enable=true", "private network"),
+        ("brokerRole=SLAVE\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1", "list all nodes in dLegerPeers"),
+        ("inSyncReplicas=3\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1", "list more members"),
+        ("enableDLegerCommitLog=false\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1", "always replicated"),
+    ];
+    for (text, remedy) in refused {
+        let found = errors(text);
+        let (key, first) = (text.split('=').next().unwrap(), text.lines().next().unwrap());
+        assert!(found.starts_with(&format!("broker.conf:1: {first}: ")), "{key}: {found}");
+        assert!(found.contains(remedy), "{text}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+    assert!(!errors("tls.server.keyPassword=secret").contains("secret"));
+    let accepted = [
+        "authenticationEnabled=false",
+        "aclEnable=",
+        "brokerRole=ASYNC_MASTER",
+        "brokerRole=SYNC_MASTER",
+        "brokerId=0",
+        "brokerId=1\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1",
+        "brokerId=1\nenableDLegerCommitLog=true",
+        "haMasterAddress=10.0.0.1:10912\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1",
+        "inSyncReplicas=1",
+        "brokerPermission=6",
+        "tls.server.need.client.auth=none",
+    ];
+    for text in accepted {
+        let key = text.split('=').next().unwrap();
+        let warnings = load_text(text).unwrap().warnings;
+        let about = warnings.iter().filter(|warning| warning.contains(&format!("'{key}' is accepted without effect")));
+        assert_eq!(about.count(), 1, "{text}: {warnings:?}");
+    }
+    load_text(&format!("inSyncReplicas=2\ntotalReplicas=3{PEERS}")).unwrap();
+}
+
+#[test]
+fn a_slave_of_rocketmq_s_two_masters_and_two_slaves_is_no_leader_of_its_own() {
+    let slave = "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=1\ndeleteWhen=04\nfileReservedTime=48\n\
+                 brokerRole=SLAVE\nflushDiskType=ASYNC_FLUSH\n";
+    let found = errors(slave);
+    let lines: Vec<_> = found.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+    assert_eq!(lines, ["broker.conf:3: brokerId=1", "broker.conf:6: brokerRole=SLAVE"]);
+}
+
+#[test]
 fn members_at_ipv6_addresses_can_be_dialled_and_listen_there() {
     let peers = "dLegerPeers=n0-::1:41911;n1-[::1]:41912;n2-::1:41913";
     let loaded = load_text(peers).unwrap();

@@ -153,8 +153,10 @@ fn a_hangup_ends_nothing_and_is_answered_with_a_line() {
 }
 
 #[test]
-fn members_that_cannot_be_read_are_refused_at_start_and_by_the_check() {
+fn what_is_asked_for_and_not_given_is_refused_at_start_and_by_the_check() {
     for (setting, words) in [
+        ("authenticationEnabled=true", "let only trusted hosts reach the ports"),
+        ("brokerRole=SLAVE", "list all nodes in dLegerPeers"),
         ("dLegerPeers=n0-127.0.0.1:41911；n1-127.0.0.1:41912", "'；' (U+FF1B) as character 19"),
         ("dLegerPeers=n0-::1", "with IPv6 n0-[address]:port"),
     ] {
