@@ -55,6 +55,8 @@ pub struct BrokerConfig {
     pub listen_port: u16,
     /// `grpcServerPort`.
     pub grpc_port: u16,
+    /// `grpcServerPort` is nobody's choice: if it is in use, `listenPort` alone serves clients.
+    pub grpc_port_is_default: bool,
     /// `dLegerPeers`, by id.
     pub peers: Vec<PeerAddress>,
     /// `dLegerSelfId`.
@@ -172,6 +174,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         bind_address: bind_address?,
         listen_port,
         grpc_port,
+        grpc_port_is_default: !values.is_given("grpcServerPort"),
         store,
         syncs_before_ack: flush?,
         creates_topics: values.bool("autoCreateTopicEnable"),

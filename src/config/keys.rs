@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
     key("brokerName", Kind::Text, "", "name of the replica group, as clients see it; default: dLegerGroup"),
     key("brokerIP1", Kind::Host, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
     key("listenPort", PORT, "10911", "a second port for gRPC clients (RocketMQ's remoting port)"),
-    key("grpcServerPort", PORT, "8081", "port for gRPC clients"),
+    key("grpcServerPort", PORT, "8081", "port for gRPC clients; not set and in use: listenPort alone serves them"),
     key(
         "bindAddress",
         Kind::Host,

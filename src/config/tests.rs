@@ -267,6 +267,12 @@ fn blanks_from_web_pages_are_blanks_and_what_nobody_sees_is_named() {
     assert!(flag("a\u{200b}").unwrap_err().to_string().contains("has a zero-width space (U+200B) as character 2"));
 }
 
+#[test]
+fn only_a_port_that_somebody_chose_must_be_had() {
+    let is_default = |text: &str| load_text(text).unwrap().config.grpc_port_is_default;
+    assert_eq!([is_default(""), is_default("grpcServerPort=8081")], [true, false]);
+}
+
 /// A value is refused in a short line that names its key, or everything that is made of it later can be made.
 fn check_value(key: &str, value: &str, sources: &Sources<'_>) {
     match load(sources) {

@@ -3,6 +3,7 @@
 //! The calling thread is the Raft runtime; the front end has threads of its own on larger machines, the commit log one.
 //! The order of the start: bind every port, open log and state, join the shard, serve clients.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::TcpListener;
 
@@ -24,7 +25,8 @@ const OPEN_FILES_WANTED: u64 = 16 * 1024;
 /// Serves until a signal ends it; a second one ends it at once. `on_fatal` must end the process.
 pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
     prepare_process();
-    let ports = vec![bind(config, config.grpc_port)?, bind(config, config.listen_port)?];
+    let (config, ports) = client_ports(config)?;
+    let config = config.as_ref();
     let peer_port = bind(config, config.me().address.port)?;
     let security = security(config)?;
     let runtime = runtime::of_one_thread().map_err(system)?;
@@ -46,6 +48,24 @@ pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// The bound ports for clients, with the configuration that is then true: RocketMQ's samples for one host do not set
+/// `grpcServerPort`, so all but the first node of a host find its default in use.
+fn client_ports(config: &BrokerConfig) -> Result<(Cow<'_, BrokerConfig>, Vec<TcpListener>), Error> {
+    let listen = bind(config, config.listen_port)?;
+    match bind(config, config.grpc_port) {
+        Ok(grpc) => Ok((Cow::Borrowed(config), vec![grpc, listen])),
+        Err(Error::PortInUse(_)) if config.grpc_port_is_default => {
+            let (taken, port) = (config.grpc_port, config.listen_port);
+            tracing::warn!(
+                "port {taken} is in use and grpcServerPort is not set: listenPort {port} alone serves gRPC clients; \
+                 set grpcServerPort for another port beside it"
+            );
+            Ok((Cow::Owned(BrokerConfig { grpc_port: port, ..config.clone() }), vec![listen]))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn bind(config: &BrokerConfig, port: u16) -> Result<TcpListener, Error> {

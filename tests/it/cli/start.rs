@@ -93,6 +93,44 @@ fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
     assert_eq!((code, line.contains("made with the members n0, n1, n2")), (Some(2), true), "{line}");
 }
 
+/// An address of this host that nothing else is bound to.
+const OWN_HOST: &str = "127.0.0.84";
+
+#[test]
+fn rocketmq_s_three_samples_for_one_host_start_though_all_have_the_same_grpc_port() {
+    // Whoever holds it: the test, or somebody on all addresses of this host.
+    let _held = std::net::TcpListener::bind((OWN_HOST, 8081));
+    let ports = free_ports(OWN_HOST, 6);
+    let peers: Vec<_> = (0..3).map(|node| format!("n{node}-{OWN_HOST}:{}", ports[3 + node])).collect();
+    let settings = |node: usize| {
+        vec![
+            format!("dLegerSelfId=n{node}"),
+            format!("dLegerPeers={}", peers.join(";")),
+            "dLegerGroup=RaftNode00".to_owned(),
+            "brokerName=RaftNode00".to_owned(),
+            format!("listenPort={}", ports[node]),
+            format!("bindAddress={OWN_HOST}"),
+        ]
+    };
+    let mut nodes: Vec<Node> = (0..3).map(|node| Node::start(&settings(node))).collect();
+    for node in &mut nodes {
+        node.wait_for("ready");
+        assert_eq!(node.log().matches("8081 is in use").count(), 1, "{}", node.log());
+    }
+    let asked = |address: &str| Command::new(BINARY).args(["-n", address, "topic", "create", "t"]).output().unwrap();
+    let output = asked(&format!("{OWN_HOST}:{}", ports[1]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let status = Command::new(BINARY).args(["-n", &format!("{OWN_HOST}:{}", ports[2]), "cluster", "status"]).output();
+    let status = String::from_utf8(status.unwrap().stdout).unwrap();
+    for port in &ports[..3] {
+        assert!(status.contains(&format!("{OWN_HOST}:{port}")), "{status}");
+    }
+    let chosen = [settings(0), vec!["grpcServerPort=8081".to_owned()]].concat();
+    drop(nodes);
+    let (code, line) = Node::refused(&chosen);
+    assert_eq!((code, line.contains("8081") && line.contains("in use")), (Some(10), true), "{line}");
+}
+
 #[test]
 fn members_at_ipv6_addresses_find_each_other() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
