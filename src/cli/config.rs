@@ -49,10 +49,12 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// The keys set in the environment.
-pub(super) fn environment() -> Vec<(String, String)> {
-    std::env::vars()
-        .filter_map(|(name, value)| Some((name.strip_prefix(ENVIRONMENT_PREFIX)?.to_owned(), value)))
+/// The keys set in the environment. Variables that are no text have nothing to do with this, or no key has such a value:
+/// what cannot be read shows as U+FFFD and is refused where it matters.
+fn environment() -> Vec<(String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((text(name).strip_prefix(ENVIRONMENT_PREFIX)?.to_owned(), text(value))))
         .collect()
 }
 

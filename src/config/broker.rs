@@ -1,25 +1,15 @@
 //! The broker's configuration, typed and free of contradictions.
 
-use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::PeerAddress;
+use crate::config::characters::shown;
+use crate::config::members::members;
 use crate::config::value::Values;
 use crate::model::limits::NODE_NAME_BYTES_MAX;
 use crate::model::{Millis, NodeId};
-
-/// One member of the group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// Its number.
-    pub id: NodeId,
-    /// Its name: `n0`.
-    pub name: String,
-    /// Where it is.
-    pub host: String,
-    /// Its port for peers.
-    pub port: u16,
-}
 
 /// What the client ports speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +55,8 @@ pub struct BrokerConfig {
     pub listen_port: u16,
     /// `grpcServerPort`.
     pub grpc_port: u16,
+    /// `grpcServerPort` is nobody's choice: if it is in use, `listenPort` alone serves clients.
+    pub grpc_port_is_default: bool,
     /// `dLegerPeers`, by id.
     pub peers: Vec<PeerAddress>,
     /// `dLegerSelfId`.
@@ -142,7 +134,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         values.complain("grpcServerPort", "is listenPort as well; both serve gRPC and need a port each");
     }
     for (name, port) in [("listenPort", listen_port), ("grpcServerPort", grpc_port)] {
-        if me.is_some_and(|me| me.port == port) {
+        if me.is_some_and(|me| me.address.port == port) {
             values.complain(name, "is this node's port for peers in dLegerPeers as well");
         }
     }
@@ -161,7 +153,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
             format!("must be above raftElectionTimeoutMinMs ({election_min_ms})"),
         );
     }
-    let cluster = values.text("brokerClusterName");
+    let cluster = values.name("brokerClusterName");
     let cluster = short(values, "brokerClusterName", cluster);
     let tls = tls(values);
     let loses_power = values.bool("simulatePowerLoss");
@@ -170,15 +162,20 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let log_level = values.choice("logLevel", &levels);
     let log_format = values.choice("logFormat", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let size = |values: &mut Values<'_>, name| usize::try_from(values.number(name)).unwrap_or(usize::MAX);
-    let advertised_host = values.optional("brokerIP1").or_else(|| me.map(|me| me.host.clone()));
+    let own_host = me.map(|me| me.address.host.clone());
+    let bind_address = bind_address(values, me);
+    let advertised_host = if values.optional("brokerIP1").is_some() { values.host("brokerIP1") } else { own_host };
+    let store = values.name("storePathRootDir");
+    let store = values.path("storePathRootDir").unwrap_or_else(|| store.into());
     Some(BrokerConfig {
         cluster,
         broker_name,
         advertised_host: advertised_host?,
-        bind_address: values.text("bindAddress"),
+        bind_address: bind_address?,
         listen_port,
         grpc_port,
-        store: values.text("storePathRootDir").into(),
+        grpc_port_is_default: !values.is_given("grpcServerPort"),
+        store,
         syncs_before_ack: flush?,
         creates_topics: values.bool("autoCreateTopicEnable"),
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
@@ -217,6 +214,13 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
                 .to_owned(),
         );
     }
+    if config.advertised_host.parse::<Ipv6Addr>().is_ok() {
+        let host = &config.advertised_host;
+        warnings.push(format!(
+            "clients are told the IPv6 address {host}, which those of several languages cannot dial; set brokerIP1 to a \
+             name or an IPv4 address"
+        ));
+    }
     if config.loses_power {
         warnings.push("simulatePowerLoss=true: a killed process loses what it had not synced; for drills".to_owned());
     }
@@ -231,12 +235,29 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
 fn names(values: &mut Values<'_>) -> String {
     match (values.optional("brokerName"), values.optional("dLegerGroup")) {
         (Some(name), Some(group)) if name != group => {
-            values.complain("dLegerGroup", format!("must equal brokerName ('{name}')"));
+            values.complain("dLegerGroup", format!("must equal brokerName ('{}')", shown(&name)));
             name
         }
-        (Some(name), _) | (None, Some(name)) => short(values, "brokerName", name),
+        (Some(name), _) => short(values, "brokerName", name),
+        (None, Some(group)) => short(values, "dLegerGroup", group),
         (None, None) => "RaftNode00".to_owned(),
     }
+}
+
+/// Where all ports listen. Peers of this node dial the address in `dLegerPeers`.
+fn bind_address(values: &mut Values<'_>, me: Option<&PeerAddress>) -> Option<String> {
+    let dialled = me.filter(|me| me.address.host.parse::<Ipv6Addr>().is_ok());
+    if dialled.is_some() && !values.is_given("bindAddress") {
+        let any = Ipv6Addr::UNSPECIFIED.to_string();
+        values.decide("bindAddress", &any);
+        return Some(any);
+    }
+    let listens = values.host("bindAddress")?;
+    if let Some(me) = dialled.filter(|_| listens.parse::<Ipv4Addr>().is_ok()) {
+        let what = format!("is IPv4, and the others dial {} (dLegerPeers); write ::, which is both", me.address);
+        values.complain("bindAddress", what);
+    }
+    Some(listens)
 }
 
 /// Complains about a name that is too long for the files and messages that carry it.
@@ -247,68 +268,16 @@ fn short(values: &mut Values<'_>, key: &'static str, name: String) -> String {
     name
 }
 
-fn port(values: &mut Values<'_>, name: &str) -> u16 {
+fn port(values: &mut Values<'_>, name: &'static str) -> u16 {
     u16::try_from(values.number(name)).unwrap_or(u16::MAX)
-}
-
-fn members(values: &mut Values<'_>) -> (Vec<PeerAddress>, Option<NodeId>) {
-    let mut peers: Vec<PeerAddress> = Vec::new();
-    let text = values.optional("dLegerPeers");
-    for part in
-        text.as_deref().unwrap_or("n0-127.0.0.1:40911").split(';').map(str::trim).filter(|part| !part.is_empty())
-    {
-        match member(part) {
-            Some(peer) => peers.push(peer),
-            None => values.complain("dLegerPeers", format!("'{part}' is not like n0-host:port")),
-        }
-    }
-    let ids: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
-    let addresses: BTreeSet<_> = peers.iter().map(|peer| (&peer.host, peer.port)).collect();
-    if ids.len() < peers.len() {
-        values.complain("dLegerPeers", "names one id twice");
-    }
-    if addresses.len() < peers.len() {
-        values.complain("dLegerPeers", "names one address twice");
-    }
-    peers.sort_by_key(|peer| peer.id);
-    let self_text = values.text("dLegerSelfId");
-    let self_id = node_id(&self_text);
-    if !self_id.is_some_and(|id| ids.contains(&id)) {
-        let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
-        values.complain("dLegerSelfId", format!("is not among the members in dLegerPeers ({})", names.join(", ")));
-        return (peers, None);
-    }
-    (peers, self_id)
-}
-
-/// RocketMQ drops the first character and reads the rest as a number.
-fn node_id(text: &str) -> Option<NodeId> {
-    let mut rest = text.chars();
-    rest.next()?;
-    rest.as_str().parse().ok().map(NodeId)
-}
-
-fn member(text: &str) -> Option<PeerAddress> {
-    let (name, address) = text.split_once('-')?;
-    let (host, port) = address.rsplit_once(':')?;
-    if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
-        return None;
-    }
-    let id = node_id(name)?;
-    Some(PeerAddress {
-        id,
-        name: format!("n{id}"),
-        host: host.to_owned(),
-        port: port.parse().ok().filter(|port| *port > 0)?,
-    })
 }
 
 fn tls(values: &mut Values<'_>) -> Option<TlsConfig> {
     let modes =
         [("permissive", TlsMode::Permissive), ("enforcing", TlsMode::Enforcing), ("disabled", TlsMode::Disabled)];
     let mode = values.choice("tls.server.mode", &modes);
-    let files = match (values.optional("tls.server.certPath"), values.optional("tls.server.keyPath")) {
-        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+    let files = match (values.path("tls.server.certPath"), values.path("tls.server.keyPath")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some(_), None) => {
             values.complain("tls.server.certPath", "needs tls.server.keyPath as well");

@@ -4,11 +4,21 @@
 
 use std::ops::RangeInclusive;
 
+use crate::config::demand::Harmless;
+
 /// What a value looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Any text.
     Text,
+    /// A file or folder.
+    Path,
+    /// One of a few words, or a name of ASCII letters.
+    Word,
+    /// A host name or address.
+    Host,
+    /// Members with their addresses.
+    Members,
     /// true or false.
     Bool,
     /// A whole number.
@@ -21,6 +31,13 @@ pub enum Kind {
     Millis(RangeInclusive<u64>),
 }
 
+impl Kind {
+    /// Whether only ASCII characters can be meant.
+    pub fn is_ascii(&self) -> bool {
+        !matches!(self, Self::Text | Self::Path)
+    }
+}
+
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -28,6 +45,16 @@ pub enum Status {
     Honoured,
     /// It is accepted, warned about once, and does nothing, for this reason.
     Ignored(&'static str),
+    /// It asks for protection, replication or a role that this build does not give. Harmless values are accepted as
+    /// those of an ignored key; any other ends the start, with what to do instead.
+    Demanding {
+        /// Values that ask for nothing.
+        harmless: Harmless,
+        /// Why those do nothing.
+        reason: &'static str,
+        /// What is so instead, and what to write.
+        remedy: &'static str,
+    },
 }
 
 /// One key.
@@ -53,6 +80,11 @@ const fn ignored(name: &'static str, reason: &'static str) -> Key {
     Key { name, kind: Kind::Text, default: "", status: Status::Ignored(reason), meaning: "" }
 }
 
+const fn demanding(name: &'static str, harmless: Harmless, reason: &'static str, remedy: &'static str) -> Key {
+    Key { name, kind: Kind::Text, default: "", status: Status::Demanding { harmless, reason, remedy }, meaning: "" }
+}
+
+const OFF: Harmless = Harmless::Words(&["false"]);
 const PORT: Kind = Kind::Number(1..=65535);
 const THREADS: &str = "threads and queues size themselves here";
 const RAFT_ROLES: &str = "roles come from Raft";
@@ -61,24 +93,40 @@ const NATIVE_HA: &str = "replication is Raft's";
 const LATER: &str = "not served yet";
 const RETENTION: &str = "nothing is deleted yet";
 const TRUTH: &str = "there is no such switch here: it is always so";
+const NO_USERS: &str = "there are no users here yet";
+const LET_IN: &str = "there are no users here yet: whoever reaches a port is let in; remove the line and let only trusted \
+                      hosts reach the ports (bindAddress, a firewall)";
+const LIST_MEMBERS: &str = "roles come from Raft, and this node would take writes of its own, unreplicated; remove the \
+                            line and list all nodes in dLegerPeers";
+const MAJORITY: &str = "a majority of the group, always";
+const NO_MORE_THAN_MAJORITY: &str = "an OK waits for a majority of the members in dLegerPeers and for no more; remove the \
+                                     line, or list more members";
+const CLIENTS_UNKNOWN: &str = "certificates of clients are not asked for";
+const ANY_CLIENT: &str = "certificates of clients are not asked for, and any client is let in; remove the line and let only \
+                          trusted hosts reach the ports (bindAddress, a firewall)";
 const NO_PAGE_CACHE: &str = "the log is written with synced writes, not through mapped files";
 
 /// All of them.
 pub const KEYS: &[Key] = &[
     key("brokerClusterName", Kind::Text, "DefaultCluster", "name of the cluster"),
     key("brokerName", Kind::Text, "", "name of the replica group, as clients see it; default: dLegerGroup"),
-    key("brokerIP1", Kind::Text, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
+    key("brokerIP1", Kind::Host, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
     key("listenPort", PORT, "10911", "a second port for gRPC clients (RocketMQ's remoting port)"),
-    key("grpcServerPort", PORT, "8081", "port for gRPC clients"),
-    key("bindAddress", Kind::Text, "0.0.0.0", "address the client ports listen on"),
+    key("grpcServerPort", PORT, "8081", "port for gRPC clients; not set and in use: listenPort alone serves them"),
+    key(
+        "bindAddress",
+        Kind::Host,
+        "0.0.0.0",
+        "address all ports listen on; default with an IPv6 address in dLegerPeers: ::",
+    ),
     key("enableDLegerCommitLog", Kind::Bool, "true", "must not be false: the log is always replicated"),
     key("dLegerGroup", Kind::Text, "", "name of the Raft group; default: brokerName"),
-    key("dLegerPeers", Kind::Text, "", "members: n0-host:port;n1-host:port;… default: this node alone"),
-    key("dLegerSelfId", Kind::Text, "n0", "this node among the members"),
-    key("storePathRootDir", Kind::Text, "store", "folder of all data of this node"),
+    key("dLegerPeers", Kind::Members, "", "members: n0-host:port;n1-host:port;… default: this node alone"),
+    key("dLegerSelfId", Kind::Word, "n0", "this node among the members"),
+    key("storePathRootDir", Kind::Path, "store", "folder of all data of this node"),
     key(
         "flushDiskType",
-        Kind::Text,
+        Kind::Word,
         "SYNC_FLUSH",
         "SYNC_FLUSH: OK means synced on a majority; ASYNC_FLUSH: in the page cache of a majority",
     ),
@@ -116,33 +164,38 @@ pub const KEYS: &[Key] = &[
         "threads that serve clients; 0: Raft's does; auto: one per core, and 0 on up to two",
     ),
     key("grpcShutdownTimeSeconds", Kind::Number(0..=600), "5", "time for calls under way when the node stops"),
-    key("tls.server.mode", Kind::Text, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
-    key("tls.server.certPath", Kind::Text, "", "PEM certificate chain; default: one made at start"),
-    key("tls.server.keyPath", Kind::Text, "", "PEM private key"),
+    key("tls.server.mode", Kind::Word, "permissive", "permissive: TLS and plaintext on one port; enforcing; disabled"),
+    key("tls.server.certPath", Kind::Path, "", "PEM certificate chain; default: one made at start"),
+    key("tls.server.keyPath", Kind::Path, "", "PEM private key"),
     key(
         "simulatePowerLoss",
         Kind::Bool,
         "false",
         "for drills: what is not synced is lost when the process is killed, as in a power loss",
     ),
-    key("logLevel", Kind::Text, "info", "error, warn, info, debug or trace"),
-    key("logFormat", Kind::Text, "text", "text or json"),
+    key("logLevel", Kind::Word, "info", "error, warn, info, debug or trace"),
+    key("logFormat", Kind::Word, "text", "text or json"),
     ignored("namesrvAddr", "there is no name server yet: clients connect to any node"),
-    ignored("brokerId", RAFT_ROLES),
-    ignored("brokerRole", RAFT_ROLES),
+    demanding("brokerId", Harmless::WordsOrGroup(&["0", "-1"]), RAFT_ROLES, LIST_MEMBERS),
+    demanding("brokerRole", Harmless::Words(&["ASYNC_MASTER", "SYNC_MASTER"]), RAFT_ROLES, LIST_MEMBERS),
     ignored("brokerIP2", NATIVE_HA),
     ignored("haListenPort", NATIVE_HA),
-    ignored("haMasterAddress", NATIVE_HA),
+    demanding("haMasterAddress", Harmless::WordsOrGroup(&[]), NATIVE_HA, LIST_MEMBERS),
     ignored("haSendHeartbeatInterval", NATIVE_HA),
     ignored("haTransferBatchSize", NATIVE_HA),
     ignored("haSlaveFallbehindMax", NATIVE_HA),
     ignored("haHousekeepingInterval", NATIVE_HA),
-    ignored("inSyncReplicas", "a majority of the group, always"),
-    ignored("minInSyncReplicas", "a majority of the group, always"),
-    ignored("totalReplicas", "the members in dLegerPeers"),
-    ignored("allAckInSyncStateSet", "a majority of the group, always"),
-    ignored("asyncLearner", LATER),
-    ignored("enableControllerMode", NATIVE_HA),
+    demanding("inSyncReplicas", Harmless::UpToMajority, MAJORITY, NO_MORE_THAN_MAJORITY),
+    demanding("minInSyncReplicas", Harmless::UpToMajority, MAJORITY, NO_MORE_THAN_MAJORITY),
+    demanding(
+        "totalReplicas",
+        Harmless::UpToMembers,
+        "the members in dLegerPeers",
+        "there are as many replicas as members in dLegerPeers; remove the line, or list more members",
+    ),
+    demanding("allAckInSyncStateSet", OFF, MAJORITY, NO_MORE_THAN_MAJORITY),
+    demanding("asyncLearner", OFF, LATER, "every member votes: there are no learners; remove the line"),
+    demanding("enableControllerMode", OFF, NATIVE_HA, LIST_MEMBERS),
     ignored("controllerAddr", NATIVE_HA),
     ignored("preferredLeaderId", LATER),
     ignored("enableBatchPush", TRUTH),
@@ -199,7 +252,12 @@ pub const KEYS: &[Key] = &[
     ignored("commitIntervalCommitLog", NO_PAGE_CACHE),
     ignored("syncFlushTimeout", "a request waits until its own deadline"),
     ignored("slaveTimeout", "a request waits until its own deadline"),
-    ignored("brokerPermission", LATER),
+    demanding(
+        "brokerPermission",
+        Harmless::Words(&["6"]),
+        LATER,
+        "a node is always readable and writable; remove the line and set it by topic: raftmq topic update TOPIC --permission R",
+    ),
     ignored("deleteWhen", RETENTION),
     ignored("fileReservedTime", RETENTION),
     ignored("diskMaxUsedSpaceRatio", RETENTION),
@@ -248,13 +306,18 @@ pub const KEYS: &[Key] = &[
     ignored("metricsLabel", LATER),
     ignored("metricsInDelta", LATER),
     ignored("metricsOtelCardinalityLimit", LATER),
-    ignored("authenticationEnabled", LATER),
-    ignored("authorizationEnabled", LATER),
-    ignored("aclEnable", LATER),
+    demanding("authenticationEnabled", OFF, NO_USERS, LET_IN),
+    demanding("authorizationEnabled", OFF, NO_USERS, LET_IN),
+    demanding("aclEnable", OFF, NO_USERS, LET_IN),
     ignored("clusterTopicEnable", LATER),
     ignored("brokerTopicEnable", LATER),
-    ignored("rejectTransactionMessage", LATER),
-    ignored("duplicationEnable", NATIVE_HA),
+    demanding(
+        "rejectTransactionMessage",
+        OFF,
+        LATER,
+        "topics of the types TRANSACTION and MIXED take transactions; remove the line and make no such topic",
+    ),
+    demanding("duplicationEnable", OFF, NATIVE_HA, LIST_MEMBERS),
     ignored("startAcceptSendRequestTimeStamp", LATER),
     ignored("disableConsumeIfConsumerReadSlowly", LATER),
     ignored("consumerFallbehindThreshold", LATER),
@@ -271,5 +334,21 @@ pub const KEYS: &[Key] = &[
     ignored("serverSocketRcvBufSize", THREADS),
     ignored("serverPooledByteBufAllocatorEnable", THREADS),
     ignored("useEpollNativeSelector", THREADS),
+    demanding("tls.server.need.client.auth", Harmless::Words(&["none", "optional"]), CLIENTS_UNKNOWN, ANY_CLIENT),
+    demanding("tls.server.authClient", OFF, CLIENTS_UNKNOWN, ANY_CLIENT),
+    demanding("tls.server.trustCertPath", Harmless::Words(&[]), CLIENTS_UNKNOWN, ANY_CLIENT),
+    demanding(
+        "tls.server.keyPassword",
+        Harmless::Words(&[]),
+        LATER,
+        "encrypted keys are not read; decrypt it (openssl pkey -in KEY -out PLAIN), let only this user read it, and remove \
+         the line",
+    ),
+    demanding(
+        "tls.enable",
+        OFF,
+        "members speak plaintext among themselves",
+        "members speak plaintext among themselves; remove the line and put their ports in dLegerPeers on a private network",
+    ),
     ignored("tlsTestModeEnable", "without tls.server.certPath a certificate is made at start"),
 ];

@@ -28,7 +28,7 @@ sendMessageThreadPoolNums=16
 fn a_guide_s_file_for_three_hosts_boots_unchanged() {
     let loaded = load_text(GUIDE).unwrap();
     assert_eq!(loaded.config.cluster, "RaftCluster");
-    assert_eq!(loaded.config.me().host, "10.0.0.2");
+    assert_eq!(loaded.config.me().address.host, "10.0.0.2");
     assert_eq!(loaded.config.advertised_host, "10.0.0.2");
     assert_eq!((loaded.config.listen_port, loaded.config.grpc_port), (30911, 8081));
     assert!(loaded.config.syncs_before_ack);
@@ -134,4 +134,288 @@ fn no_key_is_in_the_table_twice_and_every_default_is_valid() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert!(load(&Sources::default()).is_ok());
+}
+
+#[test]
+fn what_is_asked_for_and_not_given_ends_the_start() {
+    const PEERS: &str = "\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1";
+    let refused = [
+        ("authenticationEnabled=true", "let only trusted hosts reach the ports"),
+        ("authorizationEnabled=TRUE", "let only trusted hosts reach the ports"),
+        ("aclEnable=yes", "let only trusted hosts reach the ports"),
+        ("brokerRole=SLAVE", "list all nodes in dLegerPeers"),
+        ("brokerId=1", "list all nodes in dLegerPeers"),
+        ("haMasterAddress=10.0.0.1:10912", "list all nodes in dLegerPeers"),
+        ("enableControllerMode=true", "list all nodes in dLegerPeers"),
+        ("duplicationEnable=true", "list all nodes in dLegerPeers"),
+        ("inSyncReplicas=2", "list more members"),
+        ("minInSyncReplicas=2", "list more members"),
+        ("totalReplicas=3", "list more members"),
+        ("allAckInSyncStateSet=true", "for no more"),
+        ("asyncLearner=true", "remove the line"),
+        ("brokerPermission=4", "raftmq topic update"),
+        ("rejectTransactionMessage=true", "make no such topic"),
+        ("tls.server.need.client.auth=require", "let only trusted hosts reach the ports"),
+        ("tls.server.authClient=true", "let only trusted hosts reach the ports"),
+        ("tls.server.trustCertPath=/ca.pem", "let only trusted hosts reach the ports"),
+        ("tls.server.keyPassword=***", "openssl pkey"),
+        ("tls.enable=true", "private network"),
+        ("brokerRole=SLAVE\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1", "list all nodes in dLegerPeers"),
+        ("inSyncReplicas=3\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1", "list more members"),
+        ("enableDLegerCommitLog=false\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1", "always replicated"),
+    ];
+    for (text, remedy) in refused {
+        let found = errors(text);
+        let (key, first) = (text.split('=').next().unwrap(), text.lines().next().unwrap());
+        assert!(found.starts_with(&format!("broker.conf:1: {first}: ")), "{key}: {found}");
+        assert!(found.contains(remedy), "{text}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+    assert!(!errors("tls.server.keyPassword=secret").contains("secret"));
+    let accepted = [
+        "authenticationEnabled=false",
+        "aclEnable=",
+        "brokerRole=ASYNC_MASTER",
+        "brokerRole=SYNC_MASTER",
+        "brokerId=0",
+        "brokerId=1\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1",
+        "brokerId=1\nenableDLegerCommitLog=true",
+        "haMasterAddress=10.0.0.1:10912\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1",
+        "inSyncReplicas=1",
+        "brokerPermission=6",
+        "tls.server.need.client.auth=none",
+    ];
+    for text in accepted {
+        let key = text.split('=').next().unwrap();
+        let warnings = load_text(text).unwrap().warnings;
+        let about = warnings.iter().filter(|warning| warning.contains(&format!("'{key}' is accepted without effect")));
+        assert_eq!(about.count(), 1, "{text}: {warnings:?}");
+    }
+    load_text(&format!("inSyncReplicas=2\ntotalReplicas=3{PEERS}")).unwrap();
+}
+
+#[test]
+fn a_slave_of_rocketmq_s_two_masters_and_two_slaves_is_no_leader_of_its_own() {
+    let slave = "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=1\ndeleteWhen=04\nfileReservedTime=48\n\
+                 brokerRole=SLAVE\nflushDiskType=ASYNC_FLUSH\n";
+    let found = errors(slave);
+    let lines: Vec<_> = found.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+    assert_eq!(lines, ["broker.conf:3: brokerId=1", "broker.conf:6: brokerRole=SLAVE"]);
+}
+
+#[test]
+fn members_at_ipv6_addresses_can_be_dialled_and_listen_there() {
+    let peers = "dLegerPeers=n0-::1:41911;n1-[::1]:41912;n2-::1:41913";
+    let loaded = load_text(peers).unwrap();
+    let addresses: Vec<_> = loaded.config.peers.iter().map(|peer| peer.address.to_string()).collect();
+    assert_eq!(addresses, ["[::1]:41911", "[::1]:41912", "[::1]:41913"]);
+    assert_eq!((loaded.config.bind_address.as_str(), loaded.config.advertised_host.as_str()), ("::", "::1"));
+    let shown = loaded.effective.iter().find(|value| value.key == "bindAddress").unwrap();
+    assert_eq!((shown.value.as_str(), &shown.origin), ("::", &Origin::Default));
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("set brokerIP1")), "{:?}", loaded.warnings);
+    let named = load_text(&format!("{peers}\nbrokerIP1=mq.example\nbindAddress=[::1]")).unwrap();
+    assert_eq!((named.config.bind_address.as_str(), named.config.advertised_host.as_str()), ("::1", "mq.example"));
+    assert!(!named.warnings.iter().any(|warning| warning.contains("brokerIP1")), "{:?}", named.warnings);
+    assert_eq!(
+        errors(&format!("bindAddress=0.0.0.0\n{peers}")),
+        "broker.conf:1: bindAddress=0.0.0.0: is IPv4, and the others dial [::1]:41911 (dLegerPeers); write ::, which is both"
+    );
+    assert!(
+        errors("dLegerPeers=n0-::1").ends_with("is no IPv6 address; write n0-host:port, with IPv6 n0-[address]:port")
+    );
+    assert!(errors("dLegerPeers=n0-fe80::1%eth0:1").contains("zones such as %eth0 cannot be used"));
+    assert!(errors("dLegerPeers=n0-::1:1;n1-[0:0::1]:1").contains("names one address twice"));
+}
+
+#[test]
+fn separators_that_only_look_right_are_named() {
+    let (semicolons, commas) = ("n0-127.0.0.1:1；n1-127.0.0.1:2", "n0-127.0.0.1:1，n1-127.0.0.1:2");
+    assert_eq!(
+        errors(&format!("a=1\ndLegerPeers={semicolons}")).lines().nth(1).unwrap(),
+        format!("broker.conf:2: dLegerPeers={semicolons}: has '；' (U+FF1B) as character 15; write ';'")
+    );
+    assert!(errors(&format!("dLegerPeers={commas}")).ends_with("has '，' (U+FF0C) as character 15; write ','"));
+    assert!(errors("dLegerPeers=n0-127.0.0.1:1,n1-127.0.0.1:2").contains("members are separated by ';'"));
+    assert!(errors("listenPort=１０９１１").ends_with("has '１' (U+FF11) as character 1; write '1'"));
+    assert_eq!(
+        errors("brokerName＝a"),
+        "broker.conf:1: key 'brokerName＝a' has '＝' (U+FF1D) as character 11; write '='"
+    );
+}
+
+#[test]
+fn blanks_from_web_pages_are_blanks_and_what_nobody_sees_is_named() {
+    let loaded = load_text("\u{feff}brokerName\u{a0}=\u{a0}a\nlistenPort\u{3000}=\u{a0}30911\u{a0}\n").unwrap();
+    assert_eq!((loaded.config.broker_name.as_str(), loaded.config.listen_port), ("a", 30911));
+    let about: Vec<_> = loaded.warnings.iter().filter(|warning| warning.contains("blank")).collect();
+    assert_eq!(about, ["broker.conf:1:11: a no-break space (U+00A0) is taken for a blank (and 4 more like it)"]);
+    for (text, expected) in [
+        ("a=1\nbroker\u{200b}Name=a", "broker.conf:2:7: a zero-width space (U+200B) stands here; remove it"),
+        ("brokerName=a\u{feff}b", "broker.conf:1:13: a byte order mark (U+FEFF) stands here; remove it"),
+        ("brokerName=\u{202e}b", "broker.conf:1:12: an invisible character (U+202E) stands here; remove it"),
+        ("brokerName=“b”", "has '“' (U+201C) as character 1; a value stands without quotes"),
+        ("“brokerName”=b", "has '“' (U+201C) as character 1; a key stands without quotes"),
+        ("brokerName=b\\", "broker.conf:1: the last line ends in '\\'"),
+    ] {
+        let found = errors(text);
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+    let comment = load_text("# \u{200b}“quoted”\u{a0}\n\u{a0}! too\n").unwrap();
+    assert!(!comment.warnings.iter().any(|warning| warning.contains("blank")), "{:?}", comment.warnings);
+    let flag = |value: &str| load(&Sources { flags: vec![("brokerName".into(), value.into())], ..Sources::default() });
+    assert_eq!(flag("\u{a0}a ").unwrap().config.broker_name, "a");
+    assert!(flag("a\u{200b}").unwrap_err().to_string().contains("has a zero-width space (U+200B) as character 2"));
+}
+
+#[test]
+fn only_a_port_that_somebody_chose_must_be_had() {
+    let is_default = |text: &str| load_text(text).unwrap().config.grpc_port_is_default;
+    assert_eq!([is_default(""), is_default("grpcServerPort=8081")], [true, false]);
+}
+
+/// A value is refused in a short line that names its key, or everything that is made of it later can be made.
+fn check_value(key: &str, value: &str, sources: &Sources<'_>) {
+    match load(sources) {
+        Err(ConfigErrors(lines)) => {
+            assert!(lines.iter().any(|line| line.contains(key)), "{key}={value:?}: {lines:?}");
+            for line in &lines {
+                assert!(!line.contains(['\n', '\r']) && line.chars().count() < 600, "{key}: {line}");
+            }
+        }
+        Ok(Loaded { config, effective, .. }) => {
+            for peer in &config.peers {
+                let address = peer.address.to_string();
+                http::Uri::try_from(format!("http://{address}")).unwrap_or_else(|error| panic!("{address}: {error}"));
+                assert_eq!(crate::model::HostPort::parse(&address).as_ref(), Some(&peer.address));
+                if peer.address.host.contains(':') {
+                    address.parse::<std::net::SocketAddr>().unwrap();
+                }
+            }
+            for host in [&config.bind_address, &config.advertised_host] {
+                assert!(!host.is_empty() && !host.contains(['[', ']', ' ', '%', '/']), "{host}");
+            }
+            let folder = config.store.to_str().unwrap();
+            assert!(!folder.is_empty() && folder.len() < 4096 && !folder.contains('\0'), "{folder}");
+            assert!(effective.iter().all(|value| !value.value.contains('\n')));
+            assert!(config.me().address.port > 0 && config.election_min_ms < config.election_max_ms);
+        }
+    }
+}
+
+#[test]
+fn every_odd_value_of_every_key_is_refused_by_name_or_can_be_used() {
+    let long = "x".repeat(10_000);
+    let digits = "9".repeat(10_000);
+    let odd = [
+        "",
+        " ",
+        "\t",
+        "-1",
+        "0",
+        "00",
+        "+1",
+        "1.5",
+        "1e3",
+        "NaN",
+        "inf",
+        "0x10",
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999999999",
+        "9223372036854775807",
+        "65535",
+        "65536",
+        "true",
+        "TRUE",
+        "yes",
+        "null",
+        "auto",
+        "::1",
+        "[::1]",
+        "[::1]:1",
+        "::",
+        "::ffff:1.2.3.4",
+        "fe80::1%lo",
+        "127.0.0.1",
+        "256.256.256.256",
+        "localhost",
+        "a b",
+        "a@b",
+        "a/b",
+        "/",
+        "..",
+        "http://a:1",
+        "n0-",
+        "n0-:",
+        "n0-::1:1",
+        "n0-[::1]:1",
+        "n0-a:1;",
+        "n0-a:1;;n1-b:1",
+        ";",
+        ",",
+        "-",
+        ":",
+        "n0-h:99999",
+        "n18446744073709551615-h:1",
+        "n0-a:1；n1-b:1",
+        "１２３",
+        "“8081”",
+        "\"8081\"",
+        "'a'",
+        "节点",
+        "n0-节点:1",
+        "🦀",
+        "é",
+        "\u{a0}",
+        "\u{200b}",
+        "a\u{200b}b",
+        "a\u{feff}",
+        "\u{202e}a",
+        "a\u{2028}b",
+        "\u{0}",
+        "a\u{0}b",
+        "a\nb",
+        "a\r\nb",
+        "\u{1b}[31m",
+        "%s",
+        "${jndi:ldap}",
+        "5µs",
+        "1ｍｓ",
+        "1 000",
+        "64MiB",
+        "99999999999GiB",
+        "1h",
+        "-5ms",
+        &long,
+        &digits,
+    ];
+    for key in KEYS {
+        for value in odd {
+            let flags = vec![(key.name.to_owned(), value.to_owned())];
+            check_value(key.name, value, &Sources { flags, ..Sources::default() });
+            if !value.contains(['\n', '\r']) {
+                let text = format!("{}={value}\n", key.name);
+                // What is invisible in a file is named by its place; the line has the key.
+                let name = if load_text(&text).is_err_and(|error| error.to_string().contains("stands here")) {
+                    ""
+                } else {
+                    key.name
+                };
+                check_value(name, value, &Sources { file: Some(("broker.conf", &text)), ..Sources::default() });
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_value_of_any_key_panics(at in 0..KEYS.len(), value in "\\PC{0,40}|[n0-9:;.,\\[\\]-]{0,40}|.{0,20}") {
+        let flags = vec![(KEYS[at].name.to_owned(), value.clone())];
+        check_value(KEYS[at].name, &value, &Sources { flags, ..Sources::default() });
+    }
+
+    #[test]
+    fn no_file_panics(text in "([a-zA-Z.]{0,8}[=: ].{0,12}\\\\?[\\n\\r]{0,2}){0,6}|(?s:.{0,60})") {
+        let _ = load_text(&text);
+    }
 }

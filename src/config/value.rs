@@ -1,10 +1,17 @@
 //! Values out of texts: numbers with bounds, durations, sizes, choices. Every complaint names the
 //! place, the value, the limit and the remedy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
+use crate::config::characters::setting;
+use crate::config::host::host;
 use crate::config::{Effective, KEYS, Kind, Origin, Status};
+
+/// Longest path and longest name in one that Linux takes.
+const PATH_BYTES_MAX: usize = 4095;
+const NAME_BYTES_MAX: usize = 255;
 
 type Parse = fn(&str) -> Option<u64>;
 
@@ -12,11 +19,20 @@ type Parse = fn(&str) -> Option<u64>;
 pub(super) struct Values<'a> {
     given: &'a BTreeMap<&'static str, (String, Origin)>,
     pub errors: &'a mut Vec<String>,
+    /// Keys that were complained about.
+    refused: BTreeSet<&'static str>,
+    /// Values that follow from others, of keys that were not set.
+    decided: BTreeMap<&'static str, String>,
 }
 
 impl<'a> Values<'a> {
-    pub fn new(given: &'a BTreeMap<&'static str, (String, Origin)>, errors: &'a mut Vec<String>) -> Self {
-        Self { given, errors }
+    /// `refused` are keys whose values cannot be used at all, and are not among those given.
+    pub fn new(
+        given: &'a BTreeMap<&'static str, (String, Origin)>,
+        errors: &'a mut Vec<String>,
+        refused: BTreeSet<&'static str>,
+    ) -> Self {
+        Self { given, errors, refused, decided: BTreeMap::new() }
     }
 
     /// Every honoured key with its value.
@@ -25,6 +41,7 @@ impl<'a> Values<'a> {
         honoured
             .map(|key| {
                 let (value, origin) = self.lookup(key.name);
+                let value = self.decided.get(key.name).map_or(value, String::as_str);
                 Effective { key: key.name, value: value.to_owned(), origin }
             })
             .collect()
@@ -48,14 +65,30 @@ impl<'a> Values<'a> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
-    /// Complains about a key.
-    pub fn complain(&mut self, name: &str, what: impl std::fmt::Display) {
-        let (value, origin) = self.lookup(name);
-        let message = format!("{origin}: {name}={value}: {what}");
-        self.errors.push(message);
+    /// Whether somebody set it.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
     }
 
-    pub fn bool(&mut self, name: &str) -> bool {
+    /// Sets what nobody set.
+    pub fn decide(&mut self, name: &'static str, value: &str) {
+        self.decided.insert(name, value.to_owned());
+    }
+
+    /// Whether a complaint about a key was made.
+    pub fn is_refused(&self, name: &str) -> bool {
+        self.refused.contains(name)
+    }
+
+    /// Complains about a key.
+    pub fn complain(&mut self, name: &'static str, what: impl std::fmt::Display) {
+        let (value, origin) = self.lookup(name);
+        let message = format!("{origin}: {}: {what}", setting(name, value));
+        self.errors.push(message);
+        self.refused.insert(name);
+    }
+
+    pub fn bool(&mut self, name: &'static str) -> bool {
         match self.text(name).to_ascii_lowercase().as_str() {
             "true" => true,
             "false" => false,
@@ -72,13 +105,15 @@ impl<'a> Values<'a> {
     }
 
     /// A number, size or duration inside its bounds.
-    pub fn number(&mut self, name: &str) -> u64 {
+    pub fn number(&mut self, name: &'static str) -> u64 {
         let key = KEYS.iter().find(|key| key.name == name).expect("honoured keys are in the table");
         let (parse, range): (Parse, RangeInclusive<u64>) = match &key.kind {
             Kind::Number(range) | Kind::AutoNumber(range) => (|text| text.parse().ok(), range.clone()),
             Kind::Bytes(range) => (parse_bytes, range.clone()),
             Kind::Millis(range) => (parse_millis, range.clone()),
-            Kind::Text | Kind::Bool => unreachable!("{name} is no number"),
+            Kind::Text | Kind::Path | Kind::Word | Kind::Host | Kind::Members | Kind::Bool => {
+                unreachable!("{name} is no number")
+            }
         };
         match parse(&self.text(name)) {
             Some(number) if range.contains(&number) => number,
@@ -99,7 +134,37 @@ impl<'a> Values<'a> {
         }
     }
 
-    pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+    /// A name that must be one.
+    pub fn name(&mut self, name: &'static str) -> String {
+        let text = self.text(name);
+        if text.is_empty() {
+            self.complain(name, "must not be empty; remove the line for the default");
+        }
+        text
+    }
+
+    /// A host, as it can be dialled or listened on.
+    pub fn host(&mut self, name: &'static str) -> Option<String> {
+        match host(&self.text(name)) {
+            Ok(host) => Some(host),
+            Err(what) => {
+                self.complain(name, what);
+                None
+            }
+        }
+    }
+
+    /// A file or folder, if one is set.
+    pub fn path(&mut self, name: &'static str) -> Option<PathBuf> {
+        let text = self.optional(name)?;
+        if text.len() > PATH_BYTES_MAX || text.split('/').any(|part| part.len() > NAME_BYTES_MAX) {
+            let what = format!("is too long: a path has up to {PATH_BYTES_MAX} bytes, a name in it {NAME_BYTES_MAX}");
+            self.complain(name, what);
+        }
+        Some(text.into())
+    }
+
+    pub fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(name);
         let found = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(&text));
         if found.is_none() {

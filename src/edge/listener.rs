@@ -22,6 +22,7 @@ use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
 use crate::edge::peer::RemoteAddress;
+use crate::model::HostPort;
 
 /// Open connections of one node.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -65,8 +66,9 @@ pub struct FrontEnd {
 
 /// Binds a port, so that a port in use is known before anything starts.
 pub fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind((host, port))
-        .map_err(|error| io::Error::new(error.kind(), format!("{host}:{port}: {error}")))?;
+    let listener = std::net::TcpListener::bind((host, port)).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", HostPort { host: host.to_owned(), port }))
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

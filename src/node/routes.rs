@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use parking_lot::RwLock;
 
 use crate::broker::{Broker, Deadline, Error};
-use crate::model::NodeId;
+use crate::model::{HostPort, NodeId};
 use crate::node::{NodeAddress, NodeSettings};
 use crate::raft::Replica;
 
@@ -58,8 +58,8 @@ impl Routes {
             if node.id == self.settings.self_id {
                 return Some(node.clone());
             }
-            let (host, port) = announced.get(&node.id)?.rsplit_once(':')?;
-            Some(NodeAddress { host: host.to_owned(), grpc_port: Some(port.parse().ok()?), ..node.clone() })
+            let HostPort { host, port } = HostPort::parse(announced.get(&node.id)?)?;
+            Some(NodeAddress { host, grpc_port: Some(port), ..node.clone() })
         };
         Ok(self.settings.nodes.iter().filter_map(address).collect())
     }

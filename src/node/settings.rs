@@ -1,7 +1,7 @@
 //! What a node knows of itself and of the others from its configuration.
 
 use crate::config::{BrokerConfig, PeerAddress};
-use crate::model::NodeId;
+use crate::model::{HostPort, NodeId};
 
 /// Where this node is in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl NodeSettings {
             NodeAddress {
                 id: peer.id,
                 name: peer.name.clone(),
-                host: if is_self { config.advertised_host.clone() } else { peer.host.clone() },
+                host: if is_self { config.advertised_host.clone() } else { peer.address.host.clone() },
                 grpc_port: is_self.then_some(config.grpc_port),
             }
         };
@@ -44,7 +44,7 @@ impl NodeSettings {
             broker_name: config.broker_name.clone(),
             self_id: config.self_id,
             nodes: config.peers.iter().map(node).collect(),
-            store_host: format!("{}:{}", config.advertised_host, config.grpc_port),
+            store_host: HostPort { host: config.advertised_host.clone(), port: config.grpc_port }.to_string(),
         }
     }
 }

@@ -178,7 +178,7 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
         cluster: config.cluster.clone(),
         group: config.broker_name.clone(),
         node: config.self_id,
-        peers: config.peers.iter().map(|peer| (peer.id, format!("{}:{}", peer.host, peer.port))).collect(),
+        peers: config.peers.iter().map(|peer| (peer.id, peer.address.to_string())).collect(),
         snapshot_folder: snapshot_folder(config),
         heartbeat: Millis(config.heartbeat_ms),
         election_min: Millis(config.election_min_ms),

@@ -50,8 +50,9 @@ pub type OnFatal = Arc<dyn Fn(Fatal) + Send + Sync>;
 /// The peers know another disk under this node's id (D18).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "n{by} knows n{node} with another data folder than this: a replica that lost its disk must not vote \
-     under its old id, it could undo what it once acknowledged. Bring the old folder back. (peer: {reason})"
+    "n{by} knows n{node} with another data folder than this. Either another process runs with this id: give each node a \
+     dLegerSelfId of its own. Or the disk was replaced: a replica that lost its disk must not vote under its old id, it \
+     could undo what it once acknowledged; bring the old folder back. (peer: {reason})"
 )]
 pub struct Replaced {
     /// This node.

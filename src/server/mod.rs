@@ -7,6 +7,7 @@ mod health;
 mod run;
 mod security;
 mod services;
+mod signals;
 
 pub use error::Error;
 pub use run::run;

@@ -3,9 +3,9 @@
 //! The calling thread is the Raft runtime; the front end has threads of its own on larger machines, the commit log one.
 //! The order of the start: bind every port, open log and state, join the shard, serve clients.
 
+use std::borrow::Cow;
 use std::io;
-
-use tokio::signal::unix::{SignalKind, signal};
+use std::net::TcpListener;
 
 use crate::config::BrokerConfig;
 use crate::edge::listener::{self, FrontEnd};
@@ -15,6 +15,7 @@ use crate::raft::OnFatal;
 use crate::server::Error;
 use crate::server::security::security;
 use crate::server::services::services;
+use crate::server::signals::Signals;
 
 /// So many cores are no more than Raft and its log need.
 const FEW_CORES: usize = 2;
@@ -24,28 +25,51 @@ const OPEN_FILES_WANTED: u64 = 16 * 1024;
 /// Serves until a signal ends it; a second one ends it at once. `on_fatal` must end the process.
 pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
     prepare_process();
-    let bind = |port| listener::bind(&config.bind_address, port).map_err(not_bound);
-    let ports = vec![bind(config.grpc_port)?, bind(config.listen_port)?];
-    let peer_port = bind(config.me().port)?;
+    let (config, ports) = client_ports(config)?;
+    let config = config.as_ref();
+    let peer_port = bind(config, config.me().address.port)?;
     let security = security(config)?;
     let runtime = runtime::of_one_thread().map_err(system)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut signals = Signals::new().map_err(system)?;
         let node = Node::start(config, peer_port, on_fatal).await?;
         let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
         let services = services(config, &node);
         let front_end = FrontEnd::start(ports, threads, runtime::of_one_thread, security, services).map_err(system)?;
-        tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().port, "ready");
-        stop_signal().await.map_err(system)?;
+        tracing::info!(grpc = config.grpc_port, listen = config.listen_port, raft = config.me().address.port, "ready");
+        signals.stop().await.map_err(system)?;
         tracing::info!("stopping");
         node.stopping().cancel();
         tokio::select! {
             () = front_end.stop(config.shutdown_time) => {}
-            _ = stop_signal() => tracing::warn!("told twice: stopping at once"),
+            _ = signals.stop() => tracing::warn!("told twice: stopping at once"),
         }
         node.stop().await;
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// The bound ports for clients, with the configuration that is then true: RocketMQ's samples for one host do not set
+/// `grpcServerPort`, so all but the first node of a host find its default in use.
+fn client_ports(config: &BrokerConfig) -> Result<(Cow<'_, BrokerConfig>, Vec<TcpListener>), Error> {
+    let listen = bind(config, config.listen_port)?;
+    match bind(config, config.grpc_port) {
+        Ok(grpc) => Ok((Cow::Borrowed(config), vec![grpc, listen])),
+        Err(Error::PortInUse(_)) if config.grpc_port_is_default => {
+            let (taken, port) = (config.grpc_port, config.listen_port);
+            tracing::warn!(
+                "port {taken} is in use and grpcServerPort is not set: listenPort {port} alone serves gRPC clients; \
+                 set grpcServerPort for another port beside it"
+            );
+            Ok((Cow::Owned(BrokerConfig { grpc_port: port, ..config.clone() }), vec![listen]))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn bind(config: &BrokerConfig, port: u16) -> Result<TcpListener, Error> {
+    listener::bind(&config.bind_address, port).map_err(not_bound)
 }
 
 fn prepare_process() {
@@ -72,13 +96,4 @@ fn system(error: io::Error) -> Error {
 fn front_end_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(FEW_CORES, usize::from);
     if cores <= FEW_CORES { 0 } else { cores }
-}
-
-async fn stop_signal() -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

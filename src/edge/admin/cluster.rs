@@ -3,8 +3,8 @@
 use tonic::Status;
 
 use crate::edge::admin::convert::refuse;
-use crate::model::NodeId;
-use crate::node::{Node, NodeSummary, ReplicaStatus};
+use crate::model::{HostPort, NodeId};
+use crate::node::{Node, NodeAddress, NodeSummary, ReplicaStatus};
 use crate::proto::admin as wire;
 
 pub(super) async fn status(
@@ -23,7 +23,8 @@ pub(super) async fn status(
     // A node that does not answer is shown where it was last seen.
     let address_of = |id: NodeId| {
         let seen = members.iter().find(|member| member.id == id);
-        seen.and_then(|member| Some(format!("{}:{}", member.host, member.grpc_port?))).unwrap_or_default()
+        let address = |member: &NodeAddress| Some(HostPort { host: member.host.clone(), port: member.grpc_port? });
+        seen.and_then(address).map(|address| address.to_string()).unwrap_or_default()
     };
     let row = |node: &NodeSummary| {
         let status = node.status.as_ref();

@@ -32,7 +32,7 @@ pub enum Unusable {
         me: String,
     },
     /// It comes from another disk than the one known under this id (D18).
-    #[error("n{node} has lost its disk: what runs under its id now is not what this node knows")]
+    #[error("n{node} runs on another disk than this node knows: another process has its id, or its disk was replaced")]
     Replaced {
         /// Whose id it is.
         node: u64,

@@ -1,8 +1,9 @@
-//! Starts that are refused, in one line that says why.
+//! Starts that are refused, in one line that says why, and those that must not be.
 
 use std::process::Command;
 
-use crate::fixture::cluster::{BINARY, Cluster};
+use crate::fixture::cluster::{BINARY, Cluster, free_ports};
+use crate::fixture::node::Node;
 
 #[test]
 fn a_start_that_cannot_be_is_refused_in_one_line() {
@@ -90,4 +91,119 @@ fn a_node_whose_group_or_members_are_not_its_peers_does_not_start() {
     let log = cluster.log_of(1);
     let line = log.lines().last().unwrap_or_default();
     assert_eq!((code, line.contains("made with the members n0, n1, n2")), (Some(2), true), "{line}");
+}
+
+/// An address of this host that nothing else is bound to.
+const OWN_HOST: &str = "127.0.0.84";
+
+#[test]
+fn rocketmq_s_three_samples_for_one_host_start_though_all_have_the_same_grpc_port() {
+    // Whoever holds it: the test, or somebody on all addresses of this host.
+    let _held = std::net::TcpListener::bind((OWN_HOST, 8081));
+    let ports = free_ports(OWN_HOST, 6);
+    let peers: Vec<_> = (0..3).map(|node| format!("n{node}-{OWN_HOST}:{}", ports[3 + node])).collect();
+    let settings = |node: usize| {
+        vec![
+            format!("dLegerSelfId=n{node}"),
+            format!("dLegerPeers={}", peers.join(";")),
+            "dLegerGroup=RaftNode00".to_owned(),
+            "brokerName=RaftNode00".to_owned(),
+            format!("listenPort={}", ports[node]),
+            format!("bindAddress={OWN_HOST}"),
+        ]
+    };
+    let mut nodes: Vec<Node> = (0..3).map(|node| Node::start(&settings(node))).collect();
+    for node in &mut nodes {
+        node.wait_for("ready");
+        assert_eq!(node.log().matches("8081 is in use").count(), 1, "{}", node.log());
+    }
+    let asked = |address: &str| Command::new(BINARY).args(["-n", address, "topic", "create", "t"]).output().unwrap();
+    let output = asked(&format!("{OWN_HOST}:{}", ports[1]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let status = Command::new(BINARY).args(["-n", &format!("{OWN_HOST}:{}", ports[2]), "cluster", "status"]).output();
+    let status = String::from_utf8(status.unwrap().stdout).unwrap();
+    for port in &ports[..3] {
+        assert!(status.contains(&format!("{OWN_HOST}:{port}")), "{status}");
+    }
+    let chosen = [settings(0), vec!["grpcServerPort=8081".to_owned()]].concat();
+    drop(nodes);
+    let (code, line) = Node::refused(&chosen);
+    assert_eq!((code, line.contains("8081") && line.contains("in use")), (Some(10), true), "{line}");
+}
+
+#[test]
+fn members_at_ipv6_addresses_find_each_other() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return; // This host has no IPv6.
+    }
+    let ports = free_ports("::", 9);
+    let peers = format!("dLegerPeers=n0-::1:{};n1-[::1]:{};n2-::1:{}", ports[0], ports[1], ports[2]);
+    let mut nodes: Vec<Node> = (0..3)
+        .map(|node| {
+            let own = [
+                ("dLegerSelfId=n", node as u16),
+                ("listenPort=", ports[3 + node]),
+                ("grpcServerPort=", ports[6 + node]),
+            ];
+            Node::start(&[own.map(|(key, value)| format!("{key}{value}")).to_vec(), vec![peers.clone()]].concat())
+        })
+        .collect();
+    nodes.iter_mut().for_each(|node| node.wait_for("ready"));
+    let address = format!("[::1]:{}", ports[3]);
+    let created = Command::new(BINARY).args(["-n", &address, "topic", "create", "t"]).output().unwrap();
+    assert!(created.status.success(), "{}\n{}", String::from_utf8_lossy(&created.stderr), nodes[0].log());
+}
+
+#[test]
+fn a_second_process_with_the_id_of_a_running_one_is_told_both_reasons() {
+    let cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let others = cluster.peers(&[1, 2]);
+    let ports = free_ports("127.0.0.1", 3);
+    let (code, line) = Node::refused(&[
+        "brokerClusterName=TestCluster".to_owned(),
+        "brokerName=Test00".to_owned(),
+        "bindAddress=127.0.0.1".to_owned(),
+        format!("{others};n0-127.0.0.1:{}", ports[0]),
+        "dLegerSelfId=n0".to_owned(),
+        format!("grpcServerPort={}", ports[1]),
+        format!("listenPort={}", ports[2]),
+    ]);
+    assert_eq!(code, Some(11), "{line}");
+    for words in
+        ["another process runs with this id", "dLegerSelfId", "the disk was replaced", "bring the old folder back"]
+    {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+}
+
+#[test]
+fn a_hangup_ends_nothing_and_is_answered_with_a_line() {
+    let ports = free_ports("127.0.0.1", 3);
+    let keys = ["dLegerPeers=n0-127.0.0.1:", "grpcServerPort=", "listenPort="];
+    let settings = keys.iter().zip(ports).map(|(key, port)| format!("{key}{port}"));
+    let mut node = Node::start(&settings.chain(["bindAddress=127.0.0.1".to_owned()]).collect::<Vec<_>>());
+    node.wait_for("ready");
+    node.signal("HUP");
+    node.wait_for("SIGHUP is ignored: there is nothing to reload yet");
+    node.signal("TERM");
+    node.wait_for("stopped");
+}
+
+#[test]
+fn what_is_asked_for_and_not_given_is_refused_at_start_and_by_the_check() {
+    for (setting, words) in [
+        ("authenticationEnabled=true", "let only trusted hosts reach the ports"),
+        ("brokerRole=SLAVE", "list all nodes in dLegerPeers"),
+        ("dLegerPeers=n0-127.0.0.1:41911；n1-127.0.0.1:41912", "'；' (U+FF1B) as character 19"),
+        ("dLegerPeers=n0-::1", "with IPv6 n0-[address]:port"),
+    ] {
+        let (code, line) = Node::refused(&[setting.to_owned()]);
+        assert_eq!((code, line.contains(setting) && line.contains(words)), (Some(2), true), "{line}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), setting).unwrap();
+        let output = Command::new(BINARY).args(["config", "check"]).arg(file.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), text.lines().count(), text.contains(words)), (Some(2), 1, true), "{text}");
+    }
 }
