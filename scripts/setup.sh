@@ -175,7 +175,7 @@ build_rocksdb_as_the_crate() {
 
 build_rocksdb() {
     local built
-    step rocksdb "compiling it once for this machine; about 4 minutes on 2 cores"
+    step rocksdb "compiling it once for this machine; about 6 minutes on 2 cores"
     if ! built="$(build_rocksdb_in_units)"; then
         step rocksdb "not in few large units here, so file by file: about 15 minutes on 2 cores"
         built="$(build_rocksdb_as_the_crate)"
