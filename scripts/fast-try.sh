@@ -49,7 +49,7 @@ find_binary() {
         scripts/setup.sh >&2
         source scripts/env.sh
         binary="$CARGO_TARGET_DIR/release/raftmq"
-        [ -x "$binary" ] || echo "building raftmq; the first build takes about 6 minutes on 2 cores" >&2
+        [ -x "$binary" ] || echo "building raftmq; the first build takes about 7 minutes on 2 cores" >&2
         cargo build --release --locked >&2
     else
         source scripts/env.sh
