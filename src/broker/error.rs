@@ -90,6 +90,7 @@ impl From<Failed> for Error {
         match failed {
             Failed::NoLeader | Failed::NotLeader => Self::NoLeader,
             Failed::Busy => Self::Busy,
+            Failed::Unusable => Self::Invalid(failed.to_string()),
             Failed::Ambiguous => Self::TimedOut,
         }
     }

@@ -82,7 +82,7 @@ fn die(reason: Fatal) {
     tracing::error!("this node cannot go on: {reason}");
     let exit = match reason {
         Fatal::Failed(_) => Exit::Damaged,
-        Fatal::Replaced(_) => Exit::FolderTaken,
+        Fatal::Disowned(_) => Exit::FolderTaken,
     };
     std::process::exit(i32::from(exit as u8));
 }

@@ -92,7 +92,8 @@ fn row(node: Node) -> NodeRow {
     let broker_id = if node.role == "leader" { Some(0) } else { number.map(|number| number + 1) };
     let state = match (node.role.as_str(), node.behind) {
         ("unreachable", _) => "down",
-        ("candidate", _) => "no leader",
+        ("rolled back" | "other disk" | "refused", _) => "kept out",
+        ("no quorum", _) => "no quorum",
         (_, Some(behind)) if behind > 0 => "catching up",
         _ => "ok",
     };
@@ -156,7 +157,8 @@ mod tests {
         assert_eq!(row(node("n1", "follower", Some(14))).state, "catching up");
         assert_eq!(row(node("n1", "follower", Some(0))).state, "ok");
         assert_eq!(row(node("n1", "unreachable", None)).state, "down");
-        assert_eq!(row(node("n1", "candidate", None)).state, "no leader");
+        assert_eq!(row(node("n1", "no quorum", None)).state, "no quorum");
+        assert_eq!(row(node("n1", "rolled back", None)).state, "kept out");
     }
 
     #[test]

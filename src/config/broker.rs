@@ -31,6 +31,33 @@ pub struct TlsConfig {
     pub files: Option<(PathBuf, PathBuf)>,
 }
 
+/// How the nodes prove to each other who they are; neither: the network is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerSecurityConfig {
+    /// `peerTls*`.
+    pub tls: Option<PeerTlsPaths>,
+    /// `peerSecretPath`: a file with the secret that all nodes share.
+    pub secret: Option<PathBuf>,
+}
+
+/// PEM files of the TLS between the nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTlsPaths {
+    /// `peerTlsCertPath`.
+    pub certificate: PathBuf,
+    /// `peerTlsKeyPath`.
+    pub key: PathBuf,
+    /// `peerTlsTrustCertPath`.
+    pub authority: PathBuf,
+}
+
+impl PeerSecurityConfig {
+    /// Whether a peer has to prove who it is.
+    pub fn is_on(&self) -> bool {
+        self.tls.is_some() || self.secret.is_some()
+    }
+}
+
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -51,6 +78,9 @@ pub struct BrokerConfig {
     pub advertised_host: String,
     /// `bindAddress`.
     pub bind_address: String,
+    /// Where the port for peers listens: `bindAddress` if it is given or peers prove themselves, else the host that the
+    /// peers dial.
+    pub peer_bind_address: String,
     /// `listenPort`.
     pub listen_port: u16,
     /// `grpcServerPort`.
@@ -105,6 +135,8 @@ pub struct BrokerConfig {
     pub shutdown_time: Duration,
     /// `tls.*`.
     pub tls: TlsConfig,
+    /// `peerSecretPath`, `peerTls*`.
+    pub peer_security: PeerSecurityConfig,
     /// `logLevel`.
     pub log_level: String,
     /// `simulatePowerLoss`.
@@ -164,6 +196,9 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let size = |values: &mut Values<'_>, name| usize::try_from(values.number(name)).unwrap_or(usize::MAX);
     let own_host = me.map(|me| me.address.host.clone());
     let bind_address = bind_address(values, me);
+    let peer_security = peer_security(values);
+    let trusts_network = !peer_security.is_on() && peers.len() > 1 && !values.is_given("bindAddress");
+    let peer_bind_address = if trusts_network { own_host.clone() } else { bind_address.clone() };
     let advertised_host = if values.optional("brokerIP1").is_some() { values.host("brokerIP1") } else { own_host };
     let store = values.name("storePathRootDir");
     let store = values.path("storePathRootDir").unwrap_or_else(|| store.into());
@@ -172,6 +207,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         broker_name,
         advertised_host: advertised_host?,
         bind_address: bind_address?,
+        peer_bind_address: peer_bind_address?,
         listen_port,
         grpc_port,
         grpc_port_is_default: !values.is_given("grpcServerPort"),
@@ -197,6 +233,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         frontend_threads: (!values.is_auto("frontendThreads")).then(|| size(values, "frontendThreads")),
         shutdown_time: Duration::from_secs(values.number("grpcShutdownTimeSeconds")),
         tls: tls?,
+        peer_security,
         loses_power,
         log_level: log_level?.to_owned(),
         log_format: log_format?,
@@ -219,6 +256,13 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
         warnings.push(format!(
             "clients are told the IPv6 address {host}, which those of several languages cannot dial; set brokerIP1 to a \
              name or an IPv4 address"
+        ));
+    }
+    if !config.peer_security.is_on() && config.peers.len() > 1 {
+        let port = config.me().address.port;
+        warnings.push(format!(
+            "neither peerSecretPath nor peerTlsCertPath is set: whoever reaches port {port} is taken for the node it says \
+             it is; keep that port in a private network, or set one of them on all nodes"
         ));
     }
     if config.loses_power {
@@ -270,6 +314,22 @@ fn short(values: &mut Values<'_>, key: &'static str, name: String) -> String {
 
 fn port(values: &mut Values<'_>, name: &'static str) -> u16 {
     u16::try_from(values.number(name)).unwrap_or(u16::MAX)
+}
+
+fn peer_security(values: &mut Values<'_>) -> PeerSecurityConfig {
+    let names = ["peerTlsCertPath", "peerTlsKeyPath", "peerTlsTrustCertPath"];
+    let tls = match names.map(|name| values.path(name)) {
+        [Some(certificate), Some(key), Some(authority)] => Some(PeerTlsPaths { certificate, key, authority }),
+        [None, None, None] => None,
+        given => {
+            let is_given = |wanted: bool| names.iter().zip(&given).find(move |(_, path)| path.is_some() == wanted);
+            if let (Some((has, _)), Some((lacks, _))) = (is_given(true), is_given(false)) {
+                values.complain(has, format!("needs {lacks} as well"));
+            }
+            None
+        }
+    };
+    PeerSecurityConfig { tls, secret: values.path("peerSecretPath") }
 }
 
 fn tls(values: &mut Values<'_>) -> Option<TlsConfig> {

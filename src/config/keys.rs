@@ -168,6 +168,20 @@ pub const KEYS: &[Key] = &[
     key("tls.server.certPath", Kind::Path, "", "PEM certificate chain; default: one made at start"),
     key("tls.server.keyPath", Kind::Path, "", "PEM private key"),
     key(
+        "peerSecretPath",
+        Kind::Path,
+        "",
+        "file with a secret of at least 16 bytes, the same on all nodes: peers prove that they know it",
+    ),
+    key(
+        "peerTlsCertPath",
+        Kind::Path,
+        "",
+        "PEM certificate chain of this node for its peers, with its id (n0) as DNS name",
+    ),
+    key("peerTlsKeyPath", Kind::Path, "", "PEM private key of it"),
+    key("peerTlsTrustCertPath", Kind::Path, "", "PEM certificates of the authority that signs all nodes' certificates"),
+    key(
         "simulatePowerLoss",
         Kind::Bool,
         "false",

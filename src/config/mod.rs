@@ -19,7 +19,7 @@ mod properties;
 mod tests;
 mod value;
 
-pub use broker::{BrokerConfig, LogFormat, TlsConfig, TlsMode};
+pub use broker::{BrokerConfig, LogFormat, PeerSecurityConfig, TlsConfig, TlsMode};
 pub use demand::Harmless;
 pub use keys::{KEYS, Key, Kind, Status};
 pub use load::{ConfigErrors, ENVIRONMENT_PREFIX, Loaded, Sources, load};

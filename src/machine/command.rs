@@ -58,6 +58,11 @@ pub enum Command {
     SetGroupOffsets(SetGroupOffsets),
     /// Leases to a repeated poll what it was given before.
     Repeat(Repeat),
+    /// Says that all nodes can apply the commands of this cluster version: from then on they may be proposed, and older
+    /// builds are refused.
+    RaiseClusterVersion {
+        to: u32,
+    },
 }
 
 /// See [`Command::CreateTopic`].

@@ -19,6 +19,9 @@ use crate::model::{
 };
 
 const VERSION: u8 = 2;
+const RAISE_CLUSTER_VERSION: u8 = 35;
+/// Tags from here on came with cluster version 1.
+const FIRST_OF_VERSION_1: u8 = 32;
 
 impl Command {
     /// The bytes for the log.
@@ -176,8 +179,24 @@ impl Command {
                     out.put_u64(lease.0);
                 });
             }
+            Self::RaiseClusterVersion { to } => {
+                out.put_u8(RAISE_CLUSTER_VERSION);
+                out.put_u32(*to);
+            }
         }
         out.freeze()
+    }
+
+    /// The cluster version from which on this command may be in the log.
+    ///
+    /// * Shape: `command` is encoded.
+    pub fn required_version(command: &[u8]) -> u32 {
+        match command.get(1) {
+            // It raises the version, so it cannot ask for one.
+            Some(&RAISE_CLUSTER_VERSION) => 0,
+            Some(tag) if *tag >= FIRST_OF_VERSION_1 => 1,
+            Some(_) | None => 0,
+        }
     }
 
     /// From the bytes of the log.
@@ -290,6 +309,7 @@ impl Command {
                 token: reader.u64()?,
                 leases: reader.list(|reader| Ok((QueueId(reader.u32()?), LeaseId(reader.u64()?))))?,
             }),
+            RAISE_CLUSTER_VERSION => Self::RaiseClusterVersion { to: reader.u32()? },
             tag => return Err(reader.unknown(tag.into())),
         })
     }

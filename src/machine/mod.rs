@@ -8,7 +8,8 @@
 //! * What comes in and goes out: `batch` (the body of an entry), `command` with
 //!   `command_codec`, `outcome`; `apply` runs a batch.
 //! * One file for each verb, with the name it has at every layer: `send`, `receive`, `ack`, `invisible`, `delay`,
-//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `tick`.
+//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `tick`, `cluster_version`.
+//! * What may come in from another node: `admissible`.
 //! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
 //! * The state that they read and change: [`state`]. It imports none of the files above.
 //!
@@ -18,8 +19,10 @@
 //! wait (`broker/arrivals`).
 
 mod ack;
+pub mod admissible;
 mod apply;
 pub mod batch;
+mod cluster_version;
 pub mod command;
 mod command_codec;
 mod dead_letter;
@@ -40,8 +43,10 @@ mod tick;
 mod topics;
 mod transaction;
 
+pub use admissible::Inadmissible;
 pub use apply::{Error, apply};
 pub use batch::{Batch, Proposal};
+pub use cluster_version::CLUSTER_VERSION;
 pub use command::Command;
 pub use outcome::{Outcome, Rejected};
 pub use state::failure::Failure;

@@ -7,6 +7,7 @@ mod clients;
 mod consumers;
 mod error;
 mod open;
+mod peer_security;
 mod routes;
 mod sessions;
 mod settings;

@@ -15,6 +15,7 @@ use crate::env::clock::{Clock, RealClock};
 use crate::model::{Millis, TransactionChecks};
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open, snapshot_folder};
+use crate::node::peer_security::peer_security;
 use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};
 use crate::raft::{OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
@@ -58,6 +59,7 @@ impl Node {
             log,
             kv: Arc::new(CatalogCache::new(Arc::new(kv))),
             listener: peer_port,
+            security: peer_security(&config.peer_security)?,
             on_effects: Arc::new(move |effects| notified.notify(effects)),
             facts: facts.clone(),
             on_question: Arc::new(move |question| consumers::answer(&answering, &question)),

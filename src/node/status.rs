@@ -14,6 +14,8 @@ pub struct NodeSummary {
     pub name: String,
     /// Its marks; `None` if it does not answer.
     pub status: Option<ReplicaStatus>,
+    /// Why this node refuses its links, in a word or two.
+    pub refusal: Option<&'static str>,
 }
 
 impl Node {
@@ -25,7 +27,8 @@ impl Node {
             } else {
                 self.replica.status_of(node.id).await
             };
-            NodeSummary { id: node.id, name: node.name.clone(), status }
+            let refusal = self.replica.refusal_of(node.id).filter(|_| status.is_none());
+            NodeSummary { id: node.id, name: node.name.clone(), status, refusal }
         }))
         .await
     }

@@ -8,12 +8,15 @@ use crate::model::{LogIndex, NodeId};
 /// Why a replica does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state is ahead of the log and the log no longer reaches back to its beginning.
-    #[error("the state store has applied entry {applied} but the commit log ends at {last}")]
-    StateAheadOfLog { applied: LogIndex, last: LogIndex },
-    /// The peers know another disk under this node's id.
+    /// The state is ahead of the log, or of another log, and the log no longer reaches back to its beginning.
+    #[error(
+        "the state store has applied entry {applied}, which the commit log (up to {last}) does not have, and the log does \
+         not reach back to its beginning; put state/ and log/ back from the same copy"
+    )]
+    ForeignState { applied: LogIndex, last: LogIndex },
+    /// The peers know another disk under this node's id, or a newer state of it.
     #[error(transparent)]
-    Replaced(Replaced),
+    Disowned(Disowned),
     /// The peers are of another shard or cluster.
     #[error(
         "the peers in dLegerPeers know this node as somebody else: {0}; dLegerGroup, brokerClusterName and dLegerPeers must be the same on all of them"
@@ -39,28 +42,43 @@ pub enum Fatal {
     /// The disk, or Raft over it, failed: nothing may be acknowledged any more.
     #[error("{0}")]
     Failed(String),
-    /// The peers know another disk under this node's id.
+    /// The peers know another disk under this node's id, or a newer state of it.
     #[error(transparent)]
-    Replaced(Replaced),
+    Disowned(Disowned),
 }
 
 /// Called with the reason when the replica cannot go on; the process must end.
 pub type OnFatal = Arc<dyn Fn(Fatal) + Send + Sync>;
 
-/// The peers know another disk under this node's id (D18).
+/// The peers know this node with another disk, or with a newer state of it (D18, D82).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "n{by} knows n{node} with another data folder than this. Either another process runs with this id: give each node a \
-     dLegerSelfId of its own. Or the disk was replaced: a replica that lost its disk must not vote under its old id, it \
-     could undo what it once acknowledged; bring the old folder back. (peer: {reason})"
-)]
-pub struct Replaced {
+#[error("n{by} refuses n{node}: {fault} (peer: {reason})")]
+pub struct Disowned {
     /// This node.
     pub node: NodeId,
     /// The peer that says so.
     pub by: NodeId,
+    pub fault: DiskFault,
     /// The peer's words.
     pub reason: String,
+}
+
+/// What is wrong with a disk that the peers refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DiskFault {
+    /// They know another one under this id.
+    #[error(
+        "it knows another data folder under this id than this one. Either another process runs with this id: give each \
+         node a dLegerSelfId of its own. Or the disk was replaced: a replica that lost its disk must not vote under its \
+         old id, it could undo what it once acknowledged; bring the old folder back"
+    )]
+    Other,
+    /// They know a newer state of it.
+    #[error(
+        "the data folder was rolled back: it was put back from a copy, a backup or a snapshot and lacks what this node \
+         said or acknowledged since. It must not vote: it could undo that; bring the newest folder back"
+    )]
+    Older,
 }
 
 /// Why a command has no outcome (D17).
@@ -77,6 +95,10 @@ pub enum Failed {
     /// Too much is waiting. Definite.
     #[error("too much is waiting for the log")]
     Busy,
+    /// The cluster does not take such a command: nodes of an older build are still in it, or the command is not in order.
+    /// Definite.
+    #[error("the cluster does not take such a command: nodes of an older build may still be in it")]
+    Unusable,
     /// It was handed on, to Raft or to the leader, and nobody here can know what became of it.
     #[error("the outcome is unknown")]
     Ambiguous,

@@ -1,9 +1,14 @@
 //! Who leads: watching it, campaigning when the leader is gone, and transferring leadership before a stop.
+//!
+//! A node that is cut off from the majority knows no leader, be it itself (P16): a leader whose followers stopped
+//! acknowledging, or a follower that hears of no leader any more.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,9 +36,56 @@ pub struct Leadership {
     pub is_self: bool,
 }
 
-/// Follows who leads, in a task that ends with Raft. If Raft ends without `stop`, `on_fatal` is called.
+/// When this node last heard of a leader that it follows. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct LeaderContact(Arc<Mutex<Option<Instant>>>);
+
+impl LeaderContact {
+    pub fn note(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    fn is_within(&self, limit: Duration) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() < limit)
+    }
+}
+
+/// How a node finds out that it is cut off.
+pub(super) struct QuorumWatch {
+    pub contact: LeaderContact,
+    /// `raftElectionTimeoutMaxMs`. Within two of these a node without a quorum knows it.
+    pub election_max: Duration,
+}
+
+impl QuorumWatch {
+    /// How often it looks.
+    fn step(&self) -> Duration {
+        self.election_max / 4
+    }
+
+    /// Without a sign of a quorum for this long there is none.
+    fn lost_after(&self) -> Duration {
+        self.election_max * 2 - self.step()
+    }
+
+    /// Whether the leader of these metrics has a quorum, as far as this node can tell.
+    fn has_quorum(&self, raft: &ShardRaft, is_self: bool) -> bool {
+        if !is_self {
+            return self.contact.is_within(self.lost_after());
+        }
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().voter_ids().count() <= 1
+            || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < self.lost_after())
+    }
+}
+
+/// Follows who leads, in a task that ends with Raft. If Raft ends without `stop`, `on_fatal` is called. Each term is told
+/// to `on_term`.
 pub(super) fn watch_leadership(
     raft: &ShardRaft,
+    quorum: QuorumWatch,
+    on_term: impl Fn(u64) + Send + 'static,
     tasks: &TaskTracker,
     stop: CancellationToken,
     on_fatal: OnFatal,
@@ -45,7 +97,7 @@ pub(super) fn watch_leadership(
     tasks.spawn(async move {
         loop {
             // Not held across the await: a held reference blocks Raft's core.
-            let now = {
+            let mut now = {
                 let metrics = metrics.borrow_and_update();
                 Leadership {
                     leader: metrics.current_leader.map(NodeId),
@@ -53,6 +105,10 @@ pub(super) fn watch_leadership(
                     is_self: metrics.current_leader == Some(metrics.id) && metrics.state.is_leader(),
                 }
             };
+            on_term(now.term.0);
+            if now.leader.is_some() && !quorum.has_quorum(&raft, now.is_self) {
+                (now.leader, now.is_self) = (None, false);
+            }
             if stop.is_cancelled() {
                 return;
             }
@@ -64,7 +120,8 @@ pub(super) fn watch_leadership(
                 *before = now;
                 true
             });
-            if metrics.changed().await.is_err() {
+            let changed = tokio::time::timeout(quorum.step(), metrics.changed()).await;
+            if matches!(changed, Ok(Err(_))) {
                 if stop.is_cancelled() {
                     return;
                 }
@@ -95,7 +152,8 @@ pub(super) async fn campaign_when_leader_is_gone(
         let before = *leadership.borrow();
         let until = Instant::now() + CAMPAIGN_MAX;
         tokio::time::sleep(stagger).await;
-        while *leadership.borrow() == before && !before.is_self && Instant::now() < until {
+        let is_as_before = || leadership.borrow().term == before.term && !leadership.borrow().is_self;
+        while is_as_before() && Instant::now() < until {
             if raft.trigger().elect(true).await.is_err() {
                 return;
             }

@@ -13,6 +13,7 @@
 mod batch_reader;
 mod error;
 mod flush;
+mod foreign_state;
 mod leadership;
 mod log_storage;
 mod marks;
@@ -28,8 +29,9 @@ mod tests;
 mod types;
 
 pub use batch_reader::BatchReader;
-pub use error::{Failed, Fatal, OnFatal, Replaced, StartError};
+pub use error::{DiskFault, Disowned, Failed, Fatal, OnFatal, StartError};
 pub use leadership::Leadership;
+pub use peer::security::{PeerSecurity, PeerTlsFiles, UnusableTls};
 pub use peer::service::OnQuestion;
 pub use peer::status::{OwnFacts, ReplicaStatus};
 pub use replica::Replica;

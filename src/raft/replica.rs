@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::machine::state::view::View;
-use crate::machine::{Outcome, Proposal};
+use crate::machine::{Command, Outcome, Proposal};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::batch_reader::BatchReader;
 use crate::raft::error::{Failed, Fatal, OnFatal};
@@ -48,7 +48,22 @@ impl Replica {
     /// * Errors: [`Failed::Ambiguous`] means an unknown outcome; every other one means that the command is not in the
     ///   log and never will be.
     pub async fn propose(&self, proposal: Proposal, wait: Duration) -> Result<(LogIndex, Outcome), Failed> {
+        let required = Command::required_version(&proposal.command);
+        if required > 0 && self.view().cluster_version().is_ok_and(|version| version < required) {
+            return Err(Failed::Unusable);
+        }
         self.proposer.propose(proposal, wait).await
+    }
+
+    /// The newest cluster version that all peers met so far can take part in. From now on peers that cannot take part in
+    /// the `applied` one are refused.
+    pub fn common_cluster_version(&self, applied: u32) -> u32 {
+        self.status_clients.common_version(applied)
+    }
+
+    /// Why this node refuses a peer's links, as operators are shown it.
+    pub fn refusal_of(&self, node: NodeId) -> Option<&'static str> {
+        self.status_clients.refusal(node)
     }
 
     /// The index that must be applied here before a read that began now may be answered (ReadIndex).
@@ -86,7 +101,7 @@ impl Replica {
         ReplicaStatus {
             node: NodeId(metrics.id),
             term: Term(metrics.current_term),
-            leader: metrics.current_leader.map(NodeId),
+            leader: self.leadership.borrow().leader,
             last_log: metrics.last_log_index.map_or(LogIndex(0), types::index_in),
             committed: index(&metrics.local_committed).max(index(&metrics.cluster_committed)),
             applied: *self.applied.borrow(),
@@ -95,6 +110,7 @@ impl Replica {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             in_per_second: facts.in_per_second,
             out_per_second: facts.out_per_second,
+            acknowledged: acknowledged(&metrics),
         }
     }
 
@@ -112,8 +128,8 @@ impl Replica {
     pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
         match self.status_clients.ask(node).await {
             StatusReply::Status(status) => Some(status),
-            StatusReply::Replaced(replaced) => {
-                (self.on_fatal)(Fatal::Replaced(replaced));
+            StatusReply::Disowned(disowned) => {
+                (self.on_fatal)(Fatal::Disowned(disowned));
                 None
             }
             StatusReply::Stranger(_) | StatusReply::Silent => None,
@@ -138,4 +154,14 @@ impl Replica {
             tracing::warn!(%error, "the state store was not flushed; the next start applies more of the log again");
         }
     }
+}
+
+/// How far each follower has acknowledged what is committed; nothing unless this node leads.
+fn acknowledged(metrics: &openraft::RaftMetrics<types::Types>) -> Vec<(NodeId, LogIndex)> {
+    let Some(committed) = metrics.cluster_committed.as_ref().map(|id| id.index) else { return Vec::new() };
+    let mark = |(id, matching): (&u64, &Option<types::LogId>)| {
+        let matching = matching.as_ref()?.index.min(committed);
+        Some((NodeId(*id), types::index_in(matching)))
+    };
+    metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id).filter_map(mark).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -16,20 +17,21 @@ use crate::env::clock::Clock;
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, Millis, NodeId};
 use crate::raft::batch_reader::BatchReader;
-use crate::raft::error::{Fatal, OnFatal, StartError};
+use crate::raft::error::{OnFatal, StartError};
 use crate::raft::flush::flush_often;
-use crate::raft::leadership::{campaign_when_leader_is_gone, watch_leadership};
+use crate::raft::foreign_state::rebuild_if_foreign;
+use crate::raft::leadership::{LeaderContact, QuorumWatch, campaign_when_leader_is_gone, watch_leadership};
 use crate::raft::log_storage::LogStorage;
 use crate::raft::marks::read_marks;
 use crate::raft::peer::forward::Forwarder;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::peers::Peers;
+use crate::raft::peer::security::PeerSecurity;
 use crate::raft::peer::server;
 use crate::raft::peer::service::{OnQuestion, PeerService};
 use crate::raft::peer::status::{OwnFacts, StatusClients, StatusReply};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::replica::Replica;
-use crate::raft::snapshot;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::{OnEffects, StateMachine};
 use crate::raft::types;
@@ -63,6 +65,14 @@ pub struct ReplicaConfig {
     pub may_lose_tail: bool,
 }
 
+impl ReplicaConfig {
+    fn identity(&self, security: PeerSecurity, log: CommitLog) -> PeerIdentity {
+        let names = (self.cluster.clone(), self.group.clone());
+        let addresses = self.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
+        PeerIdentity::new(names, self.node.0, addresses, security, log, self.may_lose_tail)
+    }
+}
+
 /// What a replica is made of.
 pub struct ReplicaParts {
     pub disk: Arc<dyn Disk>,
@@ -73,6 +83,8 @@ pub struct ReplicaParts {
     pub kv: Arc<dyn Kv>,
     /// Where peers connect, bound.
     pub listener: TcpListener,
+    /// How peers prove who they are.
+    pub security: PeerSecurity,
     /// Called with what each applied entry did.
     pub on_effects: OnEffects,
     /// Gives the node's own facts.
@@ -89,8 +101,8 @@ impl Replica {
     ///
     /// * Errors: [`StartError`]; what was started until then ends with the runtime.
     pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
-        let ReplicaParts { disk, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } = parts;
-        rebuild_if_ahead(&log, &*kv)?;
+        let ReplicaParts { disk, clock, log, kv, listener, security, on_effects, facts, on_question, on_fatal } = parts;
+        rebuild_if_foreign(&log, &*kv)?;
         let (durable_sender, durable) = watch::channel(log.durable());
         log.on_durable(Box::new(move |index| {
             durable_sender.send_replace(index);
@@ -98,47 +110,54 @@ impl Replica {
         let (applied_id, _) = read_marks(&*kv)?;
         let (applied_sender, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
         let snapshots = Snapshots::new(disk, config.snapshot_folder.clone());
-        let machine = StateMachine::new(kv.clone(), durable, applied_sender, on_effects, snapshots)?;
-        let identity = PeerIdentity {
-            cluster: config.cluster.clone(),
-            group: config.group.clone(),
-            node: config.node.0,
-            log: log.clone(),
-        };
-        let addresses = config.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
-        let peers = Peers::new(identity.clone(), addresses);
+        let machine = StateMachine::new(kv.clone(), durable.clone(), applied_sender, on_effects, snapshots)?;
+        let identity = config.identity(security, log.clone());
+        let peers = Peers::new(identity.clone());
         let status_clients = StatusClients::new(&peers);
-        meet_peers(&status_clients).await?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        // Before Raft: a peer that hears of this start looks whether it is this node that answers at its address.
+        let (service, serving) = watch::channel(None);
+        let server = server::serve(identity.clone(), serving, listener)?;
+        tasks.spawn(stop.clone().run_until_cancelled_owned(server));
+        if let Err(error) = meet_peers(&status_clients).await {
+            stop.cancel();
+            return Err(error);
+        }
         let raft_config = Arc::new(raft_config(&config)?);
         let batches = BatchReader::new(log.reader().clone(), applied.clone());
         let raft = Raft::new(config.node.0, raft_config, peers.clone(), LogStorage::new(log), machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let leadership = watch_leadership(&raft, &tasks, stop.clone(), on_fatal.clone());
-        let forwarder = Arc::new(Forwarder::new(peers));
+        let contact = LeaderContact::default();
+        let election_max = Duration::from_millis(config.election_max.0);
+        let quorum = QuorumWatch { contact: contact.clone(), election_max };
+        let term_of = identity.clone();
+        let on_term = move |term| term_of.set_term(term);
+        let leadership = watch_leadership(&raft, quorum, on_term, &tasks, stop.clone(), on_fatal.clone());
+        let forwarder = Arc::new(Forwarder::new(identity.clone()));
         let (proposer, gatherer) =
             Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
         let replica = Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, tasks, stop };
-        replica.serve_peers(identity, listener, facts, on_question)?;
+        // The channel is open as long as the server runs.
+        let _ = service.send(Some(replica.service(identity, contact, facts, on_question)));
 
         replica.bootstrap(&config).await?;
         replica.check_members(&config)?;
         Ok(replica)
     }
 
-    fn serve_peers(
+    /// What the peers may ask of this replica.
+    fn service(
         &self,
         identity: PeerIdentity,
-        listener: TcpListener,
+        contact: LeaderContact,
         facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
         on_question: OnQuestion,
-    ) -> Result<(), StartError> {
+    ) -> PeerService {
         let stream_ended = Arc::new(Notify::new());
         let campaign = campaign_when_leader_is_gone(
             self.raft.clone(),
@@ -148,22 +167,15 @@ impl Replica {
         );
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
         let own = self.clone();
-        let service = PeerService {
+        PeerService {
             identity,
             raft: self.raft.clone(),
             proposer: self.proposer.clone(),
             status: Arc::new(move || own.status(facts())),
             on_question,
             stream_ended,
-        };
-        let server = server::serve(service, listener)?;
-        let (stop, on_fatal) = (self.stop.clone(), self.on_fatal.clone());
-        self.tasks.spawn(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled_owned(server).await {
-                on_fatal(Fatal::Failed(format!("the peer server ended: {error}")));
-            }
-        });
-        Ok(())
+            contact,
+        }
     }
 
     async fn bootstrap(&self, config: &ReplicaConfig) -> Result<(), StartError> {
@@ -204,7 +216,7 @@ async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
     let mut has_friend = false;
     for reply in clients.ask_all().await {
         match reply {
-            StatusReply::Replaced(replaced) => return Err(StartError::Replaced(replaced)),
+            StatusReply::Disowned(disowned) => return Err(StartError::Disowned(disowned)),
             StatusReply::Stranger(reason) => stranger = Some(reason),
             StatusReply::Status(_) => has_friend = true,
             StatusReply::Silent => {}
@@ -214,23 +226,6 @@ async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
         Some(reason) if !has_friend => Err(StartError::Stranger(reason)),
         _ => Ok(()),
     }
-}
-
-/// The state may only be behind the log (D5). With `ASYNC_FLUSH` a power loss can leave it ahead; then the state is
-/// dropped and applied again from the log, which still has everything.
-fn rebuild_if_ahead(log: &CommitLog, kv: &dyn Kv) -> Result<(), StartError> {
-    let (applied, _) = read_marks(kv)?;
-    let applied = applied.map_or(LogIndex(0), |id| types::index_in(id.index));
-    let last = log.last().map_or(LogIndex(0), |last| last.index);
-    if applied <= last {
-        return Ok(());
-    }
-    if last > LogIndex(0) && log.first_index() != Some(LogIndex(1)) {
-        return Err(StartError::StateAheadOfLog { applied, last });
-    }
-    tracing::warn!(%applied, %last, "the state is ahead of the log after a power loss; applying the log anew");
-    snapshot::clear(kv)?;
-    Ok(())
 }
 
 fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {

@@ -27,7 +27,7 @@ pub fn run(config: &BrokerConfig, on_fatal: OnFatal) -> Result<(), Error> {
     prepare_process();
     let (config, ports) = client_ports(config)?;
     let config = config.as_ref();
-    let peer_port = bind(config, config.me().address.port)?;
+    let peer_port = bind_peers(config)?;
     let security = security(config)?;
     let runtime = runtime::of_one_thread().map_err(system)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -70,6 +70,19 @@ fn client_ports(config: &BrokerConfig) -> Result<(Cow<'_, BrokerConfig>, Vec<Tcp
 
 fn bind(config: &BrokerConfig, port: u16) -> Result<TcpListener, Error> {
     listener::bind(&config.bind_address, port).map_err(not_bound)
+}
+
+/// Without proof of who peers are, the port listens where they dial it and nowhere else, if that is one of this host's
+/// addresses.
+fn bind_peers(config: &BrokerConfig) -> Result<TcpListener, Error> {
+    let (address, port) = (&config.peer_bind_address, config.me().address.port);
+    match listener::bind(address, port) {
+        Err(error) if *address != config.bind_address && error.kind() != io::ErrorKind::AddrInUse => {
+            tracing::warn!(%error, "the port for peers listens on {} as well", config.bind_address);
+            bind(config, port)
+        }
+        bound => bound.map_err(not_bound),
+    }
 }
 
 fn prepare_process() {

@@ -1,7 +1,7 @@
 //! Integration tests, in one binary that is linked once.
 //!
 //! What clients see: `grpc`, one file for each verb or subject, `unary` byte by byte, `clients` with the official ones.
-//! Nodes that die: `cluster`, and `drill`, which knows only what clients asked and heard. Commands: `cli`. The machine
+//! Nodes that die: `cluster`, and `drill`, which knows only what clients asked and heard. The port for peers: `peers`. Commands: `cli`. The machine
 //! without a cluster: `golden` scripts and `machine_properties`. The sources themselves: `tidy` and `proto`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests touch the outside world themselves")]
@@ -16,6 +16,7 @@ mod drill;
 mod golden;
 mod grpc;
 mod machine_properties;
+mod peers;
 mod proto;
 mod readme;
 mod tidy;

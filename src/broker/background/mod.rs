@@ -3,6 +3,7 @@
 //!
 //! Not here: what a tick does (`machine/tick`).
 
+mod cluster_version;
 pub(super) mod first_renewals;
 mod renewals;
 pub(super) mod tasks;

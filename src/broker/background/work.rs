@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
-use crate::broker::background::{renewals, timer, transaction_checks};
+use crate::broker::background::{cluster_version, renewals, timer, transaction_checks};
 use crate::model::{MessageRef, TopicId};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ impl Background {
         let loops = tokio::spawn(async move {
             tokio::join!(
                 timer::tick_on_leader(&shard),
+                cluster_version::raise(&shard),
                 renewals::renew_for_living(&shard),
                 sample_traffic(&shard),
                 transaction_checks::ask_producers(shard.clone(), due_checks),

@@ -29,9 +29,9 @@ pub(super) async fn status(
     let row = |node: &NodeSummary| {
         let status = node.status.as_ref();
         let role = match status {
-            None => "unreachable",
+            None => node.refusal.unwrap_or("unreachable"),
             Some(_) if is_leader(node) => "leader",
-            Some(status) if status.leader.is_none() || leader.is_none() => "candidate",
+            Some(status) if status.leader.is_none() || leader.is_none() => "no quorum",
             Some(_) => "follower",
         };
         wire::Node {

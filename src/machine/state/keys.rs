@@ -3,7 +3,7 @@
 //!
 //! | space | key | value |
 //! |---|---|---|
-//! | Meta | `clock`, `digest`, `topic ids`, `group ids`, `due from` | u64 |
+//! | Meta | `clock`, `digest`, `cluster version`, `topic ids`, `group ids`, `due from` | u64 |
 //! | Meta | `member` node | `host:port` for clients |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
@@ -36,6 +36,8 @@ use crate::store::kv::Space;
 pub const CLOCK: &[u8] = b"clock";
 /// Meta: running hash over every write.
 pub const DIGEST: &[u8] = b"digest";
+/// Meta: which commands and formats all nodes can apply.
+pub const CLUSTER_VERSION: &[u8] = b"cluster version";
 /// Meta: the last topic id.
 pub const TOPIC_IDS: &[u8] = b"topic ids";
 /// Meta: the last group id.

@@ -53,6 +53,11 @@ impl<'a> View<'a> {
         self.number(Space::Meta, keys::DIGEST)
     }
 
+    /// Which commands and formats may be in the log (`machine/cluster_version`).
+    pub fn cluster_version(&self) -> Result<u32, Failure> {
+        Ok(u32::try_from(self.number(Space::Meta, keys::CLUSTER_VERSION)?).unwrap_or(u32::MAX))
+    }
+
     /// Where each node said that it serves clients. One scan, as long as the cluster is large.
     pub fn members(&self) -> Result<Vec<(NodeId, String)>, Failure> {
         let mut members = Vec::new();

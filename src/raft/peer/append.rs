@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::proto::peer as proto;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
+use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::rpc_error;
 use crate::raft::peer::rpc_error::RpcResult;
 use crate::raft::peer::wire;
@@ -43,6 +44,7 @@ pub(super) fn stream<S>(
     requests: S,
     reader: FrameReader,
     writer: FrameWriter,
+    identity: PeerIdentity,
 ) -> BoxStream<'static, RpcResult<StreamAppendResult<Types>>>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
@@ -53,7 +55,7 @@ where
         // The reading side notices a broken link too.
         let _ = send_frames(requests, writer, sent).await;
     });
-    let answers = Answers { link: reader, in_flight, _sender: AbortOnDropHandle::new(sender) };
+    let answers = Answers { link: reader, in_flight, identity, _sender: AbortOnDropHandle::new(sender) };
     Box::pin(stream::unfold(Some(answers), |answers| async move {
         let mut answers = answers?;
         let answer = answers.next().await?;
@@ -159,6 +161,7 @@ where
 struct Answers {
     link: FrameReader,
     in_flight: Arc<InFlight>,
+    identity: PeerIdentity,
     _sender: AbortOnDropHandle<()>,
 }
 
@@ -175,7 +178,7 @@ impl Answers {
         match read {
             Ok(Some(ack)) => {
                 self.in_flight.answered();
-                Some(wire::ack(ack).map_err(rpc_error::of_message))
+                Some(wire::ack(ack, self.identity.term()).map_err(rpc_error::of_message))
             }
             Ok(None) => None,
             Err(error) => Some(Err(rpc_error::of_link(&error.into()))),

@@ -1,5 +1,5 @@
-//! openraft's way to the other replicas: appends over a link of their own, heartbeats and votes on a gRPC connection, so
-//! that bulk data never delays a sign of life (D19).
+//! openraft's way to the other replicas: appends over a link of their own, heartbeats and votes as short calls on another,
+//! so that bulk data never delays a sign of life (D19).
 
 use std::future::Future;
 use std::io;
@@ -14,18 +14,20 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend};
-use tonic::transport::Channel;
 
 use crate::proto::peer as proto;
-use crate::proto::peer::peer_client::PeerClient;
+use crate::proto::peer::answer::Answer;
+use crate::proto::peer::call::Call;
 use crate::raft::peer::append;
+use crate::raft::peer::control::ControlClient;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
-use crate::raft::peer::peers::{Peers, connect};
+use crate::raft::peer::peers::Peers;
 #[cfg(debug_assertions)]
 use crate::raft::peer::planted;
 use crate::raft::peer::rpc_error;
 use crate::raft::peer::rpc_error::RpcResult;
+use crate::raft::peer::unusable::Unusable;
 use crate::raft::peer::wire;
 use crate::raft::snapshot::Snapshot;
 use crate::raft::types::{Types, Vote};
@@ -45,12 +47,12 @@ impl RaftNetworkFactory<Types> for Peers {
     }
 }
 
-/// The connections to one peer.
+/// The links to one peer.
 pub struct PeerNetwork {
     identity: PeerIdentity,
     target: u64,
     address: String,
-    control: PeerClient<Channel>,
+    control: ControlClient,
     appends: Appends,
 }
 
@@ -66,31 +68,28 @@ enum Appends {
 impl PeerNetwork {
     /// The configured address counts, not the one the shard was made with: hosts move (D30).
     fn new(peers: &Peers, target: u64, node: &BasicNode, appends: Appends) -> Self {
-        let address = peers.addresses().get(&target).unwrap_or(&node.addr).clone();
-        let control = peers.control().get(&target).cloned().unwrap_or_else(|| connect(&address));
-        Self { identity: peers.identity().clone(), target, address, control, appends }
+        let identity = peers.identity().clone();
+        let address = identity.addresses.get(&target).unwrap_or(&node.addr).clone();
+        let control = peers.control().get(&target).cloned();
+        let control = control.unwrap_or_else(|| ControlClient::new(identity.clone(), target, address.clone()));
+        Self { identity, target, address, control, appends }
     }
 
-    fn envelope(&self) -> proto::Envelope {
-        self.identity.envelope(self.target)
+    async fn call(&self, call: Call, option: &RPCOption) -> RpcResult<Answer> {
+        self.control.call(call, option.hard_ttl()).await.map_err(|error| rpc_error::of_call(&error))
     }
 
-    /// Whether the answer comes from the peer that this node knows: neither its vote nor its ack counts otherwise.
-    async fn meet(&self, disk: u64) -> RpcResult<()> {
-        self.identity.meet(self.target, disk).await.map_err(rpc_error::of_message)
+    /// The answer to a request for a vote. A term that no shard can have reached is not believed.
+    fn vote_answer(&self, answer: Answer) -> RpcResult<VoteResponse<Types>> {
+        let Answer::Vote(answer) = answer else { return Err(unexpected()) };
+        let answer = wire::vote_answer(answer).map_err(rpc_error::of_message)?;
+        wire::check_term(&answer.vote, self.identity.term()).map_err(rpc_error::of_message)?;
+        Ok(answer)
     }
+}
 
-    /// Runs a call within its time.
-    async fn within<T>(
-        limit: Duration,
-        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    ) -> RpcResult<T> {
-        match tokio::time::timeout(limit, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(rpc_error::of_call(&status)),
-            Err(elapsed) => Err(rpc_error::of_silence(&elapsed)),
-        }
-    }
+fn unexpected() -> openraft::errors::RPCError<Types> {
+    rpc_error::of_message(Unusable::Lacks("answer to this call"))
 }
 
 impl RaftNetworkV2<Types> for PeerNetwork {
@@ -103,10 +102,10 @@ impl RaftNetworkV2<Types> for PeerNetwork {
     ) -> RpcResult<AppendEntriesResponse<Types>> {
         let (mut frame, records) = wire::put_append(request);
         frame.records = wire::records(&records);
-        frame.envelope = Some(self.envelope());
-        let ack = Self::within(option.hard_ttl(), self.control.heartbeat(frame)).await?;
-        self.meet(ack.disk).await?;
-        Ok(wire::ack(ack).map_err(rpc_error::of_message)?.into())
+        let Answer::Heartbeat(ack) = self.call(Call::Heartbeat(frame), &option).await? else {
+            return Err(unexpected());
+        };
+        Ok(wire::ack(ack, self.identity.term()).map_err(rpc_error::of_message)?.into())
     }
 
     fn stream_append<'s, S>(
@@ -135,22 +134,16 @@ impl RaftNetworkV2<Types> for PeerNetwork {
             if planted::acks_before_commit() {
                 return Ok(planted::acknowledge_what_is_sent(input, reader, writer));
             }
-            Ok(append::stream(input, reader, writer))
+            Ok(append::stream(input, reader, writer, self.identity.clone()))
         })
     }
 
     async fn vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
-        let call = wire::put_vote_call(self.envelope(), &request);
-        let answer = Self::within(option.hard_ttl(), self.control.request_vote(call)).await?;
-        self.meet(answer.disk).await?;
-        wire::vote_answer(answer).map_err(rpc_error::of_message)
+        self.vote_answer(self.call(Call::Vote(wire::put_vote_call(&request)), &option).await?)
     }
 
     async fn pre_vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
-        let call = wire::put_vote_call(self.envelope(), &request);
-        let answer = Self::within(option.hard_ttl(), self.control.pre_vote(call)).await?;
-        self.meet(answer.disk).await?;
-        wire::vote_answer(answer).map_err(rpc_error::of_message)
+        self.vote_answer(self.call(Call::PreVote(wire::put_vote_call(&request)), &option).await?)
     }
 
     async fn full_snapshot(
@@ -171,12 +164,11 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         option: RPCOption,
     ) -> RpcResult<TransferLeaderResponse<Types>> {
         let call = proto::TransferCall {
-            envelope: Some(self.envelope()),
             from_leader: wire::put_vote(request.from_leader()),
             to_node: *request.to_node_id(),
             last: wire::put_log_id(&request.last_log_id().cloned()),
         };
-        Self::within(option.hard_ttl(), self.control.transfer_leader(call)).await?;
+        self.call(Call::Transfer(call), &option).await?;
         Ok(Ok(()))
     }
 }

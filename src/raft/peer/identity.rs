@@ -1,11 +1,31 @@
-//! Who sent a peer message, and for whom: cluster, `dLegerGroup`, node and disk.
+//! Who is on the other side of a link: cluster, `dLegerGroup`, shard, node and disk.
 //!
-//! A node is known by the disk it was on when its peers first met it. A node that lost its disk is refused, for its vote
-//! or acknowledgement could undo what it once acknowledged (D18).
+//! A node is known by its disk and by the last start that its peers saw of it. A node that lost its disk, or whose disk was
+//! put back to an earlier state, is refused, for its vote or acknowledgement could undo what it once acknowledged (D18,
+//! D82).
 
-use crate::model::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::machine::CLUSTER_VERSION;
+use crate::model::{LogIndex, NodeId};
 use crate::proto::peer as proto;
-use crate::store::log::CommitLog;
+use crate::raft::peer::facts::Facts;
+use crate::raft::peer::security::PeerSecurity;
+use crate::raft::peer::unusable::Unusable;
+use crate::store::log::{CommitLog, KnownPeer};
+
+/// The only shard there is.
+const SHARD: u64 = 0;
+/// One refusal is written down once in this time.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// A refusal is shown to operators for this long after it happened last.
+const REFUSAL_SHOWN: Duration = Duration::from_secs(30);
 
 /// Who this node is to its peers, and who they are to it. Cheap to clone.
 #[derive(Clone)]
@@ -15,79 +35,181 @@ pub struct PeerIdentity {
     /// `dLegerGroup`.
     pub group: String,
     pub node: u64,
+    /// `host:port` of all members by id, this one included.
+    pub addresses: Arc<BTreeMap<u64, String>>,
+    pub security: PeerSecurity,
     /// Remembers which disks the peers are on.
     pub log: CommitLog,
+    /// `ASYNC_FLUSH`: a power loss may take what a peer acknowledged.
+    pub may_lose_tail: bool,
+    refusals: Arc<Mutex<BTreeMap<u64, Refused>>>,
+    versions: Arc<Mutex<BTreeMap<u64, u32>>>,
+    /// This node's term, or one of a moment ago.
+    term: Arc<AtomicU64>,
+    /// The cluster version in this node's state, or one of a moment ago.
+    applied_version: Arc<AtomicU32>,
 }
 
-/// A peer message that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// It is meant for another node, shard or cluster.
-    #[error("a message for node n{to} of group {group} in cluster {cluster} reached {me}")]
-    Misdirected {
-        cluster: String,
-        group: String,
-        to: u64,
-        /// Who got it.
-        me: String,
-    },
-    /// It comes from another disk than the one known under this id (D18).
-    #[error("n{node} runs on another disk than this node knows: another process has its id, or its disk was replaced")]
-    Replaced {
-        /// Whose id it is.
-        node: u64,
-    },
-    /// The log that remembers the peers' disks is closed.
-    #[error("the peers' disks cannot be remembered: {0}")]
-    Memory(String),
-    /// A field is missing.
-    #[error("the message lacks its {0}")]
-    Lacks(&'static str),
-    /// A record does not decode.
-    #[error("a record in the message is damaged: {0}")]
-    Record(String),
+/// Why, and when last, a peer was refused.
+struct Refused {
+    kind: proto::Refusal,
+    at: Instant,
+    warned: Instant,
+}
+
+/// What this node makes of facts that fit what it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::raft) enum Judgement {
+    /// Nothing is new.
+    Known,
+    /// A disk, or a start, not seen before.
+    News,
 }
 
 impl PeerIdentity {
-    /// The envelope of a message of this node.
+    pub fn new(
+        (cluster, group): (String, String),
+        node: u64,
+        addresses: BTreeMap<u64, String>,
+        security: PeerSecurity,
+        log: CommitLog,
+        may_lose_tail: bool,
+    ) -> Self {
+        let addresses = Arc::new(addresses);
+        Self {
+            cluster,
+            group,
+            node,
+            addresses,
+            security,
+            log,
+            may_lose_tail,
+            refusals: Arc::default(),
+            versions: Arc::default(),
+            term: Arc::default(),
+            applied_version: Arc::default(),
+        }
+    }
+
+    /// This node's term, or one of a moment ago.
+    pub(in crate::raft) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::raft) fn set_term(&self, term: u64) {
+        self.term.store(term, Ordering::Relaxed);
+    }
+
+    /// The envelope of this node's links.
     pub(in crate::raft) fn envelope(&self, to: u64) -> proto::Envelope {
         let (cluster, group) = (self.cluster.clone(), self.group.clone());
-        proto::Envelope { cluster, group, from: self.node, to, disk: self.log.disk() }
+        proto::Envelope { cluster, group, from: self.node, to, shard: SHARD }
     }
 
-    /// Whether a message is meant for this node and comes from the disk that its sender is known by.
-    ///
-    /// * Errors: the message must not be used.
-    pub(in crate::raft) async fn check(&self, envelope: Option<proto::Envelope>) -> Result<(), Unusable> {
-        let envelope = envelope.ok_or(Unusable::Lacks("envelope"))?;
-        if envelope.cluster == self.cluster && envelope.group == self.group && envelope.to == self.node {
-            return self.meet(envelope.from, envelope.disk).await;
+    /// What this node says of its disk.
+    pub(in crate::raft) fn facts(&self) -> proto::Facts {
+        Facts {
+            disk: self.log.disk(),
+            starts: self.log.starts(),
+            last: self.log.last().map_or(LogIndex(0), |last| last.index),
+            cluster_version: CLUSTER_VERSION,
         }
-        Err(Unusable::Misdirected {
-            cluster: envelope.cluster,
-            group: envelope.group,
-            to: envelope.to,
-            me: format!("node n{} of group {} in cluster {}", self.node, self.group, self.cluster),
-        })
+        .to_wire()
     }
 
-    /// Whether a peer is still on the disk it was on when this node first met it; a disk met first is remembered
-    /// durably.
+    /// Whether a link is meant for this node and comes from another member; returns which.
+    pub(in crate::raft) fn check(&self, envelope: Option<&proto::Envelope>) -> Result<u64, Unusable> {
+        let envelope = envelope.ok_or(Unusable::Lacks("envelope"))?;
+        let is_mine = envelope.cluster == self.cluster
+            && envelope.group == self.group
+            && envelope.shard == SHARD
+            && envelope.to == self.node;
+        if !is_mine {
+            return Err(Unusable::Misdirected {
+                cluster: envelope.cluster.clone(),
+                group: envelope.group.clone(),
+                shard: envelope.shard,
+                to: envelope.to,
+                me: format!("node n{} of group {} in cluster {}", self.node, self.group, self.cluster),
+            });
+        }
+        if !self.addresses.contains_key(&envelope.from) || envelope.from == self.node {
+            return Err(Unusable::NoMember { node: envelope.from });
+        }
+        Ok(envelope.from)
+    }
+
+    /// What a peer says of itself, against what this node knows of it.
     ///
     /// * Errors: nothing of this peer counts.
-    pub(in crate::raft) async fn meet(&self, node: u64, disk: u64) -> Result<(), Unusable> {
-        if disk == 0 {
-            return Err(Unusable::Lacks("disk"));
+    pub(in crate::raft) fn judge(&self, node: u64, facts: &Facts) -> Result<Judgement, Unusable> {
+        let (theirs, ours) = (facts.cluster_version, self.applied_version.load(Ordering::Relaxed));
+        if theirs < ours {
+            return Err(Unusable::TooOld { node, theirs, ours });
         }
-        let known = match self.log.known_disk(NodeId(node)) {
-            Some(known) => known,
-            None => {
-                let log = self.log.clone();
-                let knowing = tokio::task::spawn_blocking(move || log.know_disk(NodeId(node), disk));
-                let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
-                known.map_err(|error| Unusable::Memory(error.to_string()))?
-            }
-        };
-        if known == disk { Ok(()) } else { Err(Unusable::Replaced { node }) }
+        let Some(known) = self.log.known_peer(NodeId(node)) else { return Ok(Judgement::News) };
+        if known.disk != facts.disk {
+            return Err(Unusable::Replaced { node });
+        }
+        if facts.last < known.acknowledged && !self.may_lose_tail {
+            let why = format!("its log ends at {}, and it has acknowledged {}", facts.last, known.acknowledged);
+            return Err(Unusable::RolledBack { node, why });
+        }
+        let Some(seen) = known.start else { return Ok(Judgement::News) };
+        let has_seen = facts.starts.contains(&seen);
+        // Its memory of starts is bounded; what was before it nobody can tell.
+        let is_forgotten = facts.starts.first().is_some_and(|oldest| oldest.number > seen.number);
+        if !has_seen && !is_forgotten {
+            let newest = facts.starts.last().map_or(0, |start| start.number);
+            let why = format!("it does not know its start {} that this node saw, its last is {newest}", seen.number);
+            return Err(Unusable::RolledBack { node, why });
+        }
+        Ok(if facts.starts.last() == Some(&seen) { Judgement::Known } else { Judgement::News })
+    }
+
+    /// As [`Self::judge`], of facts that certainly are this peer's: what is new is remembered durably.
+    pub(in crate::raft) async fn meet(&self, node: u64, facts: Facts) -> Result<(), Unusable> {
+        self.versions.lock().insert(node, facts.cluster_version);
+        if self.judge(node, &facts)? == Judgement::News {
+            let acknowledged = self.log.known_peer(NodeId(node)).map_or(LogIndex(0), |known| known.acknowledged);
+            let known = KnownPeer { disk: facts.disk, start: facts.starts.last().copied(), acknowledged };
+            let log = self.log.clone();
+            let knowing = tokio::task::spawn_blocking(move || log.know_peer(NodeId(node), known));
+            let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
+            known.map_err(|error| Unusable::Memory(error.to_string()))?;
+        }
+        self.refusals.lock().remove(&node);
+        Ok(())
+    }
+
+    /// The newest cluster version that all peers met so far can take part in. From now on those that cannot take part in
+    /// the `applied` one are refused.
+    pub(in crate::raft) fn common_version(&self, applied: u32) -> u32 {
+        self.applied_version.store(applied, Ordering::Relaxed);
+        self.versions.lock().values().copied().chain([CLUSTER_VERSION]).min().unwrap_or(CLUSTER_VERSION)
+    }
+
+    /// Writes down that a member's link was refused, and why, and remembers it for operators.
+    pub(in crate::raft) fn note_refusal(&self, node: u64, error: &Unusable) {
+        let now = Instant::now();
+        let mut refusals = self.refusals.lock();
+        let before = refusals.get(&node).filter(|before| before.kind == error.kind());
+        let warned = before.map(|before| before.warned).filter(|warned| now - *warned < WARN_EVERY);
+        refusals.insert(node, Refused { kind: error.kind(), at: now, warned: warned.unwrap_or(now) });
+        drop(refusals);
+        if warned.is_none() {
+            tracing::warn!(peer = format!("n{node}"), %error, "peer refused");
+        }
+    }
+
+    /// Why a member was refused lately, as operators are shown it.
+    pub(in crate::raft) fn refusal(&self, node: u64) -> Option<&'static str> {
+        let refusals = self.refusals.lock();
+        let refused = refusals.get(&node).filter(|refused| Instant::now() - refused.at < REFUSAL_SHOWN)?;
+        Some(match refused.kind {
+            proto::Refusal::Replaced => "other disk",
+            proto::Refusal::RolledBack => "rolled back",
+            proto::Refusal::Stranger | proto::Refusal::Unspecified => "refused",
+        })
     }
 }

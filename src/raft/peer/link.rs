@@ -1,31 +1,48 @@
-//! Links: framed connections between replicas, for appends and forwarded commands (D19). How one is opened.
+//! Links: framed connections between replicas (D19), and how one is opened.
 //!
-//! A link carries one stream, so TCP's flow control is all it needs.
+//! A link carries one kind of traffic, so TCP's flow control is all it needs.
 //!
-//! Shape: the dialling side sends [`MAGIC`], then frames (`frame`); the other side answers with frames. The first frame
-//! is a `Hello`, its answer a `Welcome`; what follows depends on the hello's purpose. The port is the one that also
-//! serves gRPC, which begins with other bytes.
+//! Shape: the dialling side sends [`MAGIC`] and a `Hello`; then come `Challenge`, `Proof` and `Welcome`, by turns. Whom
+//! they name holds for all frames that follow. Under TLS all of it is inside.
 
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
+use crate::env::rng::random_u64;
 use crate::proto::peer as proto;
+use crate::raft::peer::facts::Facts;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
-use crate::raft::peer::identity::{PeerIdentity, Unusable};
+use crate::raft::peer::identity::{Judgement, PeerIdentity};
+use crate::raft::peer::security;
+use crate::raft::peer::security::Side;
+use crate::raft::peer::unusable::Unusable;
 
-/// First bytes of a link. The last two are the version and what no text protocol begins with.
-pub(in crate::raft) const MAGIC: [u8; 8] = *b"RAFTMQ\x01\n";
+/// Version of what peers say to each other: greeting and frames.
+pub(in crate::raft) const PROTOCOL: u8 = 2;
+/// First bytes of a link. The last is what no text protocol goes on with.
+pub(in crate::raft) const MAGIC: [u8; 8] = *b"RAFTMQ\x02\n";
+/// Where the version is in it.
+const PROTOCOL_AT: usize = 6;
+/// First byte of TLS.
+const TLS_BEGIN: u8 = 0x16;
+/// First byte of HTTP/2, by which peers of protocol 1 made their short calls.
+const HTTP_BEGIN: u8 = b'P';
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
-/// Time for the hello and its answer: a peer that takes longer would not answer frames either.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for the greeting: a peer that takes longer would not answer frames either.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time to find out who is at a member's address.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer whose host is gone is noticed after about three of these.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBES: u32 = 2;
 /// A link whose other host has acknowledged nothing for this long is broken.
 const UNANSWERED_MAX_MS: u32 = 3000;
+const NONCE_BYTES: usize = 16;
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -37,31 +54,66 @@ pub(in crate::raft) enum LinkError {
     #[error("the link broke: {0}")]
     Broken(#[from] io::Error),
     /// The peer does not take it.
-    #[error("the peer refused: {0}")]
-    Refused(String),
+    #[error("the peer refused: {reason}")]
+    Refused { kind: proto::Refusal, reason: String },
+    /// The peer speaks another version.
+    #[error("the other side does not speak peer protocol {PROTOCOL}: {0}")]
+    OtherProtocol(String),
+    /// The peer did not prove who it is.
+    #[error("n{0} did not prove that it knows this node's peerSecret: set the same one on all nodes")]
+    Unproven(u64),
     /// The peer is not who it should be.
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
 
-fn halves(stream: TcpStream) -> io::Result<(FrameReader, FrameWriter)> {
+/// A link that was accepted.
+pub(in crate::raft) struct Accepted {
+    pub from: u64,
+    pub purpose: proto::Purpose,
+    pub reader: FrameReader,
+    pub writer: FrameWriter,
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // Links may be idle for long, and a host that lost its power closes nothing.
-    sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, PROBE_EVERY)?;
-    sockopt::set_tcp_keepintvl(&stream, PROBE_EVERY)?;
-    sockopt::set_tcp_keepcnt(&stream, PROBES)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PROBE_EVERY)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
     // The system does not probe while something is unacknowledged.
-    sockopt::set_tcp_user_timeout(&stream, UNANSWERED_MAX_MS)?;
+    Ok(sockopt::set_tcp_user_timeout(stream, UNANSWERED_MAX_MS)?)
+}
+
+fn plain(stream: TcpStream) -> (FrameReader, FrameWriter) {
     let (from, to) = stream.into_split();
-    Ok((FrameReader::new(from), FrameWriter::new(to)))
+    (FrameReader::new(Box::new(from)), FrameWriter::new(Box::new(to)))
+}
+
+fn encrypted<S>(stream: S) -> (FrameReader, FrameWriter)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
+{
+    let (from, to) = tokio::io::split(stream);
+    (FrameReader::new(Box::new(from)), FrameWriter::new(Box::new(to)))
 }
 
 fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
 }
 
-/// Opens a link to `target` at `address`. On return the peer has accepted the hello and is who it should be.
+fn ended() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+fn nonce() -> Bytes {
+    let halves = [random_u64().to_be_bytes(), random_u64().to_be_bytes()];
+    let nonce: [u8; NONCE_BYTES] = halves.concat().try_into().expect("two halves");
+    Bytes::copy_from_slice(&nonce)
+}
+
+/// Opens a link to `target` at its configured address. On return the peer has accepted it and is who it should be.
 pub(in crate::raft) async fn dial(
     identity: &PeerIdentity,
     target: u64,
@@ -71,46 +123,185 @@ pub(in crate::raft) async fn dial(
     let unreachable = |source| LinkError::Unreachable { address: address.to_owned(), source };
     let dialled = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
     let stream = dialled.map_err(|_| unreachable(late()))?.map_err(unreachable)?;
-    let (mut reader, mut writer) = halves(stream)?;
+    prepare(&stream)?;
     let greeting = async {
-        writer.put_bytes(&MAGIC);
-        writer.put(&proto::Hello { envelope: Some(identity.envelope(target)), purpose: purpose.into() });
-        writer.flush().await?;
-        reader.next::<proto::Welcome>().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let (mut reader, mut writer) = match identity.security.connector() {
+            Some(connector) => encrypted(connector.connect(security::name_of(target), stream).await?),
+            None => plain(stream),
+        };
+        greet(identity, target, purpose, &mut reader, &mut writer).await?;
+        Ok::<_, LinkError>((reader, writer))
     };
-    let welcome: io::Result<proto::Welcome> =
-        tokio::time::timeout(HELLO_TIMEOUT, greeting).await.map_err(|_| late())?;
-    let welcome = welcome?;
-    if !welcome.refusal.is_empty() {
-        return Err(LinkError::Refused(welcome.refusal));
+    let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeting).await.map_err(|_| late())?;
+    if let Err(LinkError::Unusable(error)) = &greeted {
+        identity.note_refusal(target, error);
     }
-    identity.meet(target, welcome.disk).await?;
-    Ok((reader, writer))
+    greeted
 }
 
-/// Accepts a link whose first byte was seen to be that of [`MAGIC`]; returns what it is for.
-pub(in crate::raft) async fn accept(
+/// The dialling side's part of the greeting.
+async fn greet(
     identity: &PeerIdentity,
-    stream: TcpStream,
-) -> Result<(proto::Purpose, FrameReader, FrameWriter), LinkError> {
-    let (mut reader, mut writer) = halves(stream)?;
-    let greeting = async {
-        let mut magic = [0; MAGIC.len()];
-        reader.read_bytes(&mut magic).await?;
-        if magic != MAGIC {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not begin as a link of this version"));
-        }
-        reader.next::<proto::Hello>().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    };
-    let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting).await.map_err(|_| late())??;
-    let purpose = hello.purpose();
-    let checked = match purpose {
-        proto::Purpose::Unspecified => Err(Unusable::Lacks("purpose")),
-        proto::Purpose::Append | proto::Purpose::Forward => identity.check(hello.envelope).await,
-    };
-    let refusal = checked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    writer.put(&proto::Welcome { disk: identity.log.disk(), refusal });
+    target: u64,
+    purpose: proto::Purpose,
+    reader: &mut FrameReader,
+    writer: &mut FrameWriter,
+) -> Result<(), LinkError> {
+    let hello = proto::Hello { envelope: Some(identity.envelope(target)), purpose: purpose.into(), nonce: nonce() };
+    writer.put_bytes(&MAGIC);
+    writer.put(&hello);
     writer.flush().await?;
-    checked?;
-    Ok((purpose, reader, writer))
+    let Some(challenge) = reader.next::<proto::Challenge>().await.map_err(not_a_challenge)? else {
+        return Err(LinkError::OtherProtocol("it closed the link, as builds of peer protocol 1 do".to_owned()));
+    };
+    if !challenge.refusal.is_empty() {
+        let kind = proto::Refusal::Stranger;
+        return Err(LinkError::Refused { kind, reason: challenge.refusal });
+    }
+    let hello = hello.encode_to_vec();
+    if !identity.security.holds(Side::Dialled, &[&hello, &challenge.nonce], &challenge.proof) {
+        return Err(LinkError::Unproven(target));
+    }
+    let facts = identity.facts();
+    let said: &[&[u8]] = &[&hello, &challenge.nonce, &facts.encode_to_vec()];
+    let proof = identity.security.prove(Side::Dialling, said).into();
+    writer.put(&proto::Proof { proof, facts: Some(facts) });
+    writer.flush().await?;
+    let welcome = reader.next::<proto::Welcome>().await?.ok_or_else(ended)?;
+    if !welcome.refusal.is_empty() {
+        return Err(LinkError::Refused { kind: welcome.kind(), reason: welcome.refusal });
+    }
+    // What is learned at the configured address is remembered.
+    identity.meet(target, Facts::from_wire(welcome.facts)?).await?;
+    reader.trust();
+    Ok(())
+}
+
+fn not_a_challenge(error: io::Error) -> LinkError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => LinkError::OtherProtocol(error.to_string()),
+        _ => LinkError::Broken(error),
+    }
+}
+
+/// Accepts a link from a connection.
+pub(in crate::raft) async fn accept(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, LinkError> {
+    tokio::time::timeout(GREETING_TIMEOUT, answer(identity, stream)).await.map_err(|_| late())?
+}
+
+/// The dialled side's part of the greeting.
+async fn answer(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, LinkError> {
+    prepare(&stream)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(ended().into());
+    }
+    let mut certificate = None;
+    let (mut reader, mut writer) = match (identity.security.acceptor(), first[0]) {
+        (Some(acceptor), TLS_BEGIN) => {
+            let stream = acceptor.accept(stream).await?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            certificate = shown.map(|shown| shown.clone().into_owned());
+            encrypted(stream)
+        }
+        (Some(_), _) => return Err(other("it does not begin as TLS, which peerTlsCertPath asks for")),
+        (None, TLS_BEGIN) => return Err(other("it begins as TLS, and this node has no peerTlsCertPath")),
+        (None, HTTP_BEGIN) => return Err(other("it begins as HTTP/2, as builds of peer protocol 1 do")),
+        (None, _) => plain(stream),
+    };
+    let mut magic = [0; MAGIC.len()];
+    reader.read_bytes(&mut magic).await?;
+    if magic != MAGIC {
+        return Err(refuse_other_protocol(magic, &mut writer).await);
+    }
+    let hello = reader.next::<proto::Hello>().await?.ok_or_else(ended)?;
+    let purpose = hello.purpose();
+    let checked = identity.check(hello.envelope.as_ref()).and_then(|from| match purpose {
+        proto::Purpose::Unspecified => Err(Unusable::Lacks("purpose")),
+        _ if hello.nonce.len() != NONCE_BYTES => Err(Unusable::Lacks("nonce")),
+        _ => Ok(from),
+    });
+    let hello = hello.encode_to_vec();
+    let nonce = nonce();
+    let proof = identity.security.prove(Side::Dialled, &[&hello, &nonce]).into();
+    let refusal = checked.as_ref().err().map(Unusable::to_peer).unwrap_or_default();
+    writer.put(&proto::Challenge { nonce: nonce.clone(), proof, refusal });
+    writer.flush().await?;
+    let from = checked?;
+    let Some(answer) = reader.next::<proto::Proof>().await? else {
+        // It did not believe this side's proof, or is a stranger.
+        let error = Unusable::Unproven { node: from };
+        if identity.security.is_on() {
+            identity.note_refusal(from, &error);
+        }
+        return Err(error.into());
+    };
+    let facts = answer.facts.unwrap_or_default();
+    let said: &[&[u8]] = &[&hello, &nonce, &facts.encode_to_vec()];
+    let is_proven = identity.security.holds(Side::Dialling, said, &answer.proof)
+        && certificate.is_none_or(|certificate| security::is_of(&certificate, from));
+    let checked = match Facts::from_wire(Some(facts)) {
+        _ if !is_proven => Err(Unusable::Unproven { node: from }),
+        Err(error) => Err(error),
+        Ok(_) if purpose == proto::Purpose::Probe => Ok(()),
+        Ok(facts) => know(identity, from, facts).await,
+    };
+    let (refusal, kind) = match &checked {
+        Ok(()) => (String::new(), proto::Refusal::Unspecified),
+        Err(error) => (error.to_peer(), error.kind()),
+    };
+    let facts = is_proven.then(|| identity.facts());
+    writer.put(&proto::Welcome { facts, refusal, kind: kind.into() });
+    writer.flush().await?;
+    if let Err(error) = checked {
+        identity.note_refusal(from, &error);
+        return Err(error.into());
+    }
+    reader.trust();
+    Ok(Accepted { from, purpose, reader, writer })
+}
+
+/// Whether a peer that dialled is who this node knows. What is new about it is believed only if it proved itself;
+/// otherwise what counts is who answers at its configured address.
+async fn know(identity: &PeerIdentity, from: u64, facts: Facts) -> Result<(), Unusable> {
+    match identity.judge(from, &facts)? {
+        Judgement::Known => return Ok(()),
+        Judgement::News if identity.security.is_on() => return identity.meet(from, facts).await,
+        Judgement::News => {}
+    }
+    let address = identity.addresses.get(&from).ok_or(Unusable::NoMember { node: from })?;
+    let probing = Box::pin(dial(identity, from, address, proto::Purpose::Probe));
+    match tokio::time::timeout(PROBE_TIMEOUT, probing).await {
+        Ok(Err(LinkError::Unusable(error))) => return Err(error),
+        Ok(Ok(_) | Err(_)) | Err(_) => {}
+    }
+    match identity.judge(from, &facts)? {
+        Judgement::Known => Ok(()),
+        Judgement::News => Err(Unusable::Unconfirmed { node: from }),
+    }
+}
+
+fn other(reason: &str) -> LinkError {
+    LinkError::OtherProtocol(reason.to_owned())
+}
+
+/// Says by name which versions do not fit, in a way that the dialling side understands.
+async fn refuse_other_protocol(magic: [u8; MAGIC.len()], writer: &mut FrameWriter) -> LinkError {
+    let version = magic[PROTOCOL_AT];
+    let is_link = magic[..PROTOCOL_AT] == MAGIC[..PROTOCOL_AT] && magic[PROTOCOL_AT + 1..] == MAGIC[PROTOCOL_AT + 1..];
+    if !is_link {
+        return other("it does not begin as a link");
+    }
+    let words = format!("it speaks peer protocol {version}; run the same build of raftmq on all nodes");
+    if version == 1 {
+        // A Welcome of protocol 1: field 2 was the refusal, and frames had no checksum.
+        let words = format!("this node speaks peer protocol {PROTOCOL}, n of 1 is refused: run one build on all nodes");
+        let mut frame = vec![0x12, u8::try_from(words.len()).expect("a short sentence")];
+        frame.extend_from_slice(words.as_bytes());
+        writer.put_bytes(&u32::try_from(frame.len()).expect("a short frame").to_be_bytes());
+        writer.put_bytes(&frame);
+        // The peer may be gone; it is refused either way.
+        let _ = writer.flush().await;
+    }
+    LinkError::OtherProtocol(words)
 }

@@ -1,13 +1,16 @@
 //! Nodes of one shard among themselves: appends, forwarded commands, votes, heartbeats and status calls.
 //!
-//! Appends and forwarded commands travel as frames over links of their own (`frame`, `link`), votes, heartbeats and
-//! status calls as gRPC, all on one port. Outgoing: `client` and `append` for openraft, `forward`, `status`. Incoming:
-//! `server` and `service`. `identity` says who is on the other side, `wire` converts openraft's types.
+//! Everything travels as frames (`frame`) over links (`link`): appends, forwarded commands and short calls on one each.
+//! Outgoing: `client` and `append` for openraft, `forward`, `control` with `status`; `requests` numbers what waits for
+//! answers. Incoming: `server` and `service`. `identity`, with `facts` and `security`, says who is on the other
+//! side, `unusable` why it is refused; `wire` converts openraft's types.
 //!
 //! Not here: what is proposed (`raft/propose`), the log itself (`store/log`).
 
 mod append;
 mod client;
+mod control;
+mod facts;
 pub(super) mod forward;
 mod frame;
 pub(super) mod identity;
@@ -15,8 +18,11 @@ mod link;
 pub(super) mod peers;
 #[cfg(debug_assertions)]
 mod planted;
+mod requests;
 mod rpc_error;
+pub(super) mod security;
 pub(super) mod server;
 pub(super) mod service;
 pub(super) mod status;
+mod unusable;
 mod wire;

@@ -59,7 +59,7 @@ where
                     return;
                 }
             };
-            let result = wire::ack(ack).map_err(rpc_error::of_message);
+            let result = wire::ack(ack, u64::MAX - 1).map_err(rpc_error::of_message);
             let is_success = matches!(result, Ok(Ok(_)));
             let is_news = !has_agreed.swap(has_agreed.load(Ordering::Relaxed) || is_success, Ordering::Relaxed);
             if (is_news || !is_success) && answers.send(result).is_err() {

@@ -4,23 +4,28 @@
 
 use openraft::errors::{NetworkError, RPCError, Unreachable};
 
-use crate::raft::peer::identity::Unusable;
+use crate::raft::peer::control::CallError;
 use crate::raft::peer::link::LinkError;
+use crate::raft::peer::unusable::Unusable;
 use crate::raft::types::Types;
 
 pub(super) type RpcResult<T> = Result<T, RPCError<Types>>;
 
-pub(super) fn of_call(status: &tonic::Status) -> RPCError<Types> {
-    match status.code() {
-        tonic::Code::Unavailable => RPCError::Unreachable(Unreachable::new(status)),
-        _ => RPCError::Network(NetworkError::new(status)),
+pub(super) fn of_call(error: &CallError) -> RPCError<Types> {
+    match error {
+        CallError::Link(error) => of_link(error),
+        CallError::Silence | CallError::Refused(_) => of_silence(error),
     }
 }
 
 pub(super) fn of_link(error: &LinkError) -> RPCError<Types> {
     match error {
         LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(error)),
-        LinkError::Broken(_) | LinkError::Refused(_) | LinkError::Unusable(_) => of_silence(error),
+        LinkError::Broken(_)
+        | LinkError::Refused { .. }
+        | LinkError::OtherProtocol(_)
+        | LinkError::Unproven(_)
+        | LinkError::Unusable(_) => of_silence(error),
     }
 }
 

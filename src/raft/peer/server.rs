@@ -1,78 +1,132 @@
-//! The port of `dLegerPeers`: gRPC calls and links come in at the same port and are told apart by their first byte.
+//! The port of `dLegerPeers`: links come in, and what comes over them goes to Raft or to the proposer.
 //!
-//! Hot path. A link names sender and receiver in its hello; what is meant for another node is refused before it reaches
-//! Raft.
+//! Hot path. A link names and proves sender and receiver in its greeting; what is meant for another node, or comes from a
+//! stranger, is refused before it reaches Raft. Strangers can hold up nobody: links without a name are few, and the oldest
+//! of them makes room for the newest.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::machine::{Outcome, Proposal};
+use crate::machine::{Inadmissible, Outcome, Proposal, admissible};
 use crate::model::limits::LEADER_WAIT;
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
-use crate::proto::peer::peer_server::PeerServer;
 use crate::raft::error::Failed;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
+use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
-use crate::raft::peer::link::MAGIC;
-use crate::raft::peer::service::{PeerService, warn};
+use crate::raft::peer::link::{Accepted, LinkError};
+use crate::raft::peer::service::PeerService;
+use crate::raft::peer::unusable::Unusable;
 use crate::raft::peer::wire;
 use crate::raft::types::Applied;
 
-/// Frames of one follower in flight at once.
+/// Frames of one follower, and calls of one peer, in flight at once.
 const FRAMES_IN_FLIGHT: usize = 64;
-const PING_EVERY: Duration = Duration::from_secs(2);
-/// Connections accepted and not yet served as gRPC.
-const ACCEPTED_MAX: usize = 64;
-/// Links and connections of undecided kind at once; a shard needs a few per peer.
-const LINKS_MAX: usize = 256;
-/// Time for the first byte of a connection.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Links whose greeting is not over, at once.
+const UNKNOWN_MAX: usize = 64;
+/// Links of one peer for one purpose at once: more than one only while it dials anew.
+const LINKS_MAX: usize = 4;
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Strangers are reported once in this time: they must not fill the disk with lines.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Answers put into one write.
 const ANSWERS_AT_ONCE: usize = 64;
 
+/// What serves the peers, once Raft is there; until then links are greeted and held.
+pub(in crate::raft) type Service = watch::Receiver<Option<PeerService>>;
+
 /// Serves the peers on a bound port, until dropped.
 pub(in crate::raft) fn serve(
-    service: PeerService,
+    identity: PeerIdentity,
+    service: Service,
     listener: std::net::TcpListener,
-) -> io::Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static> {
+) -> io::Result<impl Future<Output = Infallible> + Send + 'static> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let (calls, incoming) = mpsc::channel(ACCEPTED_MAX);
-    let accepting = accept(service.clone(), listener, calls);
-    let serving = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_EVERY))
-        .add_service(PeerServer::new(service))
-        .serve_with_incoming(ReceiverStream::new(incoming));
-    Ok(async move {
-        tokio::select! {
-            served = serving => served,
-            never = accepting => match never {},
-        }
-    })
+    Ok(accept(Port { identity, service, links: Arc::default(), reported: Arc::default() }, listener))
+}
+
+/// The port. Cheap to clone.
+#[derive(Clone)]
+struct Port {
+    identity: PeerIdentity,
+    service: Service,
+    links: Arc<Mutex<Links>>,
+    reported: Arc<Mutex<Option<Instant>>>,
+}
+
+/// The links there are; cancelling a token ends one.
+#[derive(Default)]
+struct Links {
+    /// Whose greeting is not over, oldest first.
+    unknown: VecDeque<Link>,
+    /// By peer and purpose, oldest first.
+    known: BTreeMap<(u64, i32), VecDeque<Link>>,
+    last_id: u64,
+}
+
+/// One link.
+#[derive(Clone)]
+struct Link {
+    id: u64,
+    end: CancellationToken,
+}
+
+impl Links {
+    /// Adds a connection; the oldest one without a name makes room.
+    fn begin(&mut self, end: CancellationToken) -> Link {
+        self.last_id += 1;
+        let link = Link { id: self.last_id, end };
+        push(&mut self.unknown, link.clone(), UNKNOWN_MAX);
+        link
+    }
+
+    /// The greeting is over: no stranger can push this link out.
+    fn greeted(&mut self, link: Link, from: u64, purpose: proto::Purpose) {
+        self.unknown.retain(|unknown| unknown.id != link.id);
+        push(self.known.entry((from, purpose.into())).or_default(), link, LINKS_MAX);
+    }
+}
+
+fn push(links: &mut VecDeque<Link>, link: Link, max: usize) {
+    links.retain(|link| !link.end.is_cancelled());
+    if links.len() >= max
+        && let Some(oldest) = links.pop_front()
+    {
+        oldest.end.cancel();
+    }
+    links.push_back(link);
 }
 
 /// Accepts connections for as long as it is run; links end with it.
-async fn accept(service: PeerService, listener: TcpListener, calls: mpsc::Sender<io::Result<TcpStream>>) -> Infallible {
-    let mut links = JoinSet::new();
+async fn accept(port: Port, listener: TcpListener) -> Infallible {
+    let all = CancellationToken::new();
+    let _ended: DropGuard = all.clone().drop_guard();
     loop {
-        while links.try_join_next().is_some() {}
-        if links.len() >= LINKS_MAX {
-            links.join_next().await;
-        }
         match listener.accept().await {
-            Ok((stream, _)) => drop(links.spawn(take(service.clone(), stream, calls.clone()))),
+            Ok((stream, address)) => {
+                let link = port.links.lock().begin(all.child_token());
+                let port = port.clone();
+                tokio::spawn(async move {
+                    let serving = take(port.clone(), stream, link.clone());
+                    if let Some(Err(error)) = link.end.run_until_cancelled(serving).await {
+                        port.report(address, &error);
+                    }
+                    link.end.cancel();
+                });
+            }
             Err(error) => {
                 tracing::warn!(%error, "a peer's connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -81,45 +135,65 @@ async fn accept(service: PeerService, listener: TcpListener, calls: mpsc::Sender
     }
 }
 
-/// Serves a connection as a link, or passes it on to gRPC.
-async fn take(service: PeerService, stream: TcpStream, calls: mpsc::Sender<io::Result<TcpStream>>) {
-    let mut first = [0];
-    match tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut first)).await {
-        Ok(Ok(1)) => {}
-        Ok(_) | Err(_) => return,
-    }
-    if first[0] != MAGIC[0] {
-        // tonic's own setting is for sockets it accepts itself. Without this every answer waits 40 ms for the peer's
-        // delayed acknowledgement.
-        let stream = stream.set_nodelay(true).map(|()| stream);
-        // Fails only when the server ends.
-        let _ = calls.send(stream).await;
-        return;
-    }
-    let ended = match link::accept(&service.identity, stream).await {
-        Ok((proto::Purpose::Append, reader, writer)) => take_appends(service, reader, writer).await,
-        Ok((_, reader, writer)) => take_forwards(service, reader, writer).await,
-        Err(error) => return tracing::warn!(%error, "a peer's link is not taken"),
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a peer's link ended");
+impl Port {
+    /// Members that were refused are reported where they were judged.
+    fn report(&self, address: std::net::SocketAddr, error: &LinkError) {
+        let is_stranger = matches!(
+            error,
+            LinkError::OtherProtocol(_) | LinkError::Unusable(Unusable::Misdirected { .. } | Unusable::NoMember { .. })
+        );
+        let mut reported = self.reported.lock();
+        if is_stranger && reported.is_none_or(|at| at.elapsed() > REPORT_EVERY) {
+            *reported = Some(Instant::now());
+            tracing::warn!(%address, %error, "a connection to the peer port is refused");
+        } else {
+            tracing::debug!(%address, %error, "a peer's link ended");
+        }
     }
 }
 
+/// Greets whoever dialled, and serves its link.
+async fn take(mut port: Port, stream: TcpStream, link: Link) -> Result<(), LinkError> {
+    let Accepted { from, purpose, reader, writer } = link::accept(&port.identity, stream).await?;
+    port.links.lock().greeted(link, from, purpose);
+    if purpose == proto::Purpose::Probe {
+        return Ok(());
+    }
+    let service = port.service.wait_for(Option::is_some).await.ok().and_then(|service| service.clone());
+    // The node ends before Raft was there.
+    let Some(service) = service else { return Ok(()) };
+    match purpose {
+        proto::Purpose::Append => take_appends(service, from, reader, writer).await?,
+        proto::Purpose::Forward => take_forwards(service, from, reader, writer).await?,
+        proto::Purpose::Control => take_calls(service, from, reader, writer).await?,
+        proto::Purpose::Probe | proto::Purpose::Unspecified => {}
+    }
+    Ok(())
+}
+
 /// Appends of the leader, until its link ends.
-async fn take_appends(service: PeerService, reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
+async fn take_appends(service: PeerService, from: u64, reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
     let _ended = StreamEnded(service.stream_ended.clone());
     // The first frame that cannot be used ends the link: skipping it would leave a hole.
-    let frames = stream::unfold(reader, |mut reader| async move {
-        let frame = reader.next::<proto::AppendFrame>().await.ok()??;
-        Some((wire::append(frame).inspect_err(warn).ok()?, reader))
+    let checking = service.clone();
+    let frames = stream::unfold(reader, move |mut reader| {
+        let service = checking.clone();
+        async move {
+            let frame = reader.next::<proto::AppendFrame>().await.ok()??;
+            let request = wire::append(frame).and_then(|request| service.check_term(&request.vote).map(|()| request));
+            let request = request.inspect_err(|error| service.identity.note_refusal(from, error)).ok()?;
+            Some((request, reader))
+        }
     });
     let mut acks = std::pin::pin!(service.raft.stream_append(Box::pin(frames)).fuse());
     while let Some(ack) = acks.next().await {
-        writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?, 0));
+        if matches!(ack, Ok(Ok(_))) {
+            service.contact.note();
+        }
+        writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?));
         for _ in 1..ANSWERS_AT_ONCE {
             let Some(Some(ack)) = acks.next().now_or_never() else { break };
-            writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?, 0));
+            writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?));
         }
         writer.flush().await?;
     }
@@ -127,13 +201,54 @@ async fn take_appends(service: PeerService, reader: FrameReader, mut writer: Fra
 }
 
 /// Commands of a follower, until its link ends or takes no more replies.
-async fn take_forwards(service: PeerService, mut reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
-    let (replies, mut outgoing) = mpsc::channel::<proto::ForwardReply>(FRAMES_IN_FLIGHT);
+async fn take_forwards(service: PeerService, from: u64, reader: FrameReader, writer: FrameWriter) -> io::Result<()> {
+    take_requests(reader, writer, |frame: proto::ForwardFrame| {
+        let proposer = service.proposer.clone();
+        async move {
+            let proposals = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
+            let checked = proposals.map_err(Inadmissible::from).and_then(|proposals| {
+                admissible::check_all(&proposals)?;
+                Ok(proposals)
+            });
+            let result = match checked {
+                Ok(proposals) => reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await),
+                Err(error) => {
+                    tracing::warn!(peer = format!("n{from}"), %error, "a forwarded command is refused");
+                    Reply::Unusable(proto::Unusable { reason: error.to_string() })
+                }
+            };
+            proto::ForwardReply { id: frame.id, result: Some(result) }
+        }
+    })
+    .await
+}
+
+/// Short calls of a peer, until its link ends.
+async fn take_calls(service: PeerService, from: u64, reader: FrameReader, writer: FrameWriter) -> io::Result<()> {
+    take_requests(reader, writer, |call: proto::Call| {
+        let service = service.clone();
+        async move { proto::Answer { id: call.id, answer: Some(service.answer(from, call.call).await) } }
+    })
+    .await
+}
+
+/// Answers the requests of a link, each in a task of its own, so many at once.
+async fn take_requests<Q, A, F>(
+    mut reader: FrameReader,
+    mut writer: FrameWriter,
+    answer: impl Fn(Q) -> F,
+) -> io::Result<()>
+where
+    Q: prost::Message + Default,
+    A: prost::Message + 'static,
+    F: Future<Output = A> + Send + 'static,
+{
+    let (answers, mut outgoing) = mpsc::channel::<A>(FRAMES_IN_FLIGHT);
     let writing = async {
-        while let Some(reply) = outgoing.recv().await {
-            writer.put(&reply);
-            while let Ok(reply) = outgoing.try_recv() {
-                writer.put(&reply);
+        while let Some(answer) = outgoing.recv().await {
+            writer.put(&answer);
+            while let Ok(answer) = outgoing.try_recv() {
+                writer.put(&answer);
             }
             writer.flush().await?;
         }
@@ -141,21 +256,18 @@ async fn take_forwards(service: PeerService, mut reader: FrameReader, mut writer
     };
     let reading = async move {
         let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
-        while let Some(frame) = reader.next::<proto::ForwardFrame>().await? {
-            let proposals = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
-            let proposals = proposals.map_err(io::Error::other)?;
+        while let Some(request) = reader.next::<Q>().await? {
             let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
-            let (proposer, replies) = (service.proposer.clone(), replies.clone());
+            let (answering, answers) = (answer(request), answers.clone());
             tokio::spawn(async move {
-                let result = reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await);
-                // A follower that is gone counts the frame as ambiguous.
-                let _ = replies.send(proto::ForwardReply { id: frame.id, result: Some(result) }).await;
+                // A peer that is gone counts its request as unanswered.
+                let _ = answers.send(answering.await).await;
                 drop(permit);
             });
         }
         Ok(())
     };
-    // When the follower has closed, what it still waits for is answered first.
+    // When the peer has closed, what it still waits for is answered first.
     tokio::try_join!(reading, writing).map(|_| ())
 }
 
@@ -177,6 +289,7 @@ fn reply(fate: Result<Applied, Failed>) -> Reply {
         }),
         Err(Failed::NotLeader | Failed::NoLeader) => Reply::NotLeader(proto::NotLeader { leader: None }),
         Err(Failed::Busy) => Reply::Busy(proto::Busy {}),
+        Err(Failed::Unusable) => Reply::Unusable(proto::Unusable { reason: Failed::Unusable.to_string() }),
         Err(Failed::Ambiguous) => Reply::Ambiguous(proto::Ambiguous {}),
     }
 }

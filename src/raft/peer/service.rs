@@ -1,19 +1,21 @@
-//! The calls that other replicas may make: heartbeats, votes, transfer of leadership, read index, status, questions.
+//! The short calls that other replicas may make: heartbeats, votes, transfer of leadership, read index, status, questions.
 //!
-//! Every call names its sender and receiver; one that is meant for another node is refused before it reaches Raft.
+//! They come over a link whose greeting named the sender (`link`); what is in a call is checked here before it reaches Raft.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::raft::TransferLeaderRequest;
+use openraft::raft::{StreamAppendError, TransferLeaderRequest};
 use tokio::sync::Notify;
-use tonic::{Request, Response, Status};
 
 use crate::proto::peer as proto;
-use crate::proto::peer::peer_server::Peer;
-use crate::raft::peer::identity::{PeerIdentity, Unusable};
+use crate::proto::peer::answer::Answer;
+use crate::proto::peer::call::Call;
+use crate::raft::leadership::LeaderContact;
+use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::status;
 use crate::raft::peer::status::ReplicaStatus;
+use crate::raft::peer::unusable::Unusable;
 use crate::raft::peer::wire;
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
@@ -35,95 +37,92 @@ pub(in crate::raft) struct PeerService {
     pub on_question: OnQuestion,
     /// Notified when a stream of appends ends.
     pub stream_ended: Arc<Notify>,
+    /// Noted whenever a leader is heard that this node follows.
+    pub contact: LeaderContact,
 }
 
 impl PeerService {
-    fn disk(&self) -> u64 {
-        self.identity.log.disk()
+    /// Answers one call; what cannot be used is refused in words.
+    pub async fn answer(&self, from: u64, call: Option<Call>) -> Answer {
+        let answered = match call {
+            Some(Call::Heartbeat(frame)) => self.heartbeat(frame).await,
+            Some(Call::Vote(call)) => self.vote(call).await,
+            Some(Call::PreVote(call)) => self.pre_vote(call).await,
+            Some(Call::Transfer(call)) => self.transfer(call).await,
+            Some(Call::Status(_)) => Ok(Answer::Status(status::put_status((self.status)()))),
+            Some(Call::Ask(call)) => Ok(Answer::Ask(proto::AskAnswer { answer: (self.on_question)(call.question) })),
+            Some(Call::ReadIndex(_)) => self.read_index().await,
+            None => Err(Refusal::Unusable(Unusable::Lacks("call"))),
+        };
+        answered.unwrap_or_else(|refusal| {
+            if let Refusal::Unusable(error) = &refusal {
+                self.identity.note_refusal(from, error);
+            }
+            Answer::Refused(refusal.to_string())
+        })
     }
-}
 
-fn refuse(error: Unusable) -> Status {
-    warn(&error);
-    match error {
-        Unusable::Misdirected { .. } => Status::new(status::MISDIRECTED, error.to_string()),
-        Unusable::Replaced { .. } => Status::new(status::REPLACED, error.to_string()),
-        Unusable::Memory(_) => Status::unavailable(error.to_string()),
-        Unusable::Lacks(_) | Unusable::Record(_) => Status::invalid_argument(error.to_string()),
+    /// Whether a vote's term is one that this shard can have reached.
+    pub fn check_term(&self, vote: &crate::raft::types::Vote) -> Result<(), Unusable> {
+        wire::check_term(vote, self.identity.term())
     }
-}
 
-pub(super) fn warn(error: &Unusable) {
-    tracing::warn!(%error, "peer message refused");
-}
-
-fn stopped(error: impl std::fmt::Display) -> Status {
-    Status::unavailable(format!("this replica stopped: {error}"))
-}
-
-#[tonic::async_trait]
-impl Peer for PeerService {
-    async fn heartbeat(&self, request: Request<proto::AppendFrame>) -> Result<Response<proto::AppendAck>, Status> {
-        let mut frame = request.into_inner();
-        self.identity.check(frame.envelope.take()).await.map_err(refuse)?;
-        let request = wire::append(frame).map_err(refuse)?;
+    async fn heartbeat(&self, frame: proto::AppendFrame) -> Result<Answer, Refusal> {
+        let request = wire::append(frame)?;
+        self.check_term(&request.vote)?;
         let (prev, last) = (request.prev_log_id, request.prev_log_id);
         let answer = self.raft.append_entries(request).await.map_err(stopped)?;
         if answer.is_conflict() && prev.is_none() {
-            return Err(Status::internal("a heartbeat without a previous entry cannot conflict"));
+            return Err(Unusable::Lacks("previous entry").into());
         }
-        Ok(Response::new(wire::put_ack(&answer.into_stream_result(prev, last), self.disk())))
+        let result = answer.into_stream_result(prev, last);
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.contact.note();
+        }
+        Ok(Answer::Heartbeat(wire::put_ack(&result)))
     }
 
-    async fn request_vote(&self, request: Request<proto::VoteCall>) -> Result<Response<proto::VoteAnswer>, Status> {
-        let mut call = request.into_inner();
-        self.identity.check(call.envelope.take()).await.map_err(refuse)?;
-        let request = wire::vote_call(call).map_err(refuse)?;
+    async fn vote(&self, call: proto::VoteCall) -> Result<Answer, Refusal> {
+        let request = wire::vote_call(call)?;
+        self.check_term(&request.vote)?;
         let answer = self.raft.vote(request).await.map_err(stopped)?;
-        Ok(Response::new(wire::put_vote_answer(&answer, self.disk())))
+        Ok(Answer::Vote(wire::put_vote_answer(&answer)))
     }
 
-    async fn pre_vote(&self, request: Request<proto::VoteCall>) -> Result<Response<proto::VoteAnswer>, Status> {
-        let mut call = request.into_inner();
-        self.identity.check(call.envelope.take()).await.map_err(refuse)?;
-        let request = wire::vote_call(call).map_err(refuse)?;
+    async fn pre_vote(&self, call: proto::VoteCall) -> Result<Answer, Refusal> {
+        let request = wire::vote_call(call)?;
+        self.check_term(&request.vote)?;
         let answer = self.raft.pre_vote(request).await.map_err(stopped)?;
-        Ok(Response::new(wire::put_vote_answer(&answer, self.disk())))
+        Ok(Answer::Vote(wire::put_vote_answer(&answer)))
     }
 
-    async fn transfer_leader(
-        &self,
-        request: Request<proto::TransferCall>,
-    ) -> Result<Response<proto::TransferAnswer>, Status> {
-        let call = request.into_inner();
-        self.identity.check(call.envelope).await.map_err(refuse)?;
-        let from = wire::vote(call.from_leader).map_err(refuse)?;
+    async fn transfer(&self, call: proto::TransferCall) -> Result<Answer, Refusal> {
+        let from = wire::vote(call.from_leader)?;
+        self.check_term(&from)?;
         let request = TransferLeaderRequest::new(from, call.to_node, wire::log_id(call.last));
         match self.raft.handle_transfer_leader(request).await.map_err(stopped)? {
-            Ok(()) => Ok(Response::new(proto::TransferAnswer {})),
-            Err(refused) => Err(Status::failed_precondition(refused.to_string())),
+            Ok(()) => Ok(Answer::Transfer(proto::TransferAnswer {})),
+            Err(refused) => Err(Refusal::Now(refused.to_string())),
         }
     }
 
-    async fn read_index(
-        &self,
-        request: Request<proto::ReadIndexCall>,
-    ) -> Result<Response<proto::ReadIndexAnswer>, Status> {
-        self.identity.check(request.into_inner().envelope).await.map_err(refuse)?;
-        match read_index::of_leader(&self.raft).await {
-            Some(index) => Ok(Response::new(proto::ReadIndexAnswer { index: index.0 })),
-            None => Err(Status::unavailable("this node does not lead")),
-        }
+    async fn read_index(&self) -> Result<Answer, Refusal> {
+        let index = read_index::of_leader(&self.raft).await;
+        let index = index.ok_or_else(|| Refusal::Now("this node does not lead".to_owned()))?;
+        Ok(Answer::ReadIndex(proto::ReadIndexAnswer { index: index.0 }))
     }
+}
 
-    async fn status(&self, request: Request<proto::StatusCall>) -> Result<Response<proto::StatusAnswer>, Status> {
-        self.identity.check(request.into_inner().envelope).await.map_err(refuse)?;
-        Ok(Response::new(status::put_status((self.status)())))
-    }
+/// Why a call is not answered.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// It may be answered later, or by another node.
+    #[error("{0}")]
+    Now(String),
+}
 
-    async fn ask(&self, request: Request<proto::AskCall>) -> Result<Response<proto::AskAnswer>, Status> {
-        let call = request.into_inner();
-        self.identity.check(call.envelope).await.map_err(refuse)?;
-        Ok(Response::new(proto::AskAnswer { answer: (self.on_question)(call.question) }))
-    }
+fn stopped(error: impl std::fmt::Display) -> Refusal {
+    Refusal::Now(format!("this replica stopped: {error}"))
 }

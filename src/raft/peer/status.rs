@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tonic::transport::Channel;
 
 use crate::model::{LogIndex, NodeId, Term};
 use crate::proto::peer as proto;
-use crate::proto::peer::peer_client::PeerClient;
-use crate::raft::error::Replaced;
+use crate::proto::peer::answer::Answer;
+use crate::proto::peer::call::Call;
+use crate::raft::error::{DiskFault, Disowned};
+use crate::raft::peer::control::{CallError, ControlClient};
 use crate::raft::peer::identity::PeerIdentity;
+use crate::raft::peer::link::LinkError;
 use crate::raft::peer::peers::Peers;
 
 /// A peer that does not answer in this time is unreachable.
@@ -38,6 +40,8 @@ pub struct ReplicaStatus {
     pub in_per_second: f64,
     /// Messages that its front end delivers to consumers per second.
     pub out_per_second: f64,
+    /// If it leads: how far each follower has acknowledged what is committed.
+    pub acknowledged: Vec<(NodeId, LogIndex)>,
 }
 
 /// What a replica says of itself beside its Raft marks.
@@ -51,64 +55,82 @@ pub struct OwnFacts {
     pub out_per_second: f64,
 }
 
-/// How a peer refuses a node that it knows with another disk.
-pub(in crate::raft) const REPLACED: tonic::Code = tonic::Code::DataLoss;
-/// How a peer refuses a message meant for another node, shard or cluster.
-pub(in crate::raft) const MISDIRECTED: tonic::Code = tonic::Code::PermissionDenied;
-
 /// What a peer answers.
 pub(in crate::raft) enum StatusReply {
     Status(ReplicaStatus),
     /// It refuses this node for good.
-    Replaced(Replaced),
+    Disowned(Disowned),
     /// It is of another shard or cluster, or has another id; its words.
     Stranger(String),
     /// Nothing, in time.
     Silent,
 }
 
-/// One connection per peer for short calls beside the log. Cheap to clone.
+/// Short calls beside the log, to all peers. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::raft) struct StatusClients {
     identity: PeerIdentity,
-    clients: Arc<BTreeMap<u64, PeerClient<Channel>>>,
+    clients: Arc<BTreeMap<u64, ControlClient>>,
 }
 
 impl StatusClients {
     pub(in crate::raft) fn new(peers: &Peers) -> Self {
-        // These calls come every second and keep the connection of heartbeats and votes open.
+        // These calls come every second and keep the link of heartbeats and votes open.
         Self { identity: peers.identity().clone(), clients: peers.control() }
     }
 
     /// Asks a peer for its marks.
     pub(in crate::raft) async fn ask(&self, node: NodeId) -> StatusReply {
-        let Some(mut client) = self.clients.get(&node.0).cloned() else { return StatusReply::Silent };
-        let call = proto::StatusCall { envelope: Some(self.identity.envelope(node.0)) };
-        match tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await {
-            Ok(Ok(answer)) => StatusReply::Status(read_status(answer.into_inner())),
-            Ok(Err(status)) if status.code() == REPLACED => {
-                let reason = status.message().to_owned();
-                StatusReply::Replaced(Replaced { node: NodeId(self.identity.node), by: node, reason })
+        let Some(client) = self.clients.get(&node.0) else { return StatusReply::Silent };
+        match client.call(Call::Status(proto::StatusCall {}), STATUS_TIMEOUT).await {
+            Ok(Answer::Status(answer)) => {
+                let status = read_status(answer);
+                if status.leader == Some(status.node) {
+                    self.identity.log.note_acknowledged(&status.acknowledged);
+                }
+                StatusReply::Status(status)
             }
-            Ok(Err(status)) if status.code() == MISDIRECTED => StatusReply::Stranger(status.message().to_owned()),
-            Ok(Err(_)) | Err(_) => StatusReply::Silent,
+            Err(CallError::Link(LinkError::Refused { kind, reason })) => self.refused(node, kind, reason),
+            Ok(_) | Err(_) => StatusReply::Silent,
         }
+    }
+
+    fn refused(&self, by: NodeId, kind: proto::Refusal, reason: String) -> StatusReply {
+        let fault = match kind {
+            proto::Refusal::Replaced => DiskFault::Other,
+            proto::Refusal::RolledBack => DiskFault::Older,
+            proto::Refusal::Stranger => return StatusReply::Stranger(reason),
+            proto::Refusal::Unspecified => return StatusReply::Silent,
+        };
+        StatusReply::Disowned(Disowned { node: NodeId(self.identity.node), by, fault, reason })
     }
 
     /// The read index of a peer; `None` if it does not lead or does not answer.
     pub(in crate::raft) async fn read_index(&self, leader: NodeId) -> Option<LogIndex> {
-        let mut client = self.clients.get(&leader.0)?.clone();
-        let call = proto::ReadIndexCall { envelope: Some(self.identity.envelope(leader.0)) };
-        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.read_index(call)).await.ok()?.ok()?;
-        Some(LogIndex(answer.into_inner().index))
+        let client = self.clients.get(&leader.0)?;
+        match client.call(Call::ReadIndex(proto::ReadIndexCall {}), STATUS_TIMEOUT).await {
+            Ok(Answer::ReadIndex(answer)) => Some(LogIndex(answer.index)),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// A question of the front end.
     pub(in crate::raft) async fn question(&self, node: NodeId, question: Bytes) -> Option<Bytes> {
-        let mut client = self.clients.get(&node.0)?.clone();
-        let call = proto::AskCall { envelope: Some(self.identity.envelope(node.0)), question };
-        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.ask(call)).await.ok()?.ok()?;
-        Some(answer.into_inner().answer)
+        let client = self.clients.get(&node.0)?;
+        match client.call(Call::Ask(proto::AskCall { question }), STATUS_TIMEOUT).await {
+            Ok(Answer::Ask(answer)) => Some(answer.answer),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Why this node refuses a peer's links, as operators are shown it.
+    pub(in crate::raft) fn refusal(&self, node: NodeId) -> Option<&'static str> {
+        self.identity.refusal(node.0)
+    }
+
+    /// See [`PeerIdentity::common_version`].
+    pub(in crate::raft) fn common_version(&self, applied: u32) -> u32 {
+        self.identity.common_version(applied)
     }
 
     /// Asks all peers at once.
@@ -131,6 +153,11 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
         version: status.version,
         in_per_second: status.in_per_second,
         out_per_second: status.out_per_second,
+        acknowledged: status
+            .acknowledged
+            .iter()
+            .map(|(node, index)| proto::Acknowledged { node: node.0, index: index.0 })
+            .collect(),
     }
 }
 
@@ -147,5 +174,6 @@ fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
         version: answer.version,
         in_per_second: answer.in_per_second,
         out_per_second: answer.out_per_second,
+        acknowledged: answer.acknowledged.iter().map(|it| (NodeId(it.node), LogIndex(it.index))).collect(),
     }
 }

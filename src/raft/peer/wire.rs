@@ -1,16 +1,16 @@
 //! Peer messages: between openraft's types and the wire of `proto/raftmq/peer.proto`.
 //!
-//! Entries travel as the log stores them; everything that arrives is untrusted until its envelope (`identity`) and
-//! checksums are checked.
+//! Entries travel as the log stores them; everything that arrives is untrusted until the link's greeting
+//! (`identity`), the checksums and what is said here are checked.
 
 use bytes::{Bytes, BytesMut};
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
 
 use crate::proto::peer as proto;
-use crate::raft::peer::identity::Unusable;
+use crate::raft::peer::unusable::{TERM_JUMP_MAX, Unusable};
 use crate::raft::types;
-use crate::raft::types::{LogId, Types, Vote};
+use crate::raft::types::{Entry, LogId, Types, Vote};
 use crate::store::log::record;
 use crate::store::log::record::Record;
 
@@ -31,10 +31,15 @@ pub(in crate::raft) fn vote(vote: Option<proto::Vote>) -> Result<Vote, Unusable>
     Ok(types::vote(vote.term, vote.node, vote.committed))
 }
 
-/// A frame without envelope, since on a link the hello has it, and the records that belong into the frame.
+/// Refuses a vote whose term no shard can have reached.
+pub(in crate::raft) fn check_term(vote: &Vote, own: u64) -> Result<(), Unusable> {
+    let term = vote.leader_id.term;
+    if term <= own.saturating_add(TERM_JUMP_MAX) { Ok(()) } else { Err(Unusable::Term { term, own }) }
+}
+
+/// The frame, and the records that belong into it.
 pub(in crate::raft) fn put_append(request: AppendEntriesRequest<Types>) -> (proto::AppendFrame, Vec<Record>) {
     let frame = proto::AppendFrame {
-        envelope: None,
         vote: put_vote(&request.vote),
         prev: put_log_id(&request.prev_log_id),
         committed: put_log_id(&request.leader_commit),
@@ -64,25 +69,41 @@ pub(in crate::raft) fn append(frame: proto::AppendFrame) -> Result<AppendEntries
     if !records.is_empty() {
         return Err(damaged(&"bytes left over"));
     }
-    Ok(AppendEntriesRequest {
-        vote: vote(frame.vote)?,
-        prev_log_id: log_id(frame.prev),
-        entries,
-        leader_commit: log_id(frame.committed),
-    })
+    let (vote, prev_log_id) = (vote(frame.vote)?, log_id(frame.prev));
+    if !follow_each_other(prev_log_id, &entries, &vote) {
+        return Err(damaged(&"the entries do not follow each other"));
+    }
+    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: log_id(frame.committed) })
 }
 
-pub(in crate::raft) fn put_ack(result: &StreamAppendResult<Types>, disk: u64) -> proto::AppendAck {
+/// Whether entries are what a leader sends: one index after the other, no term above its own, none below the one before.
+/// openraft relies on it.
+fn follow_each_other(prev: Option<LogId>, entries: &[Entry], vote: &Vote) -> bool {
+    let mut before = prev;
+    for entry in entries {
+        let id = entry.log_id;
+        let index = before.map_or(Some(0), |before| before.index.checked_add(1));
+        let term = before.map_or(0, |before| before.leader_id.term);
+        if Some(id.index) != index || id.leader_id.term < term || id.leader_id.term > vote.leader_id.term {
+            return false;
+        }
+        before = Some(id);
+    }
+    true
+}
+
+pub(in crate::raft) fn put_ack(result: &StreamAppendResult<Types>) -> proto::AppendAck {
     use proto::append_ack::Outcome;
     let (outcome, matching, vote, conflict) = match result {
         Ok(matching) => (Outcome::Success, put_log_id(matching), None, None),
         Err(StreamAppendError::Conflict(id)) => (Outcome::Conflict, None, None, put_log_id(&Some(*id))),
         Err(StreamAppendError::HigherVote(vote)) => (Outcome::HigherVote, None, put_vote(vote), None),
     };
-    proto::AppendAck { outcome: outcome.into(), matching, vote, conflict, disk }
+    proto::AppendAck { outcome: outcome.into(), matching, vote, conflict }
 }
 
-pub(in crate::raft) fn ack(ack: proto::AppendAck) -> Result<StreamAppendResult<Types>, Unusable> {
+/// `own` is this node's term: one that no shard can have reached is not believed.
+pub(in crate::raft) fn ack(ack: proto::AppendAck, own: u64) -> Result<StreamAppendResult<Types>, Unusable> {
     use proto::append_ack::Outcome;
     match ack.outcome() {
         Outcome::Success | Outcome::Partial => Ok(Ok(log_id(ack.matching))),
@@ -90,14 +111,17 @@ pub(in crate::raft) fn ack(ack: proto::AppendAck) -> Result<StreamAppendResult<T
             let id = log_id(ack.conflict).ok_or(Unusable::Lacks("conflicting id"))?;
             Ok(Err(StreamAppendError::Conflict(id)))
         }
-        Outcome::HigherVote => Ok(Err(StreamAppendError::HigherVote(vote(ack.vote)?))),
+        Outcome::HigherVote => {
+            let higher = vote(ack.vote)?;
+            check_term(&higher, own)?;
+            Ok(Err(StreamAppendError::HigherVote(higher)))
+        }
         Outcome::Unspecified => Err(Unusable::Lacks("outcome")),
     }
 }
 
-pub(in crate::raft) fn put_vote_call(envelope: proto::Envelope, request: &VoteRequest<Types>) -> proto::VoteCall {
+pub(in crate::raft) fn put_vote_call(request: &VoteRequest<Types>) -> proto::VoteCall {
     proto::VoteCall {
-        envelope: Some(envelope),
         vote: put_vote(&request.vote),
         last: put_log_id(&request.last_log_id),
         leader_transfer: request.leadership_transfer,
@@ -110,12 +134,11 @@ pub(in crate::raft) fn vote_call(call: proto::VoteCall) -> Result<VoteRequest<Ty
     Ok(request)
 }
 
-pub(in crate::raft) fn put_vote_answer(answer: &VoteResponse<Types>, disk: u64) -> proto::VoteAnswer {
+pub(in crate::raft) fn put_vote_answer(answer: &VoteResponse<Types>) -> proto::VoteAnswer {
     proto::VoteAnswer {
         vote: put_vote(&answer.vote),
         granted: answer.vote_granted,
         last: put_log_id(&answer.last_log_id),
-        disk,
     }
 }
 

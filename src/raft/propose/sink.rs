@@ -54,6 +54,10 @@ impl Sink {
             Forwarded::Applied(applied) => answer(batch, applied),
             Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
             Forwarded::Busy => fail(batch, Failed::Busy),
+            Forwarded::Unusable(reason) => {
+                tracing::warn!(leader = format!("n{leader}"), reason, "the leader takes no such command");
+                fail(batch, Failed::Unusable);
+            }
             Forwarded::Ambiguous => fail(batch, Failed::Ambiguous),
         }
         Vec::new()

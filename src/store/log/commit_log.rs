@@ -19,7 +19,7 @@ use crate::env::disk::Disk;
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
 use crate::store::log::log_state::{Done, LogState, OnDurable, OnFatal, Op, OpReply, State};
-use crate::store::log::meta::{LogOwner, Meta, VoteRecord};
+use crate::store::log::meta::{KnownPeer, LogOwner, Meta, StartMark, VoteRecord};
 use crate::store::log::reader::LogReader;
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::recover::{Recovered, recover};
@@ -80,6 +80,7 @@ impl CommitLog {
         };
         let log = Arc::new(LogState {
             disk: meta.disk(),
+            starts: meta.starts().to_vec(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             segments: RwLock::new(segments),
@@ -173,17 +174,40 @@ impl CommitLog {
         self.log.disk
     }
 
-    /// The disk that a peer was on when this node first met it.
-    pub fn known_disk(&self, node: NodeId) -> Option<u64> {
+    /// The last openings of this folder, oldest first; the last is this one.
+    pub fn starts(&self) -> Vec<StartMark> {
+        self.log.starts.clone()
+    }
+
+    /// What is remembered of a peer's disk.
+    pub fn known_peer(&self, node: NodeId) -> Option<KnownPeer> {
         self.log.state.lock().known.get(&node).copied()
     }
 
-    /// Remembers durably which disk a peer is on, unless another is known already; returns the one known. Blocks.
+    /// Remembers a peer durably, unless it is known with another disk. Blocks.
     ///
     /// * Errors: [`Error::Poisoned`].
-    pub fn know_disk(&self, node: NodeId, disk: u64) -> Result<u64, Error> {
-        self.blocking(|reply| Op::Know { node, disk, reply })?;
-        Ok(self.known_disk(node).unwrap_or(disk))
+    pub fn know_peer(&self, node: NodeId, peer: KnownPeer) -> Result<(), Error> {
+        self.blocking(|reply| Op::Know { node, peer, reply })
+    }
+
+    /// Remembers, coarsely and some seconds late, how far peers have acknowledged what is committed.
+    pub fn note_acknowledged(&self, marks: &[(NodeId, LogIndex)]) {
+        let mut state = self.log.state.lock();
+        let is_news =
+            |(node, index): &(NodeId, LogIndex)| state.known.get(node).is_some_and(|known| known.acknowledged < *index);
+        let news: Vec<_> = marks.iter().copied().filter(is_news).collect();
+        if news.is_empty() || state.is_closing {
+            return;
+        }
+        for (node, index) in &news {
+            if let Some(known) = state.known.get_mut(node) {
+                known.acknowledged = *index;
+            }
+        }
+        state.queue.push_back(Op::Acknowledged(news));
+        drop(state);
+        self.log.changed.notify_all();
     }
 
     /// The last entry Raft no longer needs.

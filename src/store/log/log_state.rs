@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
-use crate::store::log::meta::VoteRecord;
+use crate::store::log::meta::{KnownPeer, StartMark, VoteRecord};
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::segment::Segment;
 use crate::store::log::tail_cache::TailCache;
@@ -23,6 +23,8 @@ pub type OnFatal = Box<dyn Fn(&Error) + Send + Sync>;
 pub(in crate::store) struct LogState {
     /// Which disk this is.
     pub disk: u64,
+    /// The last openings of the folder, oldest first.
+    pub starts: Vec<StartMark>,
     pub state: Mutex<State>,
     /// Notified for the writer when work comes, and for appenders when room comes.
     pub changed: Condvar,
@@ -38,8 +40,8 @@ pub(in crate::store) struct State {
     pub last: Option<RecordId>,
     pub vote: Option<VoteRecord>,
     pub purged: Option<RecordId>,
-    /// The disks the peers are on.
-    pub known: BTreeMap<NodeId, u64>,
+    /// What is remembered of the peers' disks.
+    pub known: BTreeMap<NodeId, KnownPeer>,
     pub committed: LogIndex,
     /// Appends up to here are done.
     pub done: LogIndex,
@@ -52,11 +54,30 @@ pub(in crate::store) type OpReply = SyncSender<Result<(), Error>>;
 
 /// Work for the writer, done in the order of the queue.
 pub(in crate::store) enum Op {
-    Append { records: Vec<Record>, bytes: usize, done: Done },
-    Vote { vote: VoteRecord, reply: OpReply },
-    Cut { keep: LogIndex, reply: OpReply },
-    Purge { upto: RecordId, reply: OpReply },
-    Know { node: NodeId, disk: u64, reply: OpReply },
+    Append {
+        records: Vec<Record>,
+        bytes: usize,
+        done: Done,
+    },
+    Vote {
+        vote: VoteRecord,
+        reply: OpReply,
+    },
+    Cut {
+        keep: LogIndex,
+        reply: OpReply,
+    },
+    Purge {
+        upto: RecordId,
+        reply: OpReply,
+    },
+    Know {
+        node: NodeId,
+        peer: KnownPeer,
+        reply: OpReply,
+    },
+    /// Nobody waits for it.
+    Acknowledged(Vec<(NodeId, LogIndex)>),
 }
 
 impl LogState {

@@ -1,11 +1,12 @@
-//! The small durable facts beside the log: whose folder this is, which disk it is on and which disks the
-//! peers are on, the vote, what Raft has purged.
+//! The small durable facts beside the log: whose folder this is, which disk it is on and its last starts, what is known of
+//! the peers' disks, the vote, what Raft has purged.
 //!
 //! * Shape: two slots of 4096 bytes, both written and synced each time, one after the other: a torn write
 //!   leaves the other slot as it was, and damage to one slot later leaves the same facts in the other. Each:
 //!   `length u32, crc32c u32, payload`, payload `version u8, sequence u64, cluster, group, node u64,
-//!   disk u64, known disks (node u64, disk u64), vote?, purged?, durable u64`. The valid slot with the higher
-//!   sequence counts. Version 1 had no `durable`.
+//!   disk u64, known disks (node u64, disk u64), vote?, purged?, durable u64, starts (number u64, nonce u64), known
+//!   states (node u64, start?, acknowledged u64)`. The valid slot with the higher sequence counts. Version 1 ended before
+//!   `durable`, version 2 after it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,11 @@ use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
 use crate::store::log::record::RecordId;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// Starts that are remembered: more would have to pass unseen by a peer before it takes an old disk for a new one.
+const STARTS_MAX: usize = 32;
+/// Peers that are remembered; the configuration has fewer.
+const KNOWN_MAX: usize = 32;
 const SLOT_BYTES: u64 = 4096;
 /// Names are at most 255 bytes, so a payload is far below a slot.
 const PAYLOAD_BYTES_MAX: usize = SLOT_BYTES as usize - 8;
@@ -52,13 +57,35 @@ pub struct VoteRecord {
     pub committed: bool,
 }
 
+/// One opening of a folder. A folder that was put back from a copy does not know those since the copy was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartMark {
+    /// Counts up.
+    pub number: u64,
+    /// Drawn.
+    pub nonce: u64,
+}
+
+/// What is remembered of a peer's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// The disk it was on when this node first met it.
+    pub disk: u64,
+    /// The last start that this node saw of it; none from before version 3.
+    pub start: Option<StartMark>,
+    /// What it has acknowledged of the committed log, coarsely: its log can never end before.
+    pub acknowledged: LogIndex,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Content {
     sequence: u64,
     owner: LogOwner,
     /// Drawn when the folder is made, never 0.
     disk: u64,
-    known: BTreeMap<NodeId, u64>,
+    /// The last starts, oldest first.
+    starts: Vec<StartMark>,
+    known: BTreeMap<NodeId, KnownPeer>,
     vote: Option<VoteRecord>,
     purged: Option<RecordId>,
     /// The log is known to be synced this far; it may be further.
@@ -100,7 +127,8 @@ impl Meta {
                 let disk = random_u64().max(1);
                 let owner = owner.clone();
                 let known = BTreeMap::new();
-                Content { sequence: 0, owner, disk, known, vote: None, purged: None, durable: LogIndex(0) }
+                let (starts, durable) = (Vec::new(), LogIndex(0));
+                Content { sequence: 0, owner, disk, starts, known, vote: None, purged: None, durable }
             }
             None => {
                 let reason = "neither slot can be read, but there are segments".to_owned();
@@ -108,11 +136,26 @@ impl Meta {
             }
         };
         let mut meta = Self { file, content };
-        if meta.content.sequence == 0 {
-            meta.write()?;
+        let is_new = meta.content.sequence == 0;
+        meta.begin()?;
+        if is_new {
             disk.sync_dir(folder).map_err(Error::io(folder.display()))?;
         }
         Ok(meta)
+    }
+
+    /// Notes durably that the folder is opened once more.
+    fn begin(&mut self) -> Result<(), Error> {
+        let starts = &mut self.content.starts;
+        let number = starts.last().map_or(0, |last| last.number) + 1;
+        starts.push(StartMark { number, nonce: random_u64() });
+        starts.drain(..starts.len().saturating_sub(STARTS_MAX));
+        self.write()
+    }
+
+    /// The last openings of the folder, oldest first; the last is this one.
+    pub fn starts(&self) -> &[StartMark] {
+        &self.content.starts
     }
 
     pub fn vote(&self) -> Option<VoteRecord> {
@@ -128,17 +171,32 @@ impl Meta {
         self.content.disk
     }
 
-    /// The disks that the peers were on when this node first met them.
-    pub fn known(&self) -> &BTreeMap<NodeId, u64> {
+    /// What is remembered of the peers.
+    pub fn known(&self) -> &BTreeMap<NodeId, KnownPeer> {
         &self.content.known
     }
 
-    /// Remembers the disk a peer is on, unless another is known. Durable on return.
-    pub fn know(&mut self, node: NodeId, disk: u64) -> Result<(), Error> {
-        if self.content.known.contains_key(&node) {
+    /// Remembers a peer, unless another disk is known. Durable on return.
+    pub fn know(&mut self, node: NodeId, peer: KnownPeer) -> Result<(), Error> {
+        let known = &mut self.content.known;
+        let is_other_disk = known.get(&node).is_some_and(|before| before.disk != peer.disk);
+        let is_too_many = !known.contains_key(&node) && known.len() >= KNOWN_MAX;
+        if is_other_disk || is_too_many || known.get(&node) == Some(&peer) {
             return Ok(());
         }
-        self.content.known.insert(node, disk);
+        known.insert(node, peer);
+        self.write()
+    }
+
+    /// Notes how far peers that are known have acknowledged the committed log. Durable with the next write.
+    pub fn note_acknowledged(&mut self, node: NodeId, index: LogIndex) {
+        if let Some(known) = self.content.known.get_mut(&node) {
+            known.acknowledged = known.acknowledged.max(index);
+        }
+    }
+
+    /// Writes what was noted. Durable on return.
+    pub fn save(&mut self) -> Result<(), Error> {
         self.write()
     }
 
@@ -198,9 +256,9 @@ fn encode(content: &Content) -> Bytes {
     out.put_u64(content.owner.node.0);
     out.put_u64(content.disk);
     let known: Vec<_> = content.known.iter().collect();
-    out.put_list(&known, |out, (node, disk)| {
+    out.put_list(&known, |out, (node, known)| {
         out.put_u64(node.0);
-        out.put_u64(**disk);
+        out.put_u64(known.disk);
     });
     out.put_option(content.vote, |out, vote| {
         out.put_u64(vote.term.0);
@@ -213,7 +271,22 @@ fn encode(content: &Content) -> Bytes {
         out.put_u64(id.index.0);
     });
     out.put_u64(content.durable.0);
+    out.put_list(&content.starts, put_start);
+    out.put_list(&known, |out, (node, known)| {
+        out.put_u64(node.0);
+        out.put_option(known.start.as_ref(), put_start);
+        out.put_u64(known.acknowledged.0);
+    });
     out.freeze()
+}
+
+fn put_start(out: &mut BytesMut, start: &StartMark) {
+    out.put_u64(start.number);
+    out.put_u64(start.nonce);
+}
+
+fn read_start(reader: &mut Reader) -> Result<StartMark, Malformed> {
+    Ok(StartMark { number: reader.u64()?, nonce: reader.u64()? })
 }
 
 fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
@@ -228,11 +301,18 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
     if !(1..=VERSION).contains(&version) {
         return Err(reader.unknown(version.into()));
     }
-    Ok(Content {
+    let mut content = Content {
         sequence: reader.u64()?,
         owner: LogOwner { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
         disk: reader.u64()?,
-        known: reader.list(|reader| Ok((NodeId(reader.u64()?), reader.u64()?)))?.into_iter().collect(),
+        starts: Vec::new(),
+        known: reader
+            .list(|reader| {
+                let (node, disk) = (NodeId(reader.u64()?), reader.u64()?);
+                Ok((node, KnownPeer { disk, start: None, acknowledged: LogIndex(0) }))
+            })?
+            .into_iter()
+            .collect(),
         vote: reader.option(|reader| {
             let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
             Ok(VoteRecord { term, node, committed: reader.bool()? })
@@ -242,5 +322,104 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
             Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
         })?,
         durable: if version >= 2 { LogIndex(reader.u64()?) } else { LogIndex(0) },
-    })
+    };
+    if version >= 3 {
+        content.starts = reader.list(read_start)?;
+        for (node, start, acknowledged) in
+            reader.list(|reader| Ok((NodeId(reader.u64()?), reader.option(read_start)?, LogIndex(reader.u64()?))))?
+        {
+            if let Some(known) = content.known.get_mut(&node) {
+                (known.start, known.acknowledged) = (start, acknowledged);
+            }
+        }
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::fault::sim::SimDisk;
+
+    fn owner() -> LogOwner {
+        LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) }
+    }
+
+    fn open(disk: &SimDisk) -> Meta {
+        Meta::open(disk, Path::new("/log"), &owner()).unwrap()
+    }
+
+    #[test]
+    fn p18_each_opening_is_remembered_and_so_are_the_peers() {
+        let disk = SimDisk::default();
+        let mut meta = open(&disk);
+        let first = meta.starts().to_vec();
+        assert_eq!(first.len(), 1);
+        let known = KnownPeer { disk: 5, start: Some(StartMark { number: 3, nonce: 9 }), acknowledged: LogIndex(7) };
+        meta.know(NodeId(2), known).unwrap();
+        meta.know(NodeId(2), KnownPeer { disk: 6, ..known }).unwrap();
+        meta.note_acknowledged(NodeId(2), LogIndex(8));
+        meta.note_acknowledged(NodeId(2), LogIndex(4));
+        meta.save().unwrap();
+        drop(meta);
+        let meta = open(&disk);
+        assert_eq!(meta.starts()[0], first[0]);
+        assert_eq!(meta.starts()[1].number, first[0].number + 1);
+        let known = KnownPeer { acknowledged: LogIndex(8), ..known };
+        assert_eq!(meta.known().iter().collect::<Vec<_>>(), [(&NodeId(2), &known)], "another disk changes nothing");
+    }
+
+    #[test]
+    fn the_memory_of_starts_and_peers_is_bounded() {
+        let disk = SimDisk::default();
+        for _ in 0..STARTS_MAX + 5 {
+            open(&disk);
+        }
+        let mut meta = open(&disk);
+        assert_eq!(meta.starts().len(), STARTS_MAX);
+        for node in 0..500 {
+            meta.know(NodeId(node), KnownPeer { disk: node, start: None, acknowledged: LogIndex(0) }).unwrap();
+        }
+        assert_eq!(meta.known().len(), KNOWN_MAX);
+        let names = LogOwner { cluster: "c".repeat(255), group: "g".repeat(255), node: NodeId(1) };
+        meta.content.owner = names;
+        meta.content.vote = Some(VoteRecord { term: Term(1), node: NodeId(1), committed: true });
+        meta.content.purged = Some(RecordId { term: Term(1), node: NodeId(1), index: LogIndex(1) });
+        meta.save().expect("all of it fits into a slot");
+    }
+
+    #[test]
+    fn a_folder_of_version_2_opens_and_keeps_what_it_knew() {
+        let disk = SimDisk::default();
+        drop(open(&disk));
+        let mut payload = BytesMut::new();
+        payload.put_u8(2);
+        payload.put_u64(40);
+        payload.put_text("c");
+        payload.put_text("g");
+        payload.put_u64(1);
+        payload.put_u64(77);
+        payload.put_list(&[(2u64, 5u64)], |out, (node, disk)| {
+            out.put_u64(*node);
+            out.put_u64(*disk);
+        });
+        payload.put_option(Some(()), |out, ()| {
+            out.put_u64(6);
+            out.put_u64(2);
+            out.put_u8(1);
+        });
+        payload.put_option(None::<()>, |_, ()| {});
+        payload.put_u64(12);
+        let mut slot = BytesMut::new();
+        slot.put_u32(u32::try_from(payload.len()).unwrap());
+        slot.put_u32(crc32c::crc32c(&payload));
+        slot.put_slice(&payload);
+        let file = disk.create(&Path::new("/log").join(FILE)).unwrap();
+        file.write_at(&slot, 0).unwrap();
+        let meta = open(&disk);
+        assert_eq!((meta.disk(), meta.durable()), (77, LogIndex(12)));
+        assert_eq!(meta.vote(), Some(VoteRecord { term: Term(6), node: NodeId(2), committed: true }));
+        assert_eq!(meta.known()[&NodeId(2)], KnownPeer { disk: 5, start: None, acknowledged: LogIndex(0) });
+        assert_eq!(meta.starts().len(), 1);
+    }
 }

@@ -20,6 +20,6 @@ mod writer;
 
 pub use commit_log::CommitLog;
 pub use log_state::{Done, OnDurable, OnFatal};
-pub use meta::{LogOwner, VoteRecord};
+pub use meta::{KnownPeer, LogOwner, StartMark, VoteRecord};
 pub use reader::LogReader;
 pub use writer::{FlushMode, Options};

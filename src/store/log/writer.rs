@@ -29,6 +29,9 @@ const ASYNC_SYNC_EVERY: Duration = Duration::from_millis(500);
 /// that says it of them.
 const MARK_AFTER: Duration = Duration::from_secs(1);
 
+/// What the peers acknowledged is written this often.
+const SAVE_MARKS_EVERY: Duration = Duration::from_secs(10);
+
 /// When an append counts as done (`flushDiskType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushMode {
@@ -59,6 +62,8 @@ pub(in crate::store) struct Writer {
     unsynced: Option<LogIndex>,
     /// When the first of those was written.
     unsynced_since: Option<Instant>,
+    /// When what the peers acknowledged was last written.
+    marks_saved: Instant,
     /// Records as they go into the segment.
     framed: GatherBuffer,
     _lock: Box<dyn DiskLock>,
@@ -86,6 +91,7 @@ impl Writer {
             synced,
             unsynced: None,
             unsynced_since: None,
+            marks_saved: Instant::now(),
             framed: GatherBuffer::default(),
             _lock: lock,
         }
@@ -176,10 +182,17 @@ impl Writer {
                     let result = self.meta.set_purged(upto);
                     answer(result, &reply)?;
                 }
-                Op::Know { node, disk, reply } => {
-                    let result = self.meta.know(node, disk);
+                Op::Know { node, peer, reply } => {
+                    let result = self.meta.know(node, peer);
                     self.log.state.lock().known.clone_from(self.meta.known());
                     answer(result, &reply)?;
+                }
+                Op::Acknowledged(marks) => {
+                    marks.iter().for_each(|(node, index)| self.meta.note_acknowledged(*node, *index));
+                    if self.marks_saved.elapsed() >= SAVE_MARKS_EVERY {
+                        self.meta.save()?;
+                        self.marks_saved = Instant::now();
+                    }
                 }
             }
         }
@@ -321,7 +334,7 @@ impl Writer {
             match op {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller sees the closed channel.
-                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
+                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } | Op::Acknowledged(_) => {}
             }
         }
         (self.log.on_fatal)(error);

@@ -1,0 +1,218 @@
+//! Whether a command that another node proposes may enter the log: what is in the log is applied by every node at every
+//! start, so what does not decode, or lies about its messages, must be refused before (P16, D83).
+//!
+//! Own commands are made from model types and are in order as they are; those that come over the peer port are checked here
+//! by the leader, before they wait for the log.
+
+use crate::machine::batch::Proposal;
+use crate::machine::command::{Candidate, Command, Placement, Send};
+use crate::model::codec::Malformed;
+use crate::model::limits::{
+    ACK_ENTRIES_MAX, BATCH_COMMANDS_MAX, FILTER_BYTES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX, REQUEST_BYTES_MAX,
+    SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
+};
+use crate::model::{GroupName, GroupSettings, Message, TopicName};
+
+/// Offsets that one candidate spans: an offset set has no more.
+const CANDIDATE_OFFSETS_MAX: u8 = 64;
+/// Candidates of one grant, and leases of one repeated poll: a plan makes one for each message, or for each queue.
+const CANDIDATES_MAX: usize = 4 * TOPIC_QUEUES_MAX as usize;
+
+/// Why a command may not enter the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Inadmissible {
+    /// It does not decode: it is damaged, or of a newer build.
+    #[error("a command does not decode: {0}")]
+    Malformed(#[from] Malformed),
+    /// It does not carry the messages that it says.
+    #[error("a command of {expected} messages carries {carried}")]
+    Messages { expected: usize, carried: usize },
+    /// A number is beyond its limit.
+    #[error("{what} of a command is {value}, at most {max} are taken")]
+    TooMuch { what: &'static str, value: usize, max: usize },
+    /// A number is below what makes sense.
+    #[error("{what} of a command is 0")]
+    None { what: &'static str },
+    /// A name that cannot be one.
+    #[error("{0:?} in a command is no name of a topic or a group")]
+    Name(String),
+}
+
+type Checked = Result<(), Inadmissible>;
+
+/// Checks all that a node relies on when it applies the command.
+pub fn check(proposal: &Proposal) -> Checked {
+    at_most("the size", proposal.bytes(), REQUEST_BYTES_MAX)?;
+    let command = Command::decode(proposal.command.clone())?;
+    let expected = if let Command::Send(send) = &command { send.tag_hashes.len() } else { 0 };
+    if proposal.messages.len() != expected {
+        return Err(Inadmissible::Messages { expected, carried: proposal.messages.len() });
+    }
+    for message in &proposal.messages {
+        Message::decode(message.clone())?;
+    }
+    check_command(&command)
+}
+
+fn check_command(command: &Command) -> Checked {
+    match command {
+        Command::CreateTopic(create) => {
+            topic(&create.topic)?;
+            at_least_one("the number of queues", create.queues as usize)?;
+            at_most("the number of queues", create.queues as usize, TOPIC_QUEUES_MAX as usize)
+        }
+        Command::UpdateTopic(update) => {
+            topic(&update.topic)?;
+            at_most("the number of queues", update.queues.unwrap_or(1) as usize, TOPIC_QUEUES_MAX as usize)
+        }
+        Command::DeleteTopic { topic: name } => topic(name),
+        Command::CreateGroup(create) => {
+            group(&create.group)?;
+            filter(&create.settings)
+        }
+        Command::UpdateGroup(update) => {
+            group(&update.group)?;
+            at_most("the filter", update.filter.as_ref().map_or(0, String::len), FILTER_BYTES_MAX)
+        }
+        Command::DeleteGroup { group: name } => group(name),
+        Command::Subscribe(subscribe) => {
+            group(&subscribe.group)?;
+            at_most("the number of topics", subscribe.topics.len(), SETTINGS_ENTRIES_MAX)?;
+            subscribe.topics.iter().try_for_each(topic)
+        }
+        Command::Send(send) => check_send(send),
+        Command::Grant(grant) => {
+            at_most("the number of messages", grant.limit as usize, RECEIVE_BATCH_MAX as usize)?;
+            at_most("the client id", grant.client.len(), SHORT_TEXT_BYTES_MAX)?;
+            at_most("the number of candidates", grant.candidates.len(), CANDIDATES_MAX)?;
+            grant.candidates.iter().try_for_each(check_candidate)
+        }
+        Command::Repeat(repeat) => {
+            at_most("the client id", repeat.client.len(), SHORT_TEXT_BYTES_MAX)?;
+            at_most("the number of leases", repeat.leases.len(), CANDIDATES_MAX)
+        }
+        Command::Ack(ack) => at_most("the number of handles", ack.handles.len(), ACK_ENTRIES_MAX),
+        Command::Prolong(prolong) => at_most("the number of leases", prolong.leases.len(), CANDIDATES_MAX),
+        Command::GiveBack(give_back) => at_most("the number of leases", give_back.leases.len(), CANDIDATES_MAX),
+        Command::Redrive(redrive) => at_most("the number of messages", redrive.offsets.len(), REDRIVE_MAX),
+        Command::SetGroupOffsets(set) => at_most("the number of queues", set.offsets.len(), TOPIC_QUEUES_MAX as usize),
+        Command::Announce(announce) => at_most("the address", announce.address.len(), SHORT_TEXT_BYTES_MAX),
+        Command::Change(_)
+        | Command::Recall(_)
+        | Command::Reschedule(_)
+        | Command::DeadLetter { .. }
+        | Command::Decide(_)
+        | Command::RaiseClusterVersion { .. }
+        | Command::Tick => Ok(()),
+    }
+}
+
+fn check_send(send: &Send) -> Checked {
+    let count = send.tag_hashes.len();
+    at_least_one("the number of messages", count)?;
+    at_most("the number of messages", count, SEND_MESSAGES_MAX)?;
+    let placed = match &send.placement {
+        Placement::DeliverAt(times) => times.len(),
+        Placement::Fifo(groups) => groups.len(),
+        Placement::Priority(all) => all.len(),
+        Placement::Now | Placement::OnCommit(_) => count,
+    };
+    if placed == count { Ok(()) } else { Err(Inadmissible::Messages { expected: placed, carried: count }) }
+}
+
+fn check_candidate(candidate: &Candidate) -> Checked {
+    let length = match candidate {
+        Candidate::Fresh { length, .. } | Candidate::Next { length, .. } => *length,
+        Candidate::Any { count, .. } => *count,
+        Candidate::Returned { .. } | Candidate::Skip { .. } => 0,
+    };
+    at_most("the span", length.into(), CANDIDATE_OFFSETS_MAX.into())
+}
+
+fn at_most(what: &'static str, value: usize, max: usize) -> Checked {
+    if value <= max { Ok(()) } else { Err(Inadmissible::TooMuch { what, value, max }) }
+}
+
+fn at_least_one(what: &'static str, value: usize) -> Checked {
+    if value > 0 { Ok(()) } else { Err(Inadmissible::None { what }) }
+}
+
+fn filter(settings: &GroupSettings) -> Checked {
+    at_most("the filter", settings.filter.as_ref().map_or(0, String::len), FILTER_BYTES_MAX)
+}
+
+fn topic(name: &TopicName) -> Checked {
+    let is_name = TopicName::parse(name.as_str()).is_ok() || name.dead_letter_group().is_some();
+    if is_name { Ok(()) } else { Err(Inadmissible::Name(shortened(name.as_str()))) }
+}
+
+fn group(name: &GroupName) -> Checked {
+    let is_name = GroupName::parse(name.as_str()).is_ok();
+    if is_name { Ok(()) } else { Err(Inadmissible::Name(shortened(name.as_str()))) }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// Checks the commands of one frame.
+pub fn check_all(proposals: &[Proposal]) -> Checked {
+    at_most("the number of commands", proposals.len(), BATCH_COMMANDS_MAX)?;
+    proposals.iter().try_for_each(check)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{BodyEncoding, MessageType, Timestamp, TopicId};
+
+    fn message() -> Message {
+        Message {
+            message_id: "id".into(),
+            message_type: MessageType::Normal,
+            body_encoding: BodyEncoding::Identity,
+            body: Bytes::from_static(b"body"),
+            tag: None,
+            keys: Vec::new(),
+            properties: Vec::new(),
+            born_at: Timestamp(1),
+            born_host: String::new(),
+            message_group: None,
+            delivery_at: None,
+            trace_context: None,
+            priority: None,
+            recovery_after: None,
+        }
+    }
+
+    fn send(messages: usize, carried: usize) -> Proposal {
+        let command = Command::Send(Send {
+            topic: TopicId(1),
+            message_type: MessageType::Normal,
+            tag_hashes: vec![0; messages],
+            placement: Placement::Now,
+        });
+        Proposal { command: command.encode(), messages: vec![message().encode(); carried] }
+    }
+
+    #[test]
+    fn p16_a_send_carries_the_messages_that_it_says() {
+        assert!(check(&send(2, 2)).is_ok());
+        for (messages, carried) in [(2, 1), (1, 2), (0, 0), (0, 1), (SEND_MESSAGES_MAX + 1, SEND_MESSAGES_MAX + 1)] {
+            assert!(check(&send(messages, carried)).is_err(), "{messages} said, {carried} carried");
+        }
+    }
+
+    #[test]
+    fn p16_what_does_not_decode_is_refused_wherever_it_is_cut() {
+        let whole = send(1, 1);
+        for end in 0..whole.command.len() {
+            let cut = Proposal { command: whole.command.slice(..end), ..whole.clone() };
+            assert!(check(&cut).is_err(), "command cut at {end}");
+        }
+        let other = Proposal { command: Bytes::from_static(&[1, 250]), messages: Vec::new() };
+        assert!(matches!(check(&other), Err(Inadmissible::Malformed(_))));
+    }
+}

@@ -1,0 +1,29 @@
+//! The cluster version below the log: which commands and formats all nodes can apply (D83). Before:
+//! `broker/background/cluster_version`.
+//!
+//! A build knows the newest version that it can take part in ([`CLUSTER_VERSION`]). The version in the state is raised once all
+//! nodes can; only then may a command of that version be proposed, and from then on the peers refuse a build that is older.
+//!
+//! | version | came with |
+//! |---|---|
+//! | 0 | all builds before the version was in the log |
+//! | 1 | commands with the tags 32 and up, moves of offsets that only advance |
+
+use bytes::Bytes;
+
+use crate::machine::outcome::Outcome;
+use crate::machine::state::failure::Failure;
+use crate::machine::state::keys;
+use crate::machine::state::stage::Stage;
+use crate::store::kv::Space;
+
+/// The newest cluster version that this build can take part in.
+pub const CLUSTER_VERSION: u32 = 1;
+
+/// It never goes down.
+pub(super) fn raise(stage: &mut Stage<'_>, to: u32) -> Result<Outcome, Failure> {
+    if u64::from(to) > stage.number(Space::Meta, keys::CLUSTER_VERSION)? {
+        stage.put_number(Space::Meta, Bytes::from_static(keys::CLUSTER_VERSION), to.into());
+    }
+    Ok(Outcome::Done)
+}

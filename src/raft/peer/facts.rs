@@ -1,0 +1,46 @@
+//! What a node says of its disk in the greeting of a link.
+
+use crate::model::LogIndex;
+use crate::proto::peer as proto;
+use crate::raft::peer::unusable::Unusable;
+use crate::store::log::StartMark;
+
+/// What a node says of its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::raft) struct Facts {
+    /// Never 0.
+    pub disk: u64,
+    /// Oldest first.
+    pub starts: Vec<StartMark>,
+    /// Last entry in its log.
+    pub last: LogIndex,
+    /// Newest cluster version that its build can take part in.
+    pub cluster_version: u32,
+}
+
+impl Facts {
+    pub fn to_wire(&self) -> proto::Facts {
+        let start = |start: &StartMark| proto::Start { number: start.number, nonce: start.nonce };
+        proto::Facts {
+            disk: self.disk,
+            starts: self.starts.iter().map(start).collect(),
+            last: self.last.0,
+            cluster_version: self.cluster_version,
+        }
+    }
+
+    /// * Errors: the facts, or the disk in them, are missing.
+    pub fn from_wire(facts: Option<proto::Facts>) -> Result<Self, Unusable> {
+        let facts = facts.ok_or(Unusable::Lacks("facts"))?;
+        if facts.disk == 0 {
+            return Err(Unusable::Lacks("disk"));
+        }
+        let start = |start: &proto::Start| StartMark { number: start.number, nonce: start.nonce };
+        Ok(Self {
+            disk: facts.disk,
+            starts: facts.starts.iter().map(start).collect(),
+            last: LogIndex(facts.last),
+            cluster_version: facts.cluster_version,
+        })
+    }
+}
