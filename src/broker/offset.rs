@@ -106,7 +106,11 @@ impl Broker {
             let pulled = self.read_on(topic, &request, next).await?;
             let has_moved = pulled.next > next;
             next = pulled.next;
-            if !pulled.messages.is_empty() || Instant::now() >= until {
+            if !pulled.messages.is_empty() {
+                return Ok(pulled);
+            }
+            if Instant::now() >= until {
+                self.is_in_touch().await?;
                 return Ok(pulled);
             }
             if has_moved {

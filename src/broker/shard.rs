@@ -20,6 +20,9 @@ use crate::raft::{Leadership, Replica};
 /// A retry of something safe to repeat waits this long.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(20);
 
+/// How long an answer that needs a leader waits for an election under way.
+const ELECTION_WAIT: Duration = Duration::from_millis(300);
+
 /// What a broker is made of.
 pub struct BrokerParts {
     pub settings: BrokerSettings,
@@ -95,6 +98,22 @@ impl Broker {
     /// stops waiting before.
     pub fn held_until(&self, deadline: Deadline) -> Instant {
         deadline.held_until(self.settings.leader_wait)
+    }
+
+    /// Whether this node is in touch with a leader that has a majority, so that "there is nothing" is true (P14). An
+    /// election under way has a moment to end.
+    ///
+    /// * Errors: [`Error::NoLeader`].
+    pub(super) async fn is_in_touch(&self) -> Result<(), Error> {
+        if self.stopping.is_cancelled() {
+            return Ok(());
+        }
+        let mut leadership = self.leadership();
+        let known = leadership.wait_for(|now| now.leader.is_some());
+        match tokio::time::timeout(ELECTION_WAIT, known).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Error::NoLeader),
+        }
     }
 
     /// Proposes one command without messages.

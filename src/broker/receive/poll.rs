@@ -1,7 +1,8 @@
 //! Receives above the log. Before: `edge/grpc/messaging/receive`; after: `machine/receive`.
 //!
 //! Hot path. Plan on the applied view, grant through the log, read the messages that were granted. Nothing to plan:
-//! wait for an arrival until the poll is over. While there is no leader the poll simply goes on.
+//! wait for an arrival until the poll is over. While there is no leader the poll goes on; if there is none at its end, it says
+//! so: a node that is cut off cannot know that nothing came (P14).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,12 +88,12 @@ impl Poll<'_> {
         loop {
             let mut arrival = std::pin::pin!(notifier.notified());
             arrival.as_mut().enable();
-            let Some(plan) = self.next_plan(&notifier, ends.turn).await? else { return Ok(None) };
+            let Some(plan) = self.next_plan(&notifier, ends.turn).await? else { return self.nothing_came().await };
             if plan.planned.is_empty() {
                 drop(plan);
                 tokio::select! {
                     () = arrival => continue,
-                    () = tokio::time::sleep_until(ends.poll) => return Ok(None),
+                    () = tokio::time::sleep_until(ends.poll) => return self.nothing_came().await,
                     () = self.broker.stopping.cancelled() => return Ok(None),
                 }
             }
@@ -108,9 +109,13 @@ impl Poll<'_> {
                 Err(error) => return Err(error),
             }
             if Instant::now() >= ends.poll || self.broker.stopping.is_cancelled() {
-                return Ok(None);
+                return self.nothing_came().await;
             }
         }
+    }
+
+    async fn nothing_came(&self) -> Result<Option<Received>, Error> {
+        self.broker.is_in_touch().await.map(|()| None)
     }
 
     async fn grant_and_read(&self, plan: &Plan<'_>) -> Result<Option<Received>, Error> {

@@ -126,3 +126,40 @@ fn a_node_told_to_stop_ends_cleanly_and_service_goes_on() {
     cluster.wait_for_leader();
     cluster.raftmq_ok(&["produce", "t", "--count", "10"]);
 }
+
+#[test]
+fn p14_p16_a_node_without_a_quorum_says_so_and_no_poll_is_empty() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "9"]);
+    let alone = cluster.wait_for_leader();
+    cluster.kill((alone + 1) % 3);
+    cluster.kill((alone + 2) % 3);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    // Twice the longest election timeout, 300 ms, and time for the commands themselves.
+    std::thread::sleep(Duration::from_millis(700));
+    let output = cluster.raftmq(&["-o", "json", "cluster", "status"]);
+    assert_eq!(output.status.code(), Some(5), "{}", cluster.logs());
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let own = &status["nodes"][alone];
+    assert_eq!((own["role"].as_str(), own["state"].as_str()), (Some("no quorum"), Some("no quorum")), "{status}");
+    assert_eq!(status["leader"], serde_json::Value::Null);
+    let wire = Wire::connect(&cluster.address(alone), "consumer");
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", cluster.address(alone))).unwrap();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel.connect_lazy());
+    let answer = runtime.block_on(health.check(tonic_health::pb::HealthCheckRequest { service: String::new() }));
+    let serving = answer.unwrap().into_inner().status();
+    assert_eq!(serving, tonic_health::pb::health_check_response::ServingStatus::NotServing);
+    let polled = runtime.block_on(wire.within(Duration::from_secs(8)).receive("g", "t", 1, Duration::from_secs(5)));
+    let (status, messages) = polled.unwrap();
+    assert_eq!((status.code(), messages.len()), (Code::HaNotAvailable, 0), "P14: {status:?}");
+    let consumed = cluster.raftmq(&["consume", "t", "--group", "g", "--max", "9"]);
+    assert_eq!(consumed.status.code(), Some(5), "{}", String::from_utf8_lossy(&consumed.stderr));
+    for node in 1..3 {
+        cluster.start_node((alone + node) % 3);
+    }
+    cluster.wait_for_leader();
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "9"]);
+    assert_eq!(all.lines().count(), 9);
+}
