@@ -21,6 +21,7 @@ mod peer;
 mod propose;
 mod read_index;
 mod replica;
+mod slow_disk;
 mod snapshot;
 mod start;
 mod state_machine;

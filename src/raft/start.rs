@@ -32,6 +32,7 @@ use crate::raft::peer::service::{OnQuestion, PeerService};
 use crate::raft::peer::status::{OwnFacts, StatusClients, StatusReply};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::replica::Replica;
+use crate::raft::slow_disk::hand_over_when_slow;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::{OnEffects, StateMachine};
 use crate::raft::types;
@@ -135,6 +136,8 @@ impl Replica {
         let term_of = identity.clone();
         let on_term = move |term| term_of.set_term(term);
         let leadership = watch_leadership(&raft, quorum, on_term, &tasks, stop.clone(), on_fatal.clone());
+        let slow_disk = hand_over_when_slow(raft.clone(), leadership.clone(), durable);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk));
         let forwarder = Arc::new(Forwarder::new(identity.clone()));
         let (proposer, gatherer) =
             Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);

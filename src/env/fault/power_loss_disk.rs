@@ -3,13 +3,19 @@
 //! For drills (`simulatePowerLoss`). On the machine's own disk a killed process loses nothing that it wrote,
 //! because the kernel keeps the pages; here `kill -9` takes exactly what was not synced. Directory entries
 //! and lengths are durable at once.
+//!
+//! It can be slow too: a file [`SLOW_SYNC_FILE`] in a folder holds the milliseconds that each sync there takes longer.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk};
+
+/// Makes syncs in its folder slow.
+pub const SLOW_SYNC_FILE: &str = "slow-sync-ms";
 
 /// The real disk without what was not synced.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,11 +25,12 @@ struct PowerLossFile {
     file: Box<dyn DiskFile>,
     /// Written and not yet synced, in order.
     pending: Mutex<Vec<(u64, Vec<u8>)>>,
+    slow_sync: PathBuf,
 }
 
 impl PowerLossFile {
-    fn over(file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(Self { file, pending: Mutex::default() })
+    fn over(file: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
+        Box::new(Self { file, pending: Mutex::default(), slow_sync: path.with_file_name(SLOW_SYNC_FILE) })
     }
 }
 
@@ -33,11 +40,11 @@ impl Disk for PowerLossDisk {
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.open(file).map(PowerLossFile::over)
+        RealDisk.open(file).map(|open| PowerLossFile::over(open, file))
     }
 
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.create(file).map(PowerLossFile::over)
+        RealDisk.create(file).map(|open| PowerLossFile::over(open, file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -96,6 +103,8 @@ impl DiskFile for PowerLossFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let slow = std::fs::read_to_string(&self.slow_sync).ok().and_then(|text| text.trim().parse().ok());
+        std::thread::sleep(Duration::from_millis(slow.unwrap_or(0)));
         let mut pending = self.pending.lock();
         for (at, bytes) in pending.drain(..) {
             self.file.write_at(&bytes, at)?;
