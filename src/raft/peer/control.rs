@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
@@ -34,7 +35,7 @@ impl Request for Call {
 #[derive(Debug, thiserror::Error)]
 pub(in crate::raft) enum CallError {
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(Arc<LinkError>),
     /// Nothing came in time, or the link ended.
     #[error("no answer in time")]
     Silence,
@@ -43,28 +44,40 @@ pub(in crate::raft) enum CallError {
     Refused(String),
 }
 
+type Link = Arc<RequestLink<Call>>;
+/// The result of dialling, once there is one.
+type Dialled = watch::Receiver<Option<Result<Link, Arc<LinkError>>>>;
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Idle,
+    Dialling(Dialled),
+    Open(Link),
+}
+
 /// Calls to one peer. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::raft) struct ControlClient {
     identity: PeerIdentity,
     target: u64,
     address: String,
-    link: Arc<Mutex<Option<Arc<RequestLink<Call>>>>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl ControlClient {
     /// Dials when it is first used, and again when its link broke.
     pub fn new(identity: PeerIdentity, target: u64, address: String) -> Self {
-        Self { identity, target, address, link: Arc::default() }
+        Self { identity, target, address, state: Arc::default() }
     }
 
     /// Calls, and waits for the answer, `limit` at most.
     pub async fn call(&self, call: Call, limit: Duration) -> Result<Answer, CallError> {
         let called = tokio::time::timeout(limit, self.call_unbounded(call)).await;
         called.unwrap_or_else(|_| {
-            let mut link = self.link.lock();
-            if link.as_ref().is_some_and(|link| link.is_silent_for(SILENCE_MAX)) {
-                *link = None;
+            let mut state = self.state.lock();
+            if matches!(&*state, State::Open(link) if link.is_silent_for(SILENCE_MAX)) {
+                *state = State::Idle;
             }
             Err(CallError::Silence)
         })
@@ -80,14 +93,35 @@ impl ControlClient {
         }
     }
 
-    async fn link(&self) -> Result<Arc<RequestLink<Call>>, LinkError> {
-        if let Some(link) = self.link.lock().as_ref().filter(|link| link.is_open()) {
-            return Ok(link.clone());
-        }
-        let (reader, writer) = link::dial(&self.identity, self.target, &self.address, proto::Purpose::Control).await?;
-        let link = Arc::new(RequestLink::new(reader, writer));
-        // Callers may race; the loser's link serves its own call and goes with it.
-        *self.link.lock() = Some(link.clone());
-        Ok(link)
+    async fn link(&self) -> Result<Link, CallError> {
+        let mut dialled = {
+            let mut state = self.state.lock();
+            match &*state {
+                State::Open(link) if link.is_open() => return Ok(link.clone()),
+                State::Dialling(dialled) => dialled.clone(),
+                State::Open(_) | State::Idle => {
+                    let dialled = self.dial();
+                    *state = State::Dialling(dialled.clone());
+                    dialled
+                }
+            }
+        };
+        // The task that dials always says how it ended, unless the runtime ends.
+        let result = dialled.wait_for(Option::is_some).await.map_err(|_| CallError::Silence)?.clone();
+        result.ok_or(CallError::Silence)?.map_err(CallError::Link)
+    }
+
+    /// Dials in a task of its own: a heartbeat has less time than a greeting over a long way takes.
+    fn dial(&self) -> Dialled {
+        let (sender, dialled) = watch::channel(None);
+        let own = self.clone();
+        tokio::spawn(async move {
+            let link = link::dial(&own.identity, own.target, &own.address, proto::Purpose::Control).await;
+            let result = link.map(|(reader, writer)| Arc::new(RequestLink::new(reader, writer))).map_err(Arc::new);
+            *own.state.lock() = result.as_ref().map_or(State::Idle, |link| State::Open(link.clone()));
+            // Nobody may wait any more.
+            let _ = sender.send(Some(result));
+        });
+        dialled
     }
 }

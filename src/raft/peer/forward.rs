@@ -21,7 +21,7 @@ use crate::raft::peer::requests::{Request, RequestLink, Unanswered};
 use crate::raft::types::Applied;
 
 /// A link that does not come up in this time is not there.
-const DIAL_TIMEOUT: Duration = Duration::from_millis(300);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A frame without an answer after this long has an unknown outcome.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 

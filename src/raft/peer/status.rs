@@ -90,7 +90,10 @@ impl StatusClients {
                 }
                 StatusReply::Status(status)
             }
-            Err(CallError::Link(LinkError::Refused { kind, reason })) => self.refused(node, kind, reason),
+            Err(CallError::Link(error)) => match &*error {
+                LinkError::Refused { kind, reason } => self.refused(node, *kind, reason.clone()),
+                _ => StatusReply::Silent,
+            },
             Ok(_) | Err(_) => StatusReply::Silent,
         }
     }
