@@ -1,6 +1,6 @@
 //! The broker's configuration, typed and free of contradictions.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ pub struct BrokerConfig {
     pub advertised_host: String,
     /// `bindAddress`.
     pub bind_address: String,
-    /// Where the port for peers listens: `bindAddress` if it is given or peers prove themselves, else the host that the
-    /// peers dial.
+    /// Where the port for peers listens: `bindAddress` if it is given or peers prove themselves, else the address that the
+    /// peers dial, if `dLegerPeers` has one and not a name.
     pub peer_bind_address: String,
     /// `listenPort`.
     pub listen_port: u16,
@@ -198,7 +198,9 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let bind_address = bind_address(values, me);
     let peer_security = peer_security(values);
     let trusts_network = !peer_security.is_on() && peers.len() > 1 && !values.is_given("bindAddress");
-    let peer_bind_address = if trusts_network { own_host.clone() } else { bind_address.clone() };
+    // What a name stands for on this host need not be what it stands for elsewhere.
+    let own_address = own_host.clone().filter(|host| trusts_network && host.parse::<IpAddr>().is_ok());
+    let peer_bind_address = own_address.or_else(|| bind_address.clone());
     let advertised_host = if values.optional("brokerIP1").is_some() { values.host("brokerIP1") } else { own_host };
     let store = values.name("storePathRootDir");
     let store = values.path("storePathRootDir").unwrap_or_else(|| store.into());

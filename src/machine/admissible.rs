@@ -5,14 +5,17 @@
 //! by the leader, before they wait for the log.
 
 use crate::machine::batch::Proposal;
+use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{Candidate, Command, Placement, Send};
 use crate::model::codec::Malformed;
 use crate::model::limits::{
-    ACK_ENTRIES_MAX, BATCH_COMMANDS_MAX, FILTER_BYTES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX, REQUEST_BYTES_MAX,
-    SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
+    ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, FILTER_BYTES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX,
+    REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
 };
 use crate::model::{GroupName, GroupSettings, Message, TopicName};
 
+/// Bytes of the commands of one frame: a gathered batch, or one large command. Together they are one record of the log.
+const FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + REQUEST_BYTES_MAX;
 /// Offsets that one candidate spans: an offset set has no more.
 const CANDIDATE_OFFSETS_MAX: u8 = 64;
 /// Candidates of one grant, and leases of one repeated poll: a plan makes one for each message, or for each queue.
@@ -33,6 +36,9 @@ pub enum Inadmissible {
     /// A number is below what makes sense.
     #[error("{what} of a command is 0")]
     None { what: &'static str },
+    /// Not all nodes can apply it.
+    #[error("a command needs cluster version {required}, the log has {version}: nodes of an older build are in it")]
+    TooNew { required: u32, version: u32 },
     /// A name that cannot be one.
     #[error("{0:?} in a command is no name of a topic or a group")]
     Name(String),
@@ -42,7 +48,6 @@ type Checked = Result<(), Inadmissible>;
 
 /// Checks all that a node relies on when it applies the command.
 pub fn check(proposal: &Proposal) -> Checked {
-    at_most("the size", proposal.bytes(), REQUEST_BYTES_MAX)?;
     let command = Command::decode(proposal.command.clone())?;
     let expected = if let Command::Send(send) = &command { send.tag_hashes.len() } else { 0 };
     if proposal.messages.len() != expected {
@@ -102,8 +107,9 @@ fn check_command(command: &Command) -> Checked {
         | Command::Reschedule(_)
         | Command::DeadLetter { .. }
         | Command::Decide(_)
-        | Command::RaiseClusterVersion { .. }
         | Command::Tick => Ok(()),
+        // Nobody could take part in a version that is not there yet, and it never goes down.
+        Command::RaiseClusterVersion { to } => at_most("the cluster version", *to as usize, CLUSTER_VERSION as usize),
     }
 }
 
@@ -155,10 +161,18 @@ fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-/// Checks the commands of one frame.
-pub fn check_all(proposals: &[Proposal]) -> Checked {
+/// Checks the commands of one frame, which become one entry. `version` is the cluster version in the log.
+pub fn check_all(proposals: &[Proposal], version: u32) -> Checked {
     at_most("the number of commands", proposals.len(), BATCH_COMMANDS_MAX)?;
-    proposals.iter().try_for_each(check)
+    at_most("the size", proposals.iter().map(Proposal::bytes).sum(), FRAME_BYTES_MAX)?;
+    for proposal in proposals {
+        check(proposal)?;
+        let required = Command::required_version(&proposal.command);
+        if required > version {
+            return Err(Inadmissible::TooNew { required, version });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -203,6 +217,22 @@ mod tests {
         for (messages, carried) in [(2, 1), (1, 2), (0, 0), (0, 1), (SEND_MESSAGES_MAX + 1, SEND_MESSAGES_MAX + 1)] {
             assert!(check(&send(messages, carried)).is_err(), "{messages} said, {carried} carried");
         }
+    }
+
+    #[test]
+    fn p16_what_would_shut_the_cluster_is_refused() {
+        let raise = |to| Proposal { command: Command::RaiseClusterVersion { to }.encode(), messages: Vec::new() };
+        assert!(check(&raise(CLUSTER_VERSION)).is_ok());
+        assert!(check(&raise(CLUSTER_VERSION + 1)).is_err(), "no build could take part");
+        let large = |bytes| {
+            let message = Message { body: vec![7; bytes].into(), ..message() };
+            Proposal { messages: vec![message.encode()], ..send(1, 0) }
+        };
+        let mib = 1024 * 1024;
+        assert!(check_all(&[large(15 * mib)], 0).is_ok());
+        assert!(check_all(&[large(15 * mib), large(15 * mib)], 0).is_err(), "no record is that large");
+        let newer = Proposal { command: Bytes::from_static(&[2, 32]), messages: Vec::new() };
+        assert_eq!(Command::required_version(&newer.command), 1);
     }
 
     #[test]

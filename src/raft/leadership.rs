@@ -68,8 +68,11 @@ impl QuorumWatch {
         self.election_max * 2 - self.step()
     }
 
-    /// Whether the leader of these metrics has a quorum, as far as this node can tell.
-    fn has_quorum(&self, raft: &ShardRaft, is_self: bool) -> bool {
+    /// Whether a leader, known since then, has a quorum, as far as this node can tell. A new one has a moment to show it.
+    fn has_quorum(&self, raft: &ShardRaft, is_self: bool, since: Instant) -> bool {
+        if since.elapsed() < self.lost_after() {
+            return true;
+        }
         if !is_self {
             return self.contact.is_within(self.lost_after());
         }
@@ -95,6 +98,7 @@ pub(super) fn watch_leadership(
     // These change with the leader; the whole metrics change with every entry.
     let mut metrics = raft.server_metrics();
     tasks.spawn(async move {
+        let mut known = (Leadership::default(), Instant::now());
         loop {
             // Not held across the await: a held reference blocks Raft's core.
             let mut now = {
@@ -106,7 +110,10 @@ pub(super) fn watch_leadership(
                 }
             };
             on_term(now.term.0);
-            if now.leader.is_some() && !quorum.has_quorum(&raft, now.is_self) {
+            if known.0 != now {
+                known = (now, Instant::now());
+            }
+            if now.leader.is_some() && !quorum.has_quorum(&raft, now.is_self, known.1) {
                 (now.leader, now.is_self) = (None, false);
             }
             if stop.is_cancelled() {

@@ -10,6 +10,7 @@
 //!
 //! Not here: membership changes, transfer of leadership by command, sending snapshots.
 
+mod acknowledged;
 mod batch_reader;
 mod error;
 mod flush;

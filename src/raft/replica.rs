@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::{LogIndex, NodeId, Term};
+use crate::raft::acknowledged::acknowledged;
 use crate::raft::batch_reader::BatchReader;
 use crate::raft::error::{Failed, Fatal, OnFatal};
 use crate::raft::leadership::{Leadership, transfer_leadership};
@@ -25,6 +26,8 @@ use crate::store::kv::Kv;
 
 /// Time for the commands in flight when the replica stops.
 const STOP_DRAIN: Duration = Duration::from_millis(200);
+/// A command of a newer cluster version looks this often whether it may be proposed.
+const VERSION_STEP: Duration = Duration::from_millis(20);
 
 /// One replica of the shard. Cheap to clone.
 #[derive(Clone)]
@@ -48,11 +51,16 @@ impl Replica {
     /// * Errors: [`Failed::Ambiguous`] means an unknown outcome; every other one means that the command is not in the
     ///   log and never will be.
     pub async fn propose(&self, proposal: Proposal, wait: Duration) -> Result<(LogIndex, Outcome), Failed> {
+        let until = Instant::now() + wait;
         let required = Command::required_version(&proposal.command);
-        if required > 0 && self.view().cluster_version().is_ok_and(|version| version < required) {
-            return Err(Failed::Unusable);
+        // A cluster that was just made, or upgraded, raises its version within a moment.
+        while required > 0 && self.view().cluster_version().is_ok_and(|version| version < required) {
+            if Instant::now() >= until {
+                return Err(Failed::Unusable);
+            }
+            tokio::time::sleep(VERSION_STEP).await;
         }
-        self.proposer.propose(proposal, wait).await
+        self.proposer.propose(proposal, until.saturating_duration_since(Instant::now())).await
     }
 
     /// The newest cluster version that all peers met so far can take part in. From now on peers that cannot take part in
@@ -154,14 +162,4 @@ impl Replica {
             tracing::warn!(%error, "the state store was not flushed; the next start applies more of the log again");
         }
     }
-}
-
-/// How far each follower has acknowledged what is committed; nothing unless this node leads.
-fn acknowledged(metrics: &openraft::RaftMetrics<types::Types>) -> Vec<(NodeId, LogIndex)> {
-    let Some(committed) = metrics.cluster_committed.as_ref().map(|id| id.index) else { return Vec::new() };
-    let mark = |(id, matching): (&u64, &Option<types::LogId>)| {
-        let matching = matching.as_ref()?.index.min(committed);
-        Some((NodeId(*id), types::index_in(matching)))
-    };
-    metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id).filter_map(mark).collect()
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, Millis, NodeId};
+use crate::raft::acknowledged::remember_acknowledged;
 use crate::raft::batch_reader::BatchReader;
 use crate::raft::error::{OnFatal, StartError};
 use crate::raft::flush::flush_often;
@@ -122,6 +123,10 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(server));
         if let Err(error) = meet_peers(&status_clients).await {
             stop.cancel();
+            if matches!(error, StartError::Disowned(_)) {
+                // The last thing this process does with its log.
+                log.forget_start().map_err(std::io::Error::other)?;
+            }
             return Err(error);
         }
         let raft_config = Arc::new(raft_config(&config)?);
@@ -136,9 +141,11 @@ impl Replica {
         let term_of = identity.clone();
         let on_term = move |term| term_of.set_term(term);
         let leadership = watch_leadership(&raft, quorum, on_term, &tasks, stop.clone(), on_fatal.clone());
+        let remembering = remember_acknowledged(raft.clone(), identity.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(remembering));
         let slow_disk = hand_over_when_slow(raft.clone(), leadership.clone(), durable);
         tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk));
-        let forwarder = Arc::new(Forwarder::new(identity.clone()));
+        let forwarder = Arc::new(Forwarder::new(&identity));
         let (proposer, gatherer) =
             Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));

@@ -73,6 +73,9 @@ pub struct Facts {
     /// Newest cluster version that its build can take part in.
     #[prost(uint32, tag = "4")]
     pub cluster_version: u32,
+    /// A power loss may take what it acknowledged (ASYNC_FLUSH).
+    #[prost(bool, tag = "5")]
+    pub may_lose_tail: bool,
 }
 /// One start of a node on its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

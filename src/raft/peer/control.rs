@@ -4,17 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
 use crate::proto::peer::call::Call;
 use crate::raft::peer::frame::FrameWriter;
 use crate::raft::peer::identity::PeerIdentity;
-use crate::raft::peer::link;
 use crate::raft::peer::link::LinkError;
-use crate::raft::peer::requests::{Request, RequestLink};
+use crate::raft::peer::requests::Request;
+use crate::raft::peer::shared_link::SharedLink;
 
 /// A link that owes answers for this long is ended: the other side is gone, or came back without it.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -44,84 +43,34 @@ pub(in crate::raft) enum CallError {
     Refused(String),
 }
 
-type Link = Arc<RequestLink<Call>>;
-/// The result of dialling, once there is one.
-type Dialled = watch::Receiver<Option<Result<Link, Arc<LinkError>>>>;
-
-#[derive(Default)]
-enum State {
-    #[default]
-    Idle,
-    Dialling(Dialled),
-    Open(Link),
-}
-
 /// Calls to one peer. Cheap to clone.
 #[derive(Clone)]
-pub(in crate::raft) struct ControlClient {
-    identity: PeerIdentity,
-    target: u64,
-    address: String,
-    state: Arc<Mutex<State>>,
-}
+pub(in crate::raft) struct ControlClient(SharedLink<Call>);
 
 impl ControlClient {
-    /// Dials when it is first used, and again when its link broke.
     pub fn new(identity: PeerIdentity, target: u64, address: String) -> Self {
-        Self { identity, target, address, state: Arc::default() }
+        Self(SharedLink::new(identity, target, address, proto::Purpose::Control))
     }
 
     /// Calls, and waits for the answer, `limit` at most.
     pub async fn call(&self, call: Call, limit: Duration) -> Result<Answer, CallError> {
-        let called = tokio::time::timeout(limit, self.call_unbounded(call)).await;
-        called.unwrap_or_else(|_| {
-            let mut state = self.state.lock();
-            if matches!(&*state, State::Open(link) if link.is_silent_for(SILENCE_MAX)) {
-                *state = State::Idle;
-            }
-            Err(CallError::Silence)
-        })
-    }
-
-    async fn call_unbounded(&self, call: Call) -> Result<Answer, CallError> {
-        let link = self.link().await?;
-        let mut in_flight = link.put(call).await.map_err(|_| CallError::Silence)?;
-        match in_flight.answer().await.and_then(|answer| answer.answer) {
-            Some(Answer::Refused(reason)) => Err(CallError::Refused(reason)),
-            Some(answer) => Ok(answer),
-            None => Err(CallError::Silence),
-        }
-    }
-
-    async fn link(&self) -> Result<Link, CallError> {
-        let mut dialled = {
-            let mut state = self.state.lock();
-            match &*state {
-                State::Open(link) if link.is_open() => return Ok(link.clone()),
-                State::Dialling(dialled) => dialled.clone(),
-                State::Open(_) | State::Idle => {
-                    let dialled = self.dial();
-                    *state = State::Dialling(dialled.clone());
-                    dialled
-                }
-            }
+        let until = Instant::now() + limit;
+        let opened = tokio::time::timeout_at(until, self.0.open()).await.map_err(|_| CallError::Silence)?;
+        let link = opened.map_err(CallError::Link)?;
+        let answering = async {
+            let mut in_flight = link.put(call).await.ok()?;
+            in_flight.answer().await?.answer
         };
-        // The task that dials always says how it ended, unless the runtime ends.
-        let result = dialled.wait_for(Option::is_some).await.map_err(|_| CallError::Silence)?.clone();
-        result.ok_or(CallError::Silence)?.map_err(CallError::Link)
-    }
-
-    /// Dials in a task of its own: a heartbeat has less time than a greeting over a long way takes.
-    fn dial(&self) -> Dialled {
-        let (sender, dialled) = watch::channel(None);
-        let own = self.clone();
-        tokio::spawn(async move {
-            let link = link::dial(&own.identity, own.target, &own.address, proto::Purpose::Control).await;
-            let result = link.map(|(reader, writer)| Arc::new(RequestLink::new(reader, writer))).map_err(Arc::new);
-            *own.state.lock() = result.as_ref().map_or(State::Idle, |link| State::Open(link.clone()));
-            // Nobody may wait any more.
-            let _ = sender.send(Some(result));
-        });
-        dialled
+        match tokio::time::timeout_at(until, answering).await {
+            Ok(Some(Answer::Refused(reason))) => Err(CallError::Refused(reason)),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(CallError::Silence),
+            Err(_) => {
+                if link.is_silent_for(SILENCE_MAX) {
+                    self.0.forget(&link);
+                }
+                Err(CallError::Silence)
+            }
+        }
     }
 }

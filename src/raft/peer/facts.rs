@@ -16,6 +16,8 @@ pub(in crate::raft) struct Facts {
     pub last: LogIndex,
     /// Newest cluster version that its build can take part in.
     pub cluster_version: u32,
+    /// `ASYNC_FLUSH`: a power loss may take what it acknowledged.
+    pub may_lose_tail: bool,
 }
 
 impl Facts {
@@ -26,6 +28,7 @@ impl Facts {
             starts: self.starts.iter().map(start).collect(),
             last: self.last.0,
             cluster_version: self.cluster_version,
+            may_lose_tail: self.may_lose_tail,
         }
     }
 
@@ -41,6 +44,7 @@ impl Facts {
             starts: facts.starts.iter().map(start).collect(),
             last: LogIndex(facts.last),
             cluster_version: facts.cluster_version,
+            may_lose_tail: facts.may_lose_tail,
         })
     }
 }

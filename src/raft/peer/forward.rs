@@ -4,11 +4,9 @@
 //! sent are certainly not in the log. The two are never mixed up (D17).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::machine::Outcome;
 use crate::model::{LogIndex, NodeId};
@@ -16,8 +14,8 @@ use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
 use crate::raft::peer::frame::FrameWriter;
 use crate::raft::peer::identity::PeerIdentity;
-use crate::raft::peer::link;
-use crate::raft::peer::requests::{Request, RequestLink, Unanswered};
+use crate::raft::peer::requests::{Request, Unanswered};
+use crate::raft::peer::shared_link::SharedLink;
 use crate::raft::types::Applied;
 
 /// A link that does not come up in this time is not there.
@@ -56,17 +54,17 @@ impl Request for Frame {
     }
 }
 
-type Link = Arc<RequestLink<Frame>>;
-
-/// Sends frames to whoever leads; keeps one link to each peer that did.
+/// Sends frames to whoever leads, over one link to each peer.
 pub(in crate::raft) struct Forwarder {
-    identity: PeerIdentity,
-    links: Mutex<BTreeMap<u64, Link>>,
+    links: BTreeMap<u64, SharedLink<Frame>>,
 }
 
 impl Forwarder {
-    pub(in crate::raft) fn new(identity: PeerIdentity) -> Self {
-        Self { identity, links: Mutex::default() }
+    pub(in crate::raft) fn new(identity: &PeerIdentity) -> Self {
+        let link = |(id, address): (&u64, &String)| {
+            (*id, SharedLink::new(identity.clone(), *id, address.clone(), proto::Purpose::Forward))
+        };
+        Self { links: identity.addresses.iter().map(link).collect() }
     }
 
     /// Sends encoded proposals to the leader and waits for their outcome, until the leader is `deposed`: what was sent
@@ -78,11 +76,12 @@ impl Forwarder {
         deposed: impl Future<Output = ()>,
     ) -> Forwarded {
         let mut deposed = std::pin::pin!(deposed);
-        let link = tokio::select! {
-            link = self.link(leader.0) => link,
+        let Some(shared) = self.links.get(&leader.0) else { return Forwarded::NotSent };
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(DIAL_TIMEOUT, shared.open()) => opened.ok(),
             () = deposed.as_mut() => None,
         };
-        let Some(link) = link else { return Forwarded::NotSent };
+        let Some(Ok(link)) = opened else { return Forwarded::NotSent };
         let put = tokio::select! {
             put = link.put(Frame(proposals)) => put,
             // What is dropped while it waits for room has sent nothing.
@@ -102,24 +101,8 @@ impl Forwarder {
         }
         // A link that owes an answer for this long is not worth keeping, and one to a peer that was deposed is dialled
         // anew should that peer lead again.
-        let mut links = self.links.lock();
-        if links.get(&leader.0).is_some_and(|kept| Arc::ptr_eq(kept, &link)) {
-            links.remove(&leader.0);
-        }
+        shared.forget(&link);
         Forwarded::Ambiguous
-    }
-
-    async fn link(&self, to: u64) -> Option<Link> {
-        if let Some(link) = self.links.lock().get(&to).filter(|link| link.is_open()) {
-            return Some(link.clone());
-        }
-        let address = self.identity.addresses.get(&to)?;
-        let dialling = link::dial(&self.identity, to, address, proto::Purpose::Forward);
-        let (reader, writer) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await.ok()?.ok()?;
-        let link = Arc::new(RequestLink::new(reader, writer));
-        // Two openers may race; the loser's link serves its own frames and goes with them.
-        self.links.lock().insert(to, link.clone());
-        Some(link)
     }
 }
 

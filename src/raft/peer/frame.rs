@@ -205,6 +205,8 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes what was put.
     pub(in crate::raft) async fn flush(&mut self) -> io::Result<()> {
         self.to.write_all_buf(&mut self.out).await?;
+        // TLS keeps what the socket did not take.
+        self.to.flush().await?;
         self.out.shrink();
         Ok(())
     }

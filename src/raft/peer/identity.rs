@@ -42,15 +42,23 @@ pub struct PeerIdentity {
     pub log: CommitLog,
     /// `ASYNC_FLUSH`: a power loss may take what a peer acknowledged.
     pub may_lose_tail: bool,
-    refusals: Arc<Mutex<BTreeMap<u64, Refused>>>,
-    versions: Arc<Mutex<BTreeMap<u64, u32>>>,
+    refusals: Arc<Mutex<BTreeMap<(u64, i32), Refused>>>,
+    /// What the peers said when they were met last, since this node's start.
+    met: Arc<Mutex<BTreeMap<u64, Met>>>,
     /// This node's term, or one of a moment ago.
     term: Arc<AtomicU64>,
     /// The cluster version in this node's state, or one of a moment ago.
     applied_version: Arc<AtomicU32>,
 }
 
-/// Why, and when last, a peer was refused.
+/// What a peer said when it was met last.
+#[derive(Clone, Copy)]
+struct Met {
+    cluster_version: u32,
+    may_lose_tail: bool,
+}
+
+/// When last a peer was refused for one kind of reason.
 struct Refused {
     kind: proto::Refusal,
     at: Instant,
@@ -85,7 +93,7 @@ impl PeerIdentity {
             log,
             may_lose_tail,
             refusals: Arc::default(),
-            versions: Arc::default(),
+            met: Arc::default(),
             term: Arc::default(),
             applied_version: Arc::default(),
         }
@@ -113,6 +121,7 @@ impl PeerIdentity {
             starts: self.log.starts(),
             last: self.log.last().map_or(LogIndex(0), |last| last.index),
             cluster_version: CLUSTER_VERSION,
+            may_lose_tail: self.may_lose_tail,
         }
         .to_wire()
     }
@@ -139,11 +148,22 @@ impl PeerIdentity {
         Ok(envelope.from)
     }
 
-    /// What a peer says of itself, against what this node knows of it.
+    /// How much of the committed log a peer has acknowledged, as far as is remembered. To be asked before the peer says how
+    /// far its log goes: both grow.
+    pub(in crate::raft) fn acknowledged_by(&self, node: u64) -> LogIndex {
+        self.log.known_peer(NodeId(node)).map_or(LogIndex(0), |known| known.acknowledged)
+    }
+
+    /// What a peer says of itself, against what this node knows of it. `acknowledged` is from before it spoke.
     ///
     /// * Errors: nothing of this peer counts.
-    pub(in crate::raft) fn judge(&self, node: u64, facts: &Facts) -> Result<Judgement, Unusable> {
-        let (theirs, ours) = (facts.cluster_version, self.applied_version.load(Ordering::Relaxed));
+    pub(in crate::raft) fn judge(
+        &self,
+        node: u64,
+        facts: &Facts,
+        acknowledged: LogIndex,
+    ) -> Result<Judgement, Unusable> {
+        let (theirs, ours) = (facts.cluster_version, self.applied_version());
         if theirs < ours {
             return Err(Unusable::TooOld { node, theirs, ours });
         }
@@ -151,8 +171,8 @@ impl PeerIdentity {
         if known.disk != facts.disk {
             return Err(Unusable::Replaced { node });
         }
-        if facts.last < known.acknowledged && !self.may_lose_tail {
-            let why = format!("its log ends at {}, and it has acknowledged {}", facts.last, known.acknowledged);
+        if facts.last < acknowledged && !facts.may_lose_tail {
+            let why = format!("its log ends at {}, and it has acknowledged {acknowledged}", facts.last);
             return Err(Unusable::RolledBack { node, why });
         }
         let Some(seen) = known.start else { return Ok(Judgement::News) };
@@ -168,17 +188,18 @@ impl PeerIdentity {
     }
 
     /// As [`Self::judge`], of facts that certainly are this peer's: what is new is remembered durably.
-    pub(in crate::raft) async fn meet(&self, node: u64, facts: Facts) -> Result<(), Unusable> {
-        self.versions.lock().insert(node, facts.cluster_version);
-        if self.judge(node, &facts)? == Judgement::News {
-            let acknowledged = self.log.known_peer(NodeId(node)).map_or(LogIndex(0), |known| known.acknowledged);
+    pub(in crate::raft) async fn meet(&self, node: u64, facts: Facts, acknowledged: LogIndex) -> Result<(), Unusable> {
+        if self.judge(node, &facts, acknowledged)? == Judgement::News {
+            let acknowledged = self.acknowledged_by(node);
             let known = KnownPeer { disk: facts.disk, start: facts.starts.last().copied(), acknowledged };
             let log = self.log.clone();
             let knowing = tokio::task::spawn_blocking(move || log.know_peer(NodeId(node), known));
             let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
             known.map_err(|error| Unusable::Memory(error.to_string()))?;
         }
-        self.refusals.lock().remove(&node);
+        let met = Met { cluster_version: facts.cluster_version, may_lose_tail: facts.may_lose_tail };
+        self.met.lock().insert(node, met);
+        self.refusals.lock().retain(|(refused, _), _| *refused != node);
         Ok(())
     }
 
@@ -186,16 +207,29 @@ impl PeerIdentity {
     /// the `applied` one are refused.
     pub(in crate::raft) fn common_version(&self, applied: u32) -> u32 {
         self.applied_version.store(applied, Ordering::Relaxed);
-        self.versions.lock().values().copied().chain([CLUSTER_VERSION]).min().unwrap_or(CLUSTER_VERSION)
+        self.met.lock().values().map(|met| met.cluster_version).fold(CLUSTER_VERSION, u32::min)
+    }
+
+    /// Remembers, coarsely, how far the followers have acknowledged what is committed, but for those whose disks may lose it.
+    pub(in crate::raft) fn note_acknowledged(&self, marks: &[(NodeId, LogIndex)]) {
+        let met = self.met.lock().clone();
+        let keeps = |node: &NodeId| met.get(&node.0).is_some_and(|met| !met.may_lose_tail);
+        let marks: Vec<_> = marks.iter().copied().filter(|(node, _)| keeps(node)).collect();
+        self.log.note_acknowledged(&marks);
+    }
+
+    /// The cluster version in this node's state, or one of a moment ago.
+    pub(in crate::raft) fn applied_version(&self) -> u32 {
+        self.applied_version.load(Ordering::Relaxed)
     }
 
     /// Writes down that a member's link was refused, and why, and remembers it for operators.
     pub(in crate::raft) fn note_refusal(&self, node: u64, error: &Unusable) {
         let now = Instant::now();
         let mut refusals = self.refusals.lock();
-        let before = refusals.get(&node).filter(|before| before.kind == error.kind());
-        let warned = before.map(|before| before.warned).filter(|warned| now - *warned < WARN_EVERY);
-        refusals.insert(node, Refused { kind: error.kind(), at: now, warned: warned.unwrap_or(now) });
+        let key = (node, error.kind().into());
+        let warned = refusals.get(&key).map(|before| before.warned).filter(|warned| now - *warned < WARN_EVERY);
+        refusals.insert(key, Refused { kind: error.kind(), at: now, warned: warned.unwrap_or(now) });
         drop(refusals);
         if warned.is_none() {
             tracing::warn!(peer = format!("n{node}"), %error, "peer refused");
@@ -205,7 +239,9 @@ impl PeerIdentity {
     /// Why a member was refused lately, as operators are shown it.
     pub(in crate::raft) fn refusal(&self, node: u64) -> Option<&'static str> {
         let refusals = self.refusals.lock();
-        let refused = refusals.get(&node).filter(|refused| Instant::now() - refused.at < REFUSAL_SHOWN)?;
+        let of_node = refusals.iter().filter(|((refused, _), _)| *refused == node).map(|(_, refused)| refused);
+        let refused =
+            of_node.max_by_key(|refused| refused.at).filter(|refused| refused.at.elapsed() < REFUSAL_SHOWN)?;
         Some(match refused.kind {
             proto::Refusal::Replaced => "other disk",
             proto::Refusal::RolledBack => "rolled back",

@@ -14,6 +14,7 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use crate::env::rng::random_u64;
+use crate::model::LogIndex;
 use crate::proto::peer as proto;
 use crate::raft::peer::facts::Facts;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
@@ -162,6 +163,7 @@ async fn greet(
     if !identity.security.holds(Side::Dialled, &[&hello, &challenge.nonce], &challenge.proof) {
         return Err(LinkError::Unproven(target));
     }
+    let acknowledged = identity.acknowledged_by(target);
     let facts = identity.facts();
     let said: &[&[u8]] = &[&hello, &challenge.nonce, &facts.encode_to_vec()];
     let proof = identity.security.prove(Side::Dialling, said).into();
@@ -172,7 +174,7 @@ async fn greet(
         return Err(LinkError::Refused { kind: welcome.kind(), reason: welcome.refusal });
     }
     // What is learned at the configured address is remembered.
-    identity.meet(target, Facts::from_wire(welcome.facts)?).await?;
+    identity.meet(target, Facts::from_wire(welcome.facts)?, acknowledged).await?;
     reader.trust();
     Ok(())
 }
@@ -184,13 +186,22 @@ fn not_a_challenge(error: io::Error) -> LinkError {
     }
 }
 
-/// Accepts a link from a connection.
-pub(in crate::raft) async fn accept(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, LinkError> {
-    tokio::time::timeout(GREETING_TIMEOUT, answer(identity, stream)).await.map_err(|_| late())?
+/// Accepts a link from a connection. `on_name` is told once who it is from and what for, as soon as that is proven; where
+/// nobody proves it, at the end.
+pub(in crate::raft) async fn accept(
+    identity: &PeerIdentity,
+    stream: TcpStream,
+    on_name: impl FnOnce(u64, proto::Purpose),
+) -> Result<Accepted, LinkError> {
+    tokio::time::timeout(GREETING_TIMEOUT, answer(identity, stream, on_name)).await.map_err(|_| late())?
 }
 
 /// The dialled side's part of the greeting.
-async fn answer(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, LinkError> {
+async fn answer(
+    identity: &PeerIdentity,
+    stream: TcpStream,
+    on_name: impl FnOnce(u64, proto::Purpose),
+) -> Result<Accepted, LinkError> {
     prepare(&stream)?;
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
@@ -225,6 +236,7 @@ async fn answer(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, 
     let nonce = nonce();
     let proof = identity.security.prove(Side::Dialled, &[&hello, &nonce]).into();
     let refusal = checked.as_ref().err().map(Unusable::to_peer).unwrap_or_default();
+    let acknowledged = checked.as_ref().map_or(LogIndex(0), |from| identity.acknowledged_by(*from));
     writer.put(&proto::Challenge { nonce: nonce.clone(), proof, refusal });
     writer.flush().await?;
     let from = checked?;
@@ -240,11 +252,15 @@ async fn answer(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, 
     let said: &[&[u8]] = &[&hello, &nonce, &facts.encode_to_vec()];
     let is_proven = identity.security.holds(Side::Dialling, said, &answer.proof)
         && certificate.is_none_or(|certificate| security::is_of(&certificate, from));
+    let mut on_name = Some(on_name);
+    if is_proven && identity.security.is_on() {
+        on_name.take().into_iter().for_each(|on_name| on_name(from, purpose));
+    }
     let checked = match Facts::from_wire(Some(facts)) {
         _ if !is_proven => Err(Unusable::Unproven { node: from }),
         Err(error) => Err(error),
         Ok(_) if purpose == proto::Purpose::Probe => Ok(()),
-        Ok(facts) => know(identity, from, facts).await,
+        Ok(facts) => know(identity, from, facts, acknowledged).await,
     };
     let (refusal, kind) = match &checked {
         Ok(()) => (String::new(), proto::Refusal::Unspecified),
@@ -258,15 +274,16 @@ async fn answer(identity: &PeerIdentity, stream: TcpStream) -> Result<Accepted, 
         return Err(error.into());
     }
     reader.trust();
+    on_name.into_iter().for_each(|on_name| on_name(from, purpose));
     Ok(Accepted { from, purpose, reader, writer })
 }
 
 /// Whether a peer that dialled is who this node knows. What is new about it is believed only if it proved itself;
 /// otherwise what counts is who answers at its configured address.
-async fn know(identity: &PeerIdentity, from: u64, facts: Facts) -> Result<(), Unusable> {
-    match identity.judge(from, &facts)? {
+async fn know(identity: &PeerIdentity, from: u64, facts: Facts, acknowledged: LogIndex) -> Result<(), Unusable> {
+    match identity.judge(from, &facts, acknowledged)? {
         Judgement::Known => return Ok(()),
-        Judgement::News if identity.security.is_on() => return identity.meet(from, facts).await,
+        Judgement::News if identity.security.is_on() => return identity.meet(from, facts, acknowledged).await,
         Judgement::News => {}
     }
     let address = identity.addresses.get(&from).ok_or(Unusable::NoMember { node: from })?;
@@ -275,7 +292,7 @@ async fn know(identity: &PeerIdentity, from: u64, facts: Facts) -> Result<(), Un
         Ok(Err(LinkError::Unusable(error))) => return Err(error),
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
-    match identity.judge(from, &facts)? {
+    match identity.judge(from, &facts, acknowledged)? {
         Judgement::Known => Ok(()),
         Judgement::News => Err(Unusable::Unconfirmed { node: from }),
     }

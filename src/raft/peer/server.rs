@@ -154,8 +154,8 @@ impl Port {
 
 /// Greets whoever dialled, and serves its link.
 async fn take(mut port: Port, stream: TcpStream, link: Link) -> Result<(), LinkError> {
-    let Accepted { from, purpose, reader, writer } = link::accept(&port.identity, stream).await?;
-    port.links.lock().greeted(link, from, purpose);
+    let named = |from, purpose| port.links.lock().greeted(link, from, purpose);
+    let Accepted { from, purpose, reader, writer } = link::accept(&port.identity, stream, named).await?;
     if purpose == proto::Purpose::Probe {
         return Ok(());
     }
@@ -180,16 +180,14 @@ async fn take_appends(service: PeerService, from: u64, reader: FrameReader, mut 
         let service = checking.clone();
         async move {
             let frame = reader.next::<proto::AppendFrame>().await.ok()??;
-            let request = wire::append(frame).and_then(|request| service.check_term(&request.vote).map(|()| request));
+            let request = wire::append(frame).and_then(|request| service.check(from, &request.vote).map(|()| request));
             let request = request.inspect_err(|error| service.identity.note_refusal(from, error)).ok()?;
+            service.note_leader(&request.vote);
             Some((request, reader))
         }
     });
     let mut acks = std::pin::pin!(service.raft.stream_append(Box::pin(frames)).fuse());
     while let Some(ack) = acks.next().await {
-        if matches!(ack, Ok(Ok(_))) {
-            service.contact.note();
-        }
         writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?));
         for _ in 1..ANSWERS_AT_ONCE {
             let Some(Some(ack)) = acks.next().now_or_never() else { break };
@@ -203,17 +201,18 @@ async fn take_appends(service: PeerService, from: u64, reader: FrameReader, mut 
 /// Commands of a follower, until its link ends or takes no more replies.
 async fn take_forwards(service: PeerService, from: u64, reader: FrameReader, writer: FrameWriter) -> io::Result<()> {
     take_requests(reader, writer, |frame: proto::ForwardFrame| {
-        let proposer = service.proposer.clone();
+        let (proposer, identity) = (service.proposer.clone(), service.identity.clone());
         async move {
             let proposals = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
             let checked = proposals.map_err(Inadmissible::from).and_then(|proposals| {
-                admissible::check_all(&proposals)?;
+                admissible::check_all(&proposals, identity.applied_version())?;
                 Ok(proposals)
             });
             let result = match checked {
                 Ok(proposals) => reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await),
                 Err(error) => {
-                    tracing::warn!(peer = format!("n{from}"), %error, "a forwarded command is refused");
+                    let error = Unusable::Command(error.to_string());
+                    identity.note_refusal(from, &error);
                     Reply::Unusable(proto::Unusable { reason: error.to_string() })
                 }
             };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::raft::{StreamAppendError, TransferLeaderRequest};
+use openraft::raft::TransferLeaderRequest;
 use tokio::sync::Notify;
 
 use crate::proto::peer as proto;
@@ -20,6 +20,7 @@ use crate::raft::peer::wire;
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
 use crate::raft::state_machine::ShardRaft;
+use crate::raft::types::Vote;
 
 /// Gives this node's own marks.
 pub(in crate::raft) type OwnStatus = Arc<dyn Fn() -> ReplicaStatus + Send + Sync>;
@@ -45,10 +46,10 @@ impl PeerService {
     /// Answers one call; what cannot be used is refused in words.
     pub async fn answer(&self, from: u64, call: Option<Call>) -> Answer {
         let answered = match call {
-            Some(Call::Heartbeat(frame)) => self.heartbeat(frame).await,
-            Some(Call::Vote(call)) => self.vote(call).await,
-            Some(Call::PreVote(call)) => self.pre_vote(call).await,
-            Some(Call::Transfer(call)) => self.transfer(call).await,
+            Some(Call::Heartbeat(frame)) => self.heartbeat(from, frame).await,
+            Some(Call::Vote(call)) => self.vote(from, call).await,
+            Some(Call::PreVote(call)) => self.pre_vote(from, call).await,
+            Some(Call::Transfer(call)) => self.transfer(from, call).await,
             Some(Call::Status(_)) => Ok(Answer::Status(status::put_status((self.status)()))),
             Some(Call::Ask(call)) => Ok(Answer::Ask(proto::AskAnswer { answer: (self.on_question)(call.question) })),
             Some(Call::ReadIndex(_)) => self.read_index().await,
@@ -62,44 +63,52 @@ impl PeerService {
         })
     }
 
-    /// Whether a vote's term is one that this shard can have reached.
-    pub fn check_term(&self, vote: &crate::raft::types::Vote) -> Result<(), Unusable> {
+    /// Whether a vote is its sender's own, of a term that this shard can have reached.
+    pub fn check(&self, from: u64, vote: &Vote) -> Result<(), Unusable> {
+        let of = vote.leader_id.node_id;
+        if of != from {
+            return Err(Unusable::VoteOfAnother { from, of });
+        }
         wire::check_term(vote, self.identity.term())
     }
 
-    async fn heartbeat(&self, frame: proto::AppendFrame) -> Result<Answer, Refusal> {
+    /// Notes that a leader speaks, unless it was deposed. At once: openraft answers only after the disk.
+    pub fn note_leader(&self, vote: &Vote) {
+        if vote.committed && vote.leader_id.term >= self.identity.term() {
+            self.contact.note();
+        }
+    }
+
+    async fn heartbeat(&self, from: u64, frame: proto::AppendFrame) -> Result<Answer, Refusal> {
         let request = wire::append(frame)?;
-        self.check_term(&request.vote)?;
+        self.check(from, &request.vote)?;
+        self.note_leader(&request.vote);
         let (prev, last) = (request.prev_log_id, request.prev_log_id);
         let answer = self.raft.append_entries(request).await.map_err(stopped)?;
         if answer.is_conflict() && prev.is_none() {
             return Err(Unusable::Lacks("previous entry").into());
         }
-        let result = answer.into_stream_result(prev, last);
-        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-            self.contact.note();
-        }
-        Ok(Answer::Heartbeat(wire::put_ack(&result)))
+        Ok(Answer::Heartbeat(wire::put_ack(&answer.into_stream_result(prev, last))))
     }
 
-    async fn vote(&self, call: proto::VoteCall) -> Result<Answer, Refusal> {
+    async fn vote(&self, from: u64, call: proto::VoteCall) -> Result<Answer, Refusal> {
         let request = wire::vote_call(call)?;
-        self.check_term(&request.vote)?;
+        self.check(from, &request.vote)?;
         let answer = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Answer::Vote(wire::put_vote_answer(&answer)))
     }
 
-    async fn pre_vote(&self, call: proto::VoteCall) -> Result<Answer, Refusal> {
+    async fn pre_vote(&self, from: u64, call: proto::VoteCall) -> Result<Answer, Refusal> {
         let request = wire::vote_call(call)?;
-        self.check_term(&request.vote)?;
+        self.check(from, &request.vote)?;
         let answer = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Answer::Vote(wire::put_vote_answer(&answer)))
     }
 
-    async fn transfer(&self, call: proto::TransferCall) -> Result<Answer, Refusal> {
-        let from = wire::vote(call.from_leader)?;
-        self.check_term(&from)?;
-        let request = TransferLeaderRequest::new(from, call.to_node, wire::log_id(call.last));
+    async fn transfer(&self, from: u64, call: proto::TransferCall) -> Result<Answer, Refusal> {
+        let leads = wire::vote(call.from_leader)?;
+        self.check(from, &leads)?;
+        let request = TransferLeaderRequest::new(leads, call.to_node, wire::log_id(call.last));
         match self.raft.handle_transfer_leader(request).await.map_err(stopped)? {
             Ok(()) => Ok(Answer::Transfer(proto::TransferAnswer {})),
             Err(refused) => Err(Refusal::Now(refused.to_string())),

@@ -86,7 +86,7 @@ impl StatusClients {
             Ok(Answer::Status(answer)) => {
                 let status = read_status(answer);
                 if status.leader == Some(status.node) {
-                    self.identity.log.note_acknowledged(&status.acknowledged);
+                    self.identity.note_acknowledged(&status.acknowledged);
                 }
                 StatusReply::Status(status)
             }

@@ -49,6 +49,12 @@ pub enum Unusable {
     /// A record does not decode, or entries do not follow each other.
     #[error("a record in the message is damaged: {0}")]
     Record(String),
+    /// A command that this cluster does not take.
+    #[error("a forwarded command is refused: {0}")]
+    Command(String),
+    /// A vote or an append in the name of another node.
+    #[error("n{from} sent a vote of n{of}")]
+    VoteOfAnother { from: u64, of: u64 },
     /// A term that no shard can have reached.
     #[error(
         "term {term} lies more than {TERM_JUMP_MAX} above this node's {own}; whoever sends it is no member in order"
@@ -84,6 +90,8 @@ impl Unusable {
             | Self::Memory(_)
             | Self::Lacks(_)
             | Self::Record(_)
+            | Self::Command(_)
+            | Self::VoteOfAnother { .. }
             | Self::Term { .. } => proto::Refusal::Unspecified,
         }
     }

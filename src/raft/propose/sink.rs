@@ -55,7 +55,7 @@ impl Sink {
             Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
             Forwarded::Busy => fail(batch, Failed::Busy),
             Forwarded::Unusable(reason) => {
-                tracing::warn!(leader = format!("n{leader}"), reason, "the leader takes no such command");
+                tracing::debug!(leader = format!("n{leader}"), reason, "the leader takes no such command");
                 fail(batch, Failed::Unusable);
             }
             Forwarded::Ambiguous => fail(batch, Failed::Ambiguous),

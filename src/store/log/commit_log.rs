@@ -179,6 +179,13 @@ impl CommitLog {
         self.log.starts.clone()
     }
 
+    /// Takes this opening back, after the peers refused it. Blocks.
+    ///
+    /// * Errors: [`Error::Poisoned`].
+    pub fn forget_start(&self) -> Result<(), Error> {
+        self.blocking(|reply| Op::ForgetStart { reply })
+    }
+
     /// What is remembered of a peer's disk.
     pub fn known_peer(&self, node: NodeId) -> Option<KnownPeer> {
         self.log.state.lock().known.get(&node).copied()

@@ -76,6 +76,9 @@ pub(in crate::store) enum Op {
         peer: KnownPeer,
         reply: OpReply,
     },
+    ForgetStart {
+        reply: OpReply,
+    },
     /// Nobody waits for it.
     Acknowledged(Vec<(NodeId, LogIndex)>),
 }

@@ -153,6 +153,12 @@ impl Meta {
         self.write()
     }
 
+    /// Takes this opening back: the peers refused it, and refused ones must not push those out that they know.
+    pub fn forget_start(&mut self) -> Result<(), Error> {
+        self.content.starts.pop();
+        self.write()
+    }
+
     /// The last openings of the folder, oldest first; the last is this one.
     pub fn starts(&self) -> &[StartMark] {
         &self.content.starts
@@ -312,6 +318,8 @@ fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
                 Ok((node, KnownPeer { disk, start: None, acknowledged: LogIndex(0) }))
             })?
             .into_iter()
+            // Older builds remembered whoever called itself a member.
+            .take(KNOWN_MAX)
             .collect(),
         vote: reader.option(|reader| {
             let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
@@ -367,6 +375,17 @@ mod tests {
         assert_eq!(meta.starts()[1].number, first[0].number + 1);
         let known = KnownPeer { acknowledged: LogIndex(8), ..known };
         assert_eq!(meta.known().iter().collect::<Vec<_>>(), [(&NodeId(2), &known)], "another disk changes nothing");
+    }
+
+    #[test]
+    fn p18_starts_that_the_peers_refused_push_out_none_that_they_know() {
+        let disk = SimDisk::default();
+        let known = open(&disk).starts()[0];
+        for _ in 0..2 * STARTS_MAX {
+            let mut refused = open(&disk);
+            assert_eq!(refused.starts()[0], known);
+            refused.forget_start().unwrap();
+        }
     }
 
     #[test]

@@ -187,6 +187,10 @@ impl Writer {
                     self.log.state.lock().known.clone_from(self.meta.known());
                     answer(result, &reply)?;
                 }
+                Op::ForgetStart { reply } => {
+                    let result = self.meta.forget_start();
+                    answer(result, &reply)?;
+                }
                 Op::Acknowledged(marks) => {
                     marks.iter().for_each(|(node, index)| self.meta.note_acknowledged(*node, *index));
                     if self.marks_saved.elapsed() >= SAVE_MARKS_EVERY {
@@ -334,7 +338,8 @@ impl Writer {
             match op {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller sees the closed channel.
-                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } | Op::Acknowledged(_) => {}
+                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
+                Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
             }
         }
         (self.log.on_fatal)(error);

@@ -77,8 +77,9 @@ fn p16_a_term_beyond_all_elections_is_not_believed() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let leader = cluster.wait_for_leader();
-    let vote = Some(proto::Vote { term: u64::MAX, node: 1, committed: false });
-    let leads = Some(proto::Vote { term: u64::MAX - 1, node: 1, committed: true });
+    let from = (leader as u64 + 1) % 3;
+    let vote = Some(proto::Vote { term: u64::MAX, node: from, committed: false });
+    let leads = Some(proto::Vote { term: u64::MAX - 1, node: from, committed: true });
     let call = || proto::VoteCall { vote, last: None, leader_transfer: true };
     let heartbeat = proto::AppendFrame { vote: leads, ..proto::AppendFrame::default() };
     let transfer = proto::TransferCall { from_leader: leads, to_node: leader as u64, last: None };
@@ -91,6 +92,12 @@ fn p16_a_term_beyond_all_elections_is_not_believed() {
         let Some(Answer::Refused(reason)) = answer.answer else { panic!("{:?}", answer.answer) };
         assert!(reason.contains("more than 1048576 above"), "{reason}");
     }
+    // Nor is a vote that a node sends in the name of another.
+    let vote = Some(proto::Vote { term: 9, node: from + 1, committed: false });
+    let of_another = proto::VoteCall { vote, last: None, leader_transfer: true };
+    link.send(&proto::Call { id: 9, call: Some(Call::Vote(of_another)) }).unwrap();
+    let answer: proto::Answer = link.receive().unwrap();
+    assert!(matches!(&answer.answer, Some(Answer::Refused(reason)) if reason.contains("sent a vote of")), "{answer:?}");
     let mut link = as_a_follower(&cluster, leader, proto::Purpose::Append);
     link.send(&heartbeat).unwrap();
     assert!(link.receive::<proto::AppendAck>().is_err(), "the link ends");
