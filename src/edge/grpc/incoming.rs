@@ -2,6 +2,7 @@
 
 use crate::edge::grpc::codes::Refused;
 use crate::edge::grpc::convert::{SHARDING_KEY, millis, timestamp, topic};
+use crate::edge::grpc::digest;
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
 use crate::model::{BodyEncoding, Message, MessageType, TopicName};
@@ -37,6 +38,7 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
             v2::Encoding::Identity | v2::Encoding::Unspecified => BodyEncoding::Identity,
         },
         body: wire.body,
+        body_md5: None,
         tag: system.tag.filter(|tag| !tag.is_empty()),
         keys: system.keys,
         properties: wire.user_properties.into_iter().collect(),
@@ -51,6 +53,7 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
     };
     message.keys.retain(|key| !key.is_empty());
     rules::message::check(&message, limits)?;
+    message.body_md5 = Some(digest::check(&message.message_id, &message.body, system.body_digest.as_ref())?);
     message.priority = priority.map(|level| rules::message::priority(level.into())).transpose()?;
     rules::message::born_at(message.born_at)?;
     // What stands in for a field that was not set is not held to the field's limits.

@@ -6,7 +6,6 @@ use tonic::Request;
 use crate::broker::{Pull, Pulled, Where};
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::digest::with_digests;
 use crate::edge::grpc::messaging::context::{Items, Messaging};
 use crate::edge::grpc::outgoing;
 use crate::model::limits::{POLL_MARGIN, POLL_MAX};
@@ -29,10 +28,8 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
         let store_host = edge.node.settings().store_host.clone();
         let mut contents = vec![Content::Status(first)];
         if let Some(Pulled { messages, next }) = pulled {
-            let messages = with_digests(messages, |pulled| &pulled.message.body);
-            contents.extend(messages.map(|(pulled, digest)| {
-                let mut message =
-                    outgoing::stored(pulled.message, digest, &topic, pulled.stored_at, store_host.clone());
+            contents.extend(messages.into_iter().map(|pulled| {
+                let mut message = outgoing::stored(pulled.message, &topic, pulled.stored_at, store_host.clone());
                 let system = message.system_properties.get_or_insert_default();
                 system.queue_id = queue.id;
                 system.queue_offset = Some(convert::wire_offset(pulled.offset));

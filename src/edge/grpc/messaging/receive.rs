@@ -8,7 +8,6 @@ use tonic::Request;
 use crate::broker::{Receive, Received};
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::digest::with_digests;
 use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
 use crate::edge::grpc::outgoing;
 use crate::edge::rules;
@@ -33,9 +32,8 @@ pub(super) fn receive(
         };
         let (deliveries, leases) = received.map_or((Vec::new(), None), |got| (got.deliveries, Some(got.leases)));
         // Converted one by one as the connection takes them.
-        let messages = with_digests(deliveries, |delivery| &delivery.message.body);
         let messages =
-            messages.map(move |(delivery, digest)| Content::Message(outgoing::delivery(delivery, digest, &topic)));
+            deliveries.into_iter().map(move |delivery| Content::Message(outgoing::delivery(delivery, &topic)));
         let last = async move {
             // The connection asks for this item when it has taken all others; a stream that is dropped earlier gives
             // the leases back.

@@ -7,7 +7,6 @@ use tonic::Request;
 use crate::broker::OrphanedTransaction;
 use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::digest::md5_upper_hex;
 use crate::edge::grpc::messaging::context::Messaging;
 use crate::edge::grpc::outgoing;
 use crate::model::{LogIndex, MessageRef};
@@ -52,8 +51,7 @@ async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) 
 /// A question as the stream of a producer carries it.
 pub(super) fn question(question: OrphanedTransaction, store_host: &str) -> v2::RecoverOrphanedTransactionCommand {
     let topic = v2::Resource { resource_namespace: String::new(), name: question.topic.to_string() };
-    let digest = md5_upper_hex(&[&question.message.body]).swap_remove(0);
-    let message = outgoing::stored(question.message, digest, &topic, question.stored_at, store_host.to_owned());
+    let message = outgoing::stored(question.message, &topic, question.stored_at, store_host.to_owned());
     v2::RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: id(question.at) }
 }
 
