@@ -13,6 +13,8 @@ use crate::edge::grpc::outgoing;
 use crate::edge::rules;
 use crate::edge::rules::InvalidKind;
 use crate::edge::rules::consume::PollTimes;
+use crate::env::fault::planted_bug;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::model::Millis;
 use crate::model::limits::{INVISIBLE_RENEWED, RECEIVE_BATCH_MAX};
 use crate::proto::v2;
@@ -57,6 +59,8 @@ async fn try_receive(
     let queue = request.message_queue.as_ref();
     let topic = convert::topic(queue.and_then(|queue| queue.topic.as_ref()))?;
     let group = convert::group(request.group.as_ref())?;
+    let is_planted = planted_bug::is(PlantedBug::RequestPanics) && group.as_str() == PlantedBug::RequestPanics.name();
+    assert!(!is_planted, "as planted");
     let filter = convert::filter(request.filter_expression.as_ref())?;
     let invisible = invisible_for(&request)?;
     let request_timeout = edge.node.sessions().request_timeout(&caller.client.client_id);

@@ -10,6 +10,8 @@ use crate::edge::grpc::messaging::context::{EdgeSettings, Messaging};
 use crate::edge::grpc::messaging::transaction;
 use crate::edge::recall_handle::RecallHandle;
 use crate::edge::rules::message::MessageLimits;
+use crate::env::fault::planted_bug;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::proto::v2;
 
 pub(super) async fn send(edge: &Messaging, request: Request<v2::SendMessageRequest>) -> v2::SendMessageResponse {
@@ -28,6 +30,8 @@ async fn try_send(
     let limits = MessageLimits { body_bytes_max, delay_max, now: edge.broker.now() };
     let checked = incoming::send(request.into_inner(), limits, &caller.client.address)?;
     let ids: Vec<_> = checked.messages.iter().map(|message| message.message_id.clone()).collect();
+    let is_planted = planted_bug::is(PlantedBug::RequestPanics) && ids[0] == PlantedBug::RequestPanics.name();
+    assert!(!is_planted, "as planted");
     let topic = checked.topic.clone();
     let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
     let entry = |(message_id, sent): (String, Sent)| {
