@@ -2,7 +2,7 @@
 //! leader), or nobody knows whether it happened.
 
 use crate::machine::{Failure, Rejected};
-use crate::model::{GroupName, MessageType, QueueOffset, TopicName, TopicType};
+use crate::model::{GroupName, MessageType, NotAHandle, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
 
 /// Why a request is not done. `edge/grpc/codes` gives each its code.
@@ -40,9 +40,9 @@ pub enum Error {
     /// The lease that a handle names has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
-    /// A text that no delivery came with.
-    #[error("this is not a receipt handle of this cluster: no message was delivered with it")]
-    NotAReceiptHandle,
+    /// A text that no delivery came with, or one that is not taken any more.
+    #[error(transparent)]
+    NotAReceiptHandle(#[from] NotAHandle),
     /// A receipt handle that was used with another topic or group than its own; its lease may run.
     #[error(
         "this receipt handle belongs to another topic or consumer group (one that was deleted and created again is \

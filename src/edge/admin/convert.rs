@@ -4,7 +4,7 @@ use tonic::Status;
 
 use crate::broker::{Deadline, Error, Position, TopicView};
 use crate::edge::rules;
-use crate::model::{GroupName, TopicName};
+use crate::model::{GroupName, HandleKey, TopicName};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
@@ -16,7 +16,7 @@ pub(super) fn refuse(error: Error) -> Status {
         Error::Forbidden(_) => Status::permission_denied(text),
         Error::TypeMismatch { .. }
         | Error::LeaseEnded
-        | Error::NotAReceiptHandle
+        | Error::NotAReceiptHandle(_)
         | Error::ForeignReceiptHandle
         | Error::IllegalOffset { .. }
         | Error::Invalid(_) => Status::invalid_argument(text),
@@ -35,6 +35,10 @@ pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
 /// The topic of a request; that of a group's dead letters is made when it is looked for.
 pub(super) async fn find_topic(node: &Node, name: &str) -> Result<TopicView, Status> {
     node.broker().find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
+}
+
+pub(super) async fn handle_key(node: &Node) -> Result<HandleKey, Status> {
+    node.broker().handle_key(Deadline::NONE).await.map_err(refuse)
 }
 
 pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {

@@ -67,7 +67,7 @@ impl From<Error> for Refused {
             Error::GroupNotFound(_) => Code::ConsumerGroupNotFound,
             Error::Forbidden(_) => Code::Forbidden,
             Error::TypeMismatch { .. } => Code::MessagePropertyConflictWithType,
-            Error::LeaseEnded | Error::NotAReceiptHandle | Error::ForeignReceiptHandle => Code::InvalidReceiptHandle,
+            Error::LeaseEnded | Error::NotAReceiptHandle(_) | Error::ForeignReceiptHandle => Code::InvalidReceiptHandle,
             Error::NotWaiting => Code::MessageNotFound,
             Error::IllegalOffset { .. } => Code::IllegalOffset,
             Error::TransactionNotFound | Error::DecidedOtherwise => Code::InvalidTransactionId,

@@ -2,6 +2,7 @@
 
 mod all_kinds;
 mod disk;
+mod handles;
 mod kills;
 mod majority;
 mod panics;

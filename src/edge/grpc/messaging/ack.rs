@@ -33,7 +33,8 @@ async fn try_ack(edge: &Messaging, request: Request<v2::AckMessageRequest>) -> R
     let topic = convert::topic(request.topic.as_ref())?;
     let group = convert::group(request.group.as_ref())?;
     rules::consume::ack_entries(request.entries.len())?;
-    let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle)).collect();
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle, &key)).collect();
     Ok(edge.broker.ack(group, topic, handles, caller.deadline()).await?)
 }
 
@@ -41,7 +42,7 @@ fn result(entry: v2::AckMessageEntry, acked: &Acked) -> v2::AckMessageResultEntr
     let status = match acked {
         Acked::Done => ok(),
         Acked::LeaseEnded => Refused::from(Error::LeaseEnded).status(),
-        Acked::NotAReceiptHandle => Refused::from(Error::NotAReceiptHandle).status(),
+        Acked::NotAReceiptHandle(refused) => Refused::from(Error::NotAReceiptHandle(*refused)).status(),
         Acked::ForeignReceiptHandle => Refused::from(Error::ForeignReceiptHandle).status(),
     };
     echo(entry, status)

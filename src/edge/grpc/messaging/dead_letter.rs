@@ -24,6 +24,7 @@ async fn try_forward(
     let request = request.into_inner();
     let topic = convert::topic(request.topic.as_ref())?;
     let group = convert::group(request.group.as_ref())?;
-    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::NotAReceiptHandle)?;
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    let handle = ReceiptHandle::parse(&request.receipt_handle, &key).map_err(Error::from)?;
     Ok(edge.broker.forward_to_dead_letters(group, topic, handle, caller.deadline()).await?)
 }

@@ -20,7 +20,8 @@ async fn try_recall(edge: &Messaging, request: Request<v2::RecallMessageRequest>
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let topic = convert::topic(request.topic.as_ref())?;
-    let handle = RecallHandle::parse(&topic, &request.recall_handle);
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    let handle = RecallHandle::parse(&topic, &request.recall_handle, &key);
     let handle = handle.map_err(|text| Refused::new(Code::BadRequest, text))?;
     edge.broker.recall(topic, handle.delivery_at, handle.message, caller.deadline()).await?;
     Ok(handle.message_id)

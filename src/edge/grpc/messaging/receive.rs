@@ -15,8 +15,8 @@ use crate::edge::rules::InvalidKind;
 use crate::edge::rules::consume::PollTimes;
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
-use crate::model::Millis;
 use crate::model::limits::{INVISIBLE_RENEWED, RECEIVE_BATCH_MAX};
+use crate::model::{HandleKey, Millis};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::receive_message_response::Content;
@@ -32,10 +32,12 @@ pub(super) fn receive(
             Ok(None) => (status(Code::MessageNotFound, "no message arrived in time"), None),
             Err(refused) => (refused.status(), None),
         };
-        let (deliveries, leases) = received.map_or((Vec::new(), None), |got| (got.deliveries, Some(got.leases)));
+        let (keyed, leases) = received.map(|(key, got)| ((key, got.deliveries), got.leases)).unzip();
         // Converted one by one as the connection takes them.
+        let deliveries =
+            keyed.into_iter().flat_map(|(key, all): (HandleKey, Vec<_>)| all.into_iter().map(move |one| (key, one)));
         let messages =
-            deliveries.into_iter().map(move |delivery| Content::Message(outgoing::delivery(delivery, &topic)));
+            deliveries.map(move |(key, delivery)| Content::Message(outgoing::delivery(delivery, &topic, &key)));
         let last = async move {
             // The connection asks for this item when it has taken all others; a stream that is dropped earlier gives
             // the leases back.
@@ -53,7 +55,7 @@ pub(super) fn receive(
 async fn try_receive(
     edge: &Messaging,
     request: Request<v2::ReceiveMessageRequest>,
-) -> Result<Option<Received>, Refused> {
+) -> Result<Option<(HandleKey, Received)>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let queue = request.message_queue.as_ref();
@@ -77,7 +79,8 @@ async fn try_receive(
         client_id: caller.client.client_id.clone(),
         attempt_id: request.attempt_id.filter(|id| !id.is_empty()),
     };
-    Ok(edge.broker.receive(receive).await?)
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    Ok(edge.broker.receive(receive).await?.map(|received| (key, received)))
 }
 
 fn invisible_for(request: &v2::ReceiveMessageRequest) -> Result<Millis, Refused> {

@@ -33,6 +33,8 @@ async fn try_send(
     let is_planted = planted_bug::is(PlantedBug::RequestPanics) && ids[0] == PlantedBug::RequestPanics.name();
     assert!(!is_planted, "as planted");
     let topic = checked.topic.clone();
+    // Before anything is stored: an answer without its handle would be none.
+    let key = edge.broker.handle_key(caller.deadline()).await?;
     let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
     let entry = |(message_id, sent): (String, Sent)| {
         let mut entry = v2::SendResultEntry { status: Some(ok()), ..Default::default() };
@@ -42,10 +44,10 @@ async fn try_send(
                 entry.transaction_id.clone_from(&message_id);
             }
             Sent::Delayed { message, delivery_at } => {
-                entry.recall_handle = RecallHandle::new(&topic, delivery_at, message, &message_id).to_text();
+                entry.recall_handle = RecallHandle::new(&topic, delivery_at, message, &message_id).to_text(&key);
                 entry.transaction_id.clone_from(&message_id);
             }
-            Sent::Half(message) => entry.transaction_id = transaction::id(message),
+            Sent::Half(message) => entry.transaction_id = transaction::id(message, &key),
         }
         entry.message_id = message_id;
         entry

@@ -5,7 +5,7 @@
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
-use crate::broker::{Error, Subscription};
+use crate::broker::{Deadline, Error, Subscription};
 use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::convert::wire_duration;
@@ -66,7 +66,9 @@ pub(super) fn telemetry(
                 // A stream that breaks, or ends with this node, is reopened by the client.
                 () = edge.node.stopping().cancelled() => return None,
                 Some(question) = questions.recv() => {
-                    let question = transaction::question(question, &edge.node.settings().store_host);
+                    // Without the key the producer is asked the next time.
+                    let Ok(key) = edge.broker.handle_key(Deadline::NONE).await else { continue };
+                    let question = transaction::question(question, &edge.node.settings().store_host, &key);
                     let command = Some(Command::RecoverOrphanedTransactionCommand(question));
                     let asking = v2::TelemetryCommand { status: Some(ok()), command };
                     return Some((Ok(asking), Some((edge, caller, commands, questions))));
