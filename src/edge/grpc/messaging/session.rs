@@ -2,10 +2,12 @@
 //!
 //! Nothing depends on an open stream or on settings that this node has received: clients lose both and go on.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
-use crate::broker::{Deadline, Error, Subscription};
+use crate::broker::{ClientInfo, Deadline, Error, Subscription};
 use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::convert::wire_duration;
@@ -15,7 +17,7 @@ use crate::edge::rules;
 use crate::model::backoff::STEPS_MAX;
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX};
 use crate::model::{Backoff, Millis};
-use crate::node::{ClientHeader, SessionSettings};
+use crate::node::{ClientHeader, Node, SessionSettings};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
 use crate::proto::v2::telemetry_command::Command;
@@ -37,7 +39,7 @@ pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyCli
     match edge.caller(request) {
         Ok(caller) => {
             // The client is gone either way; what it held is delivered again when its leases end, at the latest.
-            if let Err(error) = edge.node.client_left(&caller.client.client_id).await {
+            if let Err(error) = edge.node.client_left(&caller.client).await {
                 tracing::debug!(%error, "leases of a leaving client were not shortened");
             }
             ok()
@@ -57,10 +59,11 @@ pub(super) fn telemetry(
             return Box::pin(futures_util::stream::once(std::future::ready(Ok(command))));
         }
     };
-    let questions = edge.node.sessions().listen(&caller.client.client_id);
-    let state = Some((edge, caller, request.into_inner(), questions));
+    let questions = edge.node.sessions().listen(&caller.client);
+    let open = OpenStream { node: edge.node.clone(), client: caller.client.clone() };
+    let state = Some((edge, caller, request.into_inner(), questions, open));
     Box::pin(futures_util::stream::unfold(state, |state| async move {
-        let (edge, caller, mut commands, mut questions) = state?;
+        let (edge, caller, mut commands, mut questions, open) = state?;
         loop {
             let command = tokio::select! {
                 // A stream that breaks, or ends with this node, is reopened by the client.
@@ -71,7 +74,7 @@ pub(super) fn telemetry(
                     let question = transaction::question(question, &edge.node.settings().store_host, &key);
                     let command = Some(Command::RecoverOrphanedTransactionCommand(question));
                     let asking = v2::TelemetryCommand { status: Some(ok()), command };
-                    return Some((Ok(asking), Some((edge, caller, commands, questions))));
+                    return Some((Ok(asking), Some((edge, caller, commands, questions, open))));
                 }
                 command = commands.next() => command?.ok()?,
             };
@@ -82,12 +85,24 @@ pub(super) fn telemetry(
                 Ok(settings) => {
                     let command = Some(Command::Settings(settings));
                     let reply = v2::TelemetryCommand { status: Some(ok()), command };
-                    Some((Ok(reply), Some((edge, caller, commands, questions))))
+                    Some((Ok(reply), Some((edge, caller, commands, questions, open))))
                 }
                 Err(refused) => Some((Err(as_grpc(&refused)), None)),
             };
         }
     }))
+}
+
+/// A stream of a client, as long as it is open.
+struct OpenStream {
+    node: Arc<Node>,
+    client: Arc<ClientInfo>,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.node.sessions().stream_ended(&self.client);
+    }
 }
 
 /// Bad settings end the stream with a gRPC error, unlike anything else (contract §4.1, contract §6.7).
