@@ -29,7 +29,7 @@ pub(super) fn refuse(error: Error) -> Status {
 }
 
 pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
-    rules::names::topic(text).map_err(|invalid| Status::invalid_argument(invalid.text))
+    rules::names::topic("", text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
 /// The topic of a request; that of a group's dead letters is made when it is looked for.
@@ -42,7 +42,7 @@ pub(super) async fn handle_key(node: &Node) -> Result<HandleKey, Status> {
 }
 
 pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {
-    rules::names::group(text).map_err(|invalid| Status::invalid_argument(invalid.text))
+    rules::names::group("", text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
 /// How many rows an answer may have.

@@ -16,11 +16,17 @@ pub struct CheckedSend {
     pub messages: Vec<Message>,
 }
 
-/// Translates and checks a whole request. `peer` stands for the host of messages that name none.
-pub fn send(request: v2::SendMessageRequest, limits: MessageLimits, peer: &str) -> Result<CheckedSend, Refused> {
+/// Translates and checks a whole request. `peer` stands for the host of messages that name none, `namespace` for that of a
+/// topic that names none.
+pub fn send(
+    request: v2::SendMessageRequest,
+    limits: MessageLimits,
+    peer: &str,
+    namespace: &str,
+) -> Result<CheckedSend, Refused> {
     rules::send::count(request.messages.len())?;
     rules::send::one_topic(request.messages.iter().map(|message| &message.topic))?;
-    let topic = topic(request.messages.first().and_then(|message| message.topic.as_ref()))?;
+    let topic = topic(request.messages.first().and_then(|message| message.topic.as_ref()), namespace)?;
     let messages: Vec<Message> =
         request.messages.into_iter().map(|wire| message(wire, limits, peer)).collect::<Result<_, _>>()?;
     let message_type = rules::send::one_type(&messages)?;
@@ -113,7 +119,7 @@ mod tests {
         let mut wire = sample();
         change(&mut wire);
         let request = v2::SendMessageRequest { messages: vec![wire] };
-        send(request, LIMITS, "peer").map_or_else(|refused| refused.code, |_| Code::Ok)
+        send(request, LIMITS, "peer", "").map_or_else(|refused| refused.code, |_| Code::Ok)
     }
 
     #[test]
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn a_request_is_for_one_topic() {
         let refused = |messages| {
-            send(v2::SendMessageRequest { messages }, LIMITS, "peer").map(|_| ()).map_err(|refused| refused.code)
+            send(v2::SendMessageRequest { messages }, LIMITS, "peer", "").map(|_| ()).map_err(|refused| refused.code)
         };
         assert_eq!(refused(vec![]), Err(Code::MessageCorrupted));
         let mut other = sample();
@@ -181,7 +187,7 @@ mod tests {
         let of = |change: fn(&mut v2::Message)| {
             let mut wire = sample();
             change(&mut wire);
-            send(v2::SendMessageRequest { messages: vec![wire] }, LIMITS, "peer").unwrap().message_type
+            send(v2::SendMessageRequest { messages: vec![wire] }, LIMITS, "peer", "").unwrap().message_type
         };
         assert_eq!(of(|_| {}), MessageType::Normal);
         assert_eq!(of(|m| system(m).message_group = Some("g".into())), MessageType::Fifo);

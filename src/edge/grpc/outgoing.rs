@@ -5,14 +5,16 @@
 use crate::broker::Delivery;
 use crate::edge::grpc::convert::{SHARDING_KEY, message_type, wire_timestamp};
 use crate::edge::grpc::digest;
+use crate::edge::rules::names::without_namespace;
 use crate::model::{BodyEncoding, HandleKey, Message, Timestamp};
 use crate::proto::v2;
 
 /// A delivered message. `topic` is as the client names it, `key` that of the cluster's handles.
 pub(in crate::edge) fn delivery(delivery: Delivery, topic: &v2::Resource, key: &HandleKey) -> v2::Message {
-    let dead_letter_queue = delivery
-        .died_in
-        .map(|topic| v2::DeadLetterQueue { topic: topic.to_string(), message_id: delivery.message.message_id.clone() });
+    let dead_letter_queue = delivery.died_in.map(|died_in| v2::DeadLetterQueue {
+        topic: without_namespace(&topic.resource_namespace, died_in.as_str()).into_owned(),
+        message_id: delivery.message.message_id.clone(),
+    });
     let mut wire = stored(delivery.message, topic, delivery.stored_at, delivery.store_host);
     let system_properties = wire.system_properties.get_or_insert_default();
     system_properties.receipt_handle = Some(delivery.handle.to_text(key));

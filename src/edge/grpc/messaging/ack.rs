@@ -4,7 +4,6 @@ use tonic::Request;
 
 use crate::broker::{Acked, Error};
 use crate::edge::grpc::codes::{Refused, ok, status};
-use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::Messaging;
 use crate::edge::rules;
 use crate::model::ReceiptHandle;
@@ -30,8 +29,8 @@ pub(super) async fn ack(edge: &Messaging, request: Request<v2::AckMessageRequest
 async fn try_ack(edge: &Messaging, request: Request<v2::AckMessageRequest>) -> Result<Vec<Acked>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
+    let topic = caller.topic(request.topic.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
     rules::consume::ack_entries(request.entries.len())?;
     let key = edge.broker.handle_key(caller.deadline()).await?;
     let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle, &key)).collect();

@@ -28,8 +28,8 @@ pub(super) async fn change(
 async fn try_change(edge: &Messaging, request: Request<v2::ChangeInvisibleDurationRequest>) -> Result<String, Refused> {
     let mut caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
+    let topic = caller.topic(request.topic.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
     let length = request.invisible_duration.unwrap_or_default();
     if length.seconds < 0 || length.nanos < 0 {
         return Err(Refused::new(Code::IllegalInvisibleTime, "the invisibleTime is too small: it is below 0"));

@@ -59,8 +59,8 @@ async fn try_receive(
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let queue = request.message_queue.as_ref();
-    let topic = convert::topic(queue.and_then(|queue| queue.topic.as_ref()))?;
-    let group = convert::group(request.group.as_ref())?;
+    let topic = caller.topic(queue.and_then(|queue| queue.topic.as_ref()))?;
+    let group = caller.group(request.group.as_ref())?;
     let is_planted = planted_bug::is(PlantedBug::RequestPanics) && group.as_str() == PlantedBug::RequestPanics.name();
     assert!(!is_planted, "as planted");
     let filter = convert::filter(request.filter_expression.as_ref())?;
@@ -110,7 +110,8 @@ mod tests {
 
     fn poll(asked: Option<u64>, left: Option<u64>, version: &str) -> Result<u64, Code> {
         let client = ClientInfo { version: version.into(), ..ClientInfo::default() }.into();
-        let caller = Caller { client, asked_at: tokio::time::Instant::now(), timeout: left.map(Duration::from_millis) };
+        let (namespace, asked_at) = (String::new(), tokio::time::Instant::now());
+        let caller = Caller { client, namespace, asked_at, timeout: left.map(Duration::from_millis) };
         poll_wait(asked.map(Millis), None, &caller).map(|wait| wait.0).map_err(|refused| refused.code)
     }
 

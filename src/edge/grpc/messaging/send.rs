@@ -28,7 +28,7 @@ async fn try_send(
     let caller = edge.caller(&request)?;
     let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
     let limits = MessageLimits { body_bytes_max, delay_max, now: edge.broker.now() };
-    let checked = incoming::send(request.into_inner(), limits, &caller.client.address)?;
+    let checked = incoming::send(request.into_inner(), limits, &caller.client.address, &caller.namespace)?;
     let ids: Vec<_> = checked.messages.iter().map(|message| message.message_id.clone()).collect();
     let is_planted = planted_bug::is(PlantedBug::RequestPanics) && ids[0] == PlantedBug::RequestPanics.name();
     assert!(!is_planted, "as planted");

@@ -8,7 +8,6 @@ use tonic::Request;
 
 use crate::broker::OrphanedTransaction;
 use crate::edge::grpc::codes::{Refused, ok};
-use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::Messaging;
 use crate::edge::grpc::outgoing;
 use crate::model::codec::Writer;
@@ -46,7 +45,7 @@ pub(super) async fn end(edge: &Messaging, request: Request<v2::EndTransactionReq
 async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) -> Result<(), Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
+    let topic = caller.topic(request.topic.as_ref())?;
     let key = edge.broker.handle_key(caller.deadline()).await?;
     let message = read(&request.transaction_id, &key)
         .map_err(|error| Refused::new(Code::InvalidTransactionId, error.to_string()))?;
@@ -59,14 +58,14 @@ async fn try_end(edge: &Messaging, request: Request<v2::EndTransactionRequest>) 
     Ok(edge.broker.end_transaction(topic, message, commit, caller.deadline()).await?)
 }
 
-/// A question as the stream of a producer carries it.
+/// A question as the stream of a producer carries it; `topic` is as the producer names it.
 pub(super) fn question(
     question: OrphanedTransaction,
+    topic: &v2::Resource,
     store_host: &str,
     key: &HandleKey,
 ) -> v2::RecoverOrphanedTransactionCommand {
-    let topic = v2::Resource { resource_namespace: String::new(), name: question.topic.to_string() };
-    let message = outgoing::stored(question.message, &topic, question.stored_at, store_host.to_owned());
+    let message = outgoing::stored(question.message, topic, question.stored_at, store_host.to_owned());
     v2::RecoverOrphanedTransactionCommand { message: Some(message), transaction_id: id(question.at, key) }
 }
 
