@@ -58,6 +58,10 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
         recovery_after: system.orphaned_transaction_recovery_duration.map(|length| millis(&length)),
     };
     message.keys.retain(|key| !key.is_empty());
+    if message.message_group.is_none() {
+        let property = message.properties.iter().find(|(key, value)| key == SHARDING_KEY && !value.is_empty());
+        message.message_group = property.map(|(_, value)| value.clone());
+    }
     rules::message::check(&message, limits)?;
     message.body_md5 = Some(digest::check(&message.message_id, &message.body, system.body_digest.as_ref())?);
     message.priority = priority.map(|level| rules::message::priority(level.into())).transpose()?;
@@ -65,10 +69,6 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
     // What stands in for a field that was not set is not held to the field's limits.
     if message.born_host.trim().is_empty() {
         peer.clone_into(&mut message.born_host);
-    }
-    if message.message_group.is_none() {
-        let property = message.properties.iter().find(|(key, _)| key == SHARDING_KEY);
-        message.message_group = property.map(|(_, value)| value.clone());
     }
     message.message_type = derive_type(&message, is_half, has_lite_topic);
     Ok(message)
@@ -135,6 +135,11 @@ mod tests {
         assert_eq!(code(|m| system(m).tag = Some("t".repeat(16_385))), Code::MessagePropertiesTooLarge);
         assert_eq!(code(|m| system(m).message_group = Some("g".repeat(63))), Code::Ok);
         assert_eq!(code(|m| system(m).message_group = Some("g".repeat(64))), Code::IllegalMessageGroup);
+        let by_property = |group: &str| code(|m| drop(m.user_properties.insert(SHARDING_KEY.into(), group.into())));
+        assert_eq!(by_property(&"g".repeat(63)), Code::Ok);
+        for group in [&"g".repeat(64), " "] {
+            assert_eq!(by_property(group), Code::IllegalMessageGroup, "{group:?}");
+        }
         let at = |millis: i64| {
             Some(prost_types::Timestamp { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 })
         };
@@ -192,6 +197,7 @@ mod tests {
         assert_eq!(of(|_| {}), MessageType::Normal);
         assert_eq!(of(|m| system(m).message_group = Some("g".into())), MessageType::Fifo);
         assert_eq!(of(|m| drop(m.user_properties.insert(SHARDING_KEY.into(), "g".into()))), MessageType::Fifo);
+        assert_eq!(of(|m| drop(m.user_properties.insert(SHARDING_KEY.into(), String::new()))), MessageType::Normal);
         assert_eq!(of(|m| system(m).delivery_timestamp = Some(Default::default())), MessageType::Delay);
         assert_eq!(of(|m| system(m).priority = Some(1)), MessageType::Priority);
         assert_eq!(of(|m| system(m).set_message_type(v2::MessageType::Transaction)), MessageType::Transaction);
