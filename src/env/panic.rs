@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_panics_is_told_and_others_go_on() {
+    async fn what_panics_is_an_error_and_others_go_on() {
         assert_eq!(contained(async { 1 }).await, Ok(1));
         let late = async {
             tokio::task::yield_now().await;
