@@ -22,7 +22,7 @@ pub(super) fn refuse(error: Error) -> Status {
         | Error::Invalid(_) => Status::invalid_argument(text),
         Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
         Error::Busy => Status::resource_exhausted(text),
-        Error::NoLeader => Status::unavailable(text),
+        Error::NoLeader | Error::Behind => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),
         Error::Stopped(_) => Status::internal(text),
     }
@@ -32,9 +32,9 @@ pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
     rules::names::topic("", text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
-/// The topic of a request; that of a group's dead letters is made when it is looked for.
+/// The topic of a request, as it is now; that of a group's dead letters is made when it is looked for.
 pub(super) async fn find_topic(node: &Node, name: &str) -> Result<TopicView, Status> {
-    node.broker().find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
+    node.broker().find_topic_now(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
 }
 
 pub(super) async fn handle_key(node: &Node) -> Result<HandleKey, Status> {

@@ -72,7 +72,7 @@ impl From<Error> for Refused {
             Error::IllegalOffset { .. } => Code::IllegalOffset,
             Error::TransactionNotFound | Error::DecidedOtherwise => Code::InvalidTransactionId,
             Error::Busy => Code::TooManyRequests,
-            Error::NoLeader => Code::HaNotAvailable,
+            Error::NoLeader | Error::Behind => Code::HaNotAvailable,
             // A timeout-class code: the client must not take it for "not stored" (D17).
             Error::TimedOut => Code::ProxyTimeout,
             Error::Invalid(_) | Error::TopicExists(_) | Error::GroupExists(_) => Code::BadRequest,
