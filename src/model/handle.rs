@@ -13,7 +13,7 @@ use std::hash::Hasher;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use siphasher::sip::SipHasher24;
 
 use crate::model::codec::{Malformed, Reader, Writer};
@@ -112,9 +112,9 @@ impl HandleKey {
     pub fn open(&self, kind: HandleKind, text: &str) -> Result<Reader, NotAHandle> {
         let never_given = NotAHandle::NeverGiven(kind);
         let mut bytes = Bytes::from(URL_SAFE_NO_PAD.decode(text).map_err(|_| never_given)?);
-        let tag = bytes.split_off(bytes.len().checked_sub(TAG_BYTES).ok_or(never_given)?);
+        let mut tag = bytes.split_off(bytes.len().checked_sub(TAG_BYTES).ok_or(never_given)?);
         // Numbers are compared in one step, however many of their bytes are right.
-        if tag != self.tag(kind, &bytes).to_be_bytes()[..] {
+        if tag.get_u64() != self.tag(kind, &bytes) {
             return Err(never_given);
         }
         let mut reader = Reader::versioned(bytes, "handle", VERSION).map_err(|_| never_given)?;

@@ -33,7 +33,8 @@ async fn try_send(
     let is_planted = planted_bug::is(PlantedBug::RequestPanics) && ids[0] == PlantedBug::RequestPanics.name();
     assert!(!is_planted, "as planted");
     let topic = checked.topic.clone();
-    // Before anything is stored: an answer without its handle would be none.
+    // Before anything is stored: an answer without its handle would be none. It also keeps what older builds could not
+    // read out of the log until one of this build leads.
     let key = edge.broker.handle_key(caller.deadline()).await?;
     let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
     let entry = |(message_id, sent): (String, Sent)| {
