@@ -114,7 +114,7 @@ fn work(name: &str, n: u64) {
             let limits = MessageLimits { body_bytes_max: BODY_BYTES_MAX, delay_max: Millis(0), now: Timestamp(0) };
             for _ in 0..n {
                 let request = v2::SendMessageRequest::decode(request.clone()).unwrap();
-                std::hint::black_box(incoming::send(request, limits, "peer").unwrap());
+                std::hint::black_box(incoming::send(request, limits, "peer", "").unwrap());
             }
         }
         "encode-record-32KiB" => {

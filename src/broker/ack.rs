@@ -9,7 +9,7 @@ use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::Ack;
 use crate::machine::{Command, Outcome};
-use crate::model::{GroupName, ReceiptHandle, TopicName};
+use crate::model::{GroupName, NotAHandle, ReceiptHandle, TopicName};
 
 /// What became of one ack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub enum Acked {
     Done,
     /// The lease had ended; the message is delivered again.
     LeaseEnded,
-    /// The handle could not be read.
-    NotAReceiptHandle,
+    /// The handle was not taken.
+    NotAReceiptHandle(NotAHandle),
     /// The handle is of another topic or group.
     ForeignReceiptHandle,
 }
 
 impl Broker {
-    /// Settles deliveries; answers in the same order. `None` stands for a handle that could not be read.
+    /// Settles deliveries; answers in the same order, also to handles that were not taken.
     ///
     /// * Errors: [`Error::TimedOut`] if the deliveries may be settled; it is safe to repeat. Others are definite.
     /// * Source: contract §14.
@@ -33,7 +33,7 @@ impl Broker {
         self: &Arc<Self>,
         group: GroupName,
         topic: TopicName,
-        handles: Vec<Option<ReceiptHandle>>,
+        handles: Vec<Result<ReceiptHandle, NotAHandle>>,
         deadline: Deadline,
     ) -> Result<Vec<Acked>, Error> {
         let until = self.held_until(deadline);
@@ -53,11 +53,11 @@ impl Broker {
             settled = answers;
         }
         let mut settled = settled.into_iter();
-        let answer = |handle: &Option<ReceiptHandle>| match handle {
-            None => Acked::NotAReceiptHandle,
-            Some(handle) if !is_theirs(handle) => Acked::ForeignReceiptHandle,
-            Some(_) if settled.next() == Some(true) => Acked::Done,
-            Some(_) => Acked::LeaseEnded,
+        let answer = |handle: &Result<ReceiptHandle, NotAHandle>| match handle {
+            Err(refused) => Acked::NotAReceiptHandle(*refused),
+            Ok(handle) if !is_theirs(handle) => Acked::ForeignReceiptHandle,
+            Ok(_) if settled.next() == Some(true) => Acked::Done,
+            Ok(_) => Acked::LeaseEnded,
         };
         Ok(handles.iter().map(answer).collect())
     }

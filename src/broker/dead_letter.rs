@@ -58,7 +58,7 @@ impl Broker {
                 self.reader.caught_up(index, until).await;
                 Ok(redriven)
             }
-            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group.clone())),
+            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(self.group_gone(group, until).await),
             (_, Outcome::Rejected(rejected)) => {
                 Err(Error::of_topic(rejected, &TopicName::dead_letters_of(group), MessageType::Normal))
             }

@@ -1,10 +1,12 @@
 //! Recalls of delayed messages, and their moves to another time, above the log. Before: `edge/grpc/messaging/delay`;
 //! after: `machine/delay`.
 
+use tokio::time::Instant;
+
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Recall, Reschedule};
 use crate::machine::{Command, Outcome, Rejected};
-use crate::model::{MessageRef, MessageType, Timestamp, TopicName};
+use crate::model::{MessageRef, MessageType, Timestamp, TopicId, TopicName};
 
 impl Broker {
     /// Takes back a message that waits for its delivery time, which is `at`.
@@ -28,8 +30,17 @@ impl Broker {
         // that was delivered.
         match self.propose(&Command::Recall(Recall { topic: id, at, message }), until).await? {
             (_, Outcome::Done) => Ok(()),
-            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(Error::NotWaiting),
+            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(self.not_waiting(&topic, id, until).await),
             (_, other) => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Why a message was not found among those of the topic that wait.
+    async fn not_waiting(&self, topic: &TopicName, looked_in: TopicId, until: Instant) -> Error {
+        match self.topic_now(topic, until).await {
+            Ok((id, _)) if id != looked_in => Error::Behind,
+            Ok(_) => Error::NotWaiting,
+            Err(error) => error,
         }
     }
 
@@ -48,7 +59,7 @@ impl Broker {
         // Not tried again when its fate is unknown: a second try would not find it at its old time.
         match self.propose(&Command::Reschedule(Reschedule { topic: id, at, message, to }), until).await? {
             (_, Outcome::Done) => Ok(()),
-            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(Error::NotWaiting),
+            (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(self.not_waiting(&topic, id, until).await),
             (_, other) => Err(Error::unexpected(&other)),
         }
     }

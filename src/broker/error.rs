@@ -2,7 +2,7 @@
 //! leader), or nobody knows whether it happened.
 
 use crate::machine::{Failure, Rejected};
-use crate::model::{GroupName, MessageType, QueueOffset, TopicName, TopicType};
+use crate::model::{GroupName, MessageType, NotAHandle, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
 
 /// Why a request is not done. `edge/grpc/codes` gives each its code.
@@ -40,9 +40,9 @@ pub enum Error {
     /// The lease that a handle names has ended.
     #[error("the lease behind this receipt handle has ended")]
     LeaseEnded,
-    /// A text that no delivery came with.
-    #[error("this is not a receipt handle of this cluster: no message was delivered with it")]
-    NotAReceiptHandle,
+    /// A text that no delivery came with, or one that is not taken any more.
+    #[error(transparent)]
+    NotAReceiptHandle(#[from] NotAHandle),
     /// A receipt handle that was used with another topic or group than its own; its lease may run.
     #[error(
         "this receipt handle belongs to another topic or consumer group (one that was deleted and created again is \
@@ -59,11 +59,17 @@ pub enum Error {
         /// That of the next message.
         max: QueueOffset,
     },
-    /// A recalled message does not wait.
-    #[error("the message does not wait for its delivery time: it was delivered or recalled, or never sent")]
+    /// A recalled message does not wait for the time that its handle says.
+    #[error(
+        "the message does not wait for the delivery time that this recall handle names: it was delivered or recalled, or an \
+         operator gave it another time, for which there is another handle (raftmq message delayed)"
+    )]
     NotWaiting,
-    /// The transaction is not known.
-    #[error("no such transaction: it ended long ago, or never began")]
+    /// A transaction that began is not known any more.
+    #[error(
+        "this topic does not know the transaction any more: it was decided more than ten minutes ago, and that decision \
+         holds, or the topic was deleted"
+    )]
     TransactionNotFound,
     /// The transaction was decided the other way before.
     #[error("the transaction was decided otherwise before, by its producer or after too many checks; that is final")]
@@ -74,6 +80,9 @@ pub enum Error {
     /// Nothing was done; there was no leader as long as the request could be held.
     #[error("no leader was found in time; nothing was done, try again")]
     NoLeader,
+    /// Nothing was done; this node looked at a topic or group that was another one by then.
+    #[error("this node was behind: what the request names was deleted and created again; nothing was done, try again")]
+    Behind,
     /// It may or may not have happened.
     #[error("the outcome is unknown: the request may or may not have taken effect")]
     TimedOut,

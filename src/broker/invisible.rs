@@ -1,6 +1,8 @@
 //! Changes of invisible time above the log: the client's own, and the early end for clients that leave. Before:
 //! `edge/grpc/messaging/invisible`; after: `machine/invisible`.
 
+use tokio::time::Instant;
+
 use crate::broker::lease_handle::handle;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Change, Prolong};
@@ -19,7 +21,7 @@ impl Broker {
     /// Replaces the lease of one message by a new one that ends `invisible` from now; the old handle
     /// never acts again.
     ///
-    /// * Errors: [`Error::TimedOut`] if the lease may have been replaced: then no handle of it is known. Others are
+    /// * Errors: [`Error::TimedOut`] if the lease may have been replaced, and the new one was not found in time. Others are
     ///   definite; [`Error::ForeignReceiptHandle`] for a handle of another topic or group.
     /// * Source: contract §15.
     pub async fn change_invisible(
@@ -36,11 +38,36 @@ impl Broker {
             return Err(Error::ForeignReceiptHandle);
         }
         let command = Command::Change(Change { handle, invisible_for: invisible });
-        match self.propose(&command, until).await? {
-            (_, Outcome::Changed(lease)) => Ok(ReceiptHandle { lease, ..handle }),
-            (_, Outcome::Rejected(Rejected::LeaseEnded)) => Err(Error::LeaseEnded),
-            (_, other) => Err(Error::unexpected(&other)),
+        match self.propose(&command, until).await {
+            Ok((_, Outcome::Changed(lease))) => Ok(ReceiptHandle { lease, ..handle }),
+            Ok((_, Outcome::Rejected(Rejected::LeaseEnded))) => Err(Error::LeaseEnded),
+            Ok((_, other)) => Err(Error::unexpected(&other)),
+            // Boxed: it is rare, and would make the future of every change larger.
+            Err(Error::TimedOut) => Box::pin(self.find_changed(handle, until)).await,
+            Err(error) => Err(error),
         }
+    }
+
+    /// The handle after a change whose answer was lost: without it nobody could settle the message. Looked up once a later
+    /// entry is applied, as after that the change is in the state or never will be.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it cannot be found in time or was not made.
+    async fn find_changed(&self, handle: ReceiptHandle, until: Instant) -> Result<ReceiptHandle, Error> {
+        let later = self.propose_repeatable(&Command::Tick, until).await;
+        let Ok((index, _)) = later else { return Err(Error::TimedOut) };
+        if !self.reader.caught_up(index, until).await {
+            return Err(Error::TimedOut);
+        }
+        let leases = self.reader.view().leases(handle.topic, handle.group, handle.queue)?;
+        let is_open = |lease: &Lease| !lease.held.is_empty() && !lease.returned;
+        let made = leases.into_iter().find(|(at, lease)| {
+            let is_given_up = || lease.one(handle.offset).is_some_and(|one| !(lease.given_up & one).is_empty());
+            // In FIFO order a message that is given up stays in its lease. Else a change gives it to a lease of its own; so
+            // does a redrive, before the first attempt.
+            let is_of_change = || lease.first == handle.offset && lease.token == 0 && lease.attempt > 0;
+            is_open(lease) && if at.lease == handle.lease { is_given_up() } else { is_of_change() }
+        });
+        made.map(|(at, _)| ReceiptHandle { lease: at.lease, ..handle }).ok_or(Error::TimedOut)
     }
 
     /// Ends the leases of a client that left soon, so that others get what it held.

@@ -16,6 +16,7 @@ mod dead_letter;
 mod deadline;
 mod delay;
 mod error;
+mod handle_key;
 mod inspect;
 mod invisible;
 mod lease_handle;

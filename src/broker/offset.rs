@@ -79,11 +79,13 @@ pub struct Moved {
 impl Broker {
     /// Reads messages of a queue; waits for the first.
     ///
-    /// * Errors: all definite, as nothing is leased; [`Error::IllegalOffset`] outside of what the queue has.
+    /// * Errors: all definite, as nothing is leased; [`Error::IllegalOffset`] outside of what the queue has,
+    ///   [`Error::NoLeader`] on a node that cannot know whether the topic may still be read.
     /// * Source: contract §20.
     pub async fn pull(&self, request: Pull, deadline: Deadline) -> Result<Pulled, Error> {
         let until = Instant::now() + request.wait.into();
         let lookup = self.held_until(deadline);
+        self.reader.recent(lookup).await?;
         let topic = self.readable(&request.topic, request.queue, lookup).await?;
         let request = match self.group(&request.group)?.and_then(|group| group.settings.filter) {
             Some(condition) => Pull { filter: with_stored(&request.filter, &request.group, &condition)?, ..request },
@@ -93,6 +95,7 @@ impl Broker {
         if request.offset < head.min || request.offset > head.max {
             // What another node answered a moment ago may not be here yet.
             self.reader.read_barrier(lookup).await?;
+            self.is_still(topic, &request, lookup).await?;
             let head = self.reader.view().queue_head(topic, request.queue)?;
             if request.offset < head.min || request.offset > head.max {
                 return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
@@ -106,11 +109,10 @@ impl Broker {
             let pulled = self.read_on(topic, &request, next).await?;
             let has_moved = pulled.next > next;
             next = pulled.next;
-            if !pulled.messages.is_empty() {
-                return Ok(pulled);
-            }
-            if Instant::now() >= until {
-                self.is_in_touch().await?;
+            if !pulled.messages.is_empty() || Instant::now() >= until {
+                let lookup = self.held_until(deadline);
+                self.reader.recent(lookup).await?;
+                self.is_still(topic, &request, lookup).await?;
                 return Ok(pulled);
             }
             if has_moved {
@@ -123,6 +125,14 @@ impl Broker {
                 () = tokio::time::sleep_until(until) => {}
                 () = self.stopping.cancelled() => return Ok(pulled),
             }
+        }
+    }
+
+    /// Refuses a pull of a topic that was deleted, created again or closed since it was looked up.
+    async fn is_still(&self, topic: TopicId, request: &Pull, until: Instant) -> Result<(), Error> {
+        match self.readable(&request.topic, request.queue, until).await? {
+            now if now == topic => Ok(()),
+            _ => Err(Error::Behind),
         }
     }
 
@@ -183,8 +193,8 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<QueueOffset, Error> {
         let until = self.held_until(deadline);
-        let topic = self.readable(&topic, queue, until).await?;
         self.reader.read_barrier(until).await?;
+        let topic = self.readable(&topic, queue, until).await?;
         find(self.reader.view(), topic, queue, wanted)
     }
 
@@ -199,8 +209,8 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Option<QueueOffset>, Error> {
         let until = self.held_until(deadline);
-        let topic = self.readable(&topic, queue, until).await?;
         self.reader.read_barrier(until).await?;
+        let topic = self.readable(&topic, queue, until).await?;
         let view = self.reader.view();
         let Some((group, _)) = view.group(&group)? else { return Ok(None) };
         if !view.is_subscribed(topic, group)? {
@@ -244,9 +254,9 @@ impl Broker {
         dry: bool,
     ) -> Result<Vec<Moved>, Error> {
         let until = self.held_until(Deadline::NONE);
+        self.reader.read_barrier(until).await?;
         let (topic_id, record) = self.existing_topic(&topic, until).await?;
         let group_id = self.existing_group(&group, until).await?.id;
-        self.reader.read_barrier(until).await?;
         let view = self.reader.view();
         if !view.is_subscribed(topic_id, group_id)? {
             return Err(Error::Invalid(format!("consumer group '{group}' has no position in topic '{topic}'")));
@@ -278,6 +288,7 @@ impl Broker {
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => {
                 Err(Error::Invalid(format!("the consumer group has no position in topic '{topic}'")))
             }
+            (_, Outcome::Rejected(Rejected::TopicNotFound)) => Err(self.topic_gone(topic, until).await),
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, topic, MessageType::Normal)),
             (_, other) => Err(Error::unexpected(&other)),
         }

@@ -2,6 +2,10 @@
 //!
 //! Everything in `broker/` that only reads holds this instead of the replica, which could also propose.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::Error;
@@ -10,43 +14,68 @@ use crate::machine::state::view::View;
 use crate::model::LogIndex;
 use crate::raft::Replica;
 
+/// What is read without a read barrier of its own is at most this old (P14).
+const RECENT: Duration = Duration::from_millis(500);
+
 /// Reads a shard's state and log on this node. Cheap to clone.
 #[derive(Clone)]
-pub struct ShardReader(Replica);
+pub struct ShardReader {
+    replica: Replica,
+    /// When the last read barrier began that this node's view has passed.
+    passed: Arc<Mutex<Option<Instant>>>,
+}
 
 impl ShardReader {
     pub(super) fn new(replica: Replica) -> Self {
-        Self(replica)
+        Self { replica, passed: Arc::default() }
     }
 
     /// This node's applied state; it may be behind the leader's.
     pub fn view(&self) -> View<'_> {
-        self.0.view()
+        self.replica.view()
     }
 
     /// The last entry that this node has applied.
     pub fn applied(&self) -> LogIndex {
-        *self.0.applied().borrow()
+        *self.replica.applied().borrow()
     }
 
     /// Waits until this node's view shows everything that was answered, anywhere, before now (P14).
     ///
     /// * Errors: [`Error::NoLeader`] if it does not in time; definite, as nothing is proposed.
     pub async fn read_barrier(&self, until: Instant) -> Result<(), Error> {
-        let index = self.0.read_index(until).await?;
-        if self.caught_up(index, until).await { Ok(()) } else { Err(Error::NoLeader) }
+        let began = Instant::now();
+        let index = self.replica.read_index(until).await?;
+        if !self.caught_up(index, until).await {
+            return Err(Error::NoLeader);
+        }
+        let mut passed = self.passed.lock();
+        *passed = (*passed).max(Some(began));
+        Ok(())
+    }
+
+    /// Waits until this node's view shows everything that was answered until half a second ago. A node that is cut off
+    /// from the others cannot have that, so nobody is served what was deleted or forbidden long ago.
+    ///
+    /// * Errors: as [`Self::read_barrier`].
+    pub async fn recent(&self, until: Instant) -> Result<(), Error> {
+        let passed = *self.passed.lock();
+        if passed.is_some_and(|passed| passed.elapsed() < RECENT) {
+            return Ok(());
+        }
+        Box::pin(self.read_barrier(until)).await
     }
 
     /// Waits until this node has applied an entry, so that its view shows what was answered; false if it
     /// has not in time.
     pub async fn caught_up(&self, index: LogIndex, until: Instant) -> bool {
-        let mut applied = self.0.applied();
+        let mut applied = self.replica.applied();
         matches!(tokio::time::timeout_at(until, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
     }
 
     /// The batch of an entry, if it can be read without waiting for the disk.
     pub(super) fn batch_in_memory(&self, index: LogIndex) -> Option<Batch> {
-        self.0.batches().in_memory(index)
+        self.replica.batches().in_memory(index)
     }
 
     /// The batches from an entry on that one read of the disk gives, away from the calling thread.
@@ -54,6 +83,6 @@ impl ShardReader {
     /// * Errors: [`Error::Stopped`] if the log cannot be read.
     pub(super) async fn batches_on_disk(&self, index: LogIndex) -> Result<Vec<(LogIndex, Batch)>, Error> {
         let failed = |error| Error::Stopped(format!("entry {index} cannot be read: {error}"));
-        self.0.batches().read(index).await.map_err(failed)
+        self.replica.batches().read(index).await.map_err(failed)
     }
 }

@@ -10,7 +10,7 @@ use crate::broker::planted;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Placement, Send};
-use crate::machine::{Command, Outcome, Proposal, Stored};
+use crate::machine::{Command, Outcome, Proposal, Rejected, Stored};
 use crate::model::filter::tag;
 use crate::model::{
     Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName, TransactionChecks,
@@ -75,7 +75,8 @@ impl Broker {
     /// Stores messages of one topic and type, all or none, in order; answers in the same order.
     ///
     /// * Errors: [`Error::TimedOut`] when they may or may not be stored; every other error means they
-    ///   are not and will never be.
+    ///   are not and will never be. [`Error::Behind`] is not answered by another try here: to keep the messages for one
+    ///   would keep the memory of every send longer.
     /// * Source: contract §9.
     pub async fn send(
         &self,
@@ -85,7 +86,11 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Vec<Sent>, Error> {
         let until = self.held_until(deadline);
-        let (id, record) = self.topic_to_send_to(&topic, until).await?;
+        let (mut id, mut record) = self.topic_to_send_to(&topic, until).await?;
+        if !record.topic_type.accepts(message_type) {
+            // It may be another topic by now, or take other messages.
+            (id, record) = self.topic_now(&topic, until).await?;
+        }
         if !record.topic_type.accepts(message_type) {
             return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: message_type });
         }
@@ -118,6 +123,7 @@ impl Broker {
                 }
                 Ok(sent)
             }
+            Outcome::Rejected(Rejected::TopicNotFound) => Err(Box::pin(self.topic_gone(&topic, until)).await),
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),
             other => Err(Error::unexpected(&other)),
         }

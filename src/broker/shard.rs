@@ -1,6 +1,6 @@
 //! The broker of one shard: what it stands on, and how it proposes. Each verb is a file of its own that adds its methods.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -14,7 +14,7 @@ use crate::broker::{Arrivals, BrokerSettings, Clients, Deadline, Error, ReplicaS
 use crate::env::clock::Clock;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
-use crate::model::{LogIndex, Timestamp};
+use crate::model::{HandleKey, LogIndex, Timestamp};
 use crate::raft::{Leadership, Replica};
 
 /// A retry of something safe to repeat waits this long.
@@ -53,6 +53,8 @@ pub struct Broker {
     pub(super) first_renewals: FirstRenewals,
     pub(super) tasks: Tasks,
     pub(super) traffic: Arc<Traffic>,
+    /// Known once it was needed; it never changes.
+    pub(super) handle_key: OnceLock<HandleKey>,
     pub(super) stopping: CancellationToken,
     clock: Arc<dyn Clock>,
 }
@@ -74,6 +76,7 @@ impl Broker {
             first_renewals: FirstRenewals::default(),
             tasks: Tasks::here(),
             traffic,
+            handle_key: OnceLock::new(),
             stopping,
             clock,
         })

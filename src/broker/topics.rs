@@ -1,9 +1,8 @@
 //! Topics and consumer groups above the log: looking them up, making, changing and deleting them, and giving a group its
 //! offsets. After: `machine/topics`.
 //!
-//! Errors of all: [`Error::TimedOut`] is an unknown fate. Every other one is definite, except [`Error::NoLeader`] from what
-//! was made or changed and cannot be read back in time. "There is no such topic" (or group) is said only after a read
-//! barrier (P14).
+//! Errors of all: [`Error::TimedOut`] is an unknown fate, or something that was done and cannot be read back in time. Every
+//! other one is definite. "There is no such topic" (or group) is said only after a read barrier (P14).
 
 use std::collections::BTreeSet;
 
@@ -15,7 +14,8 @@ use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
 use crate::model::{
-    GroupId, GroupName, GroupSettings, MessageType, Permission, ReceiptHandle, Timestamp, TopicId, TopicName, TopicType,
+    GroupId, GroupName, GroupSettings, LogIndex, MessageType, Permission, ReceiptHandle, Timestamp, TopicId, TopicName,
+    TopicType,
 };
 
 /// A topic as requests see it.
@@ -76,6 +76,34 @@ impl Broker {
     pub async fn find_topic(&self, name: &TopicName, deadline: Deadline) -> Result<TopicView, Error> {
         let (id, record) = self.existing_topic(name, self.held_until(deadline)).await?;
         Ok(TopicView::of(id, record))
+    }
+
+    /// The topic after a read barrier: no other one of the same name was made before.
+    ///
+    /// * Errors: [`Error::TopicNotFound`].
+    pub async fn find_topic_now(&self, name: &TopicName, deadline: Deadline) -> Result<TopicView, Error> {
+        let (id, record) = self.topic_now(name, self.held_until(deadline)).await?;
+        Ok(TopicView::of(id, record))
+    }
+
+    pub(super) async fn topic_now(&self, name: &TopicName, until: Instant) -> Result<(TopicId, TopicRecord), Error> {
+        Box::pin(self.reader.read_barrier(until)).await?;
+        self.existing_topic(name, until).await
+    }
+
+    /// Why a command was refused whose topic is gone: this node may have looked at one that was deleted and created again.
+    pub(super) async fn topic_gone(&self, name: &TopicName, until: Instant) -> Error {
+        self.topic_now(name, until).await.map_or_else(|error| error, |_| Error::Behind)
+    }
+
+    /// The same for a group.
+    pub(super) async fn group_gone(&self, name: &GroupName, until: Instant) -> Error {
+        let barrier = Box::pin(self.reader.read_barrier(until)).await;
+        match barrier.and_then(|()| self.group(name)) {
+            Ok(Some(_)) => Error::Behind,
+            Ok(None) => Error::GroupNotFound(name.clone()),
+            Err(error) => error,
+        }
     }
 
     /// As [`Self::find_topic`]; with `autoCreateTopicEnable` a missing one is made.
@@ -186,30 +214,44 @@ impl Broker {
         let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
-            (index, Outcome::TopicCreated(_)) => {
-                self.reader.caught_up(index, until).await;
-                self.find_topic(&name, Deadline::NONE).await
-            }
+            (index, Outcome::TopicCreated(_)) => self.read_back_topic(&name, index, until).await,
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
 
-    /// Changes what is given; safe to repeat.
+    /// Changes what is given.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be changed.
     pub async fn update_topic(&self, update: UpdateTopic) -> Result<TopicView, Error> {
         if let Some(queues) = update.queues {
             check_queues(queues)?;
         }
         let name = update.topic.clone();
         let until = self.held_until(Deadline::NONE);
-        match self.propose_repeatable(&Command::UpdateTopic(update), until).await? {
-            (index, Outcome::Done) => {
-                self.reader.caught_up(index, until).await;
-                self.find_topic(&name, Deadline::NONE).await
-            }
+        // Not tried again when its fate is unknown: a second try could undo what another operator did since.
+        match self.propose(&Command::UpdateTopic(update), until).await? {
+            (index, Outcome::Done) => self.read_back_topic(&name, index, until).await,
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
             (_, other) => Err(Error::unexpected(&other)),
         }
+    }
+
+    /// The topic after the entry that made or changed it; it may be another one by then, or gone.
+    async fn read_back_topic(&self, name: &TopicName, index: LogIndex, until: Instant) -> Result<TopicView, Error> {
+        if !self.reader.caught_up(index, until).await {
+            return Err(Error::TimedOut);
+        }
+        let found = self.reader.view().topic(name)?;
+        found.map(|(id, record)| TopicView::of(id, record)).ok_or_else(|| Error::TopicNotFound(name.clone()))
+    }
+
+    /// The same of a group.
+    async fn read_back_group(&self, name: GroupName, index: LogIndex, until: Instant) -> Result<GroupView, Error> {
+        if !self.reader.caught_up(index, until).await {
+            return Err(Error::TimedOut);
+        }
+        self.group(&name)?.ok_or(Error::GroupNotFound(name))
     }
 
     /// Ends a topic and everything stored for it.
@@ -241,25 +283,22 @@ impl Broker {
         let command = Command::CreateGroup(CreateGroup { group: name.clone(), orderly, settings });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
-            (index, Outcome::GroupCreated(_)) => {
-                self.reader.caught_up(index, until).await;
-                self.existing_group(&name, until).await
-            }
+            (index, Outcome::GroupCreated(_)) => self.read_back_group(name, index, until).await,
             (_, Outcome::Rejected(Rejected::GroupExists)) => Err(Error::GroupExists(name)),
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
 
-    /// Changes what is given; safe to repeat.
+    /// Changes what is given.
+    ///
+    /// * Errors: [`Error::TimedOut`] if it may be changed.
     pub async fn update_group(&self, update: UpdateGroup) -> Result<GroupView, Error> {
         check_retries(update.retries_max.unwrap_or(0))?;
         let name = update.group.clone();
         let until = self.held_until(Deadline::NONE);
-        match self.propose_repeatable(&Command::UpdateGroup(update), until).await? {
-            (index, Outcome::Done) => {
-                self.reader.caught_up(index, until).await;
-                self.existing_group(&name, until).await
-            }
+        // As an update of a topic.
+        match self.propose(&Command::UpdateGroup(update), until).await? {
+            (index, Outcome::Done) => self.read_back_group(name, index, until).await,
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name)),
             (_, other) => Err(Error::unexpected(&other)),
         }

@@ -19,10 +19,13 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<(), Error> {
         let until = self.held_until(deadline);
-        let (topic, _) = self.existing_topic(&topic, until).await?;
-        match self.propose_repeatable(&Command::Decide(Decide { topic, message, commit }), until).await? {
+        let (id, _) = self.existing_topic(&topic, until).await?;
+        match self.propose_repeatable(&Command::Decide(Decide { topic: id, message, commit }), until).await? {
             (_, Outcome::Done) => Ok(()),
-            (_, Outcome::Rejected(Rejected::TransactionNotFound)) => Err(Error::TransactionNotFound),
+            (_, Outcome::Rejected(Rejected::TransactionNotFound)) => Err(match self.topic_now(&topic, until).await? {
+                (now, _) if now != id => Error::Behind,
+                _ => Error::TransactionNotFound,
+            }),
             (_, Outcome::Rejected(Rejected::DecidedOtherwise)) => Err(Error::DecidedOtherwise),
             (_, other) => Err(Error::unexpected(&other)),
         }

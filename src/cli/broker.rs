@@ -9,7 +9,7 @@ use clap::Args;
 use crate::cli::config::{key_value, load};
 use crate::cli::exit::Exit;
 use crate::config::{Loaded, LogFormat};
-use crate::env::disk;
+use crate::env::{disk, panic};
 use crate::logging;
 use crate::server::{self, Fatal, StartError};
 
@@ -41,6 +41,7 @@ pub fn run(args: &BrokerArgs) -> Exit {
     };
     logging::start(&loaded.config.log_level, format);
     announce(&loaded);
+    panic::end_on_panic(die_of_panic);
     match server::run(&loaded.config, Arc::new(die)) {
         Ok(()) => Exit::Ok,
         Err(error) => {
@@ -74,6 +75,12 @@ fn announce(loaded: &Loaded) {
         let level = &loaded.config.log_level;
         tracing::warn!(target: logging::ANNOUNCEMENTS, "logLevel={level}: a release build logs info and above only");
     }
+}
+
+/// A thread or task that panicked is missed by nobody, and what it was to do is not done any more (D74).
+fn die_of_panic(what: &str) {
+    tracing::error!("this node cannot go on, which is a bug in raftmq: {what}");
+    std::process::exit(i32::from(Exit::Panicked as u8));
 }
 
 /// After a failed write or sync nothing may be acknowledged any more, and a node that the shard knows with another

@@ -176,6 +176,10 @@ fn wire(topic: &str, message: Outgoing, id: String, now: Timestamp, host: &str) 
             tag: message.tag,
             keys: message.keys,
             message_id: id,
+            body_digest: Some(v2::Digest {
+                r#type: v2::DigestType::Crc32.into(),
+                checksum: format!("{:08X}", crc32fast::hash(&message.body)),
+            }),
             body_encoding: v2::Encoding::Identity as i32,
             born_timestamp: Some(wire_time(now)),
             born_host: host.to_owned(),

@@ -22,6 +22,7 @@ use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
 use crate::edge::peer::RemoteAddress;
+use crate::env::panic::contained;
 use crate::model::HostPort;
 
 /// Open connections of one node.
@@ -182,7 +183,8 @@ impl Worker {
         while let Some(Some((stream, peer, permit))) = self.stop.run_until_cancelled(self.taken.recv()).await {
             let (security, services, stop) = (self.security.clone(), self.services.clone(), self.stop.clone());
             tasks.spawn_local(async move {
-                if let Err(error) = serve(stream, peer, security, services, stop).await {
+                // What panics here ends its connection, and no other.
+                if let Ok(Err(error)) = contained(serve(stream, peer, security, services, stop)).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 drop(permit);
@@ -257,6 +259,6 @@ struct OnThisThread;
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
     fn execute(&self, request: F) {
-        tokio::task::spawn_local(request);
+        tokio::task::spawn_local(contained(request));
     }
 }

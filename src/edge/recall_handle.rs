@@ -1,13 +1,15 @@
 //! Recall handles: opaque to clients, and readable by any node, because a handle says where its message is stored.
 //!
-//! * Shape: URL-safe base64 of `v1 topic delivery-ms index slot message-id`.
+//! * Shape of what is sealed: `topic text, delivery time varint, index varint, slot varint, message id text`.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::model::{LogIndex, MessageRef, Timestamp, TopicName};
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::{HandleKey, HandleKind, LogIndex, MessageRef, NotAHandle, Timestamp, TopicName};
 
-const VERSION: &str = "v1";
+/// How the handles of earlier builds begin.
+const EARLIER: &[u8] = b"v1 ";
 
 /// What a handle says of a delayed message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,34 +25,41 @@ impl RecallHandle {
         Self { topic: topic.to_string(), delivery_at, message, message_id: message_id.to_owned() }
     }
 
-    pub fn to_text(&self) -> String {
-        let Self { topic, delivery_at, message: MessageRef { index, slot }, message_id } = self;
-        URL_SAFE_NO_PAD.encode(format!("{VERSION} {topic} {} {index} {slot} {message_id}", delivery_at.0))
+    pub fn to_text(&self, key: &HandleKey) -> String {
+        key.seal(HandleKind::Recall, |out| {
+            out.put_text(&self.topic);
+            out.put_varint(self.delivery_at.0);
+            out.put_varint(self.message.index.0);
+            out.put_varint(self.message.slot.into());
+            out.put_text(&self.message_id);
+        })
     }
 
     /// Reads a handle of a message of `topic`; the error is a text for the client.
-    pub fn parse(topic: &TopicName, text: &str) -> Result<Self, String> {
-        let Some(handle) = Self::read(text) else {
-            return Err("this is not a recall handle of this cluster: no delayed message has it".to_owned());
-        };
+    pub fn parse(topic: &TopicName, text: &str, key: &HandleKey) -> Result<Self, String> {
+        let mut reader = key.open(HandleKind::Recall, text).map_err(|error| match error {
+            NotAHandle::NeverGiven(kind) if is_of_earlier_build(text) => NotAHandle::OfEarlierBuild(kind).to_string(),
+            error => error.to_string(),
+        })?;
+        let handle = Self::read(&mut reader).map_err(|_| NotAHandle::NeverGiven(HandleKind::Recall).to_string())?;
         if handle.topic != topic.as_str() {
             return Err(format!("this recall handle belongs to a message of another topic than '{topic}'"));
         }
         Ok(handle)
     }
 
-    fn read(text: &str) -> Option<Self> {
-        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        // The message id is the last of the six because it may hold spaces.
-        let mut words = text.splitn(6, ' ');
-        if words.next()? != VERSION {
-            return None;
-        }
-        let topic = words.next()?.to_owned();
-        let delivery_at = Timestamp(words.next()?.parse().ok()?);
-        let message = MessageRef { index: LogIndex(words.next()?.parse().ok()?), slot: words.next()?.parse().ok()? };
-        Some(Self { topic, delivery_at, message, message_id: words.next()?.to_owned() })
+    fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self {
+            topic: reader.text()?,
+            delivery_at: Timestamp(reader.varint()?),
+            message: MessageRef { index: LogIndex(reader.varint()?), slot: reader.varint_u32()? },
+            message_id: reader.text()?,
+        })
     }
+}
+
+fn is_of_earlier_build(text: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.starts_with(EARLIER))
 }
 
 #[cfg(test)]
@@ -59,17 +68,21 @@ mod tests {
 
     #[test]
     fn a_handle_says_where_its_message_waits_and_nothing_else_is_one() {
+        let key = HandleKey::new([3; 16]);
         let topic = TopicName::parse("t").unwrap();
         let message = MessageRef { index: LogIndex(7), slot: 3 };
         let handle = RecallHandle::new(&topic, Timestamp(99), message, "an id");
-        let text = handle.to_text();
-        assert_eq!(RecallHandle::parse(&topic, &text), Ok(handle));
+        let text = handle.to_text(&key);
+        assert_eq!(RecallHandle::parse(&topic, &text, &key), Ok(handle));
         for bad in ["", "?", &text[1..], &text[..text.len() / 2]] {
-            let error = RecallHandle::parse(&topic, bad).unwrap_err();
+            let error = RecallHandle::parse(&topic, bad, &key).unwrap_err();
             assert!(error.contains("not a recall handle of this cluster"), "{bad}: {error}");
         }
         let other = TopicName::parse("u").unwrap();
-        let error = RecallHandle::parse(&other, &text).unwrap_err();
+        let error = RecallHandle::parse(&other, &text, &key).unwrap_err();
         assert!(error.contains("another topic than 'u'"), "{error}");
+        let earlier = URL_SAFE_NO_PAD.encode("v1 t 99 7 3 an id");
+        let error = RecallHandle::parse(&topic, &earlier, &key).unwrap_err();
+        assert!(error.contains("raftmq message delayed"), "{error}");
     }
 }

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod disk;
 pub mod fault;
+pub mod panic;
 pub mod process;
 pub mod rng;
 pub mod runtime;

@@ -107,6 +107,7 @@ fn check_command(command: &Command) -> Checked {
         | Command::Reschedule(_)
         | Command::DeadLetter { .. }
         | Command::Decide(_)
+        | Command::SetHandleKey(_)
         | Command::Tick => Ok(()),
         // Nobody could take part in a version that is not there yet, and it never goes down.
         Command::RaiseClusterVersion { to } => at_most("the cluster version", *to as usize, CLUSTER_VERSION as usize),
@@ -198,6 +199,7 @@ mod tests {
             trace_context: None,
             priority: None,
             recovery_after: None,
+            body_md5: None,
         }
     }
 

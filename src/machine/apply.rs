@@ -11,8 +11,8 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
-    ack, cluster_version, dead_letter, delay, groups, invisible, member, offset, receive, send, tick, topics,
-    transaction,
+    ack, cluster_version, dead_letter, delay, groups, handle_key, invisible, member, offset, receive, send, tick,
+    topics, transaction,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -96,6 +96,7 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::SetGroupOffsets(set) => offset::set(stage, set),
         Command::Announce(announce) => Ok(member::announce(stage, announce)),
         Command::RaiseClusterVersion { to } => cluster_version::raise(stage, *to),
+        Command::SetHandleKey(key) => handle_key::set(stage, *key),
         Command::Tick => tick::apply(stage),
     }
 }

@@ -4,9 +4,9 @@
 //! Not here: the bytes of a command (`machine/command_codec`), what it does (the file of its verb).
 
 use crate::model::{
-    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, LeaseId, MessageGroupHash, MessageRef, MessageType,
-    Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId, TopicName,
-    TopicType, TransactionChecks,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, MessageGroupHash, MessageRef,
+    MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
+    TopicName, TopicType, TransactionChecks,
 };
 
 /// One command.
@@ -42,6 +42,8 @@ pub enum Command {
     GiveBack(GiveBack),
     /// Says where a node serves clients.
     Announce(Announce),
+    /// The key of the cluster's handles, if it has none yet.
+    SetHandleKey(HandleKey),
     /// Takes a delayed message back before its delivery time.
     Recall(Recall),
     /// Gives a delayed message another delivery time.

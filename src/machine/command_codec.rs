@@ -13,9 +13,9 @@ use crate::machine::command::{
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
 use crate::model::{
-    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, LeaseId, MessageGroupHash, MessageRef, MessageType,
-    Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId, TopicName,
-    TopicType, TransactionChecks,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, MessageGroupHash, MessageRef,
+    MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
+    TopicName, TopicType, TransactionChecks,
 };
 
 const VERSION: u8 = 2;
@@ -126,6 +126,10 @@ impl Command {
                 out.put_u8(12);
                 out.put_u64(announce.node.0);
                 out.put_text(&announce.address);
+            }
+            Self::SetHandleKey(key) => {
+                out.put_u8(34);
+                key.encode(&mut out);
             }
             Self::Recall(recall) => {
                 out.put_u8(14);
@@ -272,6 +276,7 @@ impl Command {
                 Self::GiveBack(GiveBack { leases: reader.list(ReceiptHandle::decode)?, after: Millis(reader.u64()?) })
             }
             12 => Self::Announce(Announce { node: NodeId(reader.u64()?), address: reader.text()? }),
+            34 => Self::SetHandleKey(HandleKey::decode(&mut reader)?),
             14 => Self::Recall(Recall {
                 topic: TopicId(reader.u32()?),
                 at: Timestamp(reader.u64()?),

@@ -8,7 +8,7 @@
 //! * What comes in and goes out: `batch` (the body of an entry), `command` with
 //!   `command_codec`, `outcome`; `apply` runs a batch.
 //! * One file for each verb, with the name it has at every layer: `send`, `receive`, `ack`, `invisible`, `delay`,
-//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `tick`, `cluster_version`.
+//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `cluster_version`.
 //! * What may come in from another node: `admissible`.
 //! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
 //! * The state that they read and change: [`state`]. It imports none of the files above.
@@ -30,6 +30,7 @@ mod dead_letter_topic;
 mod delay;
 mod fifo_advance;
 mod groups;
+mod handle_key;
 mod invisible;
 pub mod lease_ids;
 mod lease_life_cycle;

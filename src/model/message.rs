@@ -18,6 +18,7 @@ const DELIVERY: u8 = 1 << 3;
 const TRACE: u8 = 1 << 4;
 const PRIORITY: u8 = 1 << 5;
 const RECOVERY: u8 = 1 << 6;
+const MD5: u8 = 1 << 7;
 
 /// What kind of delivery the message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +161,8 @@ pub struct Message {
     pub body_encoding: BodyEncoding,
     /// As transmitted.
     pub body: Bytes,
+    /// The MD5 of the body, computed where the message entered; earlier builds stored none.
+    pub body_md5: Option<[u8; 16]>,
     /// Tag for filtering.
     pub tag: Option<String>,
     /// Search keys.
@@ -196,6 +199,7 @@ impl Message {
             (self.trace_context.is_some(), TRACE),
             (self.priority.is_some(), PRIORITY),
             (self.recovery_after.is_some(), RECOVERY),
+            (self.body_md5.is_some(), MD5),
         ];
         out.put_u8(has.into_iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum());
         put_id(&mut out, &self.message_id);
@@ -218,6 +222,9 @@ impl Message {
         if let Some(length) = self.recovery_after {
             out.put_varint(length.0);
         }
+        if let Some(md5) = &self.body_md5 {
+            out.put_slice(md5);
+        }
         out.put_bytes_field(&self.body);
         out.freeze()
     }
@@ -237,9 +244,6 @@ impl Message {
         let message_type = reader.u8()?;
         let message_type = MessageType::from_u8(message_type).ok_or_else(|| reader.unknown(message_type.into()))?;
         let has = reader.u8()?;
-        if has & !(GZIP | TAG | GROUP | DELIVERY | TRACE | PRIORITY | RECOVERY) != 0 {
-            return Err(reader.unknown(has.into()));
-        }
         let has = |bit: u8| has & bit != 0;
         Ok(Self {
             message_type,
@@ -255,6 +259,7 @@ impl Message {
             delivery_at: has(DELIVERY).then(|| reader.varint()).transpose()?.map(Timestamp),
             priority: has(PRIORITY).then(|| reader.varint_u32()).transpose()?,
             recovery_after: has(RECOVERY).then(|| reader.varint()).transpose()?.map(Millis),
+            body_md5: has(MD5).then(|| read_md5(&mut reader)).transpose()?,
             body: reader.bytes()?,
         })
     }
@@ -263,7 +268,7 @@ impl Message {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let keys: usize = self.keys.iter().map(|key| key.len() + 4).sum();
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-        96 + self.body.len()
+        112 + self.body.len()
             + self.message_id.len()
             + self.born_host.len()
             + text(&self.tag)
@@ -293,6 +298,10 @@ fn put_id(out: &mut BytesMut, id: &str) {
     }
 }
 
+fn read_md5(reader: &mut Reader) -> Result<[u8; 16], Malformed> {
+    Ok(*reader.take(16)?.first_chunk().expect("sixteen bytes were taken"))
+}
+
 fn read_id(reader: &mut Reader) -> Result<String, Malformed> {
     let size = reader.varint_u32()?;
     let bytes = reader.take((size >> 1) as usize)?;
@@ -313,6 +322,7 @@ mod tests {
             message_type: MessageType::Normal,
             body_encoding: BodyEncoding::Identity,
             body: Bytes::from_static(b"hi"),
+            body_md5: Some([7; 16]),
             tag: Some("TagA".into()),
             keys: vec!["k1".into(), "k2".into()],
             properties: vec![("a".into(), "b".into())],
@@ -350,7 +360,7 @@ mod tests {
 
     #[test]
     fn every_mix_of_what_there_is_comes_back() {
-        for bits in 0..1u8 << 7 {
+        for bits in 0..=u8::MAX {
             let has = |bit: u8| bits & bit != 0;
             let message = Message {
                 body_encoding: if has(GZIP) { BodyEncoding::Gzip } else { BodyEncoding::Identity },
@@ -360,13 +370,20 @@ mod tests {
                 trace_context: has(TRACE).then(|| "00-1-2".into()),
                 priority: has(PRIORITY).then_some(300),
                 recovery_after: has(RECOVERY).then_some(Millis(60_000)),
+                body_md5: has(MD5).then_some([0xFE; 16]),
                 ..sample()
             };
             assert_eq!(Message::decode(message.encode()), Ok(message));
         }
-        let mut unknown = sample().encode().to_vec();
-        unknown[2] |= 0x80;
-        assert!(Message::decode(unknown.into()).is_err());
+    }
+
+    /// The bytes of builds that stored no digest; [`every_mix_of_what_there_is_comes_back`] has the rest.
+    #[test]
+    fn p3_a_message_of_a_build_without_digests_is_read_and_written_as_it_was() {
+        let stored = b"\x02\x01\x2A\x05\x01\xA2\x05\x01h\x02\x02k1\x02k2\x01\x01a\x01b\x04TagA\x09\x03\x02hi";
+        let message = Message { body_md5: None, ..sample() };
+        assert_eq!(Message::decode(Bytes::from_static(stored)), Ok(message.clone()));
+        assert_eq!(message.encode(), &stored[..]);
     }
 
     #[test]

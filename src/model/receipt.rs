@@ -1,20 +1,22 @@
-//! Receipt handles: the opaque text that proves one lease of one message.
+//! Receipt handles: the opaque text that proves one lease of one message. Hot path.
 //!
 //! A handle names the delivery (lease and offset), not its end: a renewal by the broker keeps it valid, and a
 //! change by the client, which starts a new lease, makes it invalid.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 
 use crate::model::codec::{Malformed, Reader};
+use crate::model::handle::{HandleKey, HandleKind, NotAHandle};
 use crate::model::ids::{GroupId, LeaseId, QueueId, QueueOffset, TopicId};
 
-const VERSION: u8 = 1;
+/// The handles of earlier builds: `1u8, group, topic, queue, offset, lease, crc32c u32`.
+const EARLIER_BYTES: usize = 33;
 
 /// What a handle says.
 ///
-/// * Shape: base64url of `version u8, group u32, topic u32, queue u32, offset u64, lease u64, crc32c u32`.
+/// * Shape in a sealed handle and in the log: `group u32, topic u32, queue u32, offset u64, lease u64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptHandle {
     pub group: GroupId,
@@ -46,46 +48,61 @@ impl ReceiptHandle {
     }
 
     /// The text for the client.
-    pub fn to_text(self) -> String {
-        let mut out = Vec::with_capacity(33);
-        out.put_u8(VERSION);
-        self.encode(&mut out);
-        let sum = crc32c::crc32c(&out);
-        out.put_u32(sum);
-        URL_SAFE_NO_PAD.encode(out)
+    pub fn to_text(self, key: &HandleKey) -> String {
+        key.seal(HandleKind::Receipt, |out| self.encode(out))
     }
 
-    /// From a client's text; `None` if it was not made by [`Self::to_text`].
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = Bytes::from(URL_SAFE_NO_PAD.decode(text).ok()?);
-        let sum = crc32c::crc32c(bytes.get(..bytes.len().checked_sub(4)?)?);
-        let mut reader = Reader::versioned(bytes, "receipt handle", VERSION).ok()?;
-        let handle = Self::decode(&mut reader).ok()?;
-        (reader.u32().ok()? == sum && reader.remaining() == 0).then_some(handle)
+    /// From a client's text.
+    pub fn parse(text: &str, key: &HandleKey) -> Result<Self, NotAHandle> {
+        let never_given = NotAHandle::NeverGiven(HandleKind::Receipt);
+        let mut reader = key.open(HandleKind::Receipt, text).map_err(|error| match error {
+            NotAHandle::NeverGiven(kind) if is_of_earlier_build(text) => NotAHandle::OfEarlierBuild(kind),
+            error => error,
+        })?;
+        let handle = Self::decode(&mut reader).map_err(|_| never_given)?;
+        if reader.remaining() == 0 { Ok(handle) } else { Err(never_given) }
     }
+}
+
+fn is_of_earlier_build(text: &str) -> bool {
+    let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) else { return false };
+    let Some((said, sum)) = bytes.split_last_chunk::<4>() else { return false };
+    bytes.len() == EARLIER_BYTES && said[0] == 1 && crc32c::crc32c(said).to_be_bytes() == *sum
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const KEY: HandleKey = HandleKey::new([1; 16]);
+    const HANDLE: ReceiptHandle = ReceiptHandle {
+        group: GroupId(1),
+        topic: TopicId(2),
+        queue: QueueId(3),
+        offset: QueueOffset(4),
+        lease: LeaseId(5),
+    };
+
     #[test]
-    fn a_handle_reads_back_and_a_changed_one_does_not() {
-        let handle = ReceiptHandle {
-            group: GroupId(1),
-            topic: TopicId(2),
-            queue: QueueId(3),
-            offset: QueueOffset(4),
-            lease: LeaseId(5),
-        };
-        let text = handle.to_text();
-        assert_eq!(ReceiptHandle::parse(&text), Some(handle));
-        for at in 0..text.len() {
-            let mut broken = text.clone().into_bytes();
-            broken[at] = if broken[at] == b'A' { b'B' } else { b'A' };
-            assert_eq!(ReceiptHandle::parse(std::str::from_utf8(&broken).unwrap()), None, "byte {at}");
+    fn a_handle_reads_back_and_another_text_does_not() {
+        let text = HANDLE.to_text(&KEY);
+        assert_eq!(ReceiptHandle::parse(&text, &KEY), Ok(HANDLE));
+        let longer = KEY.seal(HandleKind::Receipt, |out| {
+            HANDLE.encode(out);
+            out.put_u8(0);
+        });
+        for text in ["", "not base64!", &text[1..], &longer] {
+            let never_given = NotAHandle::NeverGiven(HandleKind::Receipt);
+            assert_eq!(ReceiptHandle::parse(text, &KEY), Err(never_given), "{text}");
         }
-        assert_eq!(ReceiptHandle::parse(""), None);
-        assert_eq!(ReceiptHandle::parse("not base64!"), None);
+    }
+
+    #[test]
+    fn a_handle_of_an_earlier_build_is_refused_as_such() {
+        // HANDLE as they wrote it.
+        let text = "AQAAAAEAAAACAAAAAwAAAAAAAAAEAAAAAAAAAAWDFpuU";
+        let refused = ReceiptHandle::parse(text, &KEY).unwrap_err();
+        assert_eq!(refused, NotAHandle::OfEarlierBuild(HandleKind::Receipt));
+        assert!(refused.to_string().contains("delivered again when its lease ends"), "{refused}");
     }
 }

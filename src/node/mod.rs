@@ -4,6 +4,7 @@
 //! Not here: what a request means (`broker/`), ports and protocols (`edge/`), what makes a process of it (`server/`).
 
 mod clients;
+mod connections;
 mod consumers;
 mod error;
 mod open;

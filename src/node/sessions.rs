@@ -14,6 +14,7 @@ use crate::broker::{ClientInfo, GroupConsumer, OrphanedTransaction, Subscription
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
 use crate::model::{GroupName, Millis, Timestamp, TopicName};
+use crate::node::connections::Connections;
 
 /// Subscriptions remembered of one client; more are served, and not shown.
 const SUBSCRIPTIONS_KEPT: usize = 64;
@@ -70,6 +71,7 @@ struct Session {
     seen_at: Timestamp,
     /// Its newest stream, if it has one here.
     orphans: Option<mpsc::Sender<OrphanedTransaction>>,
+    connections: Connections,
 }
 
 /// The clients of this node.
@@ -106,7 +108,8 @@ impl Sessions {
             });
         }
         let info = Arc::new(header.to_info());
-        let session = Session { info: info.clone(), settings: None, seen_at, orphans: None };
+        let connections = Connections::new(header.address);
+        let session = Session { info: info.clone(), settings: None, seen_at, orphans: None, connections };
         sessions.insert(info.client_id.clone(), session);
         info
     }
@@ -119,13 +122,22 @@ impl Sessions {
         }
     }
 
-    /// A known client opened a stream: transactions that it is asked about go there from now on.
-    pub fn listen(&self, client_id: &str) -> mpsc::Receiver<OrphanedTransaction> {
+    /// A known client opened a stream: transactions that it is asked about go there from now on. [`Self::stream_ended`]
+    /// follows.
+    pub fn listen(&self, client: &ClientInfo) -> mpsc::Receiver<OrphanedTransaction> {
         let (orphans, asked) = mpsc::channel(ORPHANS_MAX);
-        if let Some(session) = self.by_client.lock().get_mut(client_id) {
+        if let Some(session) = self.by_client.lock().get_mut(&client.client_id) {
             session.orphans = Some(orphans);
+            session.connections.opened(&client.address);
         }
         asked
+    }
+
+    /// A stream of a client ended.
+    pub fn stream_ended(&self, client: &ClientInfo) {
+        if let Some(session) = self.by_client.lock().get_mut(&client.client_id) {
+            session.connections.ended(&client.address);
+        }
     }
 
     /// Asks a living producer of the topic, another one at every `turn`; false if there is none on this node.
@@ -144,9 +156,15 @@ impl Sessions {
         from.iter().chain(before).any(|stream| stream.try_send(transaction.clone()).is_ok())
     }
 
-    /// Forgets a client that left.
-    pub fn ended(&self, client_id: &str) {
-        self.by_client.lock().remove(client_id);
+    /// Forgets a client that left; false if it says so from another connection than its session's.
+    pub(super) fn ended(&self, client: &ClientInfo) -> bool {
+        let mut sessions = self.by_client.lock();
+        let is_its_own =
+            sessions.get(&client.client_id).is_some_and(|session| session.connections.own(&client.address));
+        if is_its_own {
+            sessions.remove(&client.client_id);
+        }
+        is_its_own
     }
 
     /// The request timeout the client stated.
@@ -207,7 +225,11 @@ mod tests {
         let group = GroupName::parse("g").unwrap();
         assert_eq!(sessions.consumers(&group).len(), 1);
         assert_eq!(sessions.request_timeout("c"), Some(Millis(3000)));
-        sessions.ended("c");
+        let client =
+            |address: &str| ClientInfo { client_id: "c".into(), address: address.into(), ..ClientInfo::default() };
+        assert!(!sessions.ended(&client("elsewhere")));
+        assert_eq!(sessions.consumers(&group).len(), 1);
+        assert!(sessions.ended(&client("")));
         assert!(sessions.consumers(&group).is_empty());
     }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{
-    Arrivals, Background, Broker, BrokerParts, BrokerSettings, Error, Inspector, ReplicaSite, Traffic,
+    Arrivals, Background, Broker, BrokerParts, BrokerSettings, ClientInfo, Error, Inspector, ReplicaSite, Traffic,
 };
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
@@ -132,10 +132,15 @@ impl Node {
         &self.stopping
     }
 
-    /// Forgets a client that left, and lets others have what it held soon.
-    pub async fn client_left(&self, client_id: &str) -> Result<(), Error> {
-        self.sessions.ended(client_id);
-        self.broker.release_leases_of(client_id).await
+    /// Forgets a client that left, and lets others have what it held soon; nothing, if it is another connection than the
+    /// session's that says so.
+    pub async fn client_left(&self, client: &ClientInfo) -> Result<(), Error> {
+        if !self.sessions.ended(client) {
+            let ClientInfo { client_id, address, .. } = client;
+            tracing::debug!(%client_id, %address, "the end of a client was not believed: its session is another connection's");
+            return Ok(());
+        }
+        self.broker.release_leases_of(&client.client_id).await
     }
 
     /// Transfers leadership and stops. Front ends end before.

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::broker::background::{cluster_version, renewals, timer, transaction_checks};
+use crate::broker::handle_key::draw_on_leader;
 use crate::model::{MessageRef, TopicId};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ impl Background {
                 renewals::renew_for_living(&shard),
                 sample_traffic(&shard),
                 transaction_checks::ask_producers(shard.clone(), due_checks),
+                draw_on_leader(&shard),
             );
         });
         Self { broker, loops }

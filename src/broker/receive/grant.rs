@@ -94,7 +94,12 @@ impl Poll<'_> {
                 pending.answered();
                 match outcome {
                     Outcome::Granted(leases) => Ok(leases),
-                    Outcome::Rejected(Rejected::GroupNotFound) => Err(Error::GroupNotFound(self.request.group.clone())),
+                    Outcome::Rejected(Rejected::GroupNotFound) => {
+                        Err(Box::pin(self.broker.group_gone(&self.request.group, until + GRANT_MARGIN)).await)
+                    }
+                    Outcome::Rejected(Rejected::TopicNotFound) => {
+                        Err(Box::pin(self.broker.topic_gone(&self.request.topic, until + GRANT_MARGIN)).await)
+                    }
                     Outcome::Rejected(rejected) => {
                         Err(Error::of_topic(rejected, &self.request.topic, MessageType::Normal))
                     }

@@ -39,7 +39,10 @@ impl Broker {
     pub async fn receive(self: &Arc<Self>, request: Receive) -> Result<Option<Received>, Error> {
         let until = Instant::now() + request.wait.into();
         let lookup_until = self.held_until(Deadline::at(until)).max(until.min(Instant::now() + LOOKUP_MIN));
-        let (topic, record) = self.existing_topic(&request.topic, lookup_until).await?;
+        let (mut topic, mut record) = self.existing_topic(&request.topic, lookup_until).await?;
+        if !record.permission.can_read() {
+            (topic, record) = self.topic_now(&request.topic, lookup_until).await?;
+        }
         if !record.permission.can_read() {
             return Err(Error::Forbidden(request.topic));
         }

@@ -4,7 +4,7 @@ use tonic::Status;
 
 use crate::broker::{Deadline, Error, Position, TopicView};
 use crate::edge::rules;
-use crate::model::{GroupName, TopicName};
+use crate::model::{GroupName, HandleKey, TopicName};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
@@ -16,29 +16,33 @@ pub(super) fn refuse(error: Error) -> Status {
         Error::Forbidden(_) => Status::permission_denied(text),
         Error::TypeMismatch { .. }
         | Error::LeaseEnded
-        | Error::NotAReceiptHandle
+        | Error::NotAReceiptHandle(_)
         | Error::ForeignReceiptHandle
         | Error::IllegalOffset { .. }
         | Error::Invalid(_) => Status::invalid_argument(text),
         Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
         Error::Busy => Status::resource_exhausted(text),
-        Error::NoLeader => Status::unavailable(text),
+        Error::NoLeader | Error::Behind => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),
         Error::Stopped(_) => Status::internal(text),
     }
 }
 
 pub(super) fn topic_name(text: &str) -> Result<TopicName, Status> {
-    rules::names::topic(text).map_err(|invalid| Status::invalid_argument(invalid.text))
+    rules::names::topic("", text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
-/// The topic of a request; that of a group's dead letters is made when it is looked for.
+/// The topic of a request, as it is now; that of a group's dead letters is made when it is looked for.
 pub(super) async fn find_topic(node: &Node, name: &str) -> Result<TopicView, Status> {
-    node.broker().find_topic(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
+    node.broker().find_topic_now(&topic_name(name)?, Deadline::NONE).await.map_err(refuse)
+}
+
+pub(super) async fn handle_key(node: &Node) -> Result<HandleKey, Status> {
+    node.broker().handle_key(Deadline::NONE).await.map_err(refuse)
 }
 
 pub(super) fn group_name(text: &str) -> Result<GroupName, Status> {
-    rules::names::group(text).map_err(|invalid| Status::invalid_argument(invalid.text))
+    rules::names::group("", text).map_err(|invalid| Status::invalid_argument(invalid.text))
 }
 
 /// How many rows an answer may have.

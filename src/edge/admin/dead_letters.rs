@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use crate::edge::admin::convert::{group_name, limit, refuse};
+use crate::edge::admin::convert::{group_name, handle_key, limit, refuse};
 use crate::edge::admin::messages::stored;
 use crate::model::QueueOffset;
 use crate::node::Node;
@@ -16,10 +16,11 @@ pub(super) async fn list(
     let topic = node.broker().dead_letter_topic(&group_name(&request.group)?).await.map_err(refuse)?;
     let (dead, end) = node.inspector().dead_letters(&topic, from, limit).await.map_err(refuse)?;
     let last = dead.last().and_then(|stored| stored.place);
+    let key = handle_key(node).await?;
     Ok(wire::ListDeadLettersResponse {
         next_offset: last.map_or(end.0, |(_, offset)| offset.0 + 1),
         end_offset: end.0,
-        messages: dead.into_iter().map(stored).collect(),
+        messages: dead.into_iter().map(|letter| stored(letter, &key)).collect(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use crate::edge::admin::convert::{find_topic, limit, refuse, topic_name};
+use crate::edge::admin::convert::{find_topic, handle_key, limit, refuse, topic_name};
 use crate::edge::admin::messages::stored;
 use crate::edge::recall_handle::RecallHandle;
 use crate::model::Timestamp;
@@ -13,7 +13,8 @@ pub(super) async fn list(node: &Node, request: wire::ListDelayedRequest) -> Resu
     let limit = limit(request.limit);
     let (topic, from) = (find_topic(node, &request.topic).await?, Timestamp(request.from_ms));
     let waiting = node.inspector().delayed_messages(&topic, from, limit).await.map_err(refuse)?;
-    Ok(wire::ListDelayedResponse { messages: waiting.into_iter().map(stored).collect() })
+    let key = handle_key(node).await?;
+    Ok(wire::ListDelayedResponse { messages: waiting.into_iter().map(|message| stored(message, &key)).collect() })
 }
 
 pub(super) async fn move_to(
@@ -21,10 +22,11 @@ pub(super) async fn move_to(
     request: wire::MoveDelayedRequest,
 ) -> Result<wire::MoveDelayedResponse, Status> {
     let topic = topic_name(&request.topic)?;
-    let handle = RecallHandle::parse(&topic, &request.recall_handle).map_err(Status::invalid_argument)?;
+    let key = handle_key(node).await?;
+    let handle = RecallHandle::parse(&topic, &request.recall_handle, &key).map_err(Status::invalid_argument)?;
     // A time that has passed means now; the machine decides the same.
     let to = Timestamp(request.to_ms).max(node.broker().now());
     node.broker().move_delayed(topic.clone(), handle.delivery_at, handle.message, to).await.map_err(refuse)?;
     let moved = RecallHandle::new(&topic, to, handle.message, &handle.message_id);
-    Ok(wire::MoveDelayedResponse { recall_handle: moved.to_text() })
+    Ok(wire::MoveDelayedResponse { recall_handle: moved.to_text(&key) })
 }

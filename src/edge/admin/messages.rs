@@ -6,10 +6,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tonic::Status;
 
 use crate::broker::{Event, GroupTrace, MessageQuery, QueryCursor, StoredMessage};
-use crate::edge::admin::convert::{find_topic, limit, refuse};
+use crate::edge::admin::convert::{find_topic, handle_key, limit, refuse};
 use crate::edge::recall_handle::RecallHandle;
 use crate::model::codec::Reader;
-use crate::model::{QueueId, QueueOffset, Timestamp};
+use crate::model::{HandleKey, QueueId, QueueOffset, Timestamp};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
@@ -20,7 +20,8 @@ pub(super) async fn get(node: &Node, request: wire::GetMessageRequest) -> Result
     let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
     let topic = find_topic(node, &request.topic).await?;
     let found = node.inspector().message_at(&topic, queue, offset).await.map_err(refuse)?;
-    Ok(wire::GetMessageResponse { message: Some(stored(found)) })
+    let key = handle_key(node).await?;
+    Ok(wire::GetMessageResponse { message: Some(stored(found, &key)) })
 }
 
 pub(super) async fn find(
@@ -38,8 +39,9 @@ pub(super) async fn find(
     let cursor = read_cursor(request.cursor)?;
     let topic = find_topic(node, &request.topic).await?;
     let found = node.inspector().find_messages(&topic, &wanted, cursor, limit).await.map_err(refuse)?;
+    let key = handle_key(node).await?;
     Ok(wire::FindMessagesResponse {
-        messages: found.messages.into_iter().map(stored).collect(),
+        messages: found.messages.into_iter().map(|message| stored(message, &key)).collect(),
         searched: found.searched,
         cursor: found.cursor.map(put_cursor).unwrap_or_default(),
     })
@@ -53,8 +55,9 @@ pub(super) async fn trace(
     let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
     let topic = find_topic(node, &request.topic).await?;
     let trace = node.inspector().trace(&topic, queue, offset, time).await.map_err(refuse)?;
+    let key = handle_key(node).await?;
     Ok(wire::TraceMessageResponse {
-        message: Some(stored(trace.message)),
+        message: Some(stored(trace.message, &key)),
         groups: trace.groups.into_iter().map(traced).collect(),
         searched_to: trace.searched_to.0,
         log_end: trace.log_end.0,
@@ -79,10 +82,10 @@ fn read_cursor(bytes: Bytes) -> Result<Option<QueryCursor>, Status> {
     Ok(Some(QueryCursor { queue: QueueId(queue), offset: QueueOffset(offset) }))
 }
 
-pub(super) fn stored(stored: StoredMessage) -> wire::StoredMessage {
+pub(super) fn stored(stored: StoredMessage, key: &HandleKey) -> wire::StoredMessage {
     let StoredMessage { topic, place, at, message, stored_at, waits_until, origin } = stored;
     let recall_handle = waits_until
-        .map(|until| RecallHandle::new(&topic, until, at, &message.message_id).to_text())
+        .map(|until| RecallHandle::new(&topic, until, at, &message.message_id).to_text(key))
         .unwrap_or_default();
     wire::StoredMessage {
         topic: topic.to_string(),

@@ -8,16 +8,22 @@ use crate::proto::v2;
 /// A user property of this name carries the message group, as in RocketMQ's older clients.
 pub(in crate::edge) const SHARDING_KEY: &str = "__SHARDINGKEY";
 
-pub(in crate::edge) fn topic(resource: Option<&v2::Resource>) -> Result<TopicName, Refused> {
-    Ok(rules::names::topic(name(resource))?)
+/// The topic of a resource; `header` is the namespace of one that names none.
+pub(in crate::edge) fn topic(resource: Option<&v2::Resource>, header: &str) -> Result<TopicName, Refused> {
+    let (namespace, name) = parts(resource, header);
+    Ok(rules::names::topic(namespace, name)?)
 }
 
-pub(in crate::edge) fn group(resource: Option<&v2::Resource>) -> Result<GroupName, Refused> {
-    Ok(rules::names::group(name(resource))?)
+/// The consumer group of a resource; `header` is the namespace of one that names none.
+pub(in crate::edge) fn group(resource: Option<&v2::Resource>, header: &str) -> Result<GroupName, Refused> {
+    let (namespace, name) = parts(resource, header);
+    Ok(rules::names::group(namespace, name)?)
 }
 
-fn name(resource: Option<&v2::Resource>) -> &str {
-    resource.map_or("", |resource| resource.name.as_str())
+fn parts<'a>(resource: Option<&'a v2::Resource>, header: &'a str) -> (&'a str, &'a str) {
+    let (own, name) =
+        resource.map_or(("", ""), |resource| (resource.resource_namespace.as_str(), resource.name.as_str()));
+    (if own.is_empty() { header } else { own }, name)
 }
 
 /// The filter of an expression; without one, every message.

@@ -2,6 +2,7 @@
 
 use crate::edge::grpc::codes::Refused;
 use crate::edge::grpc::convert::{SHARDING_KEY, millis, timestamp, topic};
+use crate::edge::grpc::digest;
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
 use crate::model::{BodyEncoding, Message, MessageType, TopicName};
@@ -15,11 +16,17 @@ pub struct CheckedSend {
     pub messages: Vec<Message>,
 }
 
-/// Translates and checks a whole request. `peer` stands for the host of messages that name none.
-pub fn send(request: v2::SendMessageRequest, limits: MessageLimits, peer: &str) -> Result<CheckedSend, Refused> {
+/// Translates and checks a whole request. `peer` stands for the host of messages that name none, `namespace` for that of a
+/// topic that names none.
+pub fn send(
+    request: v2::SendMessageRequest,
+    limits: MessageLimits,
+    peer: &str,
+    namespace: &str,
+) -> Result<CheckedSend, Refused> {
     rules::send::count(request.messages.len())?;
     rules::send::one_topic(request.messages.iter().map(|message| &message.topic))?;
-    let topic = topic(request.messages.first().and_then(|message| message.topic.as_ref()))?;
+    let topic = topic(request.messages.first().and_then(|message| message.topic.as_ref()), namespace)?;
     let messages: Vec<Message> =
         request.messages.into_iter().map(|wire| message(wire, limits, peer)).collect::<Result<_, _>>()?;
     let message_type = rules::send::one_type(&messages)?;
@@ -37,6 +44,7 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
             v2::Encoding::Identity | v2::Encoding::Unspecified => BodyEncoding::Identity,
         },
         body: wire.body,
+        body_md5: None,
         tag: system.tag.filter(|tag| !tag.is_empty()),
         keys: system.keys,
         properties: wire.user_properties.into_iter().collect(),
@@ -50,16 +58,17 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
         recovery_after: system.orphaned_transaction_recovery_duration.map(|length| millis(&length)),
     };
     message.keys.retain(|key| !key.is_empty());
+    if message.message_group.is_none() {
+        let property = message.properties.iter().find(|(key, value)| key == SHARDING_KEY && !value.is_empty());
+        message.message_group = property.map(|(_, value)| value.clone());
+    }
     rules::message::check(&message, limits)?;
+    message.body_md5 = Some(digest::check(&message.message_id, &message.body, system.body_digest.as_ref())?);
     message.priority = priority.map(|level| rules::message::priority(level.into())).transpose()?;
     rules::message::born_at(message.born_at)?;
     // What stands in for a field that was not set is not held to the field's limits.
     if message.born_host.trim().is_empty() {
         peer.clone_into(&mut message.born_host);
-    }
-    if message.message_group.is_none() {
-        let property = message.properties.iter().find(|(key, _)| key == SHARDING_KEY);
-        message.message_group = property.map(|(_, value)| value.clone());
     }
     message.message_type = derive_type(&message, is_half, has_lite_topic);
     Ok(message)
@@ -110,7 +119,7 @@ mod tests {
         let mut wire = sample();
         change(&mut wire);
         let request = v2::SendMessageRequest { messages: vec![wire] };
-        send(request, LIMITS, "peer").map_or_else(|refused| refused.code, |_| Code::Ok)
+        send(request, LIMITS, "peer", "").map_or_else(|refused| refused.code, |_| Code::Ok)
     }
 
     #[test]
@@ -126,6 +135,11 @@ mod tests {
         assert_eq!(code(|m| system(m).tag = Some("t".repeat(16_385))), Code::MessagePropertiesTooLarge);
         assert_eq!(code(|m| system(m).message_group = Some("g".repeat(63))), Code::Ok);
         assert_eq!(code(|m| system(m).message_group = Some("g".repeat(64))), Code::IllegalMessageGroup);
+        let by_property = |group: &str| code(|m| drop(m.user_properties.insert(SHARDING_KEY.into(), group.into())));
+        assert_eq!(by_property(&"g".repeat(63)), Code::Ok);
+        for group in [&"g".repeat(64), " "] {
+            assert_eq!(by_property(group), Code::IllegalMessageGroup, "{group:?}");
+        }
         let at = |millis: i64| {
             Some(prost_types::Timestamp { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 })
         };
@@ -164,7 +178,7 @@ mod tests {
     #[test]
     fn a_request_is_for_one_topic() {
         let refused = |messages| {
-            send(v2::SendMessageRequest { messages }, LIMITS, "peer").map(|_| ()).map_err(|refused| refused.code)
+            send(v2::SendMessageRequest { messages }, LIMITS, "peer", "").map(|_| ()).map_err(|refused| refused.code)
         };
         assert_eq!(refused(vec![]), Err(Code::MessageCorrupted));
         let mut other = sample();
@@ -178,11 +192,12 @@ mod tests {
         let of = |change: fn(&mut v2::Message)| {
             let mut wire = sample();
             change(&mut wire);
-            send(v2::SendMessageRequest { messages: vec![wire] }, LIMITS, "peer").unwrap().message_type
+            send(v2::SendMessageRequest { messages: vec![wire] }, LIMITS, "peer", "").unwrap().message_type
         };
         assert_eq!(of(|_| {}), MessageType::Normal);
         assert_eq!(of(|m| system(m).message_group = Some("g".into())), MessageType::Fifo);
         assert_eq!(of(|m| drop(m.user_properties.insert(SHARDING_KEY.into(), "g".into()))), MessageType::Fifo);
+        assert_eq!(of(|m| drop(m.user_properties.insert(SHARDING_KEY.into(), String::new()))), MessageType::Normal);
         assert_eq!(of(|m| system(m).delivery_timestamp = Some(Default::default())), MessageType::Delay);
         assert_eq!(of(|m| system(m).priority = Some(1)), MessageType::Priority);
         assert_eq!(of(|m| system(m).set_message_type(v2::MessageType::Transaction)), MessageType::Transaction);

@@ -4,17 +4,20 @@
 
 use crate::broker::Delivery;
 use crate::edge::grpc::convert::{SHARDING_KEY, message_type, wire_timestamp};
-use crate::model::{BodyEncoding, Message, Timestamp};
+use crate::edge::grpc::digest;
+use crate::edge::rules::names::without_namespace;
+use crate::model::{BodyEncoding, HandleKey, Message, Timestamp};
 use crate::proto::v2;
 
-/// A delivered message with its body's digest. `topic` is as the client names it.
-pub(in crate::edge) fn delivery(delivery: Delivery, digest: String, topic: &v2::Resource) -> v2::Message {
-    let dead_letter_queue = delivery
-        .died_in
-        .map(|topic| v2::DeadLetterQueue { topic: topic.to_string(), message_id: delivery.message.message_id.clone() });
-    let mut wire = stored(delivery.message, digest, topic, delivery.stored_at, delivery.store_host);
+/// A delivered message. `topic` is as the client names it, `key` that of the cluster's handles.
+pub(in crate::edge) fn delivery(delivery: Delivery, topic: &v2::Resource, key: &HandleKey) -> v2::Message {
+    let dead_letter_queue = delivery.died_in.map(|died_in| v2::DeadLetterQueue {
+        topic: without_namespace(&topic.resource_namespace, died_in.as_str()).into_owned(),
+        message_id: delivery.message.message_id.clone(),
+    });
+    let mut wire = stored(delivery.message, topic, delivery.stored_at, delivery.store_host);
     let system_properties = wire.system_properties.get_or_insert_default();
-    system_properties.receipt_handle = Some(delivery.handle.to_text());
+    system_properties.receipt_handle = Some(delivery.handle.to_text(key));
     system_properties.queue_id = i32::try_from(delivery.queue.0).unwrap_or(i32::MAX);
     system_properties.queue_offset = Some(i64::try_from(delivery.offset.0).unwrap_or(i64::MAX));
     system_properties.delivery_attempt = Some(i32::try_from(delivery.attempt).unwrap_or(i32::MAX));
@@ -25,11 +28,11 @@ pub(in crate::edge) fn delivery(delivery: Delivery, digest: String, topic: &v2::
 /// A stored message, without what belongs to a delivery.
 pub(in crate::edge) fn stored(
     message: Message,
-    digest: String,
     topic: &v2::Resource,
     stored_at: Timestamp,
     store_host: String,
 ) -> v2::Message {
+    let digest = digest::md5_of(&message);
     // A key with a space comes back as several keys, as from RocketMQ, which joins them with spaces.
     let keys = message.keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty());
     let keys = keys.map(str::to_owned).collect();

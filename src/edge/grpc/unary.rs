@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use crate::edge::grpc::messaging::Messaging;
 use crate::edge::peer::RemoteAddress;
+use crate::env::panic::{Panicked, contain, contained};
 use crate::proto::v2::messaging_service_server::MessagingService;
 
 /// Before each message: whether it is compressed, and its length.
@@ -27,6 +28,7 @@ const PREFIX_BYTES: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const DONE: HeaderValue = HeaderValue::from_static("0");
+const INTERNAL: HeaderValue = HeaderValue::from_static("13");
 
 /// What serves requests. Cheap to clone.
 #[derive(Clone)]
@@ -85,7 +87,11 @@ impl Body for Answer {
                 }
             }))),
             Self::Ended => Poll::Ready(None),
-            Self::Common(body) => Pin::new(body).poll_frame(cx),
+            Self::Common(body) => contain(|| Pin::new(body).poll_frame(cx)).unwrap_or_else(|Panicked| {
+                *self = Self::Ended;
+                let trailers = HeaderMap::from_iter([(STATUS, INTERNAL)]);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }),
         }
     }
 
@@ -106,8 +112,17 @@ impl Body for Answer {
     }
 }
 
-/// Serves one request of a connection.
+/// Serves one request of a connection. If its handler panics, it alone fails (D74).
 pub(in crate::edge) async fn serve(
+    services: Services,
+    peer: RemoteAddress,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let served = contained(serve_request(services, peer, request)).await;
+    served.unwrap_or_else(|Panicked| Ok(Status::internal("a bug in raftmq; the node's log says more").into_http()))
+}
+
+async fn serve_request(
     services: Services,
     peer: RemoteAddress,
     mut request: Request<Incoming>,

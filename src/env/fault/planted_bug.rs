@@ -14,6 +14,10 @@ pub enum PlantedBug {
     OffsetAtProposal,
     /// What was acked before a restart is open again.
     AcksLostAtRestart,
+    /// The log's writer thread panics at a record with [`Self::name`] in it.
+    LogThreadPanics,
+    /// A send of a message with the id [`Self::name`], and a receive of a group of that name, panic in the front end.
+    RequestPanics,
 }
 
 impl PlantedBug {
@@ -24,6 +28,8 @@ impl PlantedBug {
             Self::LeaseInLeaderMemory => "lease-in-leader-memory",
             Self::OffsetAtProposal => "offset-at-proposal",
             Self::AcksLostAtRestart => "acks-lost-at-restart",
+            Self::LogThreadPanics => "log-thread-panics",
+            Self::RequestPanics => "request-panics",
         }
     }
 }

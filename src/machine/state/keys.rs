@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | Meta | `clock`, `digest`, `cluster version`, `topic ids`, `group ids`, `due from` | u64 |
 //! | Meta | `member` node | `host:port` for clients |
+//! | Meta | `handle key` | a version byte and the [`crate::model::HandleKey`] |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
 //! | Catalog | `m` group name | group id |
@@ -47,6 +48,11 @@ pub const GROUP_IDS: &[u8] = b"group ids";
 pub const DUE_FROM: &[u8] = b"due from";
 /// Meta: where each node serves clients.
 pub const MEMBERS: &[u8] = b"member";
+
+/// Meta: the key of the cluster's handles.
+pub const HANDLE_KEY: &[u8] = b"handle key";
+/// Of its value.
+pub const HANDLE_KEY_VERSION: u8 = 1;
 
 /// The key of a lease after the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

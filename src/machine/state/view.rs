@@ -13,8 +13,8 @@ use crate::machine::state::queue::{QueueHead, Run};
 use crate::machine::state::{catalog, due, keys};
 use crate::model::codec::Reader;
 use crate::model::{
-    GroupId, GroupName, LeaseId, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, Timestamp, TopicId,
-    TopicName,
+    GroupId, GroupName, HandleKey, LeaseId, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, Timestamp,
+    TopicId, TopicName,
 };
 use crate::store::kv::{Kv, Space};
 
@@ -67,6 +67,13 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(members)
+    }
+
+    /// The key of the cluster's handles, once it has one.
+    pub fn handle_key(&self) -> Result<Option<HandleKey>, Failure> {
+        let Some(value) = self.kv.get(Space::Meta, keys::HANDLE_KEY)? else { return Ok(None) };
+        let mut reader = Reader::versioned(value, "handle key", keys::HANDLE_KEY_VERSION)?;
+        Ok(Some(HandleKey::decode(&mut reader)?))
     }
 
     /// The topic of that name. Two look-ups.

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::env::disk::{Disk, DiskLock};
+use crate::env::fault::planted_bug;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::model::LogIndex;
 use crate::store::Error;
 use crate::store::log::gather_buffer::GatherBuffer;
@@ -208,6 +210,7 @@ impl Writer {
         if completions.is_empty() {
             return Ok(());
         }
+        panic_if_planted(records);
         let written = self.write(records).and_then(|()| match self.options.flush {
             FlushMode::Sync => self.sync(),
             FlushMode::Async => Ok(()),
@@ -356,4 +359,11 @@ fn answer(result: Result<(), Error>, reply: &OpReply) -> Result<(), Error> {
         }
         Err(error) => Err(error),
     }
+}
+
+fn panic_if_planted(records: &[Record]) {
+    let name = PlantedBug::LogThreadPanics.name().as_bytes();
+    let has_name = |record: &Record| record.body.windows(name.len()).any(|bytes| bytes == name);
+    let is_planted = planted_bug::is(PlantedBug::LogThreadPanics) && records.iter().any(has_name);
+    assert!(!is_planted, "as planted");
 }

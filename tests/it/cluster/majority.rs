@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
 use super::runtime;
-use crate::fixture::cluster::Cluster;
+use crate::fixture::calls::send;
+use crate::fixture::cluster::{BINARY, Cluster};
 use crate::fixture::messages::message;
-use crate::fixture::wire::Wire;
+use crate::fixture::requests::{by_tag, queue, resource};
+use crate::fixture::wire::{CALL, Wire};
 
 #[test]
 fn service_goes_on_with_one_node_down_and_waits_with_two() {
@@ -167,4 +170,79 @@ fn p14_p16_a_node_without_a_quorum_says_so_and_no_poll_is_empty() {
     cluster.wait_for_leader();
     let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "9"]);
     assert_eq!(all.lines().count(), 9);
+}
+
+/// The code of a pull of all that a topic's first queue has.
+async fn pull(wire: &Wire, topic: &str) -> Code {
+    use raftmq::proto::v2::pull_message_response::Content;
+    let request = v2::PullMessageRequest {
+        group: Some(resource("reader")),
+        message_queue: queue(topic),
+        batch_size: 1,
+        filter_expression: by_tag("*"),
+        ..Default::default()
+    };
+    let mut items = wire.raw().pull_message(wire.request(request)).await.unwrap().into_inner();
+    match items.message().await.unwrap().unwrap().content {
+        Some(Content::Status(status)) => status.code(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn p14_a_node_that_is_cut_off_serves_no_pulls() {
+    let cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t", "--queues", "1"]);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let leader = cluster.wait_for_leader();
+    let [alone, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    let wire = cluster.wire(alone).within(CALL);
+    runtime.block_on(send(&wire, message("t", "m", "m")));
+    assert_eq!(runtime.block_on(pull(&wire, "t")), Code::Ok);
+    for node in [leader, other] {
+        cluster.signal(node, "STOP");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let code = runtime.block_on(pull(&wire.within(Duration::from_secs(4)), "t"));
+    for node in [leader, other] {
+        cluster.signal(node, "CONT");
+    }
+    assert_eq!(code, Code::HaNotAvailable, "it cannot know whether the topic is still there");
+    cluster.wait_for_leader();
+    assert_eq!(runtime.block_on(pull(&wire, "t")), Code::Ok);
+    cluster.raftmq_ok(&["topic", "delete", "t", "--yes"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(runtime.block_on(pull(&wire, "t")), Code::TopicNotFound, "a second after it was deleted");
+}
+
+#[test]
+fn p14_a_node_that_lags_denies_no_topic_that_was_created_again() {
+    let cluster = Cluster::start();
+    let leader = cluster.wait_for_leader();
+    let lagging = (leader + 1) % 3;
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let wire = cluster.wire(lagging).within(CALL);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    runtime.block_on(send(&wire, message("t", "first", "m")));
+    let addresses =
+        (0..3).filter(|node| *node != lagging).map(|node| cluster.address(node)).collect::<Vec<_>>().join(";");
+    let on_others = |args: &[&str]| {
+        let done = std::process::Command::new(BINARY).args(["-n", &addresses]).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {done:?}");
+    };
+    for turn in 0..3 {
+        cluster.signal(lagging, "STOP");
+        on_others(&["topic", "delete", "t", "--yes"]);
+        on_others(&["topic", "create", "t"]);
+        // The request waits for the node as the entries do.
+        let (client, id) = (wire.clone(), format!("m{turn}"));
+        let sending = runtime.spawn(async move { client.send(vec![message("t", &id, "m")]).await });
+        std::thread::sleep(Duration::from_millis(100));
+        cluster.signal(lagging, "CONT");
+        let status = runtime.block_on(sending).unwrap().unwrap().status.unwrap();
+        assert!(matches!(status.code(), Code::Ok | Code::HaNotAvailable), "{status:?}");
+        runtime.block_on(send(&wire, message("t", &format!("again{turn}"), "m")));
+    }
 }

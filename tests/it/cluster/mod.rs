@@ -2,8 +2,10 @@
 
 mod all_kinds;
 mod disk;
+mod handles;
 mod kills;
 mod majority;
+mod panics;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()

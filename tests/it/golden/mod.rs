@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use raftmq::machine::command::{Ack, Command};
 use raftmq::machine::outcome::Outcome;
-use raftmq::model::{GroupId, LeaseId, QueueId, QueueOffset, ReceiptHandle, TopicId};
+use raftmq::model::{GroupId, HandleKey, LeaseId, QueueId, QueueOffset, ReceiptHandle, TopicId};
 
 use crate::fixture::machine::{Machine, content};
 use script::Script;
@@ -74,6 +74,19 @@ fn golden_scripts() {
         }
     }
     assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 rewrites them\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_first_handle_key_of_a_cluster_stays() {
+    let mut machine = Machine::default();
+    assert_eq!(machine.view().handle_key().unwrap(), None);
+    let keys = [1, 2].map(|byte| HandleKey::new([byte; 16]));
+    for key in keys {
+        let command = Command::SetHandleKey(key);
+        assert_eq!(Command::decode(command.encode()), Ok(command.clone()));
+        assert_eq!(machine.apply(&command), Outcome::Done);
+        assert_eq!(machine.view().handle_key().unwrap(), Some(keys[0]));
+    }
 }
 
 /// The lease a handle names is of no use for another message.

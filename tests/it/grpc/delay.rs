@@ -9,7 +9,7 @@ use raftmq::proto::v2::Code;
 use crate::fixture::calls::{code, drain, recall, send, take};
 use crate::fixture::cluster::with_cluster;
 use crate::fixture::messages::{delayed, delayed_until, half, ids, message, now_millis};
-use crate::fixture::requests::{poll, seconds};
+use crate::fixture::requests::{poll, resource, seconds};
 use crate::fixture::wire::{CALL, POLL, SOON};
 
 #[test]
@@ -36,6 +36,24 @@ fn p11_a_delayed_message_comes_at_its_time_and_can_be_recalled() {
         assert_eq!(code(&a, message("later", "x", "b")).await, Code::MessagePropertyConflictWithType);
         let (status, _) = c.receive("g", "later", 16, POLL).await.unwrap();
         assert_eq!(status.code(), Code::MessageNotFound, "the recalled one never comes");
+    });
+}
+
+#[test]
+fn a_recall_handle_from_before_a_move_says_so_and_the_new_one_recalls() {
+    with_cluster(&[], &[("later", "DELAY")], async |cluster| {
+        let wire = cluster.wire(0);
+        let old = send(&wire, delayed("later", "m", 600_000)).await.recall_handle;
+        let to = (now_millis() + 900_000).to_string();
+        cluster.raftmq_ok(&["message", "move", "later", &old, "--to", &to]);
+        let request = v2::RecallMessageRequest { topic: Some(resource("later")), recall_handle: old };
+        let answer = wire.raw().recall_message(wire.request(request)).await.unwrap().into_inner();
+        let status = answer.status.unwrap();
+        assert_eq!(status.code(), Code::MessageNotFound);
+        assert!(status.message.contains("an operator gave it another time"), "{}", status.message);
+        let waiting = cluster.json(&["message", "delayed", "later"]);
+        let new = waiting["messages"][0]["recall_handle"].as_str().unwrap();
+        assert_eq!(recall(&wire, "later", new).await, (Code::Ok, "m".to_owned()));
     });
 }
 

@@ -6,12 +6,34 @@ use std::time::{Duration, Instant};
 use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
-use crate::fixture::calls::{ack, ack_code, change, forward, heartbeat, nothing, receive, send};
+use crate::fixture::calls::{ack, ack_code, change, forward, heartbeat, leave, nothing, receive, send};
 use crate::fixture::cluster::with_cluster;
 use crate::fixture::messages::{delivered, message};
 use crate::fixture::requests::{poll, push_poll};
-use crate::fixture::telemetry::BACKOFF;
+use crate::fixture::telemetry::{BACKOFF, consumer};
 use crate::fixture::wire::{CALL, POLL};
+
+#[test]
+fn p8_only_its_own_connection_ends_a_client_s_session_and_its_leases() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wire = cluster.wire(0).within(CALL);
+        let (_, stream) = consumer(&wire, "g", "t", "*").await;
+        send(&wire, message("t", "m", "m")).await;
+        assert_eq!(receive(&wire, push_poll("g", "t")).await.len(), 1);
+        // The same client id from another connection, also with a stream of its own.
+        let stranger = cluster.wire(0).within(CALL);
+        assert_eq!(leave(&stranger, Some("g")).await, Code::Ok);
+        let (_, strange) = consumer(&stranger, "g", "t", "*").await;
+        assert_eq!(leave(&stranger, Some("g")).await, Code::Ok);
+        drop(strange);
+        let other = cluster.wire(1).within(CALL);
+        assert!(receive(&other, poll("g", "t")).await.is_empty(), "the lease goes on");
+        assert_eq!(leave(&wire, Some("g")).await, Code::Ok);
+        let again = receive(&other, poll("g", "t")).await;
+        assert_eq!(again.iter().map(|message| delivered(message).2).collect::<Vec<_>>(), [2]);
+        drop(stream);
+    });
+}
 
 #[test]
 fn a_change_of_invisible_time_ends_the_old_handle() {

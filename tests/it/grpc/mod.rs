@@ -13,6 +13,7 @@ mod every_node;
 mod fifo;
 mod filter;
 mod invisible;
+mod namespace;
 mod offset;
 mod poll;
 mod priority;

@@ -86,7 +86,7 @@ fn c25_12_digest_born_time_and_encoding_are_on_every_message() {
         let born = Timestamp { seconds: timestamp(now_millis() - 2000).seconds, nanos: 123_000_000 };
         system_of_zipped.body_encoding = Gzip.into();
         system_of_zipped.body_digest =
-            Some(v2::Digest { r#type: v2::DigestType::Crc32.into(), checksum: "DEADBEEF".into() });
+            Some(v2::Digest { r#type: v2::DigestType::Crc32.into(), checksum: "3E9FDAB1".into() });
         system_of_zipped.born_timestamp = Some(born);
         system_of_zipped.born_host = "producer".into();
         send(a, zipped.clone()).await;

@@ -8,7 +8,8 @@ use raftmq::proto::v2::Code;
 use crate::fixture::calls::{code, drain, end, send, take};
 use crate::fixture::cluster::with_cluster;
 use crate::fixture::messages::{
-    KIB_16, MIB_4, delayed, delayed_until, half, having, ids, keyed, message, now_millis, ordered, system, tagged,
+    KIB_16, MIB_4, delayed, delayed_until, half, having, ids, keyed, message, now_millis, ordered, sorted, system,
+    tagged, with,
 };
 use crate::fixture::requests::{by_tag, name, poll};
 use crate::fixture::wire::{CALL, POLL, Wire};
@@ -60,6 +61,38 @@ fn c24_size_of_body_is_4_mib_and_16_kib_of_properties_come_on_top() {
         assert!(got.iter().all(|message| message.body.len() == MIB_4));
         let properties = |message: &v2::Message| message.user_properties.values().map(String::len).sum::<usize>();
         assert_eq!(got.iter().map(properties).collect::<BTreeSet<_>>(), BTreeSet::from([0, KIB_16 - 1]));
+    });
+}
+
+#[test]
+fn p3_a_body_that_is_not_what_its_digest_says_is_refused_by_name_and_not_stored() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let wires = cluster.wires_within(CALL);
+        let digested = |id: &str, r#type: v2::DigestType, checksum: &str| {
+            let digest = Some(v2::Digest { r#type: r#type.into(), checksum: checksum.into() });
+            v2::Message { body: "m".into(), ..with("t", id, |system| system.body_digest = digest) }
+        };
+        use v2::DigestType::{Crc32, Md5, Sha1};
+        // Of "m".
+        let right = [
+            (Crc32, "E101F268"),
+            (Md5, "6F8F57715090DA2632453988D9A1501B"),
+            (Sha1, "6b0d31c0d563223024da45691584643ac78c96e8"),
+        ];
+        for (r#type, checksum) in right {
+            let wrong = checksum.replacen(['6', 'A'], "B", 1);
+            let sent = wires[0].send(vec![message("t", "first", "b"), digested("m", r#type, &wrong)]).await.unwrap();
+            let status = sent.status.unwrap();
+            assert_eq!((status.code(), sent.entries.len()), (Code::MessageCorrupted, 0), "all or none");
+            let names = ["'m'", r#type.as_str_name(), &wrong, &checksum.to_uppercase()];
+            assert!(names.iter().all(|name| status.message.contains(name)), "{}", status.message);
+        }
+        for (id, (r#type, checksum)) in ["a", "b", "c"].into_iter().zip(right) {
+            send(&wires[1], digested(id, r#type, checksum)).await;
+        }
+        let got = take(&wires, &poll("g", "t"), 3).await;
+        assert_eq!(sorted(ids(&got)), ["a", "b", "c"], "what was refused is not stored");
+        assert!(got.iter().all(|message| system(message).body_digest.as_ref().unwrap().checksum == right[1].1));
     });
 }
 

@@ -66,10 +66,10 @@ fn strategy(settings: &v2::Settings) -> Strategy {
 fn c25_02_settings_are_answered_in_full_and_what_the_client_said_is_echoed() {
     with_cluster(&[], &[("t", "NORMAL"), ("steps", "FIFO")], async |cluster| {
         let wires = cluster.wires_within(CALL);
-        cluster.raftmq_ok(&["group", "create", "orderly", "--orderly"]);
-        cluster.raftmq_ok(&["group", "create", "patient", "--retries", "4"]);
+        cluster.raftmq_ok(&["group", "create", "Some-Namespace%orderly", "--orderly"]);
+        cluster.raftmq_ok(&["group", "create", "Some-Namespace%patient", "--retries", "4"]);
         let metric = Some(v2::Metric { on: false, endpoints: None });
-        let foreign = v2::Resource { resource_namespace: "Some Namespace".into(), name: "t".into() };
+        let foreign = v2::Resource { resource_namespace: "Some-Namespace".into(), name: "t".into() };
 
         let mut sent = settings(v2::ClientType::Producer, publishing(&[]));
         // As clients say it before they have heard from the server.
@@ -96,7 +96,7 @@ fn c25_02_settings_are_answered_in_full_and_what_the_client_said_is_echoed() {
                 let PubSub::Subscription(mut subscription) = subscribed(group, topic, by_tag("a || b")) else {
                     unreachable!()
                 };
-                subscription.group.as_mut().unwrap().resource_namespace = "Some Namespace".into();
+                subscription.group.as_mut().unwrap().resource_namespace = "Some-Namespace".into();
                 subscription.subscriptions[0].topic = Some(foreign.clone());
                 let sent = settings(kind, PubSub::Subscription(subscription.clone()));
                 let expected = v2::Settings {

@@ -6,7 +6,7 @@ use raftmq::machine::command::{Ack, Change, Command, Decide, Recall};
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
-    GroupId, LeaseId, LogIndex, Message, MessageRef, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp,
+    GroupId, HandleKey, LeaseId, LogIndex, Message, MessageRef, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp,
 };
 
 use super::TOPIC;
@@ -20,7 +20,7 @@ proptest! {
         let bytes = Bytes::from(bytes);
         // Whatever comes of it, it comes without a panic.
         let _ = (Batch::decode(bytes.clone()), Command::decode(bytes.clone()), Outcome::decode(bytes.clone()));
-        let _ = (Message::decode(bytes.clone()), Proposal::decode(bytes), ReceiptHandle::parse(&text));
+        let _ = (Message::decode(bytes.clone()), Proposal::decode(bytes), ReceiptHandle::parse(&text, &HandleKey::new([0; 16])));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::tokens::{Token, imports, is_path_separator, leaves, module_of, withou
 pub const LAYERS: [(&str, &[&str]); 16] = [
     ("cli", &["bench", "drill", "server", "client", "config", "env", "model", "logging", "proto"]),
     ("server", &["edge", "node", "raft", "config", "env", "model", "proto"]),
-    ("edge", &["node", "broker", "model", "proto"]),
+    ("edge", &["node", "broker", "env", "model", "proto"]),
     ("node", &["broker", "raft", "store", "config", "env", "model"]),
     ("broker", &["raft", "machine", "store::kv", "env", "model"]),
     ("raft", &["machine", "store", "env", "model"]),

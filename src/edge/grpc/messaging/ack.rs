@@ -4,7 +4,6 @@ use tonic::Request;
 
 use crate::broker::{Acked, Error};
 use crate::edge::grpc::codes::{Refused, ok, status};
-use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::Messaging;
 use crate::edge::rules;
 use crate::model::ReceiptHandle;
@@ -30,10 +29,11 @@ pub(super) async fn ack(edge: &Messaging, request: Request<v2::AckMessageRequest
 async fn try_ack(edge: &Messaging, request: Request<v2::AckMessageRequest>) -> Result<Vec<Acked>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
+    let topic = caller.topic(request.topic.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
     rules::consume::ack_entries(request.entries.len())?;
-    let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle)).collect();
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    let handles = request.entries.iter().map(|entry| ReceiptHandle::parse(&entry.receipt_handle, &key)).collect();
     Ok(edge.broker.ack(group, topic, handles, caller.deadline()).await?)
 }
 
@@ -41,7 +41,7 @@ fn result(entry: v2::AckMessageEntry, acked: &Acked) -> v2::AckMessageResultEntr
     let status = match acked {
         Acked::Done => ok(),
         Acked::LeaseEnded => Refused::from(Error::LeaseEnded).status(),
-        Acked::NotAReceiptHandle => Refused::from(Error::NotAReceiptHandle).status(),
+        Acked::NotAReceiptHandle(refused) => Refused::from(Error::NotAReceiptHandle(*refused)).status(),
         Acked::ForeignReceiptHandle => Refused::from(Error::ForeignReceiptHandle).status(),
     };
     echo(entry, status)

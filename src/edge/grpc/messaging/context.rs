@@ -10,10 +10,12 @@ use tonic::{Request, Status};
 
 use crate::broker::{Broker, ClientInfo, Deadline};
 use crate::edge::grpc::codes::Refused;
+use crate::edge::grpc::convert;
 use crate::edge::peer::RemoteAddress;
 use crate::edge::rules;
-use crate::model::Millis;
+use crate::model::{GroupName, Millis, TopicName};
 use crate::node::{ClientHeader, Node};
+use crate::proto::v2;
 
 /// Settings of the front end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +38,23 @@ pub struct Messaging {
 /// Who calls, and how long they wait.
 pub(super) struct Caller {
     pub client: Arc<ClientInfo>,
+    /// Of resources that name none: the Node client says it in a header only.
+    pub namespace: String,
     pub asked_at: Instant,
     pub timeout: Option<Duration>,
 }
 
 impl Caller {
+    /// The topic that a resource of this request names.
+    pub fn topic(&self, resource: Option<&v2::Resource>) -> Result<TopicName, Refused> {
+        convert::topic(resource, &self.namespace)
+    }
+
+    /// The consumer group that a resource of this request names.
+    pub fn group(&self, resource: Option<&v2::Resource>) -> Result<GroupName, Refused> {
+        convert::group(resource, &self.namespace)
+    }
+
     pub fn deadline(&self) -> Deadline {
         self.timeout.and_then(|timeout| self.asked_at.checked_add(timeout)).map_or(Deadline::NONE, Deadline::at)
     }
@@ -69,7 +83,8 @@ impl Messaging {
         rules::client::text("header x-mq-language", header.language)?;
         rules::client::text("header x-mq-client-version", header.version)?;
         let client = self.node.sessions().seen(header);
-        Ok(Caller { client, asked_at: Instant::now(), timeout: grpc_timeout(text_of("grpc-timeout")) })
+        let namespace = text_of("x-mq-namespace").to_owned();
+        Ok(Caller { client, namespace, asked_at: Instant::now(), timeout: grpc_timeout(text_of("grpc-timeout")) })
     }
 }
 

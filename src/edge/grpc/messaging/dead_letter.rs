@@ -4,7 +4,6 @@ use tonic::Request;
 
 use crate::broker::Error;
 use crate::edge::grpc::codes::{Refused, ok};
-use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::Messaging;
 use crate::model::ReceiptHandle;
 use crate::proto::v2;
@@ -22,8 +21,9 @@ async fn try_forward(
 ) -> Result<(), Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
-    let handle = ReceiptHandle::parse(&request.receipt_handle).ok_or(Error::NotAReceiptHandle)?;
+    let topic = caller.topic(request.topic.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    let handle = ReceiptHandle::parse(&request.receipt_handle, &key).map_err(Error::from)?;
     Ok(edge.broker.forward_to_dead_letters(group, topic, handle, caller.deadline()).await?)
 }

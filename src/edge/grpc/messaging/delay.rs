@@ -3,7 +3,6 @@
 use tonic::Request;
 
 use crate::edge::grpc::codes::{Refused, ok};
-use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::Messaging;
 use crate::edge::recall_handle::RecallHandle;
 use crate::proto::v2;
@@ -19,8 +18,9 @@ pub(super) async fn recall(edge: &Messaging, request: Request<v2::RecallMessageR
 async fn try_recall(edge: &Messaging, request: Request<v2::RecallMessageRequest>) -> Result<String, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
-    let handle = RecallHandle::parse(&topic, &request.recall_handle);
+    let topic = caller.topic(request.topic.as_ref())?;
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    let handle = RecallHandle::parse(&topic, &request.recall_handle, &key);
     let handle = handle.map_err(|text| Refused::new(Code::BadRequest, text))?;
     edge.broker.recall(topic, handle.delivery_at, handle.message, caller.deadline()).await?;
     Ok(handle.message_id)

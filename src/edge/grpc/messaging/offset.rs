@@ -6,8 +6,7 @@ use tonic::Request;
 use crate::broker::{Pull, Pulled, Where};
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::digest::with_digests;
-use crate::edge::grpc::messaging::context::{Items, Messaging};
+use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
 use crate::edge::grpc::outgoing;
 use crate::model::limits::{POLL_MARGIN, POLL_MAX};
 use crate::model::{Millis, QueueId, QueueOffset, TopicName};
@@ -29,10 +28,8 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
         let store_host = edge.node.settings().store_host.clone();
         let mut contents = vec![Content::Status(first)];
         if let Some(Pulled { messages, next }) = pulled {
-            let messages = with_digests(messages, |pulled| &pulled.message.body);
-            contents.extend(messages.map(|(pulled, digest)| {
-                let mut message =
-                    outgoing::stored(pulled.message, digest, &topic, pulled.stored_at, store_host.clone());
+            contents.extend(messages.into_iter().map(|pulled| {
+                let mut message = outgoing::stored(pulled.message, &topic, pulled.stored_at, store_host.clone());
                 let system = message.system_properties.get_or_insert_default();
                 system.queue_id = queue.id;
                 system.queue_offset = Some(convert::wire_offset(pulled.offset));
@@ -49,8 +46,8 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
 async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) -> Result<Pulled, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
+    let (topic, queue) = queue_of(&caller, request.message_queue.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
     let left = caller.timeout.map_or(POLL_MAX, Millis::from);
     let wait = request.long_polling_timeout.as_ref().map_or(Millis(0), convert::millis).min(POLL_MAX);
     let pull = Pull {
@@ -72,8 +69,8 @@ pub(super) async fn update(edge: &Messaging, request: Request<v2::UpdateOffsetRe
 async fn try_update(edge: &Messaging, request: Request<v2::UpdateOffsetRequest>) -> Result<(), Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
+    let (topic, queue) = queue_of(&caller, request.message_queue.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
     let offset = offset_of(request.offset)?;
     Ok(edge.broker.set_position(group, topic, queue, offset, caller.deadline()).await?)
 }
@@ -88,8 +85,8 @@ pub(super) async fn get(edge: &Messaging, request: Request<v2::GetOffsetRequest>
 async fn try_get(edge: &Messaging, request: Request<v2::GetOffsetRequest>) -> Result<QueueOffset, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let (topic, queue) = queue_of(request.message_queue.as_ref())?;
-    let group = convert::group(request.group.as_ref())?;
+    let (topic, queue) = queue_of(&caller, request.message_queue.as_ref())?;
+    let group = caller.group(request.group.as_ref())?;
     let position = edge.broker.position(group, topic, queue, caller.deadline()).await?;
     position.ok_or_else(|| Refused::new(Code::OffsetNotFound, "the consumer group has no position in this queue"))
 }
@@ -104,7 +101,7 @@ pub(super) async fn query(edge: &Messaging, request: Request<v2::QueryOffsetRequ
 async fn try_query(edge: &Messaging, request: Request<v2::QueryOffsetRequest>) -> Result<QueueOffset, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let (topic, queue) = queue_of(request.message_queue.as_ref())?;
+    let (topic, queue) = queue_of(&caller, request.message_queue.as_ref())?;
     let wanted = match (request.query_offset_policy(), &request.timestamp) {
         (v2::QueryOffsetPolicy::Beginning, _) => Where::Beginning,
         (v2::QueryOffsetPolicy::End, _) => Where::End,
@@ -116,9 +113,9 @@ async fn try_query(edge: &Messaging, request: Request<v2::QueryOffsetRequest>) -
     Ok(edge.broker.query_offset(topic, queue, wanted, caller.deadline()).await?)
 }
 
-fn queue_of(queue: Option<&v2::MessageQueue>) -> Result<(TopicName, QueueId), Refused> {
+fn queue_of(caller: &Caller, queue: Option<&v2::MessageQueue>) -> Result<(TopicName, QueueId), Refused> {
     let queue = queue.ok_or_else(|| Refused::new(Code::BadRequest, "the message queue is missing"))?;
-    let topic = convert::topic(queue.topic.as_ref())?;
+    let topic = caller.topic(queue.topic.as_ref())?;
     let id = u32::try_from(queue.id)
         .map_err(|_| Refused::new(Code::BadRequest, format!("the queue id {} is below 0", queue.id)))?;
     Ok((topic, QueueId(id)))

@@ -8,14 +8,15 @@ use tonic::Request;
 use crate::broker::{Receive, Received};
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::digest::with_digests;
 use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
 use crate::edge::grpc::outgoing;
 use crate::edge::rules;
 use crate::edge::rules::InvalidKind;
 use crate::edge::rules::consume::PollTimes;
-use crate::model::Millis;
+use crate::env::fault::planted_bug;
+use crate::env::fault::planted_bug::PlantedBug;
 use crate::model::limits::{INVISIBLE_RENEWED, RECEIVE_BATCH_MAX};
+use crate::model::{HandleKey, Millis};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::receive_message_response::Content;
@@ -31,11 +32,12 @@ pub(super) fn receive(
             Ok(None) => (status(Code::MessageNotFound, "no message arrived in time"), None),
             Err(refused) => (refused.status(), None),
         };
-        let (deliveries, leases) = received.map_or((Vec::new(), None), |got| (got.deliveries, Some(got.leases)));
+        let (keyed, leases) = received.map(|(key, got)| ((key, got.deliveries), got.leases)).unzip();
         // Converted one by one as the connection takes them.
-        let messages = with_digests(deliveries, |delivery| &delivery.message.body);
+        let deliveries =
+            keyed.into_iter().flat_map(|(key, all): (HandleKey, Vec<_>)| all.into_iter().map(move |one| (key, one)));
         let messages =
-            messages.map(move |(delivery, digest)| Content::Message(outgoing::delivery(delivery, digest, &topic)));
+            deliveries.map(move |(key, delivery)| Content::Message(outgoing::delivery(delivery, &topic, &key)));
         let last = async move {
             // The connection asks for this item when it has taken all others; a stream that is dropped earlier gives
             // the leases back.
@@ -53,12 +55,14 @@ pub(super) fn receive(
 async fn try_receive(
     edge: &Messaging,
     request: Request<v2::ReceiveMessageRequest>,
-) -> Result<Option<Received>, Refused> {
+) -> Result<Option<(HandleKey, Received)>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
     let queue = request.message_queue.as_ref();
-    let topic = convert::topic(queue.and_then(|queue| queue.topic.as_ref()))?;
-    let group = convert::group(request.group.as_ref())?;
+    let topic = caller.topic(queue.and_then(|queue| queue.topic.as_ref()))?;
+    let group = caller.group(request.group.as_ref())?;
+    let is_planted = planted_bug::is(PlantedBug::RequestPanics) && group.as_str() == PlantedBug::RequestPanics.name();
+    assert!(!is_planted, "as planted");
     let filter = convert::filter(request.filter_expression.as_ref())?;
     let invisible = invisible_for(&request)?;
     let request_timeout = edge.node.sessions().request_timeout(&caller.client.client_id);
@@ -75,7 +79,8 @@ async fn try_receive(
         client_id: caller.client.client_id.clone(),
         attempt_id: request.attempt_id.filter(|id| !id.is_empty()),
     };
-    Ok(edge.broker.receive(receive).await?)
+    let key = edge.broker.handle_key(caller.deadline()).await?;
+    Ok(edge.broker.receive(receive).await?.map(|received| (key, received)))
 }
 
 fn invisible_for(request: &v2::ReceiveMessageRequest) -> Result<Millis, Refused> {
@@ -105,7 +110,8 @@ mod tests {
 
     fn poll(asked: Option<u64>, left: Option<u64>, version: &str) -> Result<u64, Code> {
         let client = ClientInfo { version: version.into(), ..ClientInfo::default() }.into();
-        let caller = Caller { client, asked_at: tokio::time::Instant::now(), timeout: left.map(Duration::from_millis) };
+        let (namespace, asked_at) = (String::new(), tokio::time::Instant::now());
+        let caller = Caller { client, namespace, asked_at, timeout: left.map(Duration::from_millis) };
         poll_wait(asked.map(Millis), None, &caller).map(|wait| wait.0).map_err(|refused| refused.code)
     }
 

@@ -29,7 +29,7 @@ async fn try_route(
 ) -> Result<Vec<v2::MessageQueue>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    let topic = convert::topic(request.topic.as_ref())?;
+    let topic = caller.topic(request.topic.as_ref())?;
     let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
     let endpoints = endpoints(&edge.node.routes().of_reachable()?, request.endpoints.as_ref());
     let mut rows = Vec::new();
@@ -60,7 +60,7 @@ async fn try_assignment(
 ) -> Result<Vec<v2::Assignment>, Refused> {
     let caller = edge.caller(&request)?;
     let request = request.into_inner();
-    convert::group(request.group.as_ref())?;
+    caller.group(request.group.as_ref())?;
     let topic = find(edge, request.topic.as_ref(), &caller).await?;
     if !topic.permission.can_read() {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
@@ -75,7 +75,7 @@ async fn try_assignment(
 }
 
 async fn find(edge: &Messaging, topic: Option<&v2::Resource>, caller: &Caller) -> Result<TopicView, Refused> {
-    let topic = convert::topic(topic)?;
+    let topic = caller.topic(topic)?;
     Ok(edge.broker.find_topic(&topic, caller.deadline()).await?)
 }
 

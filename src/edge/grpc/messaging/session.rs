@@ -3,9 +3,10 @@
 //! Nothing depends on an open stream or on settings that this node has received: clients lose both and go on.
 
 use futures_util::StreamExt;
+use tokio::sync::mpsc;
 use tonic::{Code as GrpcCode, Request, Status, Streaming};
 
-use crate::broker::{Error, Subscription};
+use crate::broker::{Deadline, Error, OrphanedTransaction, Subscription};
 use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::convert::wire_duration;
@@ -14,7 +15,7 @@ use crate::edge::grpc::messaging::transaction;
 use crate::edge::rules;
 use crate::model::backoff::STEPS_MAX;
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, POLL_MAX, RECEIVE_BATCH_MAX};
-use crate::model::{Backoff, Millis};
+use crate::model::{Backoff, Millis, TopicName};
 use crate::node::{ClientHeader, SessionSettings};
 use crate::proto::v2;
 use crate::proto::v2::settings::PubSub;
@@ -26,8 +27,8 @@ const BACKOFF_SECONDS: [u64; 18] =
 const PRODUCER_ATTEMPTS: i32 = 3;
 
 pub(super) async fn heartbeat(edge: &Messaging, request: &Request<v2::HeartbeatRequest>) -> v2::Status {
-    let result = edge.caller(request).and_then(|_| match request.get_ref().group.as_ref() {
-        Some(group) if !group.name.is_empty() => convert::group(Some(group)).map(|_| ()),
+    let result = edge.caller(request).and_then(|caller| match request.get_ref().group.as_ref() {
+        Some(group) if !group.name.is_empty() => caller.group(Some(group)).map(|_| ()),
         _ => Ok(()),
     });
     result.map_or_else(|refused| refused.status(), |()| ok())
@@ -37,7 +38,7 @@ pub(super) async fn terminated(edge: &Messaging, request: &Request<v2::NotifyCli
     match edge.caller(request) {
         Ok(caller) => {
             // The client is gone either way; what it held is delivered again when its leases end, at the latest.
-            if let Err(error) = edge.node.client_left(&caller.client.client_id).await {
+            if let Err(error) = edge.node.client_left(&caller.client).await {
                 tracing::debug!(%error, "leases of a leaving client were not shortened");
             }
             ok()
@@ -57,35 +58,69 @@ pub(super) fn telemetry(
             return Box::pin(futures_util::stream::once(std::future::ready(Ok(command))));
         }
     };
-    let questions = edge.node.sessions().listen(&caller.client.client_id);
-    let state = Some((edge, caller, request.into_inner(), questions));
-    Box::pin(futures_util::stream::unfold(state, |state| async move {
-        let (edge, caller, mut commands, mut questions) = state?;
+    let questions = edge.node.sessions().listen(&caller.client);
+    let stream = ClientStream { edge, caller, commands: request.into_inner(), questions, published: Vec::new() };
+    Box::pin(futures_util::stream::unfold(Some(stream), |stream| async move {
+        let mut stream = stream?;
+        match stream.next().await? {
+            Ok(command) => {
+                Some((Ok(v2::TelemetryCommand { status: Some(ok()), command: Some(command) }), Some(stream)))
+            }
+            Err(refused) => Some((Err(as_grpc(&refused)), None)),
+        }
+    }))
+}
+
+/// A stream of a client, as long as it is open.
+struct ClientStream {
+    edge: Messaging,
+    caller: Caller,
+    commands: Streaming<v2::TelemetryCommand>,
+    questions: mpsc::Receiver<OrphanedTransaction>,
+    /// The topics that a producer said it publishes to, as it names them.
+    published: Vec<v2::Resource>,
+}
+
+impl ClientStream {
+    /// What the client hears next; `None` at the end, `Err` before it.
+    async fn next(&mut self) -> Option<Result<Command, Refused>> {
         loop {
             let command = tokio::select! {
                 // A stream that breaks, or ends with this node, is reopened by the client.
-                () = edge.node.stopping().cancelled() => return None,
-                Some(question) = questions.recv() => {
-                    let question = transaction::question(question, &edge.node.settings().store_host);
-                    let command = Some(Command::RecoverOrphanedTransactionCommand(question));
-                    let asking = v2::TelemetryCommand { status: Some(ok()), command };
-                    return Some((Ok(asking), Some((edge, caller, commands, questions))));
+                () = self.edge.node.stopping().cancelled() => return None,
+                Some(question) = self.questions.recv() => {
+                    // Without the key the producer is asked the next time.
+                    let Ok(key) = self.edge.broker.handle_key(Deadline::NONE).await else { continue };
+                    let topic = self.named(&question.topic);
+                    let store_host = &self.edge.node.settings().store_host;
+                    let question = transaction::question(question, &topic, store_host, &key);
+                    return Some(Ok(Command::RecoverOrphanedTransactionCommand(question)));
                 }
-                command = commands.next() => command?.ok()?,
+                command = self.commands.next() => command?.ok()?,
             };
-            edge.node.sessions().seen(ClientHeader::of(&caller.client));
+            self.edge.node.sessions().seen(ClientHeader::of(&self.caller.client));
             // The other commands are answers to commands this server never sends.
             let Some(Command::Settings(settings)) = command.command else { continue };
-            return match apply(&edge, &caller, settings).await {
-                Ok(settings) => {
-                    let command = Some(Command::Settings(settings));
-                    let reply = v2::TelemetryCommand { status: Some(ok()), command };
-                    Some((Ok(reply), Some((edge, caller, commands, questions))))
-                }
-                Err(refused) => Some((Err(as_grpc(&refused)), None)),
-            };
+            let applied = apply(&self.edge, &self.caller, settings).await;
+            if let Ok(v2::Settings { pub_sub: Some(PubSub::Publishing(publishing)), .. }) = &applied {
+                self.published.clone_from(&publishing.topics);
+            }
+            return Some(applied.map(Command::Settings));
         }
-    }))
+    }
+
+    /// A topic as the producer names it: with or without its namespace.
+    fn named(&self, topic: &TopicName) -> v2::Resource {
+        let is_it = |named: &&v2::Resource| self.caller.topic(Some(named)).is_ok_and(|named| named == *topic);
+        let plain = || v2::Resource { resource_namespace: String::new(), name: topic.to_string() };
+        self.published.iter().find(is_it).cloned().unwrap_or_else(plain)
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        self.edge.node.sessions().stream_ended(&self.caller.client);
+    }
 }
 
 /// Bad settings end the stream with a gRPC error, unlike anything else (contract §4.1, contract §6.7).
@@ -108,15 +143,15 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
         Some(PubSub::Publishing(publishing)) => {
             rules::client::settings_entries("topics", publishing.topics.len())?;
             for topic in &publishing.topics {
-                session.topics.push(convert::topic(Some(topic))?);
+                session.topics.push(caller.topic(Some(topic))?);
             }
         }
         Some(PubSub::Subscription(subscription)) => {
             rules::client::settings_entries("subscriptions", subscription.subscriptions.len())?;
-            let group = convert::group(subscription.group.as_ref())?;
+            let group = caller.group(subscription.group.as_ref())?;
             let mut topics = Vec::new();
             for entry in &subscription.subscriptions {
-                let topic = convert::topic(entry.topic.as_ref())?;
+                let topic = caller.topic(entry.topic.as_ref())?;
                 convert::filter(entry.expression.as_ref())?;
                 let expression = entry.expression.clone().unwrap_or_default();
                 let is_sql = expression.r#type() == v2::FilterType::Sql;
@@ -140,7 +175,7 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
     };
     if let Some(PubSub::Subscription(subscription)) = &settings.pub_sub {
         for entry in &subscription.subscriptions {
-            let Ok(topic) = convert::topic(entry.topic.as_ref()) else { continue };
+            let Ok(topic) = caller.topic(entry.topic.as_ref()) else { continue };
             // `find_topic` also finds a topic that was created a moment ago; a missing one has no order yet.
             let topic = edge.broker.find_topic(&topic, caller.deadline()).await;
             is_fifo |= topic.is_ok_and(|topic| topic.topic_type.is_fifo());
