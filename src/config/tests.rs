@@ -34,11 +34,12 @@ fn a_guide_s_file_for_three_hosts_boots_unchanged() {
     assert!(loaded.config.syncs_before_ack);
     let about = |key: &str| loaded.warnings.iter().filter(|warning| warning.contains(key)).count();
     assert_eq!([about("namesrvAddr"), about("storePathCommitLog"), about("sendMessageThreadPoolNums")], [1, 1, 1]);
-    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+    assert_eq!(about("peerSecretPath"), 1, "that peers are trusted is said aloud");
+    assert_eq!(loaded.warnings.len(), 4, "{:?}", loaded.warnings);
 }
 
 #[test]
-fn the_files_of_the_repository_boot_with_the_one_announced_warning() {
+fn the_files_of_the_repository_boot_with_the_announced_warnings() {
     let files = [
         include_str!("../../conf/dledger/broker-n0.conf"),
         include_str!("../../conf/dledger/broker-n1.conf"),
@@ -48,8 +49,23 @@ fn the_files_of_the_repository_boot_with_the_one_announced_warning() {
         let loaded = load_text(text).unwrap();
         assert_eq!(loaded.config.self_id.0, id as u64);
         assert_eq!(loaded.config.grpc_port, 8081 + id as u16);
-        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert!(loaded.warnings.iter().any(|warning| warning.contains("peerSecretPath")), "{:?}", loaded.warnings);
+        assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
     }
+}
+
+#[test]
+fn p16_the_port_for_peers_is_no_wider_than_asked_for_unless_peers_prove_themselves() {
+    let listens = |more: &str| {
+        let text = format!("dLegerPeers=n0-10.0.0.1:1;n1-10.0.0.2:1;n2-name:1\n{more}");
+        let config = load_text(&text).unwrap().config;
+        (config.peer_bind_address, config.bind_address)
+    };
+    let any = || "0.0.0.0".to_owned();
+    assert_eq!(listens("dLegerSelfId=n1"), ("10.0.0.2".to_owned(), any()));
+    assert_eq!(listens("dLegerSelfId=n2"), (any(), any()), "a name may stand for something else on its own host");
+    assert_eq!(listens("bindAddress=127.0.0.1"), ("127.0.0.1".to_owned(), "127.0.0.1".to_owned()));
+    assert_eq!(listens("peerSecretPath=/secret"), (any(), any()));
 }
 
 #[test]
@@ -96,6 +112,8 @@ fn contradictions_end_the_start() {
         ("raftElectionTimeoutMinMs=60", "at least twice raftHeartbeatIntervalMs (50)"),
         ("raftElectionTimeoutMaxMs=150", "must be above raftElectionTimeoutMinMs (150)"),
         ("tls.server.certPath=/a", "needs tls.server.keyPath"),
+        ("peerTlsCertPath=/a\npeerTlsKeyPath=/b", "needs peerTlsTrustCertPath as well"),
+        ("peerTlsTrustCertPath=/a", "needs peerTlsCertPath as well"),
         ("brokerName=a\nbrokerName=b", "is already set in line 1"),
     ];
     for (text, expected) in cases {
