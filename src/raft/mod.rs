@@ -22,6 +22,7 @@ mod read_index;
 mod replica;
 mod snapshot;
 mod start;
+mod state_digest;
 mod state_machine;
 #[cfg(test)]
 mod tests;
@@ -34,4 +35,5 @@ pub use peer::service::OnQuestion;
 pub use peer::status::{OwnFacts, ReplicaStatus};
 pub use replica::Replica;
 pub use start::{ReplicaConfig, ReplicaParts};
+pub use state_digest::StateDigest;
 pub use state_machine::OnEffects;

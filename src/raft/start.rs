@@ -8,7 +8,7 @@ use std::sync::Arc;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -124,7 +124,9 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let replica = Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, tasks, stop };
+        let digests = Arc::new(Semaphore::new(1));
+        let replica =
+            Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, digests, tasks, stop };
         replica.serve_peers(identity, listener, facts, on_question)?;
 
         replica.bootstrap(&config).await?;
