@@ -17,6 +17,8 @@ mod leadership;
 mod log_storage;
 mod marks;
 mod peer;
+#[cfg(debug_assertions)]
+mod planted;
 mod propose;
 mod read_index;
 mod replica;
