@@ -56,7 +56,8 @@ pub struct DrillArgs {
     /// Messages sent per second
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
     rate: u32,
-    /// How late a message may come after its lease ended, or its delivery time plus what is promised; more on a busy machine
+    /// How late a message may come again after its lease ended, or enter its queue after its delivery time (there 1s at
+    /// least); more on a busy machine
     #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = options::duration)]
     lateness: Duration,
     /// Longest time without an acknowledged send while two nodes are well; more on a busy machine

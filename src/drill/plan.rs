@@ -9,8 +9,8 @@ use crate::drill::clients::ATTEMPTS_MAX;
 use crate::drill::nodes::{Clock, Hurt, NODES};
 use crate::env::rng::SeededRng;
 
-/// Whether `random` and `quick` move clocks and attack peer ports too. Turn this on once the cluster clock (P21) and the
-/// peer port withstand it; until then these faults are for `clock` and `hostile`.
+/// Whether `random` and `quick` move clocks and attack peer ports too (D79). Turn this on, and change their help below,
+/// once the cluster clock (P21) and the peer port withstand it; until then these faults are for `clock` and `hostile`.
 const CLOCKS_AND_PEERS_BY_DEFAULT: bool = false;
 
 /// What the return of a majority may take longer than a change of leader: processes start.

@@ -213,3 +213,54 @@ async fn wait_for_leader(clients: &Clients, nodes: &mut Nodes) -> io::Result<usi
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::plan::Scenario;
+
+    fn steps(length: Length, seed: u64) -> Vec<Step> {
+        let plan = DrillPlan {
+            scenario: Scenario::Random,
+            length,
+            rate: 200,
+            seed,
+            lateness: Duration::from_secs(1),
+            gap: Duration::from_secs(1),
+            folder: "nowhere".into(),
+            settings: Vec::new(),
+            planted_bug: None,
+            running: None,
+        };
+        let means = Means { network: true, clocks: true, peers: true };
+        let mut steps = Vec::new();
+        let mut take = |step| {
+            steps.push(step);
+            std::thread::sleep(Duration::from_micros(100));
+            Ok(())
+        };
+        take_all(&plan, means, &mut take).unwrap();
+        steps
+    }
+
+    #[test]
+    fn a_drill_goes_on_for_its_rounds_or_its_time_and_a_seed_decides_what_it_does() {
+        let by_rounds = steps(Length::Rounds(200), 1);
+        assert_eq!(by_rounds.len(), 200);
+        assert_eq!(by_rounds, steps(Length::Rounds(200), 1));
+        assert_ne!(by_rounds, steps(Length::Rounds(200), 2));
+        let length = Duration::from_millis(60);
+        let started = Instant::now();
+        let by_time = steps(Length::For(length), 1);
+        assert!(started.elapsed() >= length && by_time.len() > 1);
+        let shared = by_time.len().min(by_rounds.len());
+        assert_eq!(by_time[..shared], by_rounds[..shared], "the same steps in the same order");
+        for how in [Hurt::Killed, Hurt::Stopped, Hurt::Paused] {
+            let is_it = |step: &Step| matches!(step, Step::Majority { how: its, .. } if *its == how);
+            assert!(by_rounds.iter().any(is_it), "{how:?}");
+        }
+        for step in [Step::AllKilled, Step::Leader(Hurt::CutOff), Step::Follower(Hurt::Killed), Step::Restart(0)] {
+            assert!(by_rounds.contains(&step), "{step:?}");
+        }
+    }
+}
