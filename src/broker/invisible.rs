@@ -4,6 +4,8 @@
 use tokio::time::Instant;
 
 use crate::broker::lease_handle::handle;
+#[cfg(debug_assertions)]
+use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Change, Prolong};
 use crate::machine::state::keys::LeaseKey;
@@ -37,7 +39,11 @@ impl Broker {
         if handle.topic != topic_id || handle.group != group_id {
             return Err(Error::ForeignReceiptHandle);
         }
-        let command = Command::Change(Change { handle, invisible_for: invisible });
+        let change = Change { handle, invisible_for: invisible };
+        #[cfg(debug_assertions)]
+        let command = planted::change(self, change);
+        #[cfg(not(debug_assertions))]
+        let command = Command::Change(change);
         match self.propose(&command, until).await {
             Ok((_, Outcome::Changed(lease))) => Ok(ReceiptHandle { lease, ..handle }),
             Ok((_, Outcome::Rejected(Rejected::LeaseEnded))) => Err(Error::LeaseEnded),

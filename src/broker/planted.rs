@@ -1,5 +1,5 @@
 //! Bugs that a debug build makes on purpose, when `RAFTMQ_PLANT` names one, to test that the drill finds them
-//! (`env/fault/planted_bug`). The send, the ack and the timer call them in one line each.
+//! (`env/fault/planted_bug`). The verbs and the timer call them in one line each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,15 @@ use tokio::time::Instant;
 use crate::broker::lease_handle::handle;
 use crate::broker::{Broker, Deadline};
 use crate::env::fault::planted_bug::{self, PlantedBug};
-use crate::machine::command::{Ack, GiveBack};
+use crate::machine::command::{Ack, Change, GiveBack, Placement};
+use crate::machine::state::lease::key_of;
 use crate::machine::{Command, Stored};
-use crate::model::{Millis, QueueId, QueueOffset, ReceiptHandle};
+use crate::model::{Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp};
 
 const GIVE_BACK_WAIT: Duration = Duration::from_secs(1);
 const ACK_AFTER: Duration = Duration::from_secs(1);
+/// Longer than the drill's delays, so that it is seen on a slow machine, too.
+const ROUNDED_MS: u64 = 10_000;
 
 /// Where messages are stored, with the offsets that this node would have given out when they came.
 pub(super) fn expected_offsets(stored: Vec<Stored>) -> Vec<Stored> {
@@ -39,6 +42,35 @@ pub(super) fn ack_later(broker: &Arc<Broker>, handles: &[ReceiptHandle]) -> bool
         let _ = acking.propose_repeatable(&command, acking.held_until(Deadline::NONE)).await;
     });
     true
+}
+
+/// When messages are to be delivered, as the log gets it.
+pub(super) fn placement(placement: Placement) -> Placement {
+    match placement {
+        Placement::DeliverAt(times) if planted_bug::is(PlantedBug::DelayRoundedDown) => {
+            Placement::DeliverAt(times.into_iter().map(|at| Timestamp(at.0 - at.0 % ROUNDED_MS)).collect())
+        }
+        placement => placement,
+    }
+}
+
+/// What the log gets for a decision.
+pub(super) fn decision(commit: bool) -> bool {
+    commit || planted_bug::is(PlantedBug::RollbackCommits)
+}
+
+/// What the log gets for a change of invisible time.
+pub(super) fn change(broker: &Broker, change: Change) -> Command {
+    let is_last = || {
+        let view = broker.reader.view();
+        let lease = view.lease(key_of(&change.handle)).ok().flatten();
+        let group = view.group_record(change.handle.group).ok().flatten();
+        lease.zip(group).is_some_and(|(lease, group)| lease.attempt > group.settings.retries_max)
+    };
+    if planted_bug::is(PlantedBug::DeadLettersDropped) && is_last() {
+        return Command::Ack(Ack { handles: vec![change.handle] });
+    }
+    Command::Change(change)
 }
 
 /// Ends all leases, once in each term that this node leads.

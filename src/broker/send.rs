@@ -96,6 +96,8 @@ impl Broker {
         }
         let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
         let placement = self.placement(message_type, &messages);
+        #[cfg(debug_assertions)]
+        let placement = planted::placement(placement);
         let times = if let Placement::DeliverAt(times) = &placement { times.clone() } else { Vec::new() };
         let command = Command::Send(Send { topic: id, message_type, tag_hashes, placement });
         let count = messages.len();

@@ -1,5 +1,7 @@
 //! The end of transactions above the log. Before: `edge/grpc/messaging/transaction`; after: `machine/transaction`.
 
+#[cfg(debug_assertions)]
+use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::Decide;
 use crate::machine::{Command, Outcome, Rejected};
@@ -20,6 +22,8 @@ impl Broker {
     ) -> Result<(), Error> {
         let until = self.held_until(deadline);
         let (id, _) = self.existing_topic(&topic, until).await?;
+        #[cfg(debug_assertions)]
+        let commit = planted::decision(commit);
         match self.propose_repeatable(&Command::Decide(Decide { topic: id, message, commit }), until).await? {
             (_, Outcome::Done) => Ok(()),
             (_, Outcome::Rejected(Rejected::TransactionNotFound)) => Err(match self.topic_now(&topic, until).await? {

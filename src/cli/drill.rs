@@ -3,6 +3,7 @@
 //! The verdict is the exit code: 0 the promises were kept, 1 they were not, 2 the run does not show it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -13,18 +14,23 @@ use crate::cli::options::{Format, Global};
 use crate::cli::render;
 use crate::drill::check::Verdict;
 use crate::drill::history;
-use crate::drill::report::{self, Report, SCHEMA};
-use crate::drill::{self, DrillPlan, RunningCluster, Scenario};
+use crate::drill::report::{self, Report, SCHEMA, Sums};
+use crate::drill::{self, DrillPlan, Length, RunningCluster, Scenario};
 use crate::env::{disk, process, rng};
 
-/// Seconds a drill may take before it is ended as unknown.
-const SECONDS_PER_STEP_MAX: u64 = 90;
+/// Seconds a round of a drill may take, and a drill beside its rounds, before it is ended as unknown.
+const SECONDS_PER_ROUND_MAX: u64 = 120;
+const SECONDS_BESIDE_MAX: u64 = 300;
 
 /// Hurt a cluster on purpose and check that nothing was lost, doubled or reordered.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_long_help = "A cluster of its own is started from this program, in network namespaces when run as root, and removed again;
 the folder keeps data, logs, history.jsonl, report.json and timeline.svg. Every kill takes what was not synced.
+
+A tenth of the messages is delayed, a tenth are transactions, and some are never acknowledged and become dead letters.
+A drill by --minutes holds its history in memory, some 40 MB a minute; a long one is better run in parts: the numbers
+under \"sums\" in report.json are made to be added up.
 
 With --start the cluster behind --endpoints is hurt instead: three nodes n0, n1, n2 on this machine. They are killed,
 paused or told to stop, and started by that command. The drill makes a topic of its own there and removes it again.
@@ -34,6 +40,7 @@ Exit codes: 0 the promises were kept, 1 they were not, 2 this run does not show 
 Examples:
   raftmq drill quick
   raftmq drill kill-leader --rounds 100 --folder /tmp/drill
+  raftmq drill random --minutes 20 -o json
   raftmq -n 127.0.0.1:8081 drill kill-leader --start 'scripts/fast-try.sh start {}'"
 )]
 pub struct DrillArgs {
@@ -43,12 +50,19 @@ pub struct DrillArgs {
     /// How often
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     rounds: u16,
+    /// Again and again for so long instead; what parts found can be added up
+    #[arg(long, value_name = "N", conflicts_with = "rounds", value_parser = clap::value_parser!(u16).range(1..=60))]
+    minutes: Option<u16>,
     /// Messages sent per second
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
     rate: u32,
-    /// How late a message may come again after its lease ended; more on a busy machine
+    /// How late a message may come again after its lease ended, or enter its queue after its delivery time (there 1s at
+    /// least); more on a busy machine
     #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = options::duration)]
-    lateness: std::time::Duration,
+    lateness: Duration,
+    /// Longest time without an acknowledged send while two nodes are well; more on a busy machine
+    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = options::duration)]
+    gap: Duration,
     /// Decides what `random` does [default: drawn]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -61,7 +75,7 @@ pub struct DrillArgs {
     /// A configuration key for the brokers
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     define: Vec<String>,
-    /// A planted bug, to see that the drill finds it (debug builds only)
+    /// Planted bugs, to see that the drill finds them (debug builds only)
     #[arg(long, hide = true)]
     plant: Option<String>,
 }
@@ -81,12 +95,17 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
     let seed = args.seed.unwrap_or_else(rng::random_u64);
     let folder = args.folder.clone().unwrap_or_else(|| disk::temporary(&format!("raftmq-drill-{:08x}", seed as u32)));
     disk::make_empty(&folder).map_err(|error| failed(&format!("{}: {error}", folder.display())))?;
+    let length = match args.minutes {
+        Some(minutes) => Length::For(Duration::from_secs(u64::from(minutes) * 60)),
+        None => Length::Rounds(args.rounds.into()),
+    };
     let plan = DrillPlan {
         scenario: args.scenario,
-        rounds: args.rounds.into(),
+        length,
         rate: args.rate,
         seed,
         lateness: args.lateness,
+        gap: args.gap,
         folder: folder.clone(),
         settings: args.define.clone(),
         planted_bug: args.plant.clone(),
@@ -99,13 +118,13 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
             eprintln!("{text}");
         }
     };
-    tell(&format!(
-        "{scenario}, {} rounds, {} messages a second, seed {seed}: {}",
-        plan.rounds,
-        plan.rate,
-        folder.display()
-    ));
-    watch_over(plan.rounds as u64 * SECONDS_PER_STEP_MAX + 300);
+    let (how_long, seconds_max) = match args.minutes {
+        // What is read after it takes about as long.
+        Some(minutes) => (format!("{minutes} minutes"), u64::from(minutes) * 120 + SECONDS_PER_ROUND_MAX),
+        None => (format!("{} rounds", args.rounds), u64::from(args.rounds) * SECONDS_PER_ROUND_MAX),
+    };
+    tell(&format!("{scenario}, {how_long}, {} messages a second, seed {seed}: {}", plan.rate, folder.display()));
+    watch_over(seconds_max + SECONDS_BESIDE_MAX);
     let outcome = drill::run(&plan, tell).map_err(|error| failed(&error))?;
     let faults = report::faults(&outcome.history);
     let report = Report {
@@ -116,6 +135,8 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
         seed,
         notes: outcome.notes,
         gaps: report::gaps(&faults),
+        gaps_by_kind: report::gaps_by_kind(&faults),
+        sums: Sums::of(&outcome.history, &outcome.checked, &faults),
         checked: outcome.checked,
         faults,
     };
@@ -155,22 +176,27 @@ fn print(global: &Global, report: &Report, folder: &Path) -> std::io::Result<()>
         Format::Jsonl => return render::print(&render::line(report)?),
         Format::Table => {}
     }
-    let checked = &report.checked;
+    let (checked, sums) = (&report.checked, &report.sums);
     let [ok, unknown, refused] = checked.sends;
+    let seen = checked.seen;
     let mut text = report::timeline(&report.faults);
-    let gaps = report.gaps;
-    text.push_str(&format!(
-        "gap after a fault of the leader: p50 {} ms, p99 {} ms, max {} ms (n = {})\n",
-        gaps.p50_ms, gaps.p99_ms, gaps.max_ms, gaps.count
-    ));
-    text.push_str(&format!(
-        "sends: {ok} acknowledged, {unknown} with unknown fate, {refused} refused; {} redeliveries\n",
-        checked.redeliveries
-    ));
-    text.push_str(&format!(
-        "lost {}, doubled {}, delivered again after an ack {}\n",
-        checked.lost, checked.duplicated, checked.redelivered_after_ack
-    ));
+    text.push_str(&report::gap_table(&report.gaps_by_kind));
+    let lines = [
+        format!("{} s, {} faults; with a majority left: {}", sums.seconds, sums.faults, sums.with_majority),
+        format!("sends: {ok} acknowledged, {unknown} with unknown fate, {refused} refused"),
+        format!("{} redeliveries, {} dead letters", checked.redeliveries, seen.dead_letters),
+        format!("{} delayed messages delivered, {} recalled", seen.delayed, seen.recalled),
+        format!(
+            "transactions: {} committed, {} rolled back, {} asked about",
+            seen.committed, seen.rolled_back, seen.questions
+        ),
+        format!("{} replicas compared at one entry", seen.compared),
+        format!(
+            "lost {}, doubled {}, delivered again after an ack {}; violations of all rules: {}",
+            checked.lost, checked.duplicated, checked.redelivered_after_ack, sums.violations
+        ),
+    ];
+    text.push_str(&(lines.join("\n") + "\n"));
     for note in &report.notes {
         text.push_str(&format!("note: {note}\n"));
     }

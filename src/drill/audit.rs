@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::drill::clients::{ANSWER_WITHIN, Clients, Node, got, poll, request};
-use crate::drill::history::{Event, Offsets, OperationKind, Phase};
+use crate::drill::clients::{ANSWER_WITHIN, Clients, Node, got, hash, poll, request};
+use crate::drill::history::{Applied, Event, Got, Offsets, OperationKind, Phase};
 use crate::proto::admin;
 
 const OFFSETS_EVERY: Duration = Duration::from_millis(250);
 const AUDIT_LEASE: Duration = Duration::from_secs(120);
-const AUDIT_WITHIN: Duration = Duration::from_secs(60);
+const COMPARE_WITHIN: Duration = Duration::from_secs(10);
+/// Dead letters read at once.
+const LETTERS: u32 = 256;
 
 impl Clients {
     /// Reads the offsets, nodes taking turns, until `end`.
@@ -62,21 +65,71 @@ impl Clients {
         false
     }
 
-    /// Reads everything these replicas have, each from its own log.
-    pub async fn audit(&self, running: &[usize]) {
+    /// Reads everything these replicas have, each from its own log, and the dead letters.
+    pub async fn audit(&self, running: &[usize], within: Duration) {
         let mut audits = JoinSet::new();
         for node in running.iter().map(|node| self.nodes[*node].clone()) {
             let own = self.clone();
-            audits.spawn_local(async move { own.audit_of(&node).await });
+            audits.spawn_local(async move {
+                own.dead_letters_of(&node).await;
+                own.audit_of(&node, within).await;
+            });
         }
         while audits.join_next().await.is_some() {}
     }
 
-    async fn audit_of(&self, node: &Node) {
+    /// Reads the digests of these replicas until all were read at one and the same entry, or for too long.
+    pub async fn compare(&self, running: &[usize]) {
+        let until = Instant::now() + COMPARE_WITHIN;
+        let mut is_equal = false;
+        while !is_equal && Instant::now() < until {
+            let digests = join_all(running.iter().map(|node| self.digest_of(&self.nodes[*node]))).await;
+            is_equal = digests.iter().all(|index| index.is_some() && *index == digests[0]);
+            if !is_equal {
+                tokio::time::sleep(OFFSETS_EVERY).await;
+            }
+        }
+    }
+
+    /// The entry that a replica's digest is of.
+    async fn digest_of(&self, node: &Node) -> Option<u64> {
+        let head = |ph| Event { node: Some(node.name.clone()), ..Event::new("operator", ph, OperationKind::Digest) };
+        let asked = self.recorder.record(head(Phase::Inv));
+        let call = request(admin::StateDigestRequest {}, "operator", COMPARE_WITHIN);
+        let answer = node.admin.clone().state_digest(call).await.ok().map(|answer| answer.into_inner());
+        let applied =
+            answer.map(|answer| Applied { index: answer.applied, content: answer.content, running: answer.running });
+        let ph = if applied.is_some() { Phase::Ok } else { Phase::Info };
+        self.recorder.record(Event { of: Some(asked), applied, ..head(ph) });
+        applied.map(|applied| applied.index)
+    }
+
+    async fn dead_letters_of(&self, node: &Node) {
+        let head = |ph| Event {
+            node: Some(node.name.clone()),
+            group: Some(self.group.to_string()),
+            ..Event::new("operator", ph, OperationKind::DeadLetters)
+        };
+        let asked = self.recorder.record(head(Phase::Inv));
+        let (mut msgs, mut from_offset) = (Vec::new(), 0);
+        let ph = loop {
+            let list = admin::ListDeadLettersRequest { group: self.group.to_string(), from_offset, limit: LETTERS };
+            let answer = node.admin.clone().list_dead_letters(request(list, "operator", ANSWER_WITHIN)).await;
+            let Ok(answer) = answer.map(|answer| answer.into_inner()) else { break Phase::Info };
+            msgs.extend(answer.messages.iter().map(dead_letter));
+            from_offset = answer.next_offset;
+            if from_offset >= answer.end_offset {
+                break Phase::Ok;
+            }
+        };
+        self.recorder.record(Event { of: Some(asked), msgs, ..head(ph) });
+    }
+
+    async fn audit_of(&self, node: &Node, within: Duration) {
         let name = self.auditor(node);
         let head = |ph| Event { node: Some(node.name.clone()), ..Event::new(&name, ph, OperationKind::Audit) };
         let asked = self.recorder.record(head(Phase::Inv));
-        let until = Instant::now() + AUDIT_WITHIN;
+        let until = Instant::now() + within;
         let mut msgs = Vec::new();
         let is_whole = loop {
             let describe = admin::DescribeTopicRequest { name: self.topic.to_string() };
@@ -100,5 +153,17 @@ impl Clients {
         };
         let ph = if is_whole { Phase::Ok } else { Phase::Info };
         self.recorder.record(Event { of: Some(asked), msgs, ..head(ph) });
+    }
+}
+
+/// A dead letter, at the place where it died.
+fn dead_letter(message: &admin::StoredMessage) -> Got {
+    let origin = message.origin.clone().unwrap_or_default();
+    Got {
+        mid: message.message_id.clone(),
+        q: origin.queue,
+        off: origin.offset,
+        att: origin.attempts,
+        h: hash(&message.body),
     }
 }

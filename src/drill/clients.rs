@@ -2,10 +2,12 @@
 //!
 //! Every request goes to one node and is made once: a client that retried would hide what the node did.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -22,6 +24,8 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(300);
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_secs(5);
 const POLL_BATCH: i32 = 16;
+/// Deliveries of a message to the group, before it is a dead letter.
+pub(super) const ATTEMPTS_MAX: u32 = 4;
 
 /// One node as clients see it.
 #[derive(Clone)]
@@ -39,6 +43,8 @@ pub struct Clients {
     pub(super) topic: Arc<str>,
     pub(super) group: Arc<str>,
     pub(super) recorder: Arc<Recorder>,
+    /// Half messages that were left open and about which nobody was asked yet.
+    pub(super) open: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Where the nodes of the cluster behind an address serve clients, n0 first.
@@ -76,7 +82,7 @@ impl Clients {
             });
         }
         let group = format!("{topic}-group").into();
-        Ok(Self { nodes, topic: topic.into(), group, recorder })
+        Ok(Self { nodes, topic: topic.into(), group, recorder, open: Arc::default() })
     }
 
     /// The leader, if one says that it leads and `count` nodes answer.
@@ -92,11 +98,18 @@ impl Clients {
         None
     }
 
-    /// Makes the topic.
-    pub async fn create_topic(&self) -> Result<(), tonic::Status> {
-        let create = admin::CreateTopicRequest { name: self.topic.to_string(), r#type: "NORMAL".to_owned(), queues: 4 };
-        let call = request(create, "nemesis", Duration::from_secs(5));
-        self.nodes[0].admin.clone().create_topic(call).await.map(|_| ())
+    /// Makes the topic and the group.
+    pub async fn create_topic_and_group(&self) -> Result<(), tonic::Status> {
+        let (mut admin, within) = (self.nodes[0].admin.clone(), Duration::from_secs(5));
+        let create = admin::CreateTopicRequest { name: self.topic.to_string(), r#type: "MIXED".to_owned(), queues: 4 };
+        admin.create_topic(request(create, "nemesis", within)).await?;
+        let create = admin::CreateGroupRequest {
+            name: self.group.to_string(),
+            retries_max: Some(ATTEMPTS_MAX - 1),
+            consume_from: "first".to_owned(),
+            ..Default::default()
+        };
+        admin.create_group(request(create, "nemesis", within)).await.map(drop)
     }
 
     /// The group that reads everything from one node.
@@ -110,6 +123,11 @@ impl Clients {
         let within = Duration::from_secs(5);
         let topic = admin::DeleteTopicRequest { name: self.topic.to_string() };
         admin.delete_topic(request(topic, "nemesis", within)).await?;
+        let dead_letters = admin::DeleteTopicRequest { name: format!("%DLQ%{}", self.group) };
+        match admin.delete_topic(request(dead_letters, "nemesis", within)).await {
+            Err(status) if status.code() != tonic::Code::NotFound => return Err(status),
+            _ => {}
+        }
         for name in self.nodes.iter().map(|node| self.auditor(node)).chain([self.group.to_string()]) {
             match admin.delete_group(request(admin::DeleteGroupRequest { name }, "nemesis", within)).await {
                 Err(status) if status.code() != tonic::Code::NotFound => return Err(status),

@@ -1,7 +1,9 @@
 //! Consumers: polls, and what becomes of each message.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,7 @@ impl Clients {
     async fn consumer(&self, number: usize, end: CancellationToken) {
         let name = format!("cons-{number}");
         let node = &self.nodes[number % self.nodes.len()];
-        let mut late = JoinSet::new();
+        let late = RefCell::new(JoinSet::new());
         while !end.is_cancelled() {
             let asked = self.recorder.record(Event {
                 node: Some(node.name.clone()),
@@ -43,9 +45,8 @@ impl Clients {
             match polled {
                 Ok((messages, true)) => {
                     self.recorder.record(event(Phase::Ok, messages.iter().map(got).collect()));
-                    for message in messages {
-                        self.settle(node, &name, message, &mut late).await;
-                    }
+                    join_all(messages.into_iter().map(|message| self.settle(node, &name, message, &late))).await;
+                    while late.borrow_mut().try_join_next().is_some() {}
                 }
                 // A stream that broke may have brought some of its messages.
                 Ok((messages, false)) => {
@@ -58,12 +59,13 @@ impl Clients {
                 }
             }
         }
+        let mut late = late.into_inner();
         while late.join_next().await.is_some() {}
     }
 
     /// Most messages are acked at once; some are given back, some left to their lease, some acked late. Redeliveries are
-    /// acked.
-    async fn settle(&self, node: &Node, name: &str, message: v2::Message, late: &mut JoinSet<()>) {
+    /// acked, but for those of messages that no consumer ever takes.
+    async fn settle(&self, node: &Node, name: &str, message: v2::Message, late: &RefCell<JoinSet<()>>) {
         let got = got(&message);
         let handle = message.system_properties.and_then(|system| system.receipt_handle).unwrap_or_default();
         match hash(got.mid.as_bytes()) % 100 {
@@ -71,11 +73,13 @@ impl Clients {
             5..8 if got.att == 1 => {}
             8..16 if got.att == 1 => {
                 let (own, node, name) = (self.clone(), node.clone(), name.to_owned());
-                late.spawn_local(async move {
+                late.borrow_mut().spawn_local(async move {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     own.ack(&node, &name, got.mid, handle).await;
                 });
             }
+            // Given back until it is a dead letter.
+            16 => self.give_back(node, name, got.mid, handle).await,
             _ => self.ack(node, name, got.mid, handle).await,
         }
     }

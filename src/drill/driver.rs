@@ -17,11 +17,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    /// Producers are asked about what they left open within `asked_within`.
     pub fn start(
         addresses: &[Address],
         topic: &str,
         recorder: Arc<Recorder>,
-        rate: u32,
+        (rate, asked_within): (u32, Duration),
         sending: CancellationToken,
         receiving: CancellationToken,
     ) -> io::Result<Self> {
@@ -34,11 +35,18 @@ impl Driver {
             let all_sent = all_sent.drop_guard();
             local.block_on(&runtime, async {
                 let clients = Clients::new(&addresses, &topic, recorder).map_err(io::Error::other)?;
+                let answering = CancellationToken::new();
                 let produce = async {
                     clients.produce(rate, sending).await;
+                    clients.wait_for_questions(asked_within * 2).await;
+                    answering.cancel();
+                };
+                // Nothing is sent and decided once this is done.
+                let send_all = async {
+                    tokio::join!(produce, clients.answer_questions(answering.clone()));
                     drop(all_sent);
                 };
-                tokio::join!(produce, clients.consume(receiving.clone()), clients.watch_offsets(receiving));
+                tokio::join!(send_all, clients.consume(receiving.clone()), clients.watch_offsets(receiving));
                 Ok(())
             })
         };

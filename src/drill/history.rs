@@ -28,8 +28,17 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
-    /// A send of one message.
+    /// A send of one message; with [`Event::due`], of a delayed one.
     Send,
+    /// A send of one half message.
+    SendTxn,
+    /// A commit or a rollback of a half message.
+    EndTxn,
+    /// A question about a half message that nobody ended; [`Phase::Info`]. One without message id: from here on nobody
+    /// listens to questions.
+    TxnCheck,
+    /// A recall of a delayed message.
+    Recall,
     /// A poll.
     Recv,
     /// An ack of one delivery.
@@ -40,12 +49,20 @@ pub enum OperationKind {
     QueryOff,
     /// Everything one replica has, read after the run.
     Audit,
+    /// The group's dead letters as one node has them, read after the run, with the places where they died.
+    DeadLetters,
+    /// What one replica has applied, in numbers.
+    Digest,
     /// Something done to a node.
     Fault,
     /// A node healed.
     Heal,
     /// A node ended by itself.
     Ended,
+    /// From here on fewer than two nodes can do anything.
+    MajorityLost,
+    /// Until here, that is.
+    MajorityBack,
     /// The group's messages are all received and settled, or the drill gave up waiting.
     Drained,
 }
@@ -72,6 +89,17 @@ pub struct Offsets {
     pub max: u64,
     /// Everything below is settled for the group.
     pub group: u64,
+}
+
+/// What a replica has applied: `raftmq.admin.v1`'s StateDigest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The last entry in it.
+    pub index: u64,
+    /// Digest of all there is.
+    pub content: u64,
+    /// Digest of all writes there were.
+    pub running: u64,
 }
 
 /// One line of a history.
@@ -105,6 +133,12 @@ pub struct Event {
     /// Offset.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub off: Option<u64>,
+    /// When a delayed message is to be delivered, in the drill's microseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub due: Option<u64>,
+    /// Whether a half message is committed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub commit: Option<bool>,
     /// The answer's code.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<i32>,
@@ -120,6 +154,9 @@ pub struct Event {
     /// Offsets by queue.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub offs: BTreeMap<u32, Offsets>,
+    /// What a replica has applied.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub applied: Option<Applied>,
     /// Kind of fault, or a remark.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kind: Option<String>,
@@ -143,11 +180,14 @@ impl Event {
             h: None,
             q: None,
             off: None,
+            due: None,
+            commit: None,
             code: None,
             group: None,
             inv_ms: None,
             msgs: Vec::new(),
             offs: BTreeMap::new(),
+            applied: None,
             kind: None,
             led: None,
         }

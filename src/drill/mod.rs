@@ -12,15 +12,18 @@
 mod audit;
 pub mod check;
 mod clients;
+mod clock;
 mod consume;
 mod driver;
 pub mod history;
+mod hostile;
 mod net;
 mod nodes;
 mod plan;
 mod produce;
 pub mod report;
 mod run;
+mod transact;
 
-pub use plan::{DrillPlan, RunningCluster, Scenario};
+pub use plan::{DrillPlan, Length, RunningCluster, Scenario};
 pub use run::{Outcome, run};

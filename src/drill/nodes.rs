@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Address;
+use crate::drill::clock::Clocks;
 use crate::drill::history::{Event, OperationKind, Phase, Recorder};
+use crate::drill::hostile::{self, Forged};
 use crate::drill::net::Network;
 use crate::env::process;
 
@@ -22,6 +24,10 @@ pub const NODES: usize = 3;
 /// Longest time for a node to stop after a signal, and to start.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 const START_WITHIN: Duration = Duration::from_secs(30);
+const CLUSTER: &str = "Drill";
+const BROKER: &str = "Drill00";
+/// A clock that drifts is moved this often.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
 /// Stands for a node's name in the command that starts it.
 const NAME: &str = "{}";
 
@@ -48,6 +54,8 @@ struct Own {
     ports: Vec<[u16; 3]>,
     settings: Vec<String>,
     planted_bug: Option<String>,
+    /// If clocks can be moved.
+    clocks: Option<Clocks>,
 }
 
 enum Running {
@@ -110,6 +118,38 @@ pub enum Hurt {
     CutOff,
     /// SIGTERM, waited for.
     Stopped,
+    /// Its time of day jumps, and back when it is healed.
+    Clock(Clock),
+    /// Strangers speak to its peer port.
+    Attacked,
+}
+
+/// What happens to a time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// An hour ahead.
+    Ahead,
+    /// An hour behind.
+    Behind,
+    /// Seventy years ahead.
+    FarAhead,
+    /// A tenth too fast.
+    Fast,
+}
+
+impl Clock {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Ahead, Self::Behind, Self::FarAhead, Self::Fast];
+
+    /// How far ahead a clock is, in milliseconds, once it has been moved for so long.
+    fn ahead_ms(self, since: Duration) -> i64 {
+        match self {
+            Self::Ahead => 3_600_000,
+            Self::Behind => -3_600_000,
+            Self::FarAhead => 70 * 365 * 86_400_000,
+            Self::Fast => i64::try_from(since.as_millis() / 10).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 /// What a node was when it was hurt.
@@ -127,16 +167,23 @@ impl Hurt {
             Self::Paused => "pause",
             Self::CutOff => "isolate",
             Self::Stopped => "stop",
+            Self::Clock(Clock::Ahead) => "clock-ahead",
+            Self::Clock(Clock::Behind) => "clock-behind",
+            Self::Clock(Clock::FarAhead) => "clock-far-ahead",
+            Self::Clock(Clock::Fast) => "clock-fast",
+            Self::Attacked => "hostile-peers",
         }
     }
 }
 
 impl Nodes {
-    /// Prepares a cluster in a folder; `settings` are configuration keys, `planted_bug` is for debug builds.
+    /// Prepares a cluster in a folder; `settings` are configuration keys, `planted_bug` is for debug builds, `clocks` moves
+    /// the nodes' clocks.
     pub fn new(
         folder: PathBuf,
         settings: Vec<String>,
         planted_bug: Option<String>,
+        clocks: Option<Clocks>,
         recorder: Arc<Recorder>,
     ) -> io::Result<(Self, Option<String>)> {
         // In namespaces of their own all nodes can have the same ports.
@@ -149,7 +196,7 @@ impl Nodes {
             None => free_ports()?,
         };
         let processes = (0..NODES).map(|_| None).collect();
-        let place = Cluster::Own(Own { folder, network, ports, settings, planted_bug });
+        let place = Cluster::Own(Own { folder, network, ports, settings, planted_bug, clocks });
         Ok((Self { place, processes, recorder }, note))
     }
 
@@ -175,9 +222,26 @@ impl Nodes {
             .try_for_each(|node| self.start(node))
     }
 
-    /// Whether a node can be cut off.
-    pub fn has_network(&self) -> bool {
+    /// Whether a node can be cut off from its peers.
+    pub fn can_cut_off(&self) -> bool {
         self.network().is_some()
+    }
+
+    /// Whether a node's clock can be moved.
+    pub fn can_move_clocks(&self) -> bool {
+        self.clocks().is_some()
+    }
+
+    /// Whether the peer ports are known.
+    pub fn is_own(&self) -> bool {
+        matches!(self.place, Cluster::Own(_))
+    }
+
+    fn clocks(&self) -> Option<&Clocks> {
+        match &self.place {
+            Cluster::Own(own) => own.clocks.as_ref(),
+            Cluster::Running { .. } => None,
+        }
     }
 
     fn network(&self) -> Option<&Network> {
@@ -213,14 +277,55 @@ impl Nodes {
         };
         self.recorder.record(event);
         match how {
-            Hurt::Killed => self.processes[node].take().map_or(Ok(()), Running::kill),
+            Hurt::Killed => self.end(node, Running::kill),
             Hurt::Paused => self.signal(node, process::Signal::Stop),
             Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut_off(node)),
             Hurt::Stopped => {
                 self.signal(node, process::Signal::Terminate)?;
-                self.processes[node].take().map_or(Ok(()), |process| process.wait("told to stop"))
+                self.end(node, |process| process.wait("told to stop"))
+            }
+            Hurt::Clock(clock) => self.move_clock(node, clock.ahead_ms(Duration::ZERO)),
+            // The attack is what the time until it is healed is filled with.
+            Hurt::Attacked => Ok(()),
+        }
+    }
+
+    fn end(&mut self, node: usize, how: impl FnOnce(Running) -> io::Result<()>) -> io::Result<()> {
+        let Some(process) = self.processes[node].take() else { return Ok(()) };
+        let id = process.id();
+        how(process)?;
+        if self.can_move_clocks() {
+            Clocks::clean_up(id);
+        }
+        Ok(())
+    }
+
+    /// Lets a node suffer for a while.
+    pub fn suffer(&self, node: usize, how: Hurt, length: Duration) -> io::Result<()> {
+        match (how, &self.place) {
+            (Hurt::Clock(clock), _) => {
+                let from = Instant::now();
+                while from.elapsed() < length {
+                    self.move_clock(node, clock.ahead_ms(from.elapsed()))?;
+                    std::thread::sleep(CLOCK_STEP);
+                }
+                Ok(())
+            }
+            (Hurt::Attacked, Cluster::Own(own)) => own.attack(node, length),
+            _ => {
+                std::thread::sleep(length);
+                Ok(())
             }
         }
+    }
+
+    fn move_clock(&self, node: usize, ahead_ms: i64) -> io::Result<()> {
+        self.clocks().map_or(Ok(()), |clocks| clocks.move_by(node, ahead_ms))
+    }
+
+    /// Notes in the history that fewer than two nodes can do anything, or that this ends.
+    pub fn note_majority(&self, f: OperationKind) {
+        self.recorder.record(Event::new("nemesis", Phase::Info, f));
     }
 
     /// Undoes what hurt a node, and records it.
@@ -229,6 +334,8 @@ impl Nodes {
             Hurt::Killed | Hurt::Stopped => self.start(node)?,
             Hurt::Paused => self.signal(node, process::Signal::Continue)?,
             Hurt::CutOff => self.network().map_or(Ok(()), |network| network.join(node))?,
+            Hurt::Clock(_) => self.move_clock(node, 0)?,
+            Hurt::Attacked => {}
         }
         let event = Event {
             node: Some(format!("n{node}")),
@@ -274,8 +381,8 @@ impl Own {
         let peer = |node: usize| format!("n{node}-{}:{}", self.peer_host(node), self.ports[node][2]);
         let [grpc, listen, _] = self.ports[node];
         let own = [
-            "brokerClusterName=Drill".to_owned(),
-            "brokerName=Drill00".to_owned(),
+            format!("brokerClusterName={CLUSTER}"),
+            format!("brokerName={BROKER}"),
             format!("dLegerPeers={}", (0..NODES).map(peer).collect::<Vec<_>>().join(";")),
             format!("dLegerSelfId=n{node}"),
             format!("brokerIP1={}", self.address(node).host),
@@ -300,8 +407,31 @@ impl Own {
         if let Some(bug) = &self.planted_bug {
             command.env("RAFTMQ_PLANT", bug);
         }
+        if let Some(clocks) = &self.clocks {
+            command.envs(clocks.environment(node)?);
+        }
         let log = process::append_to(&self.folder.join(format!("n{node}.log")))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
+    }
+
+    /// Speaks to a node's peer port as strangers do, and as somebody with another member's id.
+    fn attack(&self, node: usize, length: Duration) -> io::Result<()> {
+        let peer_port = |node: usize| Address { port: self.ports[node][2], ..self.address(node) };
+        let address = peer_port(node);
+        let forged = |from: usize| Forged {
+            cluster: CLUSTER.to_owned(),
+            group: BROKER.to_owned(),
+            from: from as u64,
+            to: node as u64,
+            asked: (from < NODES).then(|| peer_port(from)),
+        };
+        let (stranger, other) = (forged(NODES + 4), forged((node + 1) % NODES));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let attacks =
+                tokio::join!(hostile::attack(&address, &stranger, length), hostile::attack(&address, &other, length));
+            attacks.0.and(attacks.1)
+        })
     }
 }
 
@@ -330,7 +460,11 @@ fn restart(node: usize, port: u16, start: &str) -> io::Result<Running> {
 
 impl Drop for Nodes {
     fn drop(&mut self) {
+        let moves_clocks = self.can_move_clocks();
         for process in self.processes.iter_mut().flatten() {
+            if moves_clocks {
+                Clocks::clean_up(process.id());
+            }
             match process {
                 Running::Child(child) => {
                     // A drill's own node has nothing to lose.

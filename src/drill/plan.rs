@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use crate::client::Address;
 use crate::drill::check::Demands;
-use crate::drill::nodes::{Hurt, NODES};
+use crate::drill::clients::ATTEMPTS_MAX;
+use crate::drill::nodes::{Clock, Hurt, NODES};
 use crate::env::rng::SeededRng;
 
-/// Longest gap between acknowledged sends while a majority was up; far above what is aimed at (0.6 s), so that a busy
-/// machine does not decide the verdict.
-const OUTAGE_MAX: Duration = Duration::from_secs(4);
+/// Whether `random` and `quick` move clocks and attack peer ports too (D79). Turn this on, and change their help below,
+/// once the cluster clock (P21) and the peer port withstand it; until then these faults are for `clock` and `hostile`.
+const CLOCKS_AND_PEERS_BY_DEFAULT: bool = false;
+
+/// What the return of a majority may take longer than a change of leader: processes start.
+const START_EXTRA: Duration = Duration::from_secs(3);
+/// A delayed message comes within this after its time, under load (P11).
+const DELAY_LATE: Duration = Duration::from_secs(1);
+/// A moved clock moves no delivery by more than this (P21).
+const MOVED_CLOCK: Duration = Duration::from_millis(500);
 
 /// What is done to the nodes. The texts are also the help of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,31 +31,47 @@ pub enum Scenario {
     IsolateLeader,
     /// Take the power from all nodes at once
     KillAll,
+    /// Take two of three nodes away for three seconds: by kill -9, by a stop, by standing still
+    LoseMajority,
     /// Stop and start each node in good order
     RollingRestart,
-    /// Any of these, and followers too, by the seed
+    /// Move the clock of one node: an hour, seventy years, a tenth too fast (needs libfaketime)
+    Clock,
+    /// Say to a node's peer port what no peer says
+    Hostile,
+    /// Any of these but clock and hostile, and followers too, by the seed
     Random,
-    /// Some of each, in less than two minutes
+    /// Some of each but clock and hostile, in less than two minutes
     Quick,
+}
+
+/// How long a drill goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// The scenario, so often.
+    Rounds(usize),
+    /// The scenario, again and again.
+    For(Duration),
 }
 
 /// A drill to be made.
 #[derive(Debug, Clone)]
 pub struct DrillPlan {
     pub scenario: Scenario,
-    /// How often the scenario is repeated.
-    pub rounds: usize,
+    pub length: Length,
     /// Messages sent per second.
     pub rate: u32,
     /// Decides what [`Scenario::Random`] does.
     pub seed: u64,
     /// How late a message may be delivered again after its lease ended.
     pub lateness: Duration,
+    /// Longest gap between acknowledged sends while a majority is up.
+    pub gap: Duration,
     /// For data, logs, history and report; created, and kept after the drill.
     pub folder: PathBuf,
     /// Configuration keys for the brokers.
     pub settings: Vec<String>,
-    /// For debug builds: a bug that the drill must find.
+    /// For debug builds: bugs that the drill must find.
     pub planted_bug: Option<String>,
     /// The cluster to hurt, instead of one of its own.
     pub running: Option<RunningCluster>,
@@ -68,61 +92,142 @@ pub(super) enum Step {
     Leader(Hurt),
     Follower(Hurt),
     AllKilled,
+    /// Two of three; the leader and a follower, or both followers.
+    Majority {
+        how: Hurt,
+        with_leader: bool,
+    },
     Restart(usize),
 }
 
+/// What this machine and this cluster let a drill do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Means {
+    /// A node can be cut off from its peers.
+    pub network: bool,
+    /// Clocks can be moved.
+    pub clocks: bool,
+    /// The peer ports are known.
+    pub peers: bool,
+}
+
 impl DrillPlan {
-    /// What a run of these steps must at least have seen.
-    pub(super) fn demands(&self, steps: &[Step]) -> Demands {
-        let hurt = |step: &&Step| !matches!(step, Step::Restart(_));
-        let led = |step: &&Step| matches!(step, Step::Leader(_) | Step::AllKilled);
-        Demands {
-            sends: self.rate as usize * steps.len(),
-            faults: steps.iter().filter(hurt).count(),
-            leader_faults: steps.iter().filter(led).count(),
-            redeliveries: steps.len() * 2,
-            lateness_us: u64::try_from(self.lateness.as_micros()).unwrap_or(u64::MAX),
-            outage_max_us: u64::try_from(OUTAGE_MAX.as_micros()).unwrap_or(u64::MAX),
+    /// Whether clocks are moved if that is possible.
+    pub(super) fn moves_clocks(&self) -> bool {
+        match self.scenario {
+            Scenario::Clock => true,
+            Scenario::Random | Scenario::Quick => CLOCKS_AND_PEERS_BY_DEFAULT,
+            _ => false,
         }
     }
 
-    /// The steps in order; adds to `notes` what cannot be done as asked.
-    pub(super) fn steps(&self, has_network: bool, notes: &mut Vec<String>) -> Vec<Step> {
-        let cut = if has_network { Hurt::CutOff } else { Hurt::Paused };
-        let cut_is_meant = matches!(self.scenario, Scenario::IsolateLeader | Scenario::Random | Scenario::Quick);
-        if !has_network && cut_is_meant {
+    /// Within this a producer is asked about a transaction that it left open: our own cluster asks often.
+    pub(super) fn asked_within(&self) -> Duration {
+        Duration::from_secs(if self.running.is_some() { 40 } else { 10 })
+    }
+
+    /// What a run of these steps must at least have seen.
+    pub(super) fn demands(&self, steps: &[Step]) -> Demands {
+        let hurt = |step: &&Step| !matches!(step, Step::Restart(_));
+        let led =
+            |step: &&Step| matches!(step, Step::Leader(_) | Step::AllKilled | Step::Majority { with_leader: true, .. });
+        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        let sends = self.rate as usize * steps.len();
+        Demands {
+            sends,
+            faults: steps.iter().filter(hurt).count(),
+            leader_faults: steps.iter().filter(led).count(),
+            redeliveries: steps.len() * 2,
+            of_each_kind: sends / 200,
+            compared: NODES,
+            attempts_max: ATTEMPTS_MAX,
+            asked_within_us: micros(self.asked_within()),
+            delay_late_us: micros(self.lateness.max(DELAY_LATE)),
+            moved_clock_us: micros(MOVED_CLOCK),
+            lateness_us: micros(self.lateness),
+            gap_max_us: micros(self.gap),
+            resume_max_us: micros(self.gap + START_EXTRA),
+        }
+    }
+
+    /// What the drill leaves out because it cannot be done here.
+    ///
+    /// * Errors: it is what was asked for.
+    pub(super) fn left_out(&self, means: Means) -> Result<Vec<String>, String> {
+        let mut notes = Vec::new();
+        let is_mixed = matches!(self.scenario, Scenario::Random | Scenario::Quick);
+        if !means.network && (is_mixed || self.scenario == Scenario::IsolateLeader) {
             notes.push(
                 "a leader cannot be cut off here; it is paused instead (as root, with a cluster of its own: the real thing)"
                     .to_owned(),
             );
         }
+        let clocks = "clocks cannot be moved here: that takes a cluster of its own, and apt-get install libfaketime";
+        let peers = "peer ports are attacked only in a cluster of its own";
+        match self.scenario {
+            Scenario::Clock if !means.clocks => return Err(clocks.to_owned()),
+            Scenario::Hostile if !means.peers => return Err(peers.to_owned()),
+            _ => {}
+        }
+        if is_mixed && CLOCKS_AND_PEERS_BY_DEFAULT {
+            notes.extend((!means.clocks).then(|| format!("{clocks}; left out")));
+            notes.extend((!means.peers).then(|| format!("{peers}; left out")));
+        }
+        Ok(notes)
+    }
+
+    /// The steps of one round of the scenario.
+    pub(super) fn round(&self, number: usize, means: Means, rng: &mut SeededRng) -> Vec<Step> {
+        let cut = if means.network { Hurt::CutOff } else { Hurt::Paused };
         let restarts = || (0..NODES).map(Step::Restart);
-        let mut rng = SeededRng::new(self.seed);
-        let mut steps = Vec::new();
-        for _ in 0..self.rounds {
-            match self.scenario {
-                Scenario::KillLeader => steps.push(Step::Leader(Hurt::Killed)),
-                Scenario::PauseLeader => steps.push(Step::Leader(Hurt::Paused)),
-                Scenario::IsolateLeader => steps.push(Step::Leader(cut)),
-                Scenario::KillAll => steps.push(Step::AllKilled),
-                Scenario::RollingRestart => steps.extend(restarts()),
-                Scenario::Random => steps.push(match rng.below(8) {
-                    0 | 1 => Step::Leader(Hurt::Killed),
-                    2 => Step::Leader(Hurt::Paused),
-                    3 => Step::Leader(cut),
-                    4 => Step::AllKilled,
-                    5 => Step::Follower(Hurt::Killed),
-                    6 => Step::Follower(cut),
-                    _ => Step::Restart(rng.below(NODES as u64) as usize),
-                }),
-                Scenario::Quick => {
-                    steps.extend([Step::Leader(Hurt::Killed), Step::Leader(Hurt::Killed), Step::Leader(Hurt::Paused)]);
-                    steps.extend([Step::Leader(cut), Step::AllKilled, Step::Follower(Hurt::Killed)]);
-                    steps.extend(restarts());
-                    steps.push(Step::Leader(Hurt::Killed));
-                }
+        let away = [Hurt::Killed, Hurt::Stopped, Hurt::Paused];
+        let clocks = CLOCKS_AND_PEERS_BY_DEFAULT && means.clocks;
+        let peers = CLOCKS_AND_PEERS_BY_DEFAULT && means.peers;
+        match self.scenario {
+            Scenario::KillLeader => vec![Step::Leader(Hurt::Killed)],
+            Scenario::PauseLeader => vec![Step::Leader(Hurt::Paused)],
+            Scenario::IsolateLeader => vec![Step::Leader(cut)],
+            Scenario::KillAll => vec![Step::AllKilled],
+            Scenario::LoseMajority => {
+                vec![Step::Majority { how: away[number % away.len()], with_leader: number.is_multiple_of(2) }]
+            }
+            Scenario::RollingRestart => restarts().collect(),
+            Scenario::Clock => Clock::ALL
+                .into_iter()
+                .flat_map(|clock| [Step::Leader(Hurt::Clock(clock)), Step::Follower(Hurt::Clock(clock))])
+                .collect(),
+            Scenario::Hostile => vec![Step::Leader(Hurt::Attacked), Step::Follower(Hurt::Attacked)],
+            Scenario::Random => {
+                let mut below = |bound: usize| rng.below(bound as u64) as usize;
+                let majority = Step::Majority { how: away[below(away.len())], with_leader: below(2) == 0 };
+                let mut choices = vec![
+                    Step::Leader(Hurt::Killed),
+                    Step::Leader(Hurt::Killed),
+                    Step::Leader(Hurt::Paused),
+                    Step::Leader(cut),
+                    Step::AllKilled,
+                    majority,
+                    Step::Follower(Hurt::Killed),
+                    Step::Follower(cut),
+                    Step::Restart(below(NODES)),
+                ];
+                let clock = Hurt::Clock(Clock::ALL[below(Clock::ALL.len())]);
+                choices.extend(clocks.then_some(Step::Leader(clock)));
+                choices.extend(clocks.then_some(Step::Follower(clock)));
+                choices.extend(peers.then_some(Step::Leader(Hurt::Attacked)));
+                vec![choices[below(choices.len())]]
+            }
+            Scenario::Quick => {
+                let mut steps =
+                    vec![Step::Leader(Hurt::Killed), Step::Leader(Hurt::Killed), Step::Leader(Hurt::Paused)];
+                steps.extend([Step::Leader(cut), Step::AllKilled, Step::Follower(Hurt::Killed)]);
+                steps.push(Step::Majority { how: Hurt::Killed, with_leader: true });
+                steps.extend(clocks.then_some(Step::Leader(Hurt::Clock(Clock::Ahead))));
+                steps.extend(peers.then_some(Step::Leader(Hurt::Attacked)));
+                steps.extend(restarts());
+                steps.push(Step::Leader(Hurt::Killed));
+                steps
             }
         }
-        steps
     }
 }

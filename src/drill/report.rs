@@ -1,12 +1,12 @@
 //! What a drill found, for people: gaps, a timeline in text and one as a picture.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::drill::check::Checked;
+use crate::drill::check::{Checked, Seen, Verdict};
 use crate::drill::history::{Event, OperationKind, Phase};
 
 /// Schema of the JSON document.
@@ -24,15 +24,17 @@ pub struct FaultSeen {
     /// Seconds since the drill began, in thousandths.
     pub at_ms: u64,
     pub node: String,
-    /// `kill`, `pause`, `isolate`, `stop`.
+    /// `kill`, `pause`, `isolate`, `stop`, `clock-…`, `hostile-peers`.
     pub kind: String,
     /// Whether it led.
     pub led: bool,
+    /// Whether another node was away at the same time, so that no majority was left.
+    pub lost_majority: bool,
     /// Longest time without an acknowledged send from then on, milliseconds.
     pub gap_ms: u64,
 }
 
-/// Quantiles of the gaps of faults that hit a leader, milliseconds.
+/// Quantiles of gaps, milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Gaps {
     pub count: u64,
@@ -42,6 +44,30 @@ pub struct Gaps {
     pub p99_ms: u64,
     /// The longest.
     pub max_ms: u64,
+    /// Those of a second or longer.
+    pub from_1s: u64,
+}
+
+/// What several drills can be added up by: numbers of each come to those of all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sums {
+    /// Drills that were true, false and unknown.
+    pub verdicts: [usize; 3],
+    pub seconds: u64,
+    pub faults: usize,
+    /// Faults that left a majority, and the gaps of those that were a second or longer.
+    pub with_majority: u64,
+    pub gaps_from_1s: u64,
+    /// Sends acknowledged, with unknown fate, refused.
+    pub sends: [usize; 3],
+    pub redeliveries: usize,
+    #[serde(flatten)]
+    pub seen: Seen,
+    pub lost: usize,
+    pub duplicated: usize,
+    pub redelivered_after_ack: usize,
+    /// Violations of all rules together.
+    pub violations: usize,
 }
 
 /// The whole result.
@@ -59,8 +85,11 @@ pub struct Report {
     /// What the checker says.
     #[serde(flatten)]
     pub checked: Checked,
-    /// Of faults that hit a leader.
+    /// Of faults that hit a leader and left a majority.
     pub gaps: Gaps,
+    /// By kind of fault and whom it hit: `kill leader`, `pause follower`, `stop majority`.
+    pub gaps_by_kind: BTreeMap<String, Gaps>,
+    pub sums: Sums,
     pub faults: Vec<FaultSeen>,
 }
 
@@ -70,6 +99,7 @@ pub fn faults(history: &[Event]) -> Vec<FaultSeen> {
     let faults: Vec<&Event> = history.iter().filter(|event| event.f == OperationKind::Fault).collect();
     // What clients saw after the next fault counts for that one.
     let next = |fault: &Event| faults.iter().map(|next| next.t).find(|next| *next > fault.t + TOGETHER_US);
+    let without_majority = without_majority(history);
     faults
         .iter()
         .map(|fault| FaultSeen {
@@ -77,16 +107,35 @@ pub fn faults(history: &[Event]) -> Vec<FaultSeen> {
             node: fault.node.clone().unwrap_or_default(),
             kind: fault.kind.clone().unwrap_or_default(),
             led: fault.led == Some(true),
+            lost_majority: without_majority.contains(&fault.i),
             gap_ms: gap(&acknowledged, fault.t, next(fault).unwrap_or(u64::MAX)) / 1000,
         })
         .collect()
+}
+
+/// The numbers of the faults that were not healed while there was another one.
+fn without_majority(history: &[Event]) -> BTreeSet<u64> {
+    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut together = BTreeSet::new();
+    for event in history {
+        let Some(node) = event.node.as_deref() else { continue };
+        match event.f {
+            OperationKind::Fault => drop(open.insert(node, event.i)),
+            OperationKind::Heal => drop(open.remove(node)),
+            _ => {}
+        }
+        if open.len() >= 2 {
+            together.extend(open.values());
+        }
+    }
+    together
 }
 
 /// When sends were acknowledged, in order.
 fn acknowledged(history: &[Event]) -> Vec<u64> {
     let mut times: Vec<u64> = history
         .iter()
-        .filter(|event| event.f == OperationKind::Send && event.ph == Phase::Ok)
+        .filter(|event| matches!(event.f, OperationKind::Send | OperationKind::SendTxn) && event.ph == Phase::Ok)
         .map(|event| event.t)
         .collect();
     times.sort_unstable();
@@ -97,21 +146,83 @@ fn gap(acknowledged: &[u64], from: u64, to: u64) -> u64 {
     let first = acknowledged.partition_point(|at| *at < from).saturating_sub(1);
     let within = |pair: &&[u64]| pair[0] < to.min(from + GAP_WITHIN_US);
     // A gap that goes on after the next fault counts for that one from there on.
-    acknowledged[first..].windows(2).take_while(within).map(|pair| pair[1].min(to) - pair[0]).max().unwrap_or(0)
+    // And what an earlier fault had begun counts from this one on.
+    let gap = |pair: &[u64]| pair[1].min(to).saturating_sub(pair[0].max(from));
+    acknowledged[first..].windows(2).take_while(within).map(gap).max().unwrap_or(0)
 }
 
-/// Quantiles over the faults that hit a leader.
+/// Quantiles over the faults that hit a leader and left a majority.
 pub fn gaps(faults: &[FaultSeen]) -> Gaps {
+    gaps_of(faults.iter().filter(|fault| fault.led && !fault.lost_majority))
+}
+
+/// By kind of fault and whom it hit.
+pub fn gaps_by_kind(faults: &[FaultSeen]) -> BTreeMap<String, Gaps> {
+    let mut kinds: BTreeMap<String, Vec<&FaultSeen>> = BTreeMap::new();
+    for fault in faults {
+        kinds.entry(format!("{} {}", fault.kind, fault.whom())).or_default().push(fault);
+    }
+    kinds.into_iter().map(|(kind, faults)| (kind, gaps_of(faults.into_iter()))).collect()
+}
+
+fn gaps_of<'a>(faults: impl Iterator<Item = &'a FaultSeen>) -> Gaps {
     let mut histogram: Histogram<u64> = Histogram::new_with_bounds(1, 3_600_000, 3).expect("valid bounds");
-    for fault in faults.iter().filter(|fault| fault.led) {
+    let mut from_1s = 0;
+    for fault in faults {
         histogram.saturating_record(fault.gap_ms);
+        from_1s += u64::from(fault.gap_ms >= 1000);
     }
     Gaps {
         count: histogram.len(),
         p50_ms: histogram.value_at_quantile(0.5),
         p99_ms: histogram.value_at_quantile(0.99),
         max_ms: histogram.max(),
+        from_1s,
     }
+}
+
+impl FaultSeen {
+    /// `leader`, `follower`, or `majority` if it left none.
+    fn whom(&self) -> &'static str {
+        match (self.lost_majority, self.led) {
+            (true, _) => "majority",
+            (false, true) => "leader",
+            (false, false) => "follower",
+        }
+    }
+}
+
+impl Sums {
+    pub fn of(history: &[Event], checked: &Checked, faults: &[FaultSeen]) -> Self {
+        let with_majority = gaps_of(faults.iter().filter(|fault| !fault.lost_majority));
+        let is = |verdict| usize::from(checked.verdict == verdict);
+        Self {
+            verdicts: [is(Verdict::True), is(Verdict::False), is(Verdict::Unknown)],
+            seconds: history.last().map_or(0, |event| event.t / 1_000_000),
+            faults: faults.len(),
+            with_majority: with_majority.count,
+            gaps_from_1s: with_majority.from_1s,
+            sends: checked.sends,
+            redeliveries: checked.redeliveries,
+            seen: checked.seen,
+            lost: checked.lost,
+            duplicated: checked.duplicated,
+            redelivered_after_ack: checked.redelivered_after_ack,
+            violations: checked.broken.iter().filter(|(rule, _)| *rule != "V").map(|(_, count)| count).sum(),
+        }
+    }
+}
+
+/// The gaps by kind as lines of text.
+pub fn gap_table(kinds: &BTreeMap<String, Gaps>) -> String {
+    let mut text =
+        format!("{:<24} {:>5} {:>8} {:>8} {:>8}  1 s or more\n", "gap after", "n", "p50 ms", "p99 ms", "max ms");
+    for (kind, gaps) in kinds {
+        let Gaps { count, p50_ms, p99_ms, max_ms, from_1s } = gaps;
+        writeln!(text, "{kind:<24} {count:>5} {p50_ms:>8} {p99_ms:>8} {max_ms:>8}  {from_1s}")
+            .expect("text takes any text");
+    }
+    text
 }
 
 /// Acknowledged sends per [`STEP_US`].
@@ -149,9 +260,8 @@ fn hurts(history: &[Event]) -> Vec<(&str, u64, u64, &str, bool)> {
 pub fn timeline(faults: &[FaultSeen]) -> String {
     let mut text = String::new();
     for fault in faults {
-        let who = if fault.led { "leader" } else { "follower" };
         let (seconds, millis) = (fault.at_ms / 1000, fault.at_ms % 1000);
-        let line = format!("{seconds:>4}.{millis:03}  {:<8} {} {who:<8}", fault.kind, fault.node);
+        let line = format!("{seconds:>4}.{millis:03}  {:<8} {} {:<8}", fault.kind, fault.node, fault.whom());
         writeln!(text, "{line}  gap {:>5} ms  {}", fault.gap_ms, bar(fault.gap_ms)).expect("text takes any text");
     }
     text
@@ -249,11 +359,37 @@ mod tests {
         assert_eq!(seen[0].gap_ms, 8_050, "the wait that began within six seconds counts whole");
         assert_eq!(gaps(&seen).count, 1);
         history.retain(|event| event.t != 9_000_000);
-        assert_eq!(faults(&history)[0].gap_ms, 700);
+        assert_eq!(faults(&history)[0].gap_ms, 650, "from the fault on");
         assert!(timeline(&faults(&history)).contains("kill     n1 leader"));
+        assert_eq!(gaps_by_kind(&seen)["kill leader"].from_1s, 1);
         let picture = svg(&history);
         assert!(
             picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("<title>kill</title>")
         );
+    }
+
+    #[test]
+    fn a_fault_beside_another_one_left_no_majority_and_is_counted_apart() {
+        let at = |i: u64, t: u64, f, node: &str| Event {
+            i,
+            node: Some(node.into()),
+            kind: Some("stop".into()),
+            led: Some(node == "n0"),
+            ..event(t, Phase::Info, f)
+        };
+        let (fault, heal) = (OperationKind::Fault, OperationKind::Heal);
+        let history = vec![
+            at(0, 0, fault, "n0"),
+            at(1, 1_000_000, heal, "n0"),
+            at(2, 2_000_000, fault, "n0"),
+            at(3, 2_010_000, fault, "n1"),
+            at(4, 5_000_000, heal, "n0"),
+            at(5, 5_000_000, heal, "n1"),
+            at(6, 7_000_000, fault, "n1"),
+        ];
+        let kinds = gaps_by_kind(&faults(&history));
+        let counts: Vec<_> = kinds.iter().map(|(kind, gaps)| (kind.as_str(), gaps.count)).collect();
+        assert_eq!(counts, [("stop follower", 1), ("stop leader", 1), ("stop majority", 2)]);
+        assert_eq!(gaps(&faults(&history)).count, 1);
     }
 }

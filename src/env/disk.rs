@@ -203,6 +203,23 @@ pub fn write_text(path: &Path, text: &str) -> io::Result<()> {
     std::fs::write(path, text)
 }
 
+/// Replaces a whole text file at once: who reads it sees the old text or the new one.
+pub fn replace_text(path: &Path, text: &str) -> io::Result<()> {
+    let staging = path.with_extension("new");
+    std::fs::write(&staging, text)?;
+    std::fs::rename(&staging, path)
+}
+
+/// Removes a file, if it is there and may be removed.
+pub fn remove_if_there(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
+/// Whether there is something at a path.
+pub fn is_there(path: &Path) -> bool {
+    path.exists()
+}
+
 /// A path in the folder for temporary files.
 pub fn temporary(name: &str) -> PathBuf {
     std::env::temp_dir().join(name)

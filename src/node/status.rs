@@ -1,10 +1,15 @@
 //! What every node says of itself, for `cluster status`.
 
+use std::io;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
 use crate::model::NodeId;
 use crate::node::Node;
-use crate::raft::ReplicaStatus;
+use crate::raft::{ReplicaStatus, StateDigest};
+
+const DIGEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// One node of the cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,5 +36,13 @@ impl Node {
             NodeSummary { id: node.id, name: node.name.clone(), status, refusal }
         }))
         .await
+    }
+
+    /// A digest of everything that this node has applied; `None` if it could not be read in five seconds, or entries were
+    /// applied all the time.
+    ///
+    /// * Errors: the disk failed.
+    pub async fn state_digest(&self) -> io::Result<Option<StateDigest>> {
+        self.replica.state_digest(DIGEST_WITHIN).await
     }
 }

@@ -19,12 +19,15 @@ mod leadership;
 mod log_storage;
 mod marks;
 mod peer;
+#[cfg(debug_assertions)]
+mod planted;
 mod propose;
 mod read_index;
 mod replica;
 mod slow_disk;
 mod snapshot;
 mod start;
+mod state_digest;
 mod state_machine;
 #[cfg(test)]
 mod tests;
@@ -38,4 +41,5 @@ pub use peer::service::OnQuestion;
 pub use peer::status::{OwnFacts, ReplicaStatus};
 pub use replica::Replica;
 pub use start::{ReplicaConfig, ReplicaParts};
+pub use state_digest::StateDigest;
 pub use state_machine::OnEffects;

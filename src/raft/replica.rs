@@ -1,11 +1,12 @@
 //! One replica of the shard: proposes commands, shows the applied state, asks the peers, stops.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,8 @@ use crate::raft::leadership::{Leadership, transfer_leadership};
 use crate::raft::peer::status::{OwnFacts, ReplicaStatus, StatusClients, StatusReply};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
+use crate::raft::state_digest;
+use crate::raft::state_digest::StateDigest;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
 use crate::store::kv::Kv;
@@ -40,6 +43,8 @@ pub struct Replica {
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) applied: watch::Receiver<LogIndex>,
     pub(super) on_fatal: OnFatal,
+    /// One permit: reading the whole state is work.
+    pub(super) digests: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -85,6 +90,24 @@ impl Replica {
     /// The state as applied on this node, which may be behind the leader's.
     pub fn view(&self) -> View<'_> {
         View::new(&*self.kv)
+    }
+
+    /// A digest of everything applied on this node; `None` if entries were applied all the time, or if there is more
+    /// than can be read `within` this time. One at a time: others wait for it.
+    ///
+    /// * Errors: the disk failed.
+    pub async fn state_digest(&self, within: Duration) -> io::Result<Option<StateDigest>> {
+        let until = Instant::now() + within;
+        let Ok(Ok(turn)) = tokio::time::timeout_at(until, self.digests.clone().acquire_owned()).await else {
+            return Ok(None);
+        };
+        let kv = self.kv.clone();
+        // The turn ends with the reading, also if nobody waits for it any more.
+        let reading = move || {
+            let _turn = turn;
+            state_digest::read(&*kv, until)
+        };
+        tokio::task::spawn_blocking(reading).await.map_err(io::Error::other)?
     }
 
     /// The batches in this node's log.

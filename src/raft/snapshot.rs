@@ -102,6 +102,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
                 body.put_u8(space as u8);
                 body.put_bytes_field(&key);
                 body.put_bytes_field(&value);
+                Ok(())
             })?;
         }
         let mut out = BytesMut::with_capacity(body.len() + 5);
@@ -124,7 +125,10 @@ pub(super) fn clear(kv: &dyn Kv) -> io::Result<()> {
 fn deletes(kv: &dyn Kv) -> io::Result<WriteBatch> {
     let mut batch = WriteBatch { writes: Vec::new() };
     for space in Space::ALL {
-        each(kv, space, |key, _| batch.writes.push((space, key, None)))?;
+        each(kv, space, |key, _| {
+            batch.writes.push((space, key, None));
+            Ok(())
+        })?;
     }
     Ok(batch)
 }
@@ -166,7 +170,8 @@ fn meta_of(pairs: &[Pair]) -> io::Result<Meta> {
     Ok(Meta { last_log_id, last_membership })
 }
 
-fn each(kv: &dyn Kv, space: Space, mut pair: impl FnMut(Bytes, Bytes)) -> io::Result<()> {
+/// Every pair of a space, ascending; ends with the first error of `pair`.
+pub(super) fn each(kv: &dyn Kv, space: Space, mut pair: impl FnMut(Bytes, Bytes) -> io::Result<()>) -> io::Result<()> {
     let mut from = Bytes::new();
     loop {
         let page = kv.scan(space, &from, &[u8::MAX; 64], PAGE).map_err(io::Error::other)?;
@@ -175,7 +180,7 @@ fn each(kv: &dyn Kv, space: Space, mut pair: impl FnMut(Bytes, Bytes)) -> io::Re
             from = [key.as_ref(), &[0]].concat().into();
         }
         for (key, value) in page {
-            pair(key, value);
+            pair(key, value)?;
         }
         if is_last {
             return Ok(());

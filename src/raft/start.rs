@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -151,7 +151,9 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let replica = Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, tasks, stop };
+        let digests = Arc::new(Semaphore::new(1));
+        let replica =
+            Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, digests, tasks, stop };
         // The channel is open as long as the server runs.
         let _ = service.send(Some(replica.service(identity, contact, facts, on_question)));
 

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use crate::machine::{self, Effects, Recent, Stage};
 use crate::model::LogIndex;
 use crate::raft::marks::{push_marks, read_marks};
+#[cfg(debug_assertions)]
+use crate::raft::planted;
 use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
 use crate::raft::types;
 use crate::raft::types::{Applied, LogId, StoredMembership, Types};
@@ -71,6 +73,8 @@ impl StateMachine {
         };
         let (mut batch, effects) = stage.finish().map_err(io::Error::other)?;
         push_marks(&mut batch, &Some(entry.log_id), membership.as_ref());
+        #[cfg(debug_assertions)]
+        planted::differ(&mut batch);
         self.kv.write(batch).map_err(io::Error::other)?;
         self.applied.send_replace(index);
         (self.on_effects)(&effects);

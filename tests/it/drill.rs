@@ -44,8 +44,10 @@ fn is_caught(arguments: &[&str], rules: &[&str]) {
 
 #[test]
 fn a_quick_drill_keeps_every_promise() {
-    let (code, report) = drill(&["quick", "--seed", "1", "--lateness", "10s"]);
+    let (code, report) = drill(&["quick", "--seed", "1", "--lateness", "10s", "--gap", "4s"]);
     assert_eq!((code, &report["verdict"]), (Some(0), &"true".into()), "{report:#}");
+    assert_eq!(report["gaps_by_kind"]["kill majority"]["count"], 5, "all three at once, and two of three: {report:#}");
+    assert_eq!(report["sums"]["verdicts"], serde_json::json!([1, 0, 0]));
     assert_eq!(report["redelivered_after_ack"], 0);
     assert!(report["gaps"]["count"].as_u64().unwrap() >= 6, "{report:#}");
 }
@@ -73,4 +75,40 @@ fn p5_an_offset_given_at_the_proposal_is_found() {
 #[test]
 fn p7_acks_lost_at_a_restart_are_found() {
     is_caught(&["kill-leader", "--rounds", "2", "--plant", "acks-lost-at-restart"], &["C8"]);
+}
+
+/// One drill for four bugs, each found by its own rule: a drill takes longer than what it checks.
+#[test]
+fn p10_p11_p12_p15_bugs_of_the_rarer_kinds_are_found() {
+    let planted = "delay-rounded-down,rollback-commits,dead-letters-dropped,replicas-differ";
+    let (code, report) = drill(&["kill-leader", "--lateness", "10s", "--gap", "4s", "--plant", planted]);
+    assert_eq!((code, &report["verdict"]), (Some(1), &"false".into()), "{report}");
+    let text = report["findings"].to_string();
+    for (rule, found) in [
+        ("C10", "before its time"),
+        ("C11", "is seen although it was rolled back"),
+        ("C12", "was never acknowledged by drill-group and is no dead letter"),
+        ("C14", "wrote the same and have not the same"),
+    ] {
+        assert!(report["broken"][rule].as_u64() > Some(0) && text.contains(found), "{rule}: {report:#}");
+    }
+    // V: there are no dead letters, and recalls come too late.
+    let broken = report["broken"].as_object().unwrap();
+    let others: Vec<_> =
+        broken.keys().filter(|rule| !["C10", "C11", "C12", "C14", "V"].contains(&rule.as_str())).collect();
+    assert!(others.is_empty(), "{others:?}: {report:#}");
+}
+
+#[test]
+fn a_fault_that_is_asked_for_and_cannot_be_done_is_an_error() {
+    // A cluster that runs already has the clocks it has.
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(BINARY)
+        .args(["-n", "127.0.0.1:1", "drill", "clock", "--start", "false {}"])
+        .args(["--folder", folder.path().join("drill").to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("clocks cannot be moved here"), "{said}");
 }

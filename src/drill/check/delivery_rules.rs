@@ -1,26 +1,26 @@
 //! What is delivered: C7 to C9.
 
+use crate::drill::check::excuses::Excuses;
 use crate::drill::check::history_index::HistoryIndex;
-use crate::drill::check::verdict::Rule;
-use crate::drill::history::{OperationKind, Phase};
+use crate::drill::check::verdict::{Demands, Rule};
 
 impl HistoryIndex<'_> {
     pub fn at_least_once(&mut self) {
-        if self.events.iter().any(|event| event.f == OperationKind::Drained && event.ph != Phase::Ok) {
+        if !self.is_drained() {
             return;
         }
         let audited = self.audited_ids();
         let mut found = Vec::new();
         for group in self.groups() {
-            for mid in &audited {
+            // All its answers may have been lost.
+            let dead = self.dead_ids(group);
+            for mid in audited.difference(&dead) {
                 if !self.deliveries.contains_key(&(group, *mid)) {
-                    found.push(format!("{mid} is stored and was never delivered to {group}"));
+                    found.push((format!("{mid} is stored and was never delivered to {group}"), Vec::new()));
                 }
             }
         }
-        for text in found {
-            self.find(Rule::NeverDelivered, text, Vec::new());
-        }
+        self.find_all(Rule::NeverDelivered, found);
     }
 
     pub fn ack_finality(&mut self) -> usize {
@@ -36,15 +36,13 @@ impl HistoryIndex<'_> {
             }
         }
         let count = found.len();
-        for (text, events) in found {
-            self.find(Rule::RedeliveredAfterAck, text, events);
-        }
+        self.find_all(Rule::RedeliveredAfterAck, found);
         count
     }
 
     /// Too early: certainly while the lease of the delivery before ran. Too late: later than the lease's
     /// end by more than is allowed and the outages since, with a poll open all the time.
-    pub fn leases(&mut self, outages: &[(u64, u64)], lateness_us: u64) {
+    pub fn leases(&mut self, excuses: &Excuses, demands: &Demands) {
         let mut found = Vec::new();
         for (key, deliveries) in &self.deliveries {
             let renews = self.renews.get(key).map_or(&[][..], Vec::as_slice);
@@ -59,20 +57,18 @@ impl HistoryIndex<'_> {
                 let ends_first = first.asked_at + first.lease_us;
                 let ends_last = first.came_at + first.lease_us;
                 // An answer that broke off may have been given back.
-                if first.is_whole && again.came_at < ends_first {
+                let came_at = again.came_at + excuses.early(again.came_at, demands.moved_clock_us);
+                if first.is_whole && came_at < ends_first {
                     let early = (ends_first - again.came_at) / 1000;
                     found.push((
                         text(&format!("{early} ms or more before its lease ended")),
                         vec![first.number, again.number],
                     ));
                 }
-                let excused: u64 = outages
-                    .iter()
-                    .map(|(from, to)| (*to).min(again.came_at).saturating_sub((*from).max(first.came_at)))
-                    .sum();
+                let excused = excuses.within(again.node, first.came_at, again.came_at);
                 // An attempt in between means a lease whose answer nobody got.
                 let is_next = again.got.att == first.got.att + 1;
-                if is_next && again.came_at > ends_last + excused + lateness_us {
+                if is_next && again.came_at > ends_last + excused + demands.lateness_us {
                     let late = (again.came_at - ends_last - excused) / 1000;
                     found.push((
                         text(&format!("{late} ms after its lease had ended")),
@@ -81,8 +77,6 @@ impl HistoryIndex<'_> {
                 }
             }
         }
-        for (text, events) in found {
-            self.find(Rule::RedeliveredOffTime, text, events);
-        }
+        self.find_all(Rule::RedeliveredOffTime, found);
     }
 }

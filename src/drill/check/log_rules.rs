@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::drill::check::history_index::{HistoryIndex, Span};
 use crate::drill::check::verdict::Rule;
+use crate::drill::history::OperationKind;
 
 impl HistoryIndex<'_> {
     pub fn no_loss(&mut self) -> usize {
@@ -12,14 +13,32 @@ impl HistoryIndex<'_> {
         for (node, audit) in &self.audits {
             let there: BTreeSet<&str> = audit.iter().map(|(got, _)| got.mid.as_str()).collect();
             for (mid, send) in self.sends.iter().filter(|(mid, send)| send.is_ok() && !there.contains(*mid)) {
+                // A half message may stay one (C11), and what was recalled, or may be, enters no queue.
+                let may_be_recalled = self.recalls.get(mid).is_some_and(|all| all.iter().any(|one| !one.is_failed()));
+                if send.is_half() || may_be_recalled {
+                    continue;
+                }
                 lost.insert(*mid);
                 found.push((format!("{mid} was acknowledged and is not on {node}"), send.numbers()));
             }
         }
-        for (text, events) in found {
-            self.find(Rule::AckedMessageLost, text, events);
-        }
+        self.find_all(Rule::AckedMessageLost, found);
         lost.len()
+    }
+
+    /// Sends that began and were acknowledged while no majority could have stored them.
+    pub fn no_ack_without_majority(&mut self) {
+        let mut found = Vec::new();
+        for (_, lost_at, back_at) in
+            self.windows(|event| event.f == OperationKind::MajorityLost, OperationKind::MajorityBack)
+        {
+            for (mid, send) in &self.sends {
+                if send.is_ok() && send.asked.t > lost_at && send.returned() < back_at {
+                    found.push((format!("{mid} was acknowledged while two of three nodes were away"), send.numbers()));
+                }
+            }
+        }
+        self.find_all(Rule::AckedMessageLost, found);
     }
 
     pub fn no_phantom(&mut self) {
@@ -33,9 +52,7 @@ impl HistoryIndex<'_> {
                 Some(_) => {}
             }
         }
-        for (text, events) in found {
-            self.find(Rule::UnknownMessage, text, events);
-        }
+        self.find_all(Rule::UnknownMessage, found);
     }
 
     pub fn no_duplicate(&mut self) -> usize {
@@ -69,9 +86,7 @@ impl HistoryIndex<'_> {
                 answered_otherwise.push((text, vec![answer.i, number]));
             }
         }
-        for (text, events) in answered_otherwise {
-            self.find(Rule::OffsetConflict, text, events);
-        }
+        self.find_all(Rule::OffsetConflict, answered_otherwise);
         for ((queue, offset), held) in holders.into_iter().filter(|(_, held)| held.len() > 1) {
             let text = format!("queue {queue} offset {offset} held {:?}", held.keys().collect::<Vec<_>>());
             self.find(Rule::OffsetConflict, text, held.values().copied().collect());
@@ -110,9 +125,7 @@ impl HistoryIndex<'_> {
                 }
             }
         }
-        for (text, events) in found {
-            self.find(Rule::ProducerOrderBroken, text, events);
-        }
+        self.find_all(Rule::ProducerOrderBroken, found);
     }
 
     /// One sweep: the latest invocation among earlier places; a later place that had returned before it
@@ -135,9 +148,7 @@ impl HistoryIndex<'_> {
                 }
             }
         }
-        for (text, events) in found {
-            self.find(Rule::RealTimeOrderBroken, text, events);
-        }
+        self.find_all(Rule::RealTimeOrderBroken, found);
     }
 
     pub fn honesty(&mut self) {
@@ -147,8 +158,6 @@ impl HistoryIndex<'_> {
             .into_iter()
             .map(|(mid, send)| (format!("{mid} was refused for good and is in the log"), send.numbers()))
             .collect();
-        for (text, events) in found {
-            self.find(Rule::RefusedMessageStored, text, events);
-        }
+        self.find_all(Rule::RefusedMessageStored, found);
     }
 }

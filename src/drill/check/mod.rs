@@ -9,13 +9,18 @@
 //! Not here: how a history comes about (`drill/run`), and what people read of the findings (`drill/report`).
 
 mod checker;
+mod dead_letter_rules;
+mod delay_rules;
 mod delivery_rules;
+mod excuses;
 mod history_index;
 mod log_rules;
+mod replica_rules;
 mod service_rules;
 #[cfg(test)]
 mod tests;
+mod transaction_rules;
 mod verdict;
 
 pub use checker::check;
-pub use verdict::{Checked, Demands, Finding, Rule, Verdict};
+pub use verdict::{Checked, Demands, Finding, Rule, Seen, Verdict};

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::drill::check::excuses::takes_away;
 use crate::drill::check::history_index::{HistoryIndex, Span};
-use crate::drill::check::verdict::{Demands, Rule};
+use crate::drill::check::verdict::{Demands, Rule, Seen};
 use crate::drill::history::{Event, OperationKind, Phase};
 
 /// A gap between two acknowledged sends longer than this is an outage.
@@ -29,9 +30,9 @@ impl HistoryIndex<'_> {
             }
         }
         for (got, _) in self.audits.values().flatten() {
-            if let Some(answer) =
-                self.sends.get(got.mid.as_str()).and_then(|send| send.answered).filter(|one| one.ph == Phase::Ok)
-            {
+            // What was put aside is in its queue later than it was acknowledged.
+            let send = self.sends.get(got.mid.as_str()).filter(|send| send.is_ok() && send.is_plain());
+            if let Some(answer) = send.and_then(|send| send.answered) {
                 known.push((answer.t, answer.i, got.q, got.off + 1, true));
             }
         }
@@ -55,12 +56,11 @@ impl HistoryIndex<'_> {
                 }
             }
         }
-        for (text, events) in found {
-            self.find(Rule::OffsetMovedBack, text, events);
-        }
+        self.find_all(Rule::OffsetMovedBack, found);
     }
 
-    /// The gaps between acknowledged sends; too long a gap while a majority was up breaks C15.
+    /// The gaps between acknowledged sends; too long a gap while a majority was up breaks C15, and so does too long a
+    /// time until the service is back after a majority was away.
     pub fn availability(&mut self, demands: &Demands) -> Vec<(u64, u64)> {
         let mut answered: Vec<u64> = self.sends.values().filter(|send| send.is_ok()).map(Span::returned).collect();
         answered.sort_unstable();
@@ -72,11 +72,12 @@ impl HistoryIndex<'_> {
             let excused: u64 =
                 without_majority.iter().map(|(from, to)| (*to).min(pair[1]).saturating_sub((*from).max(pair[0]))).sum();
             let gap = (pair[1] - pair[0]).saturating_sub(excused);
-            if gap > demands.outage_max_us {
-                found.push((
-                    format!("no send was acknowledged for {} ms while a majority was up", gap / 1000),
-                    Vec::new(),
-                ));
+            let most = if excused == 0 { demands.gap_max_us } else { demands.resume_max_us };
+            if gap > most {
+                let (gap, most) = (gap / 1000, most / 1000);
+                let text =
+                    format!("no send was acknowledged for {gap} ms while a majority was up; {most} ms is the most");
+                found.push((text, Vec::new()));
             }
         }
         for ended in self.events.iter().filter(|event| event.f == OperationKind::Ended) {
@@ -89,9 +90,7 @@ impl HistoryIndex<'_> {
                 found.push((format!("{mid} failed although everything had been healed for long"), send.numbers()));
             }
         }
-        for (text, events) in found {
-            self.find(Rule::Unavailable, text, events);
-        }
+        self.find_all(Rule::Unavailable, found);
         outages
     }
 
@@ -103,7 +102,8 @@ impl HistoryIndex<'_> {
         for event in self.events {
             let Some(node) = event.node.as_deref() else { continue };
             match event.f {
-                OperationKind::Fault | OperationKind::Ended => drop(hurt.insert(node)),
+                OperationKind::Ended => drop(hurt.insert(node)),
+                OperationKind::Fault if takes_away(event) => drop(hurt.insert(node)),
                 OperationKind::Heal => drop(hurt.remove(node)),
                 _ => continue,
             }
@@ -120,7 +120,7 @@ impl HistoryIndex<'_> {
         windows
     }
 
-    pub fn coverage(&mut self, demands: &Demands, redeliveries: usize) {
+    pub fn coverage(&mut self, demands: &Demands, seen: &Seen, redeliveries: usize) {
         let faults: Vec<_> = self.events.iter().filter(|event| event.f == OperationKind::Fault).collect();
         let led = faults.iter().filter(|event| event.led == Some(true)).count();
         let sends = self.sends.values().filter(|send| send.is_ok()).count();
@@ -130,6 +130,13 @@ impl HistoryIndex<'_> {
             ("faults", faults.len(), demands.faults),
             ("faults of a leader", led, demands.leader_faults),
             ("redeliveries", redeliveries, demands.redeliveries),
+            ("delayed messages delivered", seen.delayed, demands.of_each_kind),
+            ("recalls", seen.recalled, demands.of_each_kind),
+            ("commits", seen.committed, demands.of_each_kind),
+            ("rollbacks", seen.rolled_back, demands.of_each_kind),
+            ("questions about transactions", seen.questions, demands.of_each_kind),
+            ("dead letters", seen.dead_letters, demands.of_each_kind),
+            ("replicas compared at one entry", seen.compared, demands.compared),
         ] {
             if seen < wanted {
                 missing.push(format!("only {seen} {name}, {wanted} are wanted"));
@@ -139,7 +146,7 @@ impl HistoryIndex<'_> {
             missing.push("no replica was audited".to_owned());
         }
         let incomplete = self.events.iter().filter(|event| {
-            (event.f == OperationKind::Audit || event.f == OperationKind::Drained)
+            matches!(event.f, OperationKind::Audit | OperationKind::DeadLetters | OperationKind::Drained)
                 && matches!(event.ph, Phase::Fail | Phase::Info)
         });
         missing.extend(incomplete.map(|event| format!("{:?} of {} was not complete", event.f, event.p)));

@@ -1,10 +1,23 @@
 //! Hand-made histories: one that keeps every promise, and for each rule one that breaks it.
 
 use crate::drill::check::{Checked, Demands, Rule, Verdict, check};
-use crate::drill::history::{Event, Got, Offsets, OperationKind, Phase};
+use crate::drill::history::{Applied, Event, Got, Offsets, OperationKind, Phase};
 
-const DEMANDS: Demands =
-    Demands { sends: 1, faults: 0, leader_faults: 0, redeliveries: 0, lateness_us: 500_000, outage_max_us: 4_000_000 };
+const DEMANDS: Demands = Demands {
+    sends: 1,
+    faults: 0,
+    leader_faults: 0,
+    redeliveries: 0,
+    of_each_kind: 0,
+    compared: 0,
+    attempts_max: 4,
+    asked_within_us: 5_000_000,
+    delay_late_us: 1_000_000,
+    moved_clock_us: 500_000,
+    lateness_us: 500_000,
+    gap_max_us: 4_000_000,
+    resume_max_us: 6_000_000,
+};
 
 /// Writes a history down, with times in milliseconds.
 #[derive(Default)]
@@ -34,6 +47,66 @@ impl Script {
         let (mid, h) = (Some(mid.to_owned()), Some(body(mid)));
         let asked = Event { mid, h, ..Event::new(p, Phase::Inv, OperationKind::Send) };
         self.pair(span, asked, Event { off, ..Event::new(p, ph, OperationKind::Send) });
+    }
+
+    fn send_delayed(&mut self, span: (u64, u64), mid: &str, due: u64) {
+        let (mid, h, due) = (Some(mid.to_owned()), Some(body(mid)), Some(due * 1000));
+        let asked = Event { mid, h, due, ..Event::new("p", Phase::Inv, OperationKind::Send) };
+        self.pair(span, asked, Event::new("p", Phase::Ok, OperationKind::Send));
+    }
+
+    fn recall(&mut self, span: (u64, u64), mid: &str, ph: Phase) {
+        let asked = Event { mid: Some(mid.into()), ..Event::new("p", Phase::Inv, OperationKind::Recall) };
+        self.pair(span, asked, Event::new("p", ph, OperationKind::Recall));
+    }
+
+    fn send_half(&mut self, span: (u64, u64), mid: &str) {
+        let (mid, h) = (Some(mid.to_owned()), Some(body(mid)));
+        let asked = Event { mid, h, ..Event::new("p", Phase::Inv, OperationKind::SendTxn) };
+        self.pair(span, asked, Event::new("p", Phase::Ok, OperationKind::SendTxn));
+    }
+
+    fn end(&mut self, span: (u64, u64), mid: &str, commit: bool, ph: Phase) {
+        let asked =
+            Event { mid: Some(mid.into()), commit: Some(commit), ..Event::new("p", Phase::Inv, OperationKind::EndTxn) };
+        self.pair(span, asked, Event::new("p", ph, OperationKind::EndTxn));
+    }
+
+    fn question(&mut self, ms: u64, mid: Option<&str>) {
+        let mid = mid.map(str::to_owned);
+        self.add(ms, Event { mid, ..Event::new("asked", Phase::Info, OperationKind::TxnCheck) });
+    }
+
+    /// Delivered so often from a time on, each time given back.
+    fn give_back(&mut self, from: u64, mid: &str, attempts: std::ops::RangeInclusive<u32>) {
+        for attempt in attempts {
+            let at = from + u64::from(attempt) * 2000;
+            self.receive((at, at + 10), &[got(mid, 0, 0, attempt)]);
+            let asked = |ph| Event {
+                group: Some("g".into()),
+                mid: Some(mid.into()),
+                inv_ms: Some(1000),
+                ..Event::new("c", ph, OperationKind::Renew)
+            };
+            self.pair((at + 20, at + 30), asked(Phase::Inv), asked(Phase::Ok));
+        }
+    }
+
+    fn dead_letters(&mut self, msgs: &[Got]) {
+        let asked = |ph| Event {
+            node: Some("n0".into()),
+            group: Some("g".into()),
+            ..Event::new("operator", ph, OperationKind::DeadLetters)
+        };
+        let at = self.0.last().map_or(0, |event| event.t / 1000) + 1;
+        self.pair((at, at), asked(Phase::Inv), Event { msgs: msgs.to_vec(), ..asked(Phase::Ok) });
+    }
+
+    fn digest(&mut self, node: &str, index: u64, content: u64, running: u64) {
+        let asked = Event { node: Some(node.into()), ..Event::new("operator", Phase::Inv, OperationKind::Digest) };
+        let applied = Some(Applied { index, content, running });
+        let at = self.0.last().map_or(0, |event| event.t / 1000) + 1;
+        self.pair((at, at), asked, Event { applied, ..Event::new("operator", Phase::Ok, OperationKind::Digest) });
     }
 
     fn receive(&mut self, span: (u64, u64), msgs: &[Got]) {
@@ -66,6 +139,10 @@ impl Script {
 
     fn fault(&mut self, ms: u64, f: OperationKind, node: &str) {
         self.add(ms, Event { node: Some(node.into()), led: Some(true), ..Event::new("nemesis", Phase::Info, f) });
+    }
+
+    fn majority(&mut self, ms: u64, f: OperationKind) {
+        self.add(ms, Event::new("nemesis", Phase::Info, f));
     }
 
     fn check(&self) -> Checked {
@@ -132,6 +209,22 @@ fn c1_an_acknowledged_message_that_one_replica_lacks_is_lost() {
     script.audit("n1", &[got("a", 0, 0, 1)]);
     assert_eq!(broken(&script), Rule::AckedMessageLost);
     assert_eq!(script.check().lost, 1);
+}
+
+#[test]
+fn c1_nothing_is_acknowledged_while_no_majority_is_there() {
+    let script = |asked: u64, answered: u64| {
+        let mut script = audited(good());
+        script.majority(1000, OperationKind::MajorityLost);
+        script.majority(4000, OperationKind::MajorityBack);
+        script.send((asked, answered), "p", "c", Phase::Ok, Some(2));
+        script.receive((4100, 4110), &[got("c", 0, 2, 1)]);
+        script.audit("n0", &[got("c", 0, 2, 1)]);
+        script
+    };
+    assert_eq!(broken(&script(1010, 3990)), Rule::AckedMessageLost);
+    assert_eq!(script(1010, 4010).check().verdict, Verdict::True, "answered once it was back");
+    assert_eq!(script(990, 1100).check().verdict, Verdict::True, "stored before it was lost");
 }
 
 #[test]
@@ -241,6 +334,250 @@ fn c9_a_message_delivered_again_while_its_lease_runs_or_long_after() {
     assert_eq!(script.check().verdict, Verdict::True);
 }
 
+/// A delayed message that is due at 2000 ms, delivered at a time.
+fn delayed(at: u64) -> Script {
+    let mut script = Script::default();
+    script.send((0, 5), "q", "a", Phase::Ok, Some(0));
+    script.send_delayed((10, 20), "d", 2000);
+    script.receive((at - 5, at), &[got("a", 0, 0, 1), got("d", 0, 1, 1)]);
+    script
+}
+
+fn audited_delayed(mut script: Script) -> Script {
+    script.audit("n0", &[got("a", 0, 0, 1), got("d", 0, 1, 1)]);
+    script
+}
+
+#[test]
+fn c10_a_delayed_message_comes_at_its_time_and_not_at_all_once_it_is_recalled() {
+    assert_eq!(audited_delayed(delayed(2000)).check().verdict, Verdict::True);
+    assert_eq!(audited_delayed(delayed(9000)).check().verdict, Verdict::True, "its consumers were slow");
+    assert_eq!(broken(&audited_delayed(delayed(1990))), Rule::DelayBroken, "early");
+    // A moved clock moves it by half a second at most.
+    let moved = |at: u64| {
+        let mut script = delayed(at);
+        let clock = Event { kind: Some("clock-ahead".into()), ..script.0[0].clone() };
+        let fault = Event { t: 0, node: Some("n0".into()), ph: Phase::Info, f: OperationKind::Fault, ..clock };
+        script.0.push(Event { i: script.0.len() as u64, mid: None, ..fault });
+        audited_delayed(script).check().broken.contains_key("C10")
+    };
+    assert_eq!((moved(1600), moved(1400)), (false, true));
+    let recalled = |ph| {
+        let mut script = delayed(2000);
+        script.recall((30, 40), "d", ph);
+        audited_delayed(script)
+    };
+    assert_eq!(broken(&recalled(Phase::Ok)), Rule::DelayBroken, "delivered after its recall");
+    assert_eq!(recalled(Phase::Fail).check().verdict, Verdict::True);
+    assert_eq!(recalled(Phase::Info).check().verdict, Verdict::True);
+}
+
+#[test]
+fn c1_a_delayed_message_that_was_not_recalled_is_there_in_the_end() {
+    let missing = |recalled: Option<Phase>| {
+        let mut script = Script::default();
+        script.send((0, 5), "q", "a", Phase::Ok, Some(0));
+        script.send_delayed((10, 20), "d", 2000);
+        if let Some(ph) = recalled {
+            script.recall((30, 40), "d", ph);
+        }
+        script.receive((50, 60), &[got("a", 0, 0, 1)]);
+        script.audit("n0", &[got("a", 0, 0, 1)]);
+        script
+    };
+    assert_eq!(broken(&missing(None)), Rule::AckedMessageLost);
+    assert_eq!(broken(&missing(Some(Phase::Fail))), Rule::AckedMessageLost, "it was not recalled");
+    assert_eq!(missing(Some(Phase::Ok)).check().verdict, Verdict::True);
+    assert_eq!(missing(Some(Phase::Info)).check().verdict, Verdict::True, "nobody knows");
+}
+
+#[test]
+fn c10_a_delayed_message_enters_its_queue_at_its_time_however_slow_its_consumers_are() {
+    // Behind it or before it, a plain message that is sent at a time.
+    let placed = |sent: u64, is_before: bool, outage: bool| {
+        let mut script = Script::default();
+        script.send_delayed((10, 20), "d", 500);
+        if !outage {
+            (1..20).for_each(|at| script.send((at * 200, at * 200 + 10), "z", &format!("z{at}"), Phase::Ok, None));
+        }
+        script.send((sent, sent + 10), "p", "a", Phase::Ok, None);
+        let places = if is_before { [("a", 0), ("d", 1)] } else { [("d", 0), ("a", 1)] };
+        let mut stored: Vec<Got> = places.iter().map(|(mid, offset)| got(mid, 0, *offset, 1)).collect();
+        let others = script.0.iter().filter_map(|event| event.mid.as_deref().filter(|mid| mid.starts_with('z')));
+        stored.extend(others.zip(0..).map(|(mid, offset)| got(mid, 1, offset, 1)));
+        script.receive((sent + 5000, sent + 5010), &stored);
+        script.audit("n0", &stored);
+        script
+    };
+    assert_eq!(placed(1400, true, false).check().verdict, Verdict::True);
+    assert_eq!(broken(&placed(1600, true, false)), Rule::DelayBroken, "behind a send that began 1.1 s after its time");
+    assert_eq!(placed(1600, false, false).check().verdict, Verdict::True, "before it");
+    assert_eq!(placed(1600, true, true).check().verdict, Verdict::True, "nobody was served in between");
+    assert_eq!(
+        broken(&placed(400, false, false)),
+        Rule::DelayBroken,
+        "before a send that had ended 90 ms before its time"
+    );
+    assert_eq!(placed(495, false, false).check().verdict, Verdict::True);
+}
+
+#[test]
+fn c9_what_is_late_because_its_node_was_hurt_is_excused() {
+    let polled = |node: &str| {
+        let mut script = Script::default();
+        script.send((0, 10), "p", "a", Phase::Ok, Some(0));
+        script.receive((20, 30), &[got("a", 0, 0, 1)]);
+        script.fault(9_000, OperationKind::Fault, "n1");
+        script.fault(12_000, OperationKind::Heal, "n1");
+        let asked = Event {
+            node: Some(node.into()),
+            group: Some("g".into()),
+            inv_ms: Some(10_000),
+            ..Event::new("c", Phase::Inv, OperationKind::Recv)
+        };
+        let answer = Event { msgs: vec![got("a", 0, 0, 2)], ..Event::new("c", Phase::Ok, OperationKind::Recv) };
+        script.pair((8_000, 12_500), asked, answer);
+        script.audit("n0", &[got("a", 0, 0, 1)]);
+        script
+    };
+    assert_eq!(polled("n1").check().verdict, Verdict::True, "its poll was at the node that was hurt");
+    assert_eq!(broken(&polled("n2")), Rule::RedeliveredOffTime);
+}
+
+/// A half message with decisions, and a plain one; both received and stored.
+fn half(decisions: &[(u64, bool, Phase)]) -> Script {
+    let mut script = Script::default();
+    script.send((0, 5), "q", "a", Phase::Ok, Some(0));
+    script.send_half((10, 20), "t");
+    for (at, commit, ph) in decisions {
+        script.end((*at, at + 10), "t", *commit, *ph);
+    }
+    script
+}
+
+fn shown(mut script: Script) -> Script {
+    script.receive((90, 100), &[got("a", 0, 0, 1), got("t", 0, 1, 1)]);
+    script.audit("n0", &[got("a", 0, 0, 1), got("t", 0, 1, 1)]);
+    script
+}
+
+fn hidden(mut script: Script) -> Script {
+    script.receive((90, 100), &[got("a", 0, 0, 1)]);
+    script.audit("n0", &[got("a", 0, 0, 1)]);
+    script
+}
+
+#[test]
+fn c11_a_half_message_is_seen_after_its_commit_and_never_otherwise() {
+    let verdict = |script: Script| script.check().verdict;
+    assert_eq!(verdict(shown(half(&[(30, true, Phase::Ok)]))), Verdict::True);
+    assert_eq!(verdict(shown(half(&[(30, true, Phase::Info)]))), Verdict::True);
+    assert_eq!(verdict(hidden(half(&[(30, true, Phase::Info)]))), Verdict::True, "nobody knows");
+    assert_eq!(verdict(hidden(half(&[(30, false, Phase::Ok)]))), Verdict::True);
+    assert_eq!(verdict(shown(half(&[(30, true, Phase::Ok), (50, false, Phase::Fail)]))), Verdict::True);
+    let broken_by = |script: Script| broken(&script);
+    assert_eq!(broken_by(shown(half(&[]))), Rule::TransactionBroken, "never committed");
+    assert_eq!(broken_by(shown(half(&[(200, true, Phase::Ok)]))), Rule::TransactionBroken, "committed later");
+    assert_eq!(broken_by(shown(half(&[(30, false, Phase::Ok)]))), Rule::TransactionBroken, "rolled back");
+    assert_eq!(broken_by(hidden(half(&[(30, true, Phase::Ok)]))), Rule::TransactionBroken, "committed and missing");
+    let both = hidden(half(&[(30, true, Phase::Ok), (50, false, Phase::Ok)]));
+    assert_eq!(both.check().broken["C11"], 2, "decided twice, and committed and missing");
+}
+
+#[test]
+fn c11_a_producer_is_asked_about_what_it_left_open() {
+    let open = |asked: bool, until: u64, decisions: &[(u64, bool, Phase)]| {
+        let mut script = hidden(half(decisions));
+        if asked {
+            script.question(1500, Some("t"));
+        }
+        script.question(until, None);
+        script
+    };
+    assert_eq!(broken(&open(false, 6000, &[])), Rule::TransactionBroken);
+    assert_eq!(open(false, 6000, &[(30, false, Phase::Info)]).check().verdict, Verdict::True, "it may be decided");
+    assert_eq!(open(true, 6000, &[]).check().verdict, Verdict::True);
+    assert_eq!(open(false, 4000, &[]).check().verdict, Verdict::True, "nobody listened for long enough");
+    assert_eq!(open(false, 6000, &[(30, false, Phase::Ok)]).check().verdict, Verdict::True, "it was decided");
+}
+
+#[test]
+fn c12_a_message_is_a_dead_letter_once_after_its_last_attempt() {
+    let script = |attempts: u32, letters: &[Got]| {
+        let mut script = Script::default();
+        script.send((0, 5), "p", "x", Phase::Ok, Some(0));
+        script.give_back(0, "x", 1..=attempts);
+        script.dead_letters(letters);
+        script.audit("n0", &[got("x", 0, 0, 1)]);
+        script
+    };
+    let letter = |attempts| got("x", 0, 0, attempts);
+    assert_eq!(script(4, &[letter(4)]).check().verdict, Verdict::True);
+    assert_eq!(script(4, &[letter(4)]).check().seen.dead_letters, 1);
+    assert_eq!(broken(&script(4, &[])), Rule::DeadLetterBroken, "neither acknowledged nor dead");
+    assert_eq!(broken(&script(4, &[letter(4), letter(4)])), Rule::DeadLetterBroken, "twice");
+    assert_eq!(broken(&script(3, &[letter(3)])), Rule::DeadLetterBroken, "too early");
+    assert!(script(5, &[letter(5)]).check().broken["C12"] >= 2, "too late, and an attempt after the last");
+    let mut acked = Script::default();
+    acked.send((0, 5), "p", "x", Phase::Ok, Some(0));
+    acked.receive((10, 20), &[got("x", 0, 0, 1)]);
+    acked.ack((30, 40), "x", Phase::Ok);
+    let mut dead = Script(acked.0.clone());
+    dead.dead_letters(&[letter(4)]);
+    dead.audit("n0", &[got("x", 0, 0, 1)]);
+    assert_eq!(broken(&dead), Rule::DeadLetterBroken, "acknowledged and dead");
+    acked.dead_letters(&[]);
+    acked.audit("n0", &[got("x", 0, 0, 1)]);
+    assert_eq!(acked.check().verdict, Verdict::True);
+}
+
+#[test]
+fn c12_each_delivery_counts_an_attempt() {
+    let mut script = Script::default();
+    script.send((0, 5), "p", "x", Phase::Ok, Some(0));
+    script.give_back(0, "x", 1..=1);
+    script.give_back(4000, "x", 1..=1);
+    script.audit("n0", &[got("x", 0, 0, 1)]);
+    assert_eq!(broken(&script), Rule::DeadLetterBroken);
+}
+
+#[test]
+fn c7_a_dead_letter_whose_deliveries_were_all_lost_was_not_forgotten() {
+    let mut script = Script::default();
+    script.send((0, 5), "p", "a", Phase::Ok, Some(0));
+    script.send((0, 5), "q", "x", Phase::Ok, Some(1));
+    script.receive((10, 20), &[got("a", 0, 0, 1)]);
+    script.ack((30, 40), "a", Phase::Ok);
+    script.dead_letters(&[got("x", 0, 1, 4)]);
+    script.audit("n0", &[got("a", 0, 0, 1), got("x", 0, 1, 1)]);
+    assert_eq!(script.check().verdict, Verdict::True);
+}
+
+#[test]
+fn c14_replicas_at_one_entry_are_equal() {
+    let compared = |digests: &[(&str, u64, u64, u64)]| {
+        let mut script = audited(good());
+        digests.iter().for_each(|(node, index, content, running)| script.digest(node, *index, *content, *running));
+        script
+    };
+    let equal = compared(&[("n0", 7, 1, 1), ("n1", 7, 1, 1), ("n2", 7, 1, 1)]);
+    assert_eq!((equal.check().verdict, equal.check().seen.compared), (Verdict::True, 3));
+    assert_eq!(broken(&compared(&[("n0", 7, 1, 1), ("n1", 7, 2, 1)])), Rule::ReplicasDiffer, "content");
+    assert_eq!(broken(&compared(&[("n0", 7, 1, 1), ("n1", 7, 1, 2)])), Rule::ReplicasDiffer, "writes");
+    let apart = compared(&[("n0", 7, 1, 1), ("n1", 8, 2, 2)]);
+    assert_eq!((apart.check().verdict, apart.check().seen.compared), (Verdict::True, 1), "two entries say nothing");
+    let demands = Demands { compared: 2, ..DEMANDS };
+    assert_eq!(check(&apart.0, &demands).verdict, Verdict::Unknown, "V: not compared");
+    assert_eq!(check(&equal.0, &demands).verdict, Verdict::True);
+}
+
+#[test]
+fn a_run_without_the_rarer_kinds_is_unknown() {
+    let demands = Demands { of_each_kind: 1, ..DEMANDS };
+    let checked = check(&audited(good()).0, &demands);
+    assert_eq!((checked.verdict, checked.broken["V"]), (Verdict::Unknown, 6), "{checked:?}");
+}
+
 #[test]
 fn c13a_offsets_that_move_back_or_stay_below_what_was_acknowledged() {
     let mut script = good();
@@ -274,6 +611,26 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
     let away = script(&["n0"], 5_000, Phase::Info).check();
     assert_eq!(away.broken["C15"], 2, "the outage, and the send that fails afterwards: {away:?}");
     assert_eq!(script(&["n0", "n1"], 5_000, Phase::Info).check().broken["C15"], 1, "two of three were down");
+    // Once they are back, it may take longer than a change of leader, and not for ever.
+    let mut slow = script(&["n0", "n1"], 5_000, Phase::Info);
+    slow.0.iter_mut().filter(|event| event.f == OperationKind::Heal).for_each(|heal| heal.t -= 4_500_000);
+    assert_eq!(slow.check().broken["C15"], 1, "only the send that fails afterwards");
+    let strict = Demands { resume_max_us: 4_500_000, ..DEMANDS };
+    assert_eq!(check(&slow.0, &strict).broken["C15"], 2);
+}
+
+#[test]
+fn c15_a_node_that_is_attacked_or_whose_clock_is_moved_is_up() {
+    let mut script = Script::default();
+    script.send((0, 10), "p", "a", Phase::Ok, Some(0));
+    for (node, kind) in [("n0", "clock-ahead"), ("n1", "hostile-peers")] {
+        script.fault(20, OperationKind::Fault, node);
+        script.0.last_mut().unwrap().kind = Some(kind.into());
+    }
+    script.send((4_900, 5_000), "p", "b", Phase::Ok, Some(1));
+    script.receive((50, 5_030), &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
+    script.audit("n0", &[got("a", 0, 0, 1), got("b", 0, 1, 1)]);
+    assert_eq!(broken(&script), Rule::Unavailable);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 /// The rules; each but the last breaks a promise of docs/promises.md. Printed, in text and JSON, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Rule {
-    /// C1: an acknowledged message is lost (P1, P2).
+    /// C1: an acknowledged message is lost, or was acknowledged without a majority (P1, P2).
     #[serde(rename = "C1")]
     AckedMessageLost,
     /// C2: a message that nobody sent, or with another body (P3).
@@ -33,9 +33,21 @@ pub enum Rule {
     /// C9: a message was delivered again while its lease ran, or too late after it ended (P8).
     #[serde(rename = "C9")]
     RedeliveredOffTime,
+    /// C10: a delayed message was delivered early, late or after its recall (P11).
+    #[serde(rename = "C10")]
+    DelayBroken,
+    /// C11: a half message was visible without a commit, or not visible after one, or nobody was asked about it (P12).
+    #[serde(rename = "C11")]
+    TransactionBroken,
+    /// C12: a message was given up too early or too late, twice or never (P6, P10).
+    #[serde(rename = "C12")]
+    DeadLetterBroken,
     /// C13a: an offset moved back (P13).
     #[serde(rename = "C13a")]
     OffsetMovedBack,
+    /// C14: replicas that had applied the same entry differed (P15).
+    #[serde(rename = "C14")]
+    ReplicasDiffer,
     /// C15: the service was away too long, or did not come back, or a node ended by itself (P17).
     #[serde(rename = "C15")]
     Unavailable,
@@ -60,7 +72,11 @@ impl Rule {
             Self::NeverDelivered => "C7",
             Self::RedeliveredAfterAck => "C8",
             Self::RedeliveredOffTime => "C9",
+            Self::DelayBroken => "C10",
+            Self::TransactionBroken => "C11",
+            Self::DeadLetterBroken => "C12",
             Self::OffsetMovedBack => "C13a",
+            Self::ReplicasDiffer => "C14",
             Self::Unavailable => "C15",
             Self::RefusedMessageStored => "C16",
             Self::TooLittleSeen => "V",
@@ -94,10 +110,44 @@ pub struct Demands {
     pub leader_faults: usize,
     /// Deliveries after the first.
     pub redeliveries: usize,
+    /// Delayed messages delivered, recalls, commits, rollbacks, questions about transactions and dead letters: so many of
+    /// each.
+    pub of_each_kind: usize,
+    /// Replicas whose digests were read at one and the same entry.
+    pub compared: usize,
+    /// Deliveries of the group after which a message is a dead letter.
+    pub attempts_max: u32,
+    /// A producer is asked about what it left open within this, while the service is up, microseconds.
+    pub asked_within_us: u64,
+    /// A delayed message is delivered within this after its time, while the service is up (P11), microseconds.
+    pub delay_late_us: u64,
+    /// A clock that was moved moves a delivery by this at most (P21), microseconds.
+    pub moved_clock_us: u64,
     /// A message whose lease ended is delivered again within this, while the service is up (P8), microseconds.
     pub lateness_us: u64,
-    /// Longest gap between acknowledged sends while a majority was up, microseconds.
-    pub outage_max_us: u64,
+    /// Longest gap between acknowledged sends while a majority was up all the time, microseconds.
+    pub gap_max_us: u64,
+    /// Longest time until sends are acknowledged again after a majority was away, microseconds.
+    pub resume_max_us: u64,
+}
+
+/// What a run had of the rarer kinds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Seen {
+    /// Delayed messages that were delivered.
+    pub delayed: usize,
+    /// Recalls answered OK.
+    pub recalled: usize,
+    /// Commits answered OK.
+    pub committed: usize,
+    /// Rollbacks answered OK.
+    pub rolled_back: usize,
+    /// Transactions that a producer was asked about.
+    pub questions: usize,
+    /// Dead letters of the group.
+    pub dead_letters: usize,
+    /// Replicas whose digests were read at one and the same entry.
+    pub compared: usize,
 }
 
 /// Whether the promises were kept.
@@ -130,4 +180,6 @@ pub struct Checked {
     pub redelivered_after_ack: usize,
     /// Deliveries after the first.
     pub redeliveries: usize,
+    /// Of the rarer kinds.
+    pub seen: Seen,
 }

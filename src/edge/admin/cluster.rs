@@ -54,3 +54,15 @@ pub(super) async fn status(
     let name = |node: &NodeSummary| is_leader(node).then(|| node.name.clone());
     Ok(wire::ClusterStatusResponse { nodes: nodes.iter().map(row).collect(), leader: nodes.iter().find_map(name) })
 }
+
+/// For the drill, which compares the nodes (P15).
+pub(super) async fn state_digest(
+    node: &Node,
+    _request: wire::StateDigestRequest,
+) -> Result<wire::StateDigestResponse, Status> {
+    let read = node.state_digest().await.map_err(|error| Status::internal(error.to_string()))?;
+    let digest = read.ok_or_else(|| {
+        Status::unavailable("entries were applied all the time, or there is too much; ask again when less is done")
+    })?;
+    Ok(wire::StateDigestResponse { applied: digest.applied.0, content: digest.content, running: digest.running })
+}

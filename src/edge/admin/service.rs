@@ -111,4 +111,7 @@ impl Admin for AdminService {
     ) -> Answer<wire::ClusterStatusResponse> {
         cluster::status(&self.node, request.into_inner()).await.map(Response::new)
     }
+    async fn state_digest(&self, request: Request<wire::StateDigestRequest>) -> Answer<wire::StateDigestResponse> {
+        cluster::state_digest(&self.node, request.into_inner()).await.map(Response::new)
+    }
 }

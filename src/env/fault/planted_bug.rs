@@ -1,6 +1,6 @@
 //! Planted bugs: switches that break a promise on purpose, so that tests see the drill notice them.
 //!
-//! `RAFTMQ_PLANT` names one. They exist in debug builds only; in a release build [`is`] is `false` at compile
+//! `RAFTMQ_PLANT` names them, separated by commas. They exist in debug builds only; in a release build [`is`] is `false` at compile
 //! time, and the variable does nothing.
 
 /// One bug.
@@ -18,6 +18,14 @@ pub enum PlantedBug {
     LogThreadPanics,
     /// A send of a message with the id [`Self::name`], and a receive of a group of that name, panic in the front end.
     RequestPanics,
+    /// A delivery time is rounded down to ten seconds.
+    DelayRoundedDown,
+    /// A rollback is taken for a commit.
+    RollbackCommits,
+    /// A message that its consumer gives back for the last time is settled instead of being a dead letter.
+    DeadLettersDropped,
+    /// What is applied depends on the process that applies it.
+    ReplicasDiffer,
 }
 
 impl PlantedBug {
@@ -30,6 +38,10 @@ impl PlantedBug {
             Self::AcksLostAtRestart => "acks-lost-at-restart",
             Self::LogThreadPanics => "log-thread-panics",
             Self::RequestPanics => "request-panics",
+            Self::DelayRoundedDown => "delay-rounded-down",
+            Self::RollbackCommits => "rollback-commits",
+            Self::DeadLettersDropped => "dead-letters-dropped",
+            Self::ReplicasDiffer => "replicas-differ",
         }
     }
 }
@@ -38,7 +50,8 @@ impl PlantedBug {
 #[cfg(debug_assertions)]
 pub fn is(plant: PlantedBug) -> bool {
     static CHOSEN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    CHOSEN.get_or_init(|| std::env::var("RAFTMQ_PLANT").unwrap_or_default()) == plant.name()
+    let chosen = CHOSEN.get_or_init(|| std::env::var("RAFTMQ_PLANT").unwrap_or_default());
+    chosen.split(',').any(|name| name == plant.name())
 }
 
 /// Whether this bug is planted: never in a release build.

@@ -299,6 +299,22 @@ pub struct ClusterStatusResponse {
     #[prost(string, optional, tag = "2")]
     pub leader: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// Reads everything that the answering node has applied, and nothing of other nodes. UNAVAILABLE if entries were applied
+/// all the time, or if the state is too large to be read in five seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateDigestRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateDigestResponse {
+    /// The last entry in it. Nodes with the same one have the same digests.
+    #[prost(uint64, tag = "1")]
+    pub applied: u64,
+    /// Of all keys and values that there are.
+    #[prost(fixed64, tag = "2")]
+    pub content: u64,
+    /// Of all writes that there were, in their order.
+    #[prost(fixed64, tag = "3")]
+    pub running: u64,
+}
 /// Moves a group in a topic, and forgets what it has at work there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResetOffsetRequest {
@@ -1110,6 +1126,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ClusterStatus"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn state_digest(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StateDigestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StateDigestResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/StateDigest",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "StateDigest"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1253,6 +1293,13 @@ pub mod admin_server {
             request: tonic::Request<super::ClusterStatusRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ClusterStatusResponse>,
+            tonic::Status,
+        >;
+        async fn state_digest(
+            &self,
+            request: tonic::Request<super::StateDigestRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StateDigestResponse>,
             tonic::Status,
         >;
     }
@@ -2146,6 +2193,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClusterStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/StateDigest" => {
+                    #[allow(non_camel_case_types)]
+                    struct StateDigestSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::StateDigestRequest>
+                    for StateDigestSvc<T> {
+                        type Response = super::StateDigestResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StateDigestRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::state_digest(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StateDigestSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -113,7 +113,7 @@ fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
     let steps = format!(
         "set -e; ip link set lo up; cd {root}; s=scripts/fast-try.sh; trap '$s stop >/dev/null 2>&1' EXIT
         $s start; $s start; $s status
-        {BINARY} -n 127.0.0.1:8082 drill kill-leader --start 'scripts/fast-try.sh start {{}}' --lateness 10s --folder {drilled}
+        {BINARY} -n 127.0.0.1:8082 drill kill-leader --start 'scripts/fast-try.sh start {{}}' --lateness 10s --gap 4s --folder {drilled}
         $s status; {BINARY} topic list | grep drill && exit 9
         {BINARY} -n '127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083' topic create demo
         {BINARY} -n 127.0.0.1:30921 produce demo --count 100 -q
