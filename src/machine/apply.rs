@@ -11,7 +11,7 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
-    ack, dead_letter, delay, groups, invisible, member, offset, receive, send, tick, topics, transaction,
+    ack, clock, dead_letter, delay, groups, invisible, member, offset, receive, send, tick, topics, transaction,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -95,5 +95,6 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::SetGroupOffsets(set) => offset::set(stage, set),
         Command::Announce(announce) => Ok(member::announce(stage, announce)),
         Command::Tick => tick::apply(stage),
+        Command::Clock { shift } => Ok(clock::apply(stage, *shift)),
     }
 }

@@ -19,6 +19,7 @@ use crate::model::{
 };
 
 const VERSION: u8 = 2;
+const CLOCK: u8 = 33;
 
 impl Command {
     /// The bytes for the log.
@@ -176,8 +177,17 @@ impl Command {
                     out.put_u64(lease.0);
                 });
             }
+            Self::Clock { shift } => {
+                out.put_u8(CLOCK);
+                out.put_u64(shift.0);
+            }
         }
         out.freeze()
+    }
+
+    /// Whether encoded bytes are of a [`Command::Clock`], which only a leader may make.
+    pub fn is_clock(bytes: &[u8]) -> bool {
+        bytes.get(1) == Some(&CLOCK)
     }
 
     /// From the bytes of the log.
@@ -290,6 +300,7 @@ impl Command {
                 token: reader.u64()?,
                 leases: reader.list(|reader| Ok((QueueId(reader.u32()?), LeaseId(reader.u64()?))))?,
             }),
+            CLOCK => Self::Clock { shift: Millis(reader.u64()?) },
             tag => return Err(reader.unknown(tag.into())),
         })
     }
@@ -405,6 +416,15 @@ fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_command_is_known_by_its_bytes() {
+        let command = Command::Clock { shift: Millis(7) };
+        assert!(Command::is_clock(&command.encode()));
+        assert_eq!(Command::decode(command.encode()), Ok(command));
+        assert!(!Command::is_clock(&Command::Tick.encode()));
+        assert!(!Command::is_clock(b""));
+    }
 
     #[test]
     fn entries_of_older_builds_mean_what_they_meant() {

@@ -3,7 +3,8 @@
 //!
 //! | space | key | value |
 //! |---|---|---|
-//! | Meta | `clock`, `digest`, `topic ids`, `group ids`, `due from` | u64 |
+//! | Meta | `clock` | [`crate::machine::state::clock::MachineClock`] |
+//! | Meta | `digest`, `topic ids`, `group ids`, `due from` | u64 |
 //! | Meta | `member` node | `host:port` for clients |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
