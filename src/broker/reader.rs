@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::broker::Error;
 use crate::machine::Batch;
 use crate::machine::state::view::View;
-use crate::model::LogIndex;
+use crate::model::{LogIndex, Timestamp};
 use crate::raft::Replica;
 
 /// Reads a shard's state and log on this node. Cheap to clone.
@@ -42,6 +42,11 @@ impl ShardReader {
     pub async fn caught_up(&self, index: LogIndex, until: Instant) -> bool {
         let mut applied = self.0.applied();
         matches!(tokio::time::timeout_at(until, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
+    }
+
+    /// The time of day at a machine time, as users see it.
+    pub(super) fn wall_of(&self, at: Timestamp) -> Timestamp {
+        self.0.clock().wall_of(at)
     }
 
     /// The batch of an entry, if it can be read without waiting for the disk.

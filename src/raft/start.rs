@@ -16,6 +16,9 @@ use crate::env::clock::Clock;
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, Millis, NodeId};
 use crate::raft::batch_reader::BatchReader;
+use crate::raft::clock::cluster_clock::ClusterClock;
+use crate::raft::clock::samples::ClockSamples;
+use crate::raft::clock::watch::{ClockWatch, UNFIT_MS};
 use crate::raft::error::{Fatal, OnFatal, StartError};
 use crate::raft::flush::flush_often;
 use crate::raft::leadership::{campaign_when_leader_is_gone, watch_leadership};
@@ -66,7 +69,10 @@ pub struct ReplicaConfig {
 /// What a replica is made of.
 pub struct ReplicaParts {
     pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
+    /// This node's own.
+    pub own_clock: Arc<dyn Clock>,
+    /// Started from the state in `kv`.
+    pub clock: Arc<ClusterClock>,
     /// Open.
     pub log: CommitLog,
     /// Open.
@@ -89,7 +95,8 @@ impl Replica {
     ///
     /// * Errors: [`StartError`]; what was started until then ends with the runtime.
     pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
-        let ReplicaParts { disk, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } = parts;
+        let ReplicaParts { disk, own_clock, clock, log, kv, listener, on_effects, facts, on_question, on_fatal } =
+            parts;
         rebuild_if_ahead(&log, &*kv)?;
         let (durable_sender, durable) = watch::channel(log.durable());
         log.on_durable(Box::new(move |index| {
@@ -98,7 +105,7 @@ impl Replica {
         let (applied_id, _) = read_marks(&*kv)?;
         let (applied_sender, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
         let snapshots = Snapshots::new(disk, config.snapshot_folder.clone());
-        let machine = StateMachine::new(kv.clone(), durable, applied_sender, on_effects, snapshots)?;
+        let machine = StateMachine::new(kv.clone(), durable, applied_sender, on_effects, snapshots, clock.clone())?;
         let identity = PeerIdentity {
             cluster: config.cluster.clone(),
             group: config.group.clone(),
@@ -107,7 +114,9 @@ impl Replica {
         };
         let addresses = config.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
         let peers = Peers::new(identity.clone(), addresses);
-        let status_clients = StatusClients::new(&peers);
+        let nodes = config.peers.len();
+        let clock_samples = Arc::new(ClockSamples::new(own_clock, config.node, nodes));
+        let status_clients = StatusClients::new(&peers, clock_samples.clone());
         meet_peers(&status_clients).await?;
         let raft_config = Arc::new(raft_config(&config)?);
         let batches = BatchReader::new(log.reader().clone(), applied.clone());
@@ -120,11 +129,35 @@ impl Replica {
         let leadership = watch_leadership(&raft, &tasks, stop.clone(), on_fatal.clone());
         let forwarder = Arc::new(Forwarder::new(peers));
         let (proposer, gatherer) =
-            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
+            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock.clone(), config.in_flight_max);
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let replica = Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, tasks, stop };
+        let clock_watch = ClockWatch {
+            clock: clock.clone(),
+            samples: clock_samples.clone(),
+            nodes,
+            status_clients: status_clients.clone(),
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            leadership: leadership.clone(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(clock_watch.run()));
+
+        let replica = Self {
+            raft,
+            proposer,
+            status_clients,
+            batches,
+            kv,
+            leadership,
+            applied,
+            clock,
+            clock_samples,
+            on_fatal,
+            tasks,
+            stop,
+        };
         replica.serve_peers(identity, listener, facts, on_question)?;
 
         replica.bootstrap(&config).await?;
@@ -140,11 +173,13 @@ impl Replica {
         on_question: OnQuestion,
     ) -> Result<(), StartError> {
         let stream_ended = Arc::new(Notify::new());
+        let samples = self.clock_samples.clone();
         let campaign = campaign_when_leader_is_gone(
             self.raft.clone(),
             self.leadership.clone(),
             stream_ended.clone(),
             identity.node,
+            move || samples.own_offset_ms().is_some_and(|offset| offset.unsigned_abs() > UNFIT_MS),
         );
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
         let own = self.clone();

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::transport::Channel;
 
-use crate::model::{LogIndex, NodeId, Term};
+use crate::model::{LogIndex, NodeId, Term, Timestamp};
 use crate::proto::peer as proto;
 use crate::proto::peer::peer_client::PeerClient;
+use crate::raft::clock::samples::ClockSamples;
 use crate::raft::error::Replaced;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::peers::Peers;
@@ -38,6 +39,10 @@ pub struct ReplicaStatus {
     pub in_per_second: f64,
     /// Messages that its front end delivers to consumers per second.
     pub out_per_second: f64,
+    /// Its time of day; an older build does not say it.
+    pub wall: Option<Timestamp>,
+    /// What its clock is ahead of what most nodes agree on, as it knows.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// What a replica says of itself beside its Raft marks.
@@ -71,21 +76,29 @@ pub(in crate::raft) enum StatusReply {
 #[derive(Clone)]
 pub(in crate::raft) struct StatusClients {
     identity: PeerIdentity,
+    clock_samples: Arc<ClockSamples>,
     clients: Arc<BTreeMap<u64, PeerClient<Channel>>>,
 }
 
 impl StatusClients {
-    pub(in crate::raft) fn new(peers: &Peers) -> Self {
+    pub(in crate::raft) fn new(peers: &Peers, clock_samples: Arc<ClockSamples>) -> Self {
         // These calls come every second and keep the connection of heartbeats and votes open.
-        Self { identity: peers.identity().clone(), clients: peers.control() }
+        Self { identity: peers.identity().clone(), clock_samples, clients: peers.control() }
     }
 
-    /// Asks a peer for its marks.
+    /// Asks a peer for its marks, and notes what its clock says.
     pub(in crate::raft) async fn ask(&self, node: NodeId) -> StatusReply {
         let Some(mut client) = self.clients.get(&node.0).cloned() else { return StatusReply::Silent };
         let call = proto::StatusCall { envelope: Some(self.identity.envelope(node.0)) };
+        let asked = self.clock_samples.mono();
         match tokio::time::timeout(STATUS_TIMEOUT, client.status(call)).await {
-            Ok(Ok(answer)) => StatusReply::Status(read_status(answer.into_inner())),
+            Ok(Ok(answer)) => {
+                let status = read_status(answer.into_inner());
+                if let Some(wall) = status.wall {
+                    self.clock_samples.note(node, wall, asked);
+                }
+                StatusReply::Status(status)
+            }
             Ok(Err(status)) if status.code() == REPLACED => {
                 let reason = status.message().to_owned();
                 StatusReply::Replaced(Replaced { node: NodeId(self.identity.node), by: node, reason })
@@ -131,6 +144,8 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
         version: status.version,
         in_per_second: status.in_per_second,
         out_per_second: status.out_per_second,
+        wall_ms: status.wall.map(|wall| wall.0),
+        clock_offset_ms: status.clock_offset_ms,
     }
 }
 
@@ -147,5 +162,7 @@ fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
         version: answer.version,
         in_per_second: answer.in_per_second,
         out_per_second: answer.out_per_second,
+        wall: answer.wall_ms.map(Timestamp),
+        clock_offset_ms: answer.clock_offset_ms,
     }
 }
