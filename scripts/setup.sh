@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings this machine to where `cargo build` works: system packages, Rust, the RocksDB archive.
 # Safe to repeat: what is there is left alone. `--check` installs nothing and fails if something is missing.
-# `--tests` also brings what only the tests need: Node.js and npm for the official Node client.
+# `--tests` also brings what only the tests need: Node.js and npm for the official Node client,
+# libfaketime for clocks that are wrong.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,7 +12,7 @@ for argument in "$@"; do
     case "$argument" in
         --check) check_only=true ;;
         --tests) for_tests=true ;;
-        -h | --help) sed -n '2,4s/^# //p' scripts/setup.sh; exit 0 ;;
+        -h | --help) sed -n '2,5s/^# //p' scripts/setup.sh; exit 0 ;;
         *) echo "usage: scripts/setup.sh [--check] [--tests]" >&2; exit 64 ;;
     esac
 done
@@ -45,6 +46,7 @@ missing_packages() {
     if $for_tests; then
         command -v node >/dev/null 2>&1 || echo nodejs
         command -v npm >/dev/null 2>&1 || echo npm
+        compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib/faketime/libfaketimeMT.so.1' >/dev/null || echo libfaketime
     fi
 }
 

@@ -81,13 +81,13 @@ impl Broker {
     /// * Errors: those of the reads and commands; leases that were not shortened end at their time.
     pub async fn release_leases_of(&self, client_id: &str) -> Result<(), Error> {
         // No lease that is renewed ends later than this.
-        let ending = self.renewable_ending(self.now().plus(INVISIBLE_RENEWED)).await?;
+        let ending = self.renewable_ending(self.machine_now().plus(INVISIBLE_RENEWED)).await?;
         let is_theirs = |lease: &Lease| lease.renew_for.as_deref() == Some(client_id);
         let theirs = ending.iter().filter(|(_, lease)| is_theirs(lease)).map(|(at, lease)| handle(*at, lease));
         self.prolong(theirs.collect(), LEFT_BEHIND).await
     }
 
-    /// Leases that are renewed while their client lives, and end until then.
+    /// Leases that are renewed while their client lives, and end until then, in machine time.
     pub(super) async fn renewable_ending(&self, until: Timestamp) -> Result<Vec<(LeaseKey, Lease)>, Error> {
         let reader = self.reader.clone();
         // Reads much; not on the Raft thread.

@@ -160,7 +160,7 @@ impl Broker {
                 let message = reader.read(MessageRef { index: run.index, slot: item.slot }).await?;
                 if request.filter.matches(&message) {
                     bytes += u64::from(item.bytes);
-                    let (offset, stored_at) = (QueueOffset(offset), run.stored_at);
+                    let (offset, stored_at) = (QueueOffset(offset), self.reader.wall_of(run.stored_at));
                     pulled.messages.push(PulledMessage { message, offset, stored_at });
                 }
             }
@@ -301,7 +301,7 @@ pub(super) fn find(view: View<'_>, topic: TopicId, queue: QueueId, wanted: Where
         Where::Beginning => return Ok(head.min),
         Where::End => return Ok(head.max),
         Where::Exactly(offset) => return Ok(offset.clamp(head.min, head.max)),
-        Where::At(at) => at,
+        Where::At(at) => view.clock()?.earliest_of(at),
     };
     let run_of =
         |offset: QueueOffset| Ok(view.runs(topic, queue, offset, QueueOffset(offset.0 + 1))?.into_iter().next());

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::broker::Error;
 use crate::machine::Batch;
 use crate::machine::state::view::View;
-use crate::model::LogIndex;
+use crate::model::{LogIndex, Timestamp};
 use crate::raft::Replica;
 
 /// What is read without a read barrier of its own is at most this old (P14).
@@ -71,6 +71,11 @@ impl ShardReader {
     pub async fn caught_up(&self, index: LogIndex, until: Instant) -> bool {
         let mut applied = self.replica.applied();
         matches!(tokio::time::timeout_at(until, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
+    }
+
+    /// The time of day at a machine time, as users see it.
+    pub(super) fn wall_of(&self, at: Timestamp) -> Timestamp {
+        self.replica.clock().wall_of(at)
     }
 
     /// The batch of an entry, if it can be read without waiting for the disk.

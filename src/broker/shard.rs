@@ -15,7 +15,7 @@ use crate::env::clock::Clock;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{HandleKey, LogIndex, Timestamp};
-use crate::raft::{Leadership, Replica};
+use crate::raft::{ClusterClock, Leadership, Replica};
 
 /// A retry of something safe to repeat waits this long.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -29,7 +29,7 @@ pub struct BrokerParts {
     pub site: ReplicaSite,
     /// Running; its effects go to `arrivals`.
     pub replica: Replica,
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<ClusterClock>,
     pub arrivals: Arc<Arrivals>,
     pub clients: Arc<dyn Clients>,
     pub traffic: Arc<Traffic>,
@@ -56,7 +56,7 @@ pub struct Broker {
     /// Known once it was needed; it never changes.
     pub(super) handle_key: OnceLock<HandleKey>,
     pub(super) stopping: CancellationToken,
-    clock: Arc<dyn Clock>,
+    clock: Arc<ClusterClock>,
 }
 
 impl Broker {
@@ -82,9 +82,14 @@ impl Broker {
         })
     }
 
-    /// This node's clock; for display and deadlines, never for what is stored.
+    /// The time of day by the cluster's clock; this node's own may be wrong.
     pub fn now(&self) -> Timestamp {
         self.clock.wall()
+    }
+
+    /// Where machine time is: what due times and the ends of leases are compared with.
+    pub(super) fn machine_now(&self) -> Timestamp {
+        self.clock.machine_now()
     }
 
     /// Who leads the shard.

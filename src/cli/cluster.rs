@@ -39,6 +39,8 @@ struct NodeRow {
     last_log: Option<u64>,
     in_per_second: Option<f64>,
     out_per_second: Option<f64>,
+    /// What its clock is ahead of what most nodes agree on; null while they do not agree.
+    clock_offset_ms: Option<i64>,
     state: &'static str,
 }
 
@@ -56,8 +58,12 @@ const COLUMNS: &[Column] = &[
     Column::Number("BEHIND"),
     Column::Number("IN/s"),
     Column::Number("OUT/s"),
+    Column::Number("CLOCK"),
     Column::Text("STATE"),
 ];
+
+/// A clock that is off by more than this is called wrong; the node itself warns then.
+const CLOCK_WRONG_MS: u64 = 500;
 
 /// Prints the status; without a leader the exit code says so.
 pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
@@ -95,6 +101,7 @@ fn row(node: Node) -> NodeRow {
         ("rolled back" | "other disk" | "refused", _) => "kept out",
         ("no quorum", _) => "no quorum",
         (_, Some(behind)) if behind > 0 => "catching up",
+        _ if node.clock_offset_ms.is_some_and(|offset| offset.unsigned_abs() > CLOCK_WRONG_MS) => "wrong clock",
         _ => "ok",
     };
     NodeRow {
@@ -113,6 +120,7 @@ fn row(node: Node) -> NodeRow {
         last_log: node.last_log,
         in_per_second: node.in_per_second,
         out_per_second: node.out_per_second,
+        clock_offset_ms: node.clock_offset_ms,
         state,
     }
 }
@@ -132,8 +140,14 @@ fn cells(row: &NodeRow) -> Vec<String> {
         known(row.behind),
         known(row.in_per_second.map(rate)),
         known(row.out_per_second.map(rate)),
+        known(row.clock_offset_ms.map(ahead)),
         row.state.to_owned(),
     ]
+}
+
+/// What a clock is ahead, in milliseconds or, if it is much, in seconds: `+3ms`, `-120s`.
+fn ahead(offset_ms: i64) -> String {
+    if offset_ms.unsigned_abs() < 10_000 { format!("{offset_ms:+}ms") } else { format!("{:+}s", offset_ms / 1000) }
 }
 
 #[cfg(test)]
@@ -159,6 +173,22 @@ mod tests {
         assert_eq!(row(node("n1", "unreachable", None)).state, "down");
         assert_eq!(row(node("n1", "no quorum", None)).state, "no quorum");
         assert_eq!(row(node("n1", "rolled back", None)).state, "kept out");
+    }
+
+    #[test]
+    fn p21_a_clock_that_is_off_by_more_than_half_a_second_is_shown() {
+        for (offset, state, cell) in [
+            (Some(3), "ok", "+3ms"),
+            (Some(-500), "ok", "-500ms"),
+            (Some(501), "wrong clock", "+501ms"),
+            (Some(-120_000), "wrong clock", "-120s"),
+            (Some(i64::MIN), "wrong clock", "-9223372036854775s"),
+            (None, "ok", "-"),
+        ] {
+            let row = row(Node { clock_offset_ms: offset, ..node("n1", "follower", Some(0)) });
+            assert_eq!(row.state, state, "{offset:?}");
+            assert_eq!(cells(&row)[13], cell);
+        }
     }
 
     #[test]

@@ -108,6 +108,8 @@ fn check_command(command: &Command) -> Checked {
         | Command::DeadLetter { .. }
         | Command::Decide(_)
         | Command::SetHandleKey(_)
+        // Refused where it is proposed: it is the leader's business.
+        | Command::Clock { .. }
         | Command::Tick => Ok(()),
         // Nobody could take part in a version that is not there yet, and it never goes down.
         Command::RaiseClusterVersion { to } => at_most("the cluster version", *to as usize, CLUSTER_VERSION as usize),

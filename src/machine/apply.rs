@@ -11,8 +11,8 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
-    ack, cluster_version, dead_letter, delay, groups, handle_key, invisible, member, offset, receive, send, tick,
-    topics, transaction,
+    ack, clock, cluster_version, dead_letter, delay, groups, handle_key, invisible, member, offset, receive, send,
+    tick, topics, transaction,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -98,5 +98,6 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::RaiseClusterVersion { to } => cluster_version::raise(stage, *to),
         Command::SetHandleKey(key) => handle_key::set(stage, *key),
         Command::Tick => tick::apply(stage),
+        Command::Clock { shift } => Ok(clock::apply(stage, *shift)),
     }
 }

@@ -65,6 +65,12 @@ pub enum Command {
     RaiseClusterVersion {
         to: u32,
     },
+    /// Lets the machine's time follow the stamp of this entry however far ahead that is, bounds what later entries do,
+    /// and shifts machine time against the time of day by at least `shift` (`machine/state/clock`). Only a leader
+    /// makes it.
+    Clock {
+        shift: Millis,
+    },
 }
 
 /// See [`Command::CreateTopic`].

@@ -22,6 +22,7 @@ const VERSION: u8 = 2;
 const RAISE_CLUSTER_VERSION: u8 = 35;
 /// Tags from here on came with cluster version 1.
 const FIRST_OF_VERSION_1: u8 = 32;
+const CLOCK: u8 = 33;
 
 impl Command {
     /// The bytes for the log.
@@ -187,6 +188,10 @@ impl Command {
                 out.put_u8(RAISE_CLUSTER_VERSION);
                 out.put_u32(*to);
             }
+            Self::Clock { shift } => {
+                out.put_u8(CLOCK);
+                out.put_u64(shift.0);
+            }
         }
         out.freeze()
     }
@@ -201,6 +206,11 @@ impl Command {
             Some(tag) if *tag >= FIRST_OF_VERSION_1 => 1,
             Some(_) | None => 0,
         }
+    }
+
+    /// Whether encoded bytes are of a [`Command::Clock`], which only a leader may make.
+    pub fn is_clock(bytes: &[u8]) -> bool {
+        bytes.get(1) == Some(&CLOCK)
     }
 
     /// From the bytes of the log.
@@ -315,6 +325,7 @@ impl Command {
                 leases: reader.list(|reader| Ok((QueueId(reader.u32()?), LeaseId(reader.u64()?))))?,
             }),
             RAISE_CLUSTER_VERSION => Self::RaiseClusterVersion { to: reader.u32()? },
+            CLOCK => Self::Clock { shift: Millis(reader.u64()?) },
             tag => return Err(reader.unknown(tag.into())),
         })
     }
@@ -430,6 +441,15 @@ fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_command_is_known_by_its_bytes() {
+        let command = Command::Clock { shift: Millis(7) };
+        assert!(Command::is_clock(&command.encode()));
+        assert_eq!(Command::decode(command.encode()), Ok(command));
+        assert!(!Command::is_clock(&Command::Tick.encode()));
+        assert!(!Command::is_clock(b""));
+    }
 
     #[test]
     fn entries_of_older_builds_mean_what_they_meant() {

@@ -70,7 +70,7 @@ fn redrive_one(
         return Ok(false);
     }
     let now = stage.now();
-    stage.put_number(Space::Queue, marker, now.0);
+    stage.put_number(Space::Queue, marker, stage.wall().0);
     let lease = stage.lease(number);
     let ended =
         Lease { first: origin.offset, held: OffsetSet::first(1), until: now, granted_at: now, ..Lease::default() };

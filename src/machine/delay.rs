@@ -8,46 +8,69 @@ use bytes::Bytes;
 use crate::machine::command::{Recall, Reschedule};
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::due;
-use crate::machine::state::due::Due;
+use crate::machine::state::due::{DelayedItem, Due};
 use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::model::{MessageRef, Timestamp, TopicId};
 
-/// Defers a message until `at`, which is in the future.
+/// Defers a message until the time of day `at`, which is in the future.
 pub(super) fn defer(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, at: Timestamp, item: RunItem) {
-    due::put_message(stage, at, topic, message, item);
+    let shift = stage.clock().shift();
+    due::put_message(stage, at.plus(shift), topic, message, DelayedItem { item, shift });
 }
 
 /// Takes a deferred message back: it enters no queue (contract §11).
 pub(super) fn recall(stage: &mut Stage<'_>, recall: &Recall) -> Result<Outcome, Failure> {
     let Recall { topic, at, message } = *recall;
-    Ok(match due::take(stage, at, Due::Message { topic, message })? {
+    Ok(match take(stage, topic, at, message)? {
         Some(_) => Outcome::Done,
         None => Outcome::Rejected(Rejected::NotWaiting),
     })
 }
 
+/// Takes out a message that waits for the time of day `at`, whichever shift made a key of that.
+fn take(
+    stage: &mut Stage<'_>,
+    topic: TopicId,
+    at: Timestamp,
+    message: MessageRef,
+) -> Result<Option<DelayedItem>, Failure> {
+    for shift in stage.clock().shifts() {
+        if let Some(value) = due::take(stage, at.plus(shift), Due::Message { topic, message })? {
+            return Ok(Some(DelayedItem::decode(value)?));
+        }
+    }
+    Ok(None)
+}
+
 /// Gives a deferred message another delivery time; one in the past lets it enter its queue at the next tick.
 pub(super) fn reschedule(stage: &mut Stage<'_>, change: &Reschedule) -> Result<Outcome, Failure> {
     let Reschedule { topic, at, message, to } = *change;
-    let due = Due::Message { topic, message };
-    let Some(value) = due::take(stage, at, due)? else { return Ok(Outcome::Rejected(Rejected::NotWaiting)) };
-    let to = to.max(stage.now());
-    due::put_value(stage, to, due, value);
+    let Some(DelayedItem { item, .. }) = take(stage, topic, at, message)? else {
+        return Ok(Outcome::Rejected(Rejected::NotWaiting));
+    };
+    let to = to.max(stage.wall());
+    defer(stage, topic, message, to, item);
     Ok(Outcome::Done)
 }
 
-/// The delivery time has come: the message enters its queue, if its topic still exists.
+/// A message that was due at a machine time: it enters its queue, if its topic still exists. If machine time was shifted
+/// since it was deferred, it may have to wait on.
 pub(super) fn deliver(
-    stage: &Stage<'_>,
+    stage: &mut Stage<'_>,
     entering: &mut EnqueueBuffer,
     topic: TopicId,
     message: MessageRef,
-    value: Bytes,
+    (due_at, value): (Timestamp, Bytes),
 ) -> Result<(), Failure> {
-    let item = due::message_item(value)?;
+    let delayed = DelayedItem::decode(value)?;
+    let (at, item) = (delayed.wall_of(due_at), delayed.item);
+    if stage.clock().machine_of(at) > stage.now() {
+        defer(stage, topic, message, at, item);
+        return Ok(());
+    }
     entering.enqueue(stage, topic, EnteringMessage::plain(message.index, item))?;
     Ok(())
 }

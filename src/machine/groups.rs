@@ -109,7 +109,9 @@ fn start(
         ConsumeFrom::Standard if head.min.0 != 0 => Ok(head.max),
         ConsumeFrom::Standard | ConsumeFrom::First => Ok(head.min),
         ConsumeFrom::Last => Ok(head.max),
-        ConsumeFrom::At(at) => queue::first_stored_at(head, at, |offset| queue::run_of(stage, topic, queue, offset)),
+        ConsumeFrom::At(at) => queue::first_stored_at(head, stage.clock().earliest_of(at), |offset| {
+            queue::run_of(stage, topic, queue, offset)
+        }),
     }
 }
 
@@ -120,7 +122,7 @@ fn make_group(
     orderly: bool,
 ) -> Result<GroupId, Failure> {
     let group = GroupId(catalog::next_id(stage, keys::GROUP_IDS)?);
-    let record = GroupRecord { name: name.clone(), settings, orderly, created_at: stage.now() };
+    let record = GroupRecord { name: name.clone(), settings, orderly, created_at: stage.wall() };
     stage.put_number(Space::Catalog, keys::group_name(name), group.0.into());
     catalog::put_group(stage, group, &record);
     Ok(group)

@@ -2,13 +2,13 @@
 //! at the same state, byte for byte (P15).
 //!
 //! Synchronous and pure: no clock, randomness, locks, floats or hash-map order. Time is the stamp that the leader put
-//! into the batch. The state is in an ordered key-value store ([`crate::store::kv`]); [`Stage`] collects the writes of
+//! into the batch, bounded (`state/clock`). The state is in an ordered key-value store ([`crate::store::kv`]); [`Stage`] collects the writes of
 //! one entry, which become one batch together with the entry's id.
 //!
 //! * What comes in and goes out: `batch` (the body of an entry), `command` with
 //!   `command_codec`, `outcome`; `apply` runs a batch.
 //! * One file for each verb, with the name it has at every layer: `send`, `receive`, `ack`, `invisible`, `delay`,
-//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `cluster_version`.
+//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `clock`, `cluster_version`.
 //! * What may come in from another node: `admissible`.
 //! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
 //! * The state that they read and change: [`state`]. It imports none of the files above.
@@ -22,6 +22,7 @@ mod ack;
 pub mod admissible;
 mod apply;
 pub mod batch;
+mod clock;
 mod cluster_version;
 pub mod command;
 mod command_codec;

@@ -92,7 +92,9 @@ fn store(
 ) -> Result<Option<Stored>, Failure> {
     let message = MessageRef { index: stage.at(), slot: item.slot };
     let choice = match &send.placement {
-        Placement::DeliverAt(times) if times.get(number).is_some_and(|at| *at > stage.now()) => {
+        Placement::DeliverAt(times)
+            if times.get(number).is_some_and(|at| stage.clock().machine_of(*at) > stage.now()) =>
+        {
             delay::defer(stage, send.topic, message, times[number], item);
             return Ok(Some(Stored::Deferred(item.slot)));
         }

@@ -31,9 +31,10 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
     let mut entering = EnqueueBuffer::default();
     for (key, value) in found {
         stage.delete(Space::Due, key.clone());
+        let due_at = due::time_of(&key)?;
         let due = Due::decode(key)?;
         if let Due::Message { topic, message } = due {
-            delay::deliver(stage, &mut entering, topic, message, value)?;
+            delay::deliver(stage, &mut entering, topic, message, (due_at, value))?;
             continue;
         }
         // The others read queues from the stage.

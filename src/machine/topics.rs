@@ -23,7 +23,7 @@ pub(super) fn create_topic(stage: &mut Stage<'_>, create: &CreateTopic) -> Resul
         topic_type: create.topic_type,
         queues: create.queues,
         permission: create.permission,
-        created_at: stage.now(),
+        created_at: stage.wall(),
     };
     stage.put_number(Space::Catalog, keys::topic_name(&create.topic), topic.0.into());
     catalog::put_topic(stage, topic, &record);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -68,10 +69,17 @@ pub struct SessionSettings {
 struct Session {
     info: Arc<ClientInfo>,
     settings: Option<SessionSettings>,
-    seen_at: Timestamp,
+    /// By the monotonic clock.
+    seen_at: Duration,
     /// Its newest stream, if it has one here.
     orphans: Option<mpsc::Sender<OrphanedTransaction>>,
     connections: Connections,
+}
+
+impl Session {
+    fn silent_for(&self, now: Duration) -> Millis {
+        now.saturating_sub(self.seen_at).into()
+    }
 }
 
 /// The clients of this node.
@@ -81,13 +89,14 @@ pub struct Sessions {
 }
 
 impl Sessions {
+    /// `clock` gives the cluster's time of day, to be shown; how long a client is silent is monotonic time.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, by_client: Mutex::default() }
     }
 
     /// Notes a request of a client, and makes its session if it has none.
     pub fn seen(&self, header: ClientHeader<'_>) -> Arc<ClientInfo> {
-        let seen_at = self.clock.wall();
+        let seen_at = self.clock.mono();
         let mut sessions = self.by_client.lock();
         if let Some(session) = sessions.get_mut(header.client_id) {
             session.seen_at = seen_at;
@@ -98,7 +107,7 @@ impl Sessions {
         }
         if sessions.len() >= SESSIONS_MAX {
             // Those that were silent for longest make room, many at a time: a new client must get a session.
-            let mut seen: Vec<Timestamp> = sessions.values().map(|session| session.seen_at).collect();
+            let mut seen: Vec<Duration> = sessions.values().map(|session| session.seen_at).collect();
             let (_, oldest, _) = seen.select_nth_unstable(SESSIONS_MAX / 100);
             let (oldest, mut left) = (*oldest, SESSIONS_MAX / 100);
             sessions.retain(|_, session| {
@@ -142,12 +151,12 @@ impl Sessions {
 
     /// Asks a living producer of the topic, another one at every `turn`; false if there is none on this node.
     pub(super) fn ask_producer(&self, transaction: &OrphanedTransaction, turn: u64) -> bool {
-        let now = self.clock.wall();
+        let now = self.clock.mono();
         let sessions = self.by_client.lock();
         let streams = sessions.values().filter_map(|session| {
             let publishes =
                 session.settings.as_ref().is_some_and(|settings| settings.topics.contains(&transaction.topic));
-            let lives = now.since(session.seen_at) < LIVING_FOR;
+            let lives = session.silent_for(now) < LIVING_FOR;
             session.orphans.as_ref().filter(|_| publishes && lives)
         });
         let streams: Vec<_> = streams.collect();
@@ -173,23 +182,25 @@ impl Sessions {
     }
 
     pub(super) fn is_alive(&self, client_id: &str) -> bool {
-        let now = self.clock.wall();
-        self.by_client.lock().get(client_id).is_some_and(|session| now.since(session.seen_at) < LIVING_FOR)
+        let now = self.clock.mono();
+        self.by_client.lock().get(client_id).is_some_and(|session| session.silent_for(now) < LIVING_FOR)
     }
 
     /// Forgets clients that were silent for too long.
     pub(super) fn expire(&self) {
-        let now = self.clock.wall();
-        self.by_client.lock().retain(|_, session| now.since(session.seen_at) < SESSION_SILENT_MAX);
+        let now = self.clock.mono();
+        self.by_client.lock().retain(|_, session| session.silent_for(now) < SESSION_SILENT_MAX);
     }
 
     /// The consumers of a group on this node.
     pub fn consumers(&self, group: &GroupName) -> Vec<GroupConsumer> {
+        let (mono, wall) = (self.clock.mono(), self.clock.wall());
         let sessions = self.by_client.lock();
         let consumers = sessions.values().filter_map(|session| {
             let settings = session.settings.as_ref().filter(|settings| settings.group.as_ref() == Some(group))?;
             let subscriptions = settings.subscriptions.clone();
-            Some(GroupConsumer { client: ClientInfo::clone(&session.info), seen_at: session.seen_at, subscriptions })
+            let seen_at = Timestamp(wall.0.saturating_sub(session.silent_for(mono).0));
+            Some(GroupConsumer { client: ClientInfo::clone(&session.info), seen_at, subscriptions })
         });
         consumers.take(CONSUMERS_NAMED_MAX).collect()
     }
@@ -215,6 +226,31 @@ mod tests {
         sessions.expire();
         sessions.settings("c", settings());
         assert_eq!(sessions.request_timeout("c"), None);
+    }
+
+    /// A node whose time of day was set an hour ahead.
+    struct Jumped(ManualClock);
+
+    impl Clock for Jumped {
+        fn wall(&self) -> Timestamp {
+            self.0.wall().plus(Millis::from_secs(3600))
+        }
+
+        fn mono(&self) -> Duration {
+            self.0.mono()
+        }
+    }
+
+    #[test]
+    fn p21_a_client_lives_by_monotonic_time_whatever_the_time_of_day_does() {
+        let mut sessions = Sessions::new(Arc::new(ManualClock::new(Timestamp(1_000_000))));
+        sessions.seen(ClientHeader { client_id: "c", ..ClientHeader::default() });
+        sessions.settings("c", settings());
+        sessions.clock = Arc::new(Jumped(ManualClock::new(Timestamp(1_000_000))));
+        sessions.expire();
+        assert!(sessions.is_alive("c"));
+        let group = GroupName::parse("g").unwrap();
+        assert_eq!(sessions.consumers(&group)[0].seen_at, Timestamp(4_600_000), "shown by the clock of the cluster");
     }
 
     #[test]

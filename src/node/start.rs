@@ -17,7 +17,7 @@ use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open, snapshot_folder};
 use crate::node::peer_security::peer_security;
 use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};
-use crate::raft::{OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
+use crate::raft::{ClusterClock, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
 
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -44,17 +44,19 @@ impl Node {
         peer_port: TcpListener,
         on_fatal: OnFatal,
     ) -> Result<Arc<Self>, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(RealClock::start());
+        let own_clock: Arc<dyn Clock> = Arc::new(RealClock::start());
         let settings = Arc::new(NodeSettings::of(config));
+        let Storage { disk, log, kv } = open(config, on_fatal.clone())?;
+        let clock = Arc::new(ClusterClock::open(own_clock.clone(), &kv)?);
         let sessions = Arc::new(Sessions::new(clock.clone()));
         let traffic = Arc::new(Traffic::new(clock.clone()));
         let facts = own_facts(&settings, &traffic);
         let (arrivals, due_checks) = Arrivals::new();
         let arrivals = Arc::new(arrivals);
-        let Storage { disk, log, kv } = open(config, on_fatal.clone())?;
         let (notified, answering) = (arrivals.clone(), sessions.clone());
         let parts = ReplicaParts {
             disk,
+            own_clock,
             clock: clock.clone(),
             log,
             kv: Arc::new(CatalogCache::new(Arc::new(kv))),

@@ -24,6 +24,8 @@ const CAMPAIGN_STEP: Duration = Duration::from_millis(25);
 /// Followers campaign one after the other, by their number.
 const STAGGER: Duration = Duration::from_millis(8);
 const STAGGER_STEPS_MAX: u64 = 8;
+/// A node whose clock is wrong leaves it to the others for so long; it may be the only one whose log is long enough.
+const UNFIT_STAGGER: Duration = Duration::from_millis(500);
 /// Time for another node to take over leadership.
 const TRANSFER_MAX: Duration = Duration::from_secs(1);
 
@@ -143,7 +145,7 @@ pub(super) fn watch_leadership(
 }
 
 /// Campaigns as soon as the lease of a leader that broke its connection is over, rather than after a whole election
-/// timeout. `stream_ended` is notified when a stream of appends ends.
+/// timeout. `stream_ended` is notified when a stream of appends ends; a node that `is_unfit` comes after the others.
 ///
 /// Safe at any time: it is a pre-vote, which this node refuses to itself while its own lease holds, and others while
 /// theirs does (Raft thesis §9.6). A leader that only reset the stream goes on heartbeating, so nothing comes of it.
@@ -152,13 +154,14 @@ pub(super) async fn campaign_when_leader_is_gone(
     leadership: watch::Receiver<Leadership>,
     stream_ended: Arc<Notify>,
     node: u64,
+    is_unfit: impl Fn() -> bool,
 ) {
     let stagger = STAGGER * u32::try_from(node.min(STAGGER_STEPS_MAX)).expect("at most the limit");
     loop {
         stream_ended.notified().await;
         let before = *leadership.borrow();
         let until = Instant::now() + CAMPAIGN_MAX;
-        tokio::time::sleep(stagger).await;
+        tokio::time::sleep(if is_unfit() { stagger + UNFIT_STAGGER } else { stagger }).await;
         let is_as_before = || leadership.borrow().term == before.term && !leadership.borrow().is_self;
         while is_as_before() && Instant::now() < until {
             if raft.trigger().elect(true).await.is_err() {
@@ -169,12 +172,18 @@ pub(super) async fn campaign_when_leader_is_gone(
     }
 }
 
-/// If this node leads, makes the follower with the longest log the leader and waits until it is, for a second at most.
-pub(super) async fn transfer_leadership(raft: &ShardRaft, mut leadership: watch::Receiver<Leadership>) {
+/// If this node leads, makes the follower with the longest log, of those that may be it, the leader and waits until it is,
+/// for a second at most.
+pub(super) async fn transfer_leadership(
+    raft: &ShardRaft,
+    mut leadership: watch::Receiver<Leadership>,
+    may_lead: impl Fn(u64) -> bool,
+) {
     let metrics = raft.metrics().borrow_watched().clone();
     let me = metrics.id;
     let Some(replication) = metrics.replication.filter(|_| metrics.current_leader == Some(me)) else { return };
-    let nearest = replication.into_iter().filter(|(id, _)| *id != me).max_by_key(|(_, matching)| *matching);
+    let nearest =
+        replication.into_iter().filter(|(id, _)| *id != me && may_lead(*id)).max_by_key(|(_, matching)| *matching);
     let Some((to, Some(_))) = nearest else { return };
     if raft.trigger().transfer_leader(to).await.is_ok() {
         let moved = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader.0 != me));

@@ -1,7 +1,7 @@
 //! Agreement: one shard, a Raft group over the commit log. The only folder that names openraft.
 //!
 //! Above it is `broker/`, which proposes commands and reads the applied state; below it `machine/` and `store/`.
-//! [`Replica`] is the front. `propose/` gathers commands into entries, `peer/` connects the replicas. `log_storage`,
+//! [`Replica`] is the front. `propose/` gathers commands into entries, `peer/` connects the replicas, `clock/` keeps the cluster's time. `log_storage`,
 //! `state_machine` and `snapshot` are the seams that implement openraft's traits, on `types` and `marks`; no type of
 //! openraft's leaves this folder.
 //!
@@ -12,6 +12,7 @@
 
 mod acknowledged;
 mod batch_reader;
+mod clock;
 mod error;
 mod flush;
 mod foreign_state;
@@ -34,6 +35,7 @@ mod tests;
 mod types;
 
 pub use batch_reader::BatchReader;
+pub use clock::cluster_clock::ClusterClock;
 pub use error::{DiskFault, Disowned, Failed, Fatal, OnFatal, StartError};
 pub use leadership::Leadership;
 pub use peer::security::{PeerSecurity, PeerTlsFiles, UnusableTls};

@@ -16,6 +16,8 @@ use crate::machine::{Command, Outcome, Proposal};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::acknowledged::acknowledged;
 use crate::raft::batch_reader::BatchReader;
+use crate::raft::clock::cluster_clock::ClusterClock;
+use crate::raft::clock::samples::ClockSamples;
 use crate::raft::error::{Failed, Fatal, OnFatal};
 use crate::raft::leadership::{Leadership, transfer_leadership};
 use crate::raft::peer::status::{OwnFacts, ReplicaStatus, StatusClients, StatusReply};
@@ -42,6 +44,8 @@ pub struct Replica {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) applied: watch::Receiver<LogIndex>,
+    pub(super) clock: Arc<ClusterClock>,
+    pub(super) clock_samples: Arc<ClockSamples>,
     pub(super) on_fatal: OnFatal,
     /// One permit: reading the whole state is work.
     pub(super) digests: Arc<Semaphore>,
@@ -115,6 +119,11 @@ impl Replica {
         &self.batches
     }
 
+    /// The cluster's clock.
+    pub fn clock(&self) -> &Arc<ClusterClock> {
+        &self.clock
+    }
+
     /// Who leads, as this node knows it.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
@@ -142,6 +151,8 @@ impl Replica {
             in_per_second: facts.in_per_second,
             out_per_second: facts.out_per_second,
             acknowledged: acknowledged(&metrics),
+            wall: Some(self.clock_samples.own_wall()),
+            clock_offset_ms: self.clock_samples.own_offset_ms(),
         }
     }
 
@@ -170,7 +181,7 @@ impl Replica {
     /// Transfers leadership if this node has it, ends all tasks, and flushes the state. Nothing that was acknowledged
     /// depends on it.
     pub async fn stop(self) {
-        transfer_leadership(&self.raft, self.leadership.clone()).await;
+        transfer_leadership(&self.raft, self.leadership.clone(), |_| true).await;
         // What was forwarded here meanwhile is answered that this node does not lead any more.
         self.proposer.drain(STOP_DRAIN).await;
         self.stop.cancel();

@@ -47,7 +47,7 @@ pub(super) async fn hand_over_when_slow(
                 "this node's disk is slower than those of the majority, which has synced what is not durable here for \
                  {BEHIND_MAX:?}: leadership is handed on; look at the disk"
             );
-            transfer_leadership(&raft, leadership.clone()).await;
+            transfer_leadership(&raft, leadership.clone(), |_| true).await;
             waiting = None;
             tokio::time::sleep(PAUSE).await;
         }

@@ -18,6 +18,9 @@ use crate::env::disk::Disk;
 use crate::model::{LogIndex, Millis, NodeId};
 use crate::raft::acknowledged::remember_acknowledged;
 use crate::raft::batch_reader::BatchReader;
+use crate::raft::clock::cluster_clock::ClusterClock;
+use crate::raft::clock::samples::ClockSamples;
+use crate::raft::clock::watch::{ClockWatch, UNFIT_MS};
 use crate::raft::error::{OnFatal, StartError};
 use crate::raft::flush::flush_often;
 use crate::raft::foreign_state::rebuild_if_foreign;
@@ -78,7 +81,10 @@ impl ReplicaConfig {
 /// What a replica is made of.
 pub struct ReplicaParts {
     pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
+    /// This node's own.
+    pub own_clock: Arc<dyn Clock>,
+    /// Started from the state in `kv`.
+    pub clock: Arc<ClusterClock>,
     /// Open.
     pub log: CommitLog,
     /// Open.
@@ -103,7 +109,19 @@ impl Replica {
     ///
     /// * Errors: [`StartError`]; what was started until then ends with the runtime.
     pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
-        let ReplicaParts { disk, clock, log, kv, listener, security, on_effects, facts, on_question, on_fatal } = parts;
+        let ReplicaParts {
+            disk,
+            own_clock,
+            clock,
+            log,
+            kv,
+            listener,
+            security,
+            on_effects,
+            facts,
+            on_question,
+            on_fatal,
+        } = parts;
         rebuild_if_foreign(&log, &*kv)?;
         let (durable_sender, durable) = watch::channel(log.durable());
         log.on_durable(Box::new(move |index| {
@@ -112,10 +130,13 @@ impl Replica {
         let (applied_id, _) = read_marks(&*kv)?;
         let (applied_sender, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
         let snapshots = Snapshots::new(disk, config.snapshot_folder.clone());
-        let machine = StateMachine::new(kv.clone(), durable.clone(), applied_sender, on_effects, snapshots)?;
+        let machine =
+            StateMachine::new(kv.clone(), durable.clone(), applied_sender, on_effects, snapshots, clock.clone())?;
         let identity = config.identity(security, log.clone());
         let peers = Peers::new(identity.clone());
-        let status_clients = StatusClients::new(&peers);
+        let nodes = config.peers.len();
+        let clock_samples = Arc::new(ClockSamples::new(own_clock, config.node, nodes));
+        let status_clients = StatusClients::new(&peers, clock_samples.clone());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Before Raft: a peer that hears of this start looks whether it is this node that answers at its address.
         let (service, serving) = watch::channel(None);
@@ -147,13 +168,36 @@ impl Replica {
         tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk));
         let forwarder = Arc::new(Forwarder::new(&identity));
         let (proposer, gatherer) =
-            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock, config.in_flight_max);
+            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock.clone(), config.in_flight_max);
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
 
-        let digests = Arc::new(Semaphore::new(1));
-        let replica =
-            Self { raft, proposer, status_clients, batches, kv, leadership, applied, on_fatal, digests, tasks, stop };
+        let clock_watch = ClockWatch {
+            clock: clock.clone(),
+            samples: clock_samples.clone(),
+            nodes,
+            status_clients: status_clients.clone(),
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            leadership: leadership.clone(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(clock_watch.run()));
+
+        let replica = Self {
+            raft,
+            proposer,
+            status_clients,
+            batches,
+            kv,
+            leadership,
+            applied,
+            clock,
+            clock_samples,
+            on_fatal,
+            digests: Arc::new(Semaphore::new(1)),
+            tasks,
+            stop,
+        };
         // The channel is open as long as the server runs.
         let _ = service.send(Some(replica.service(identity, contact, facts, on_question)));
 
@@ -171,11 +215,13 @@ impl Replica {
         on_question: OnQuestion,
     ) -> PeerService {
         let stream_ended = Arc::new(Notify::new());
+        let samples = self.clock_samples.clone();
         let campaign = campaign_when_leader_is_gone(
             self.raft.clone(),
             self.leadership.clone(),
             stream_ended.clone(),
             identity.node,
+            move || samples.own_offset_ms().is_some_and(|offset| offset.unsigned_abs() > UNFIT_MS),
         );
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
         let own = self.clone();

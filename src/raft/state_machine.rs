@@ -15,8 +15,10 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
+use crate::machine::state::view::View;
 use crate::machine::{self, Effects, Recent, Stage};
 use crate::model::LogIndex;
+use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::marks::{push_marks, read_marks};
 #[cfg(debug_assertions)]
 use crate::raft::planted;
@@ -40,21 +42,23 @@ pub struct StateMachine {
     on_effects: OnEffects,
     snapshots: Snapshots,
     recent: Recent,
+    clock: Arc<ClusterClock>,
 }
 
 impl StateMachine {
     /// Over a store whose writes all go through here. `durable` is the local log's mark; each applied index is sent to
-    /// `applied`.
+    /// `applied`, and the machine's time to `clock`.
     pub fn new(
         kv: Arc<dyn Kv>,
         durable: watch::Receiver<LogIndex>,
         applied: watch::Sender<LogIndex>,
         on_effects: OnEffects,
         snapshots: Snapshots,
+        clock: Arc<ClusterClock>,
     ) -> io::Result<Self> {
         let kv: Arc<dyn Kv> = Arc::new(ValueCache::new(kv));
         let recent = Recent::load(&*kv).map_err(io::Error::other)?;
-        Ok(Self { kv, durable, applied, on_effects, snapshots, recent })
+        Ok(Self { kv, durable, applied, on_effects, snapshots, recent, clock })
     }
 
     fn apply_one(&mut self, entry: types::Entry) -> io::Result<Applied> {
@@ -71,11 +75,13 @@ impl StateMachine {
                 Vec::new()
             }
         };
+        let machine_clock = stage.clock().clone();
         let (mut batch, effects) = stage.finish().map_err(io::Error::other)?;
         push_marks(&mut batch, &Some(entry.log_id), membership.as_ref());
         #[cfg(debug_assertions)]
         planted::differ(&mut batch);
         self.kv.write(batch).map_err(io::Error::other)?;
+        self.clock.applied(&machine_clock);
         self.applied.send_replace(index);
         (self.on_effects)(&effects);
         Ok(Applied { index, outcomes })
@@ -119,6 +125,7 @@ impl RaftStateMachine<Types> for StateMachine {
     ) -> io::Result<()> {
         self.snapshots.install(&*self.kv, meta, snapshot)?;
         self.recent = Recent::load(&*self.kv).map_err(io::Error::other)?;
+        self.clock.applied(&View::new(&*self.kv).clock().map_err(io::Error::other)?);
         Ok(())
     }
 

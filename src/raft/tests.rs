@@ -7,9 +7,11 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tokio::sync::watch;
 
+use crate::env::clock::RealClock;
 use crate::env::disk::{Disk, RealDisk};
 use crate::env::fault::sim::SimDisk;
 use crate::model::{LogIndex, NodeId};
+use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::log_storage::LogStorage;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::StateMachine;
@@ -34,9 +36,9 @@ fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<
     // The suite applies entries that are in no log, so nothing waits for the log here.
     let (durable, durable_seen) = watch::channel(LogIndex(u64::MAX));
     let (applied, _) = watch::channel(LogIndex(0));
-    let machine =
-        StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), Snapshots::new(disk, folder.to_owned()))
-            .unwrap();
+    let clock = Arc::new(ClusterClock::open(Arc::new(RealClock::start()), &*kv).unwrap());
+    let snapshots = Snapshots::new(disk, folder.to_owned());
+    let machine = StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), snapshots, clock).unwrap();
     (durable, LogStorage::new(log), machine)
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn renew_for_living(broker: &Broker) {
 
 /// Renews the given leases, and all that were renewed before and end soon.
 async fn renew(broker: &Broker, mut meant: Vec<ReceiptHandle>) -> Result<(), Error> {
-    let ending = broker.renewable_ending(broker.now().plus(RENEW_AHEAD)).await?;
+    let ending = broker.renewable_ending(broker.machine_now().plus(RENEW_AHEAD)).await?;
     let was_renewed = |lease: &Lease| lease.until > lease.granted_at.plus(INVISIBLE_RENEWED);
     meant.extend(ending.iter().filter(|(_, lease)| was_renewed(lease)).map(|(at, lease)| handle(*at, lease)));
     let living = |lease: &Lease| lease.renew_for.as_deref().is_some_and(|client| broker.clients.is_alive(client));

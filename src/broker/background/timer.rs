@@ -1,6 +1,7 @@
 //! Time above the log: the leader proposes a tick when something is due.
 //!
-//! The tick carries no time of its own: the batch's stamp is the time, on every node the same.
+//! The tick carries no time of its own: the batch's stamp is the time, on every node the same. Both are the cluster
+//! clock's.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(super) async fn tick_on_leader(broker: &Broker) {
                 continue;
             }
         };
-        let now = broker.now();
+        let now = broker.machine_now();
         match next {
             Some(due) if due <= now => match broker.propose(&Command::Tick, Instant::now() + TICK_WAIT).await {
                 Ok((index, Outcome::Ticked { .. })) => {

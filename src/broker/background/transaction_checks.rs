@@ -51,6 +51,7 @@ async fn ask(broker: &Broker, topic: TopicId, at: MessageRef) -> Result<(), Erro
         return Ok(());
     }
     let (message, stored_at) = BodyReader::new(&broker.reader).read_with_stamp(at).await?;
+    let stored_at = broker.reader.wall_of(stored_at);
     let transaction = OrphanedTransaction { topic: record.name, message, at, stored_at };
     if !broker.clients.ask_producer(&transaction, u64::from(half.asked) + u64::from(at.slot)) {
         let topic = &transaction.topic;

@@ -118,7 +118,7 @@ impl Inspector {
             while offset < max {
                 let to = QueueOffset(max.0.min(offset.0 + SLICE));
                 for (first, run) in self.reader.view().runs(topic.id, queue, offset, to)? {
-                    if wanted.to.0 != 0 && run.stored_at >= wanted.to {
+                    if wanted.to.0 != 0 && self.reader.wall_of(run.stored_at) >= wanted.to {
                         offset = max;
                         break;
                     }
@@ -160,23 +160,24 @@ impl Inspector {
     pub async fn delayed_messages(
         &self,
         topic: &TopicView,
-        from: Timestamp,
+        earliest: Timestamp,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, Error> {
         self.read_barrier().await?;
         let mut reader = BodyReader::new(&self.reader);
         let mut bytes = 0;
         let mut messages = Vec::new();
-        let (mut waiting, mut start) = (Vec::new(), Some(from.0.to_be_bytes().to_vec().into()));
+        let (mut waiting, mut start) = (Vec::new(), Some(earliest.0.to_be_bytes().to_vec().into()));
         while let Some(from) = start.take().filter(|_| waiting.len() < limit.min(QUERY_MESSAGES_MAX)) {
             let (more, next) = self.reader.view().waiting(topic.id, &from)?;
-            waiting.extend(more);
+            waiting.extend(more.into_iter().filter(|(waits_until, _)| *waits_until >= earliest));
             start = next;
             tokio::task::yield_now().await;
         }
         waiting.truncate(limit.min(QUERY_MESSAGES_MAX));
         for (waits_until, at) in waiting {
-            let (message, stored_at) = reader.read_with_stamp(at).await?;
+            let (message, stamp) = reader.read_with_stamp(at).await?;
+            let stored_at = self.reader.wall_of(stamp);
             bytes += message.body.len();
             let (topic, waits_until) = (topic.name.clone(), Some(waits_until));
             messages.push(StoredMessage { topic, place: None, at, message, stored_at, waits_until, origin: None });
@@ -235,7 +236,7 @@ impl Inspector {
             place: Some(place),
             at,
             message: reader.read(at).await?,
-            stored_at: run.stored_at,
+            stored_at: self.reader.wall_of(run.stored_at),
             waits_until: None,
             origin,
         })

@@ -105,7 +105,10 @@ impl Inspector {
         let view = self.reader.view();
         let (id, record) = view.topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))?;
         let topic = TopicView::of(id, record);
-        let queues = queues(view, topic.id, topic.queues)?;
+        let mut queues = queues(view, topic.id, topic.queues)?;
+        for queue in &mut queues {
+            queue.last_stored_at = queue.last_stored_at.map(|at| self.reader.wall_of(at));
+        }
         let groups = view.groups()?;
         let mut positions = Vec::new();
         for group in view.subscribed_groups(topic.id)? {
@@ -173,7 +176,7 @@ impl Inspector {
             consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
             returning,
             dead,
-            oldest_unsettled_at: oldest,
+            oldest_unsettled_at: oldest.map(|at| self.reader.wall_of(at)),
             view: group,
         };
         Ok((summary, positions))

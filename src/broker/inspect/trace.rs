@@ -53,6 +53,7 @@ pub struct GroupTrace {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
     pub entry: LogIndex,
+    /// In a trace the time of day; machine time before.
     pub at: Timestamp,
     pub what: EventKind,
     /// To whom, if it was delivered.
@@ -146,6 +147,7 @@ impl Inspector {
             let Some(record) = view.group_record(group)? else { continue };
             let said: Vec<&Said> = said.iter().filter(|said| said.group == group).collect();
             let (state, events) = self.trace_in(view, place, group, &record.name, &said).await?;
+            let events = events.into_iter().map(|event| Event { at: self.reader.wall_of(event.at), ..event }).collect();
             groups.push(GroupTrace { group: record.name, state, events });
         }
         Ok(Trace { message, groups, searched_to, log_end })

@@ -85,7 +85,7 @@ impl Poll<'_> {
                     offset,
                     attempt: granted.attempt.saturating_add(before),
                     died_in: origin.map(|origin| origin.name.clone()),
-                    stored_at: stored.stored_at,
+                    stored_at: self.broker.reader.wall_of(stored.stored_at),
                     store_host: self.broker.site.store_host.clone(),
                 });
             }

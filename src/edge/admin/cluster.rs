@@ -49,6 +49,7 @@ pub(super) async fn status(
             in_per_second: status.map(|status| status.in_per_second),
             out_per_second: status.map(|status| status.out_per_second),
             last_log: status.map(|status| status.last_log.0),
+            clock_offset_ms: status.and_then(|status| status.clock_offset_ms),
         }
     };
     let name = |node: &NodeSummary| is_leader(node).then(|| node.name.clone());

@@ -1,7 +1,8 @@
 //! What is due: keys that begin with a time, so that a tick finds in order what is due by then.
 //!
-//! * Shape: `time u64, kind u8`, then the numbers of the kind. The value is empty, but for a delayed message: a
-//!   version byte and the [`RunItem`] that will enter the queue.
+//! * Shape: `time u64, kind u8`, then the numbers of the kind. The time is machine time. The value is empty, but for a
+//!   delayed message: a version byte, in version 2 the shift u64 by which its delivery time was converted, and the
+//!   [`RunItem`] that will enter the queue.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -10,7 +11,7 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader};
-use crate::model::{GroupId, LeaseId, MessageRef, QueueId, Timestamp, TopicId};
+use crate::model::{GroupId, LeaseId, MessageRef, Millis, QueueId, Timestamp, TopicId};
 use crate::store::kv::Space;
 
 const LEASE: u8 = 1;
@@ -18,8 +19,9 @@ const SWEEP: u8 = 2;
 const MESSAGE: u8 = 3;
 const HALF: u8 = 4;
 const SWEEP_GROUP: u8 = 5;
-/// Version of a delayed message's value.
+/// Versions of a delayed message's value: without a shift, and with one.
 const VERSION: u8 = 1;
+const VERSION_SHIFTED: u8 = 2;
 
 /// One due thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,18 +111,15 @@ pub(in crate::machine) fn delete(stage: &mut Stage<'_>, at: Timestamp, due: Due)
     stage.delete(Space::Due, due.key(at));
 }
 
-/// Stores a delayed message.
+/// Stores a delayed message for a machine time.
 pub(in crate::machine) fn put_message(
     stage: &mut Stage<'_>,
     at: Timestamp,
     topic: TopicId,
     message: MessageRef,
-    item: RunItem,
+    delayed: DelayedItem,
 ) {
-    let mut value = BytesMut::with_capacity(17);
-    value.put_u8(VERSION);
-    item.encode(&mut value);
-    put_value(stage, at, Due::Message { topic, message }, value.freeze());
+    put_value(stage, at, Due::Message { topic, message }, delayed.encode());
 }
 
 /// Removes what is due and gives its value; `None` if there is nothing of that kind at that time.
@@ -133,14 +132,52 @@ pub(in crate::machine) fn take(stage: &mut Stage<'_>, at: Timestamp, due: Due) -
     Ok(value)
 }
 
-/// Stores what [`take`] gave for another time.
-pub(in crate::machine) fn put_value(stage: &mut Stage<'_>, at: Timestamp, due: Due, value: Bytes) {
+fn put_value(stage: &mut Stage<'_>, at: Timestamp, due: Due, value: Bytes) {
     stage.put(Space::Due, due.key(at), value);
     let earliest = &mut stage.effects().due_at;
     *earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
 }
 
-/// What a run will hold of a delayed message, from the value of its key.
-pub(in crate::machine) fn message_item(value: Bytes) -> Result<RunItem, Malformed> {
-    RunItem::decode(&mut Reader::versioned(value, "delayed message", VERSION)?)
+/// The time at which the thing with this key is due.
+pub(in crate::machine) fn time_of(key: &Bytes) -> Result<Timestamp, Malformed> {
+    Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))
+}
+
+/// What is stored of a delayed message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::machine) struct DelayedItem {
+    /// What a run will hold of it.
+    pub item: RunItem,
+    /// What machine time was ahead of the time of day when its delivery time became a key.
+    pub shift: Millis,
+}
+
+impl DelayedItem {
+    fn encode(self) -> Bytes {
+        let mut value = BytesMut::with_capacity(25);
+        if self.shift == Millis(0) {
+            value.put_u8(VERSION);
+        } else {
+            value.put_u8(VERSION_SHIFTED);
+            value.put_u64(self.shift.0);
+        }
+        self.item.encode(&mut value);
+        value.freeze()
+    }
+
+    /// From the value of its key.
+    pub fn decode(value: Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(value, "delayed message");
+        let shift = match reader.u8()? {
+            VERSION => Millis(0),
+            VERSION_SHIFTED => Millis(reader.u64()?),
+            version => return Err(reader.unknown(version.into())),
+        };
+        Ok(Self { item: RunItem::decode(&mut reader)?, shift })
+    }
+
+    /// The delivery time that was asked for, from the time in its key.
+    pub fn wall_of(self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_sub(self.shift.0))
+    }
 }

@@ -3,7 +3,8 @@
 //!
 //! | space | key | value |
 //! |---|---|---|
-//! | Meta | `clock`, `digest`, `cluster version`, `topic ids`, `group ids`, `due from` | u64 |
+//! | Meta | `clock` | [`crate::machine::state::clock::MachineClock`] |
+//! | Meta | `digest`, `cluster version`, `topic ids`, `group ids`, `due from` | u64 |
 //! | Meta | `member` node | `host:port` for clients |
 //! | Meta | `handle key` | a version byte and the [`crate::model::HandleKey`] |
 //! | Catalog | `n` topic name | topic id |

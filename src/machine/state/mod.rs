@@ -4,6 +4,7 @@
 //! * Records with their encodings, each with the functions that read and write it: `catalog` (topics, groups,
 //!   subscriptions), `queue` (heads and runs), `lease`, `fifo_line`, `half`, `due`, `recent_sends` with its table
 //!   `recent_table`; `stored` is where a message was stored, as kept for repeated sends.
+//! * `clock`: the machine's time, and how it relates to the time of day.
 //! * `enqueue`: how messages enter queues, whatever command brings them.
 //! * `stage`: reads and writes of one entry; `view`: reads for those above the log; `failure`: why either fails.
 //!
@@ -12,6 +13,7 @@
 //! Not here: what a command does (the files of `machine/`).
 
 pub mod catalog;
+pub mod clock;
 pub mod due;
 pub(super) mod enqueue;
 pub mod failure;

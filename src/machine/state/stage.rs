@@ -11,8 +11,10 @@ use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
+use crate::machine::state::clock::MachineClock;
+use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
-use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Timestamp, TopicId};
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Millis, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
 
 /// What an entry changed, for those who wait above the log. Not part of the state.
@@ -35,7 +37,9 @@ pub struct Stage<'a> {
     kv: &'a dyn Kv,
     /// By space, in the order of [`Space::ALL`].
     writes: [BTreeMap<Bytes, Option<Bytes>>; Space::ALL.len()],
-    clock: Timestamp,
+    clock: MachineClock,
+    /// Of the entry being applied.
+    stamp: Timestamp,
     at: LogIndex,
     /// Lease ordinals of the command that runs.
     of_command: Option<Range<u32>>,
@@ -44,24 +48,44 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// An empty stage over the stored state.
-    pub fn new(kv: &'a dyn Kv) -> kv::Result<Self> {
-        let clock = Timestamp(number(kv.get(Space::Meta, keys::CLOCK)?));
+    pub fn new(kv: &'a dyn Kv) -> Result<Self, Failure> {
+        let clock = MachineClock::decode(kv.get(Space::Meta, keys::CLOCK)?)?;
         let (writes, effects) = (Default::default(), Effects::default());
-        Ok(Self { kv, writes, clock, at: LogIndex(0), of_command: None, effects })
+        Ok(Self { kv, writes, clock, stamp: Timestamp(0), at: LogIndex(0), of_command: None, effects })
     }
 
-    /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind.
+    /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind, and not far ahead at
+    /// once.
     pub(in crate::machine) fn begin(&mut self, at: LogIndex, stamp: Timestamp) {
-        self.at = at;
-        if stamp > self.clock {
-            self.clock = stamp;
-            self.put(Space::Meta, Bytes::from_static(keys::CLOCK), Bytes::copy_from_slice(&stamp.0.to_be_bytes()));
+        (self.at, self.stamp) = (at, stamp);
+        if self.clock.begin(stamp) {
+            self.put_clock();
         }
+    }
+
+    /// See [`MachineClock::set`].
+    pub(in crate::machine) fn set_clock(&mut self, shift: Millis) {
+        self.clock.set(self.stamp, shift);
+        self.put_clock();
+    }
+
+    fn put_clock(&mut self) {
+        self.put(Space::Meta, Bytes::from_static(keys::CLOCK), self.clock.encode());
     }
 
     /// The machine's time: the latest stamp.
     pub fn now(&self) -> Timestamp {
-        self.clock
+        self.clock.now()
+    }
+
+    /// The time of day, to be shown.
+    pub fn wall(&self) -> Timestamp {
+        self.clock.wall_of(self.clock.now())
+    }
+
+    /// The machine's time and its relation to the time of day.
+    pub fn clock(&self) -> &MachineClock {
+        &self.clock
     }
 
     /// The entry being applied.

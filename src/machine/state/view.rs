@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::machine::state::catalog::{GroupRecord, TopicRecord};
-use crate::machine::state::due::Due;
+use crate::machine::state::clock::MachineClock;
+use crate::machine::state::due::{DelayedItem, Due};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::fifo_line::FifoLine;
 use crate::machine::state::half::Half;
@@ -44,8 +45,8 @@ impl<'a> View<'a> {
     }
 
     /// The machine's time: the latest stamp of a leader, not the clock of this node.
-    pub fn clock(&self) -> Result<Timestamp, Failure> {
-        self.number(Space::Meta, keys::CLOCK).map(Timestamp)
+    pub fn clock(&self) -> Result<MachineClock, Failure> {
+        Ok(MachineClock::decode(self.kv.get(Space::Meta, keys::CLOCK)?)?)
     }
 
     /// The running digest over all writes (P15). Replicas can be compared only at the same applied entry.
@@ -294,12 +295,12 @@ impl<'a> View<'a> {
         let last = page.last().filter(|_| page.len() == PAGE);
         let next = last.map(|(key, _)| keys::after(key));
         let mut delayed = Vec::new();
-        for (key, _) in page {
-            let at = Timestamp(Reader::new(key.clone(), "due key").u64()?);
+        for (key, value) in page {
+            let at = due::time_of(&key)?;
             if let Due::Message { topic: of, message } = Due::decode(key)?
                 && of == topic
             {
-                delayed.push((at, message));
+                delayed.push((DelayedItem::decode(value)?.wall_of(at), message));
             }
         }
         Ok((delayed, next))
@@ -324,7 +325,7 @@ impl<'a> View<'a> {
     /// When the next due thing is due. One scan that ends at its first key.
     pub fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
         let first = self.kv.scan(Space::Due, &self.due_start()?, &[u8::MAX], 1)?;
-        first.first().map(|(key, _)| Ok(Timestamp(Reader::new(key.clone(), "due key").u64()?))).transpose()
+        Ok(first.first().map(|(key, _)| due::time_of(key)).transpose()?)
     }
 
     /// The open leases that end at `until` or before and that the broker renews for a client; `limit` at most. Scans all

@@ -288,6 +288,9 @@ pub struct Node {
     pub out_per_second: ::core::option::Option<f64>,
     #[prost(uint64, optional, tag = "14")]
     pub last_log: ::core::option::Option<u64>,
+    /// What its clock is ahead of what most nodes agree on, in milliseconds; absent while they do not agree.
+    #[prost(sint64, optional, tag = "15")]
+    pub clock_offset_ms: ::core::option::Option<i64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterStatusRequest {}

@@ -295,8 +295,14 @@ pub struct StatusAnswer {
     pub in_per_second: f64,
     #[prost(double, tag = "11")]
     pub out_per_second: f64,
+    /// Its time of day, in milliseconds since 1970, when it answered. A node that knows the clock command says it.
+    #[prost(uint64, optional, tag = "12")]
+    pub wall_ms: ::core::option::Option<u64>,
+    /// What its clock is ahead of what most nodes agree on; absent while they do not agree.
+    #[prost(sint64, optional, tag = "13")]
+    pub clock_offset_ms: ::core::option::Option<i64>,
     /// Of the leader: how far each follower has acknowledged what is committed.
-    #[prost(message, repeated, tag = "13")]
+    #[prost(message, repeated, tag = "14")]
     pub acknowledged: ::prost::alloc::vec::Vec<Acknowledged>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

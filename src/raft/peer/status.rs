@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::model::{LogIndex, NodeId, Term};
+use crate::model::{LogIndex, NodeId, Term, Timestamp};
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
 use crate::proto::peer::call::Call;
+use crate::raft::clock::samples::ClockSamples;
 use crate::raft::error::{DiskFault, Disowned};
 use crate::raft::peer::control::{CallError, ControlClient};
 use crate::raft::peer::identity::PeerIdentity;
@@ -40,6 +41,10 @@ pub struct ReplicaStatus {
     pub in_per_second: f64,
     /// Messages that its front end delivers to consumers per second.
     pub out_per_second: f64,
+    /// Its time of day; an older build does not say it.
+    pub wall: Option<Timestamp>,
+    /// What its clock is ahead of what most nodes agree on, as it knows.
+    pub clock_offset_ms: Option<i64>,
     /// If it leads: how far each follower has acknowledged what is committed.
     pub acknowledged: Vec<(NodeId, LogIndex)>,
 }
@@ -70,21 +75,26 @@ pub(in crate::raft) enum StatusReply {
 #[derive(Clone)]
 pub(in crate::raft) struct StatusClients {
     identity: PeerIdentity,
+    clock_samples: Arc<ClockSamples>,
     clients: Arc<BTreeMap<u64, ControlClient>>,
 }
 
 impl StatusClients {
-    pub(in crate::raft) fn new(peers: &Peers) -> Self {
+    pub(in crate::raft) fn new(peers: &Peers, clock_samples: Arc<ClockSamples>) -> Self {
         // These calls come every second and keep the link of heartbeats and votes open.
-        Self { identity: peers.identity().clone(), clients: peers.control() }
+        Self { identity: peers.identity().clone(), clock_samples, clients: peers.control() }
     }
 
-    /// Asks a peer for its marks.
+    /// Asks a peer for its marks, and notes what its clock says.
     pub(in crate::raft) async fn ask(&self, node: NodeId) -> StatusReply {
         let Some(client) = self.clients.get(&node.0) else { return StatusReply::Silent };
+        let asked = self.clock_samples.mono();
         match client.call(Call::Status(proto::StatusCall {}), STATUS_TIMEOUT).await {
             Ok(Answer::Status(answer)) => {
                 let status = read_status(answer);
+                if let Some(wall) = status.wall {
+                    self.clock_samples.note(node, wall, asked);
+                }
                 if status.leader == Some(status.node) {
                     self.identity.note_acknowledged(&status.acknowledged);
                 }
@@ -161,6 +171,8 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
             .iter()
             .map(|(node, index)| proto::Acknowledged { node: node.0, index: index.0 })
             .collect(),
+        wall_ms: status.wall.map(|wall| wall.0),
+        clock_offset_ms: status.clock_offset_ms,
     }
 }
 
@@ -178,5 +190,7 @@ fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
         in_per_second: answer.in_per_second,
         out_per_second: answer.out_per_second,
         acknowledged: answer.acknowledged.iter().map(|it| (NodeId(it.node), LogIndex(it.index))).collect(),
+        wall: answer.wall_ms.map(Timestamp),
+        clock_offset_ms: answer.clock_offset_ms,
     }
 }

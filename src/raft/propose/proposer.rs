@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::env::clock::Clock;
-use crate::machine::{Outcome, Proposal};
+use crate::machine::{Command, Outcome, Proposal};
 use crate::model::LogIndex;
+use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::error::Failed;
 use crate::raft::leadership::Leadership;
 use crate::raft::peer::forward::Forwarder;
@@ -48,7 +48,7 @@ impl Proposer {
         raft: ShardRaft,
         forwarder: Arc<Forwarder>,
         leadership: watch::Receiver<Leadership>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<ClusterClock>,
         in_flight_max: usize,
     ) -> (Self, Gatherer) {
         let (queue, waiting) = queue::channel(QUEUE_MAX);
@@ -62,8 +62,11 @@ impl Proposer {
         Ok((applied.index, applied.outcomes.pop().expect("one outcome per command")))
     }
 
-    /// Proposes a follower's commands, if this node leads.
+    /// Proposes a follower's commands, if this node leads. The time of the log is the leader's business alone.
     pub async fn propose_forwarded(&self, proposals: Vec<Proposal>, wait: Duration) -> Reply {
+        if proposals.iter().any(|proposal| Command::is_clock(&proposal.command)) {
+            return Err(Failed::NotLeader);
+        }
         self.submit(proposals, wait, Origin::Forwarded).await
     }
 

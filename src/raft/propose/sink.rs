@@ -6,9 +6,9 @@ use std::time::Duration;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::watch;
 
-use crate::env::clock::Clock;
-use crate::machine::{Batch, Proposal};
+use crate::machine::{Batch, Command, Proposal};
 use crate::model::NodeId;
+use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::error::Failed;
 use crate::raft::leadership::Leadership;
 use crate::raft::peer::forward::{Forwarded, Forwarder};
@@ -24,17 +24,28 @@ const DEPOSED_ANSWERS_MAX: Duration = Duration::from_millis(100);
 pub(super) struct Sink {
     pub raft: ShardRaft,
     pub forwarder: Arc<Forwarder>,
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<ClusterClock>,
     pub leadership: watch::Receiver<Leadership>,
 }
 
 impl Sink {
     /// As one entry. Ends by itself: a proposal ends with the leader's term.
     pub async fn propose(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
-        let proposals: Vec<&Proposal> = batch.iter().flat_map(|waiting| &waiting.proposals).collect();
-        let body = Batch::encode(self.clock.wall(), proposals.iter().copied());
+        let stamp = self.clock.stamp().await;
+        // First, so that the other commands see the time that it allows.
+        let clock_command = stamp
+            .clock_command
+            .map(|shift| Proposal { command: Command::Clock { shift }.encode(), messages: Vec::new() });
+        let of_callers = batch.iter().flat_map(|waiting| &waiting.proposals);
+        let proposals: Vec<&Proposal> = clock_command.iter().chain(of_callers).collect();
+        let body = Batch::encode(stamp.at, proposals.iter().copied());
         match self.raft.client_write(Body(body)).await {
-            Ok(written) => answer(batch, written.data),
+            Ok(mut written) => {
+                if clock_command.is_some() && !written.data.outcomes.is_empty() {
+                    written.data.outcomes.remove(0);
+                }
+                answer(batch, written.data);
+            }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => return release(batch),
             Err(_) => fail(batch, Failed::Ambiguous),
         }

@@ -1,6 +1,7 @@
 //! Three real nodes whose processes are killed, stopped and cut off.
 
 mod all_kinds;
+mod clock;
 mod disk;
 mod handles;
 mod kills;

@@ -2,7 +2,7 @@
 //!
 //! Times are seconds. A handle is named `h1`, `h2`, … and a message that waits `m1`, `m2`, … when it is printed.
 //!
-//! * Time: `at SECONDS`, `tick`.
+//! * Time: `at SECONDS`, `tick`, `clock SECONDS` (a clock command with that shift).
 //! * Topics: `topic NAME QUEUES [PERMISSION]`, `topic-of TYPE NAME QUEUES`,
 //!   `update TOPIC type|queues|permission VALUE [older]` (as in the entries of older builds), `drop NAME`.
 //! * Groups: `group NAME [RETRIES [orderly]]`, `group-from GROUP first|last|SECONDS`, `subscribe GROUP TOPIC [closed]`,
@@ -19,7 +19,7 @@
 //! * Leases: `ack HANDLE…`, `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `bury HANDLE`.
 //! * Dead letters: `redrive GROUP OFFSET…`.
 //! * Nodes: `announce NODE ADDRESS`.
-//! * State: `show queues|positions|leases|due|keys|members|origins`.
+//! * State: `show queues|positions|leases|due|keys|members|origins|clock|delayed TOPIC`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -281,6 +281,8 @@ impl Script {
                     writeln!(out, "asks about m{}", number + 1).unwrap();
                 }
             }
+            ["clock", shift] => self.tell(&Command::Clock { shift: seconds(shift) }, out),
+            ["show", "delayed", name] => show::delayed(&self.machine, self.topic_id(name), out),
             ["show", what] => show::show(&self.machine, what, out),
             _ => panic!("no such command: {line}"),
         }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use bytes::Bytes;
 use raftmq::machine::Stored;
 use raftmq::machine::outcome::Outcome;
-use raftmq::model::{QueueId, QueueOffset};
+use raftmq::model::{QueueId, QueueOffset, TopicId};
 use raftmq::store::kv::{Kv, Space};
 
 use crate::fixture::machine::Machine;
@@ -35,6 +36,14 @@ pub fn print(outcome: &Outcome, out: &mut String) {
             writeln!(out, "{}", text.join(", ")).unwrap();
         }
         Outcome::Granted(_) | Outcome::Changed(_) => unreachable!("printed by name"),
+    }
+}
+
+/// Prints when the delayed messages of a topic come, as users see it.
+pub fn delayed(machine: &Machine, topic: TopicId, out: &mut String) {
+    let (delayed, _) = machine.view().waiting(topic, &Bytes::from_static(&[0])).unwrap();
+    for (at, _) in delayed {
+        writeln!(out, "at {}", at.0 as f64 / 1000.0).unwrap();
     }
 }
 
@@ -105,6 +114,12 @@ pub fn show(machine: &Machine, what: &str, out: &mut String) {
             Some(at) => writeln!(out, "next at {}", at.0 as f64 / 1000.0).unwrap(),
             None => out.push_str("nothing\n"),
         },
+        "clock" => {
+            let clock = view.clock().unwrap();
+            let seconds = |at: u64| at as f64 / 1000.0;
+            let (now, wall) = (seconds(clock.now().0), seconds(clock.wall_of(clock.now()).0));
+            writeln!(out, "machine {now} time of day {wall} bounded {}", clock.is_bounded()).unwrap();
+        }
         "keys" => {
             for space in [Space::Queue, Space::Cursor, Space::Lease, Space::Due] {
                 let count = machine.kv.scan(space, &[], &[255; 40], usize::MAX).unwrap().len();

@@ -36,6 +36,7 @@ proptest! {
             Command::Ack(Ack { handles: vec![handle, handle] }),
             Command::Change(Change { handle, invisible_for: Millis(millis) }),
             Command::Tick,
+            Command::Clock { shift: Millis(millis) },
             Command::DeadLetter { handle },
             Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message: MessageRef { index: LogIndex(offset), slot: group } }),
             Command::Decide(Decide { topic: TOPIC, message: MessageRef { index: LogIndex(offset), slot: group }, commit: lease % 2 == 0 }),
