@@ -9,10 +9,6 @@ use crate::drill::clients::ATTEMPTS_MAX;
 use crate::drill::nodes::{Clock, Hurt, NODES};
 use crate::env::rng::SeededRng;
 
-/// Whether `random` and `quick` move clocks and attack peer ports too (D79). Turn this on, and change their help below,
-/// once the cluster clock (P21) and the peer port withstand it; until then these faults are for `clock` and `hostile`.
-const CLOCKS_AND_PEERS_BY_DEFAULT: bool = false;
-
 /// What the return of a majority may take longer than a change of leader: processes start.
 const START_EXTRA: Duration = Duration::from_secs(3);
 /// A delayed message comes within this after its time, under load (P11).
@@ -39,9 +35,9 @@ pub enum Scenario {
     Clock,
     /// Say to a node's peer port what no peer says
     Hostile,
-    /// Any of these but clock and hostile, and followers too, by the seed
+    /// Any of these, and followers too, by the seed
     Random,
-    /// Some of each but clock and hostile, in less than two minutes
+    /// Some of each, in less than two minutes
     Quick,
 }
 
@@ -116,7 +112,7 @@ impl DrillPlan {
     pub(super) fn moves_clocks(&self) -> bool {
         match self.scenario {
             Scenario::Clock => true,
-            Scenario::Random | Scenario::Quick => CLOCKS_AND_PEERS_BY_DEFAULT,
+            Scenario::Random | Scenario::Quick => true,
             _ => false,
         }
     }
@@ -169,7 +165,7 @@ impl DrillPlan {
             Scenario::Hostile if !means.peers => return Err(peers.to_owned()),
             _ => {}
         }
-        if is_mixed && CLOCKS_AND_PEERS_BY_DEFAULT {
+        if is_mixed {
             notes.extend((!means.clocks).then(|| format!("{clocks}; left out")));
             notes.extend((!means.peers).then(|| format!("{peers}; left out")));
         }
@@ -181,8 +177,6 @@ impl DrillPlan {
         let cut = if means.network { Hurt::CutOff } else { Hurt::Paused };
         let restarts = || (0..NODES).map(Step::Restart);
         let away = [Hurt::Killed, Hurt::Stopped, Hurt::Paused];
-        let clocks = CLOCKS_AND_PEERS_BY_DEFAULT && means.clocks;
-        let peers = CLOCKS_AND_PEERS_BY_DEFAULT && means.peers;
         match self.scenario {
             Scenario::KillLeader => vec![Step::Leader(Hurt::Killed)],
             Scenario::PauseLeader => vec![Step::Leader(Hurt::Paused)],
@@ -212,9 +206,9 @@ impl DrillPlan {
                     Step::Restart(below(NODES)),
                 ];
                 let clock = Hurt::Clock(Clock::ALL[below(Clock::ALL.len())]);
-                choices.extend(clocks.then_some(Step::Leader(clock)));
-                choices.extend(clocks.then_some(Step::Follower(clock)));
-                choices.extend(peers.then_some(Step::Leader(Hurt::Attacked)));
+                choices.extend(means.clocks.then_some(Step::Leader(clock)));
+                choices.extend(means.clocks.then_some(Step::Follower(clock)));
+                choices.extend(means.peers.then_some(Step::Leader(Hurt::Attacked)));
                 vec![choices[below(choices.len())]]
             }
             Scenario::Quick => {
@@ -222,8 +216,8 @@ impl DrillPlan {
                     vec![Step::Leader(Hurt::Killed), Step::Leader(Hurt::Killed), Step::Leader(Hurt::Paused)];
                 steps.extend([Step::Leader(cut), Step::AllKilled, Step::Follower(Hurt::Killed)]);
                 steps.push(Step::Majority { how: Hurt::Killed, with_leader: true });
-                steps.extend(clocks.then_some(Step::Leader(Hurt::Clock(Clock::Ahead))));
-                steps.extend(peers.then_some(Step::Leader(Hurt::Attacked)));
+                steps.extend(means.clocks.then_some(Step::Leader(Hurt::Clock(Clock::Ahead))));
+                steps.extend(means.peers.then_some(Step::Leader(Hurt::Attacked)));
                 steps.extend(restarts());
                 steps.push(Step::Leader(Hurt::Killed));
                 steps
