@@ -29,7 +29,7 @@ const SECONDS_BESIDE_MAX: u64 = 300;
 the folder keeps data, logs, history.jsonl, report.json and timeline.svg. Every kill takes what was not synced.
 
 A tenth of the messages is delayed, a tenth are transactions, and some are never acknowledged and become dead letters.
-A drill by --minutes holds its history in memory, some 40 MB a minute; a long one is better run in parts: the numbers
+A drill by --minutes holds its history in memory, tens of MB a minute; a long one is better run in parts: the numbers
 under \"sums\" in report.json are made to be added up.
 
 With --start the cluster behind --endpoints is hurt instead: three nodes n0, n1, n2 on this machine. They are killed,

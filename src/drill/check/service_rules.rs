@@ -75,9 +75,15 @@ impl HistoryIndex<'_> {
             let most = if excused == 0 { demands.gap_max_us } else { demands.resume_max_us };
             if gap > most {
                 let (gap, most) = (gap / 1000, most / 1000);
-                let text =
-                    format!("no send was acknowledged for {gap} ms while a majority was up; {most} ms is the most");
-                found.push((text, Vec::new()));
+                let fault = self.events.iter().rfind(|event| event.f == OperationKind::Fault && event.t <= pair[1]);
+                let after = fault.map_or_else(String::new, |fault| {
+                    let [kind, node] = [&fault.kind, &fault.node].map(|text| text.as_deref().unwrap_or("?"));
+                    format!("; the last fault: {kind} {node}")
+                });
+                let text = format!(
+                    "no send was acknowledged for {gap} ms while a majority was up, {most} ms is the most{after}"
+                );
+                found.push((text, fault.map(|fault| fault.i).into_iter().collect()));
             }
         }
         for ended in self.events.iter().filter(|event| event.f == OperationKind::Ended) {
