@@ -122,7 +122,7 @@ fn texts(forged: &Forged, facts: &proto::Facts) -> Vec<Vec<u8>> {
     let proposals = proto::ForwardFrame { id: 1, proposals: vec![vec![0xFF; 100].into(), Vec::new().into()] };
     let ask = proto::VoteCall { vote, last, leader_transfer: true };
     let beat = proto::AppendFrame { vote: leads, prev: last, ..Default::default() };
-    let calls = [Call::PreVote(ask.clone()), Call::Vote(ask), Call::Heartbeat(beat)];
+    let calls = [Call::PreVote(ask), Call::Vote(ask), Call::Heartbeat(beat)];
     let calls = (0..).zip(calls).map(|(id, call)| frame(&proto::Call { id, call: Some(call) })).collect::<Vec<_>>();
     let append = link(proto::Purpose::Append);
     let mut too_long = append.clone();

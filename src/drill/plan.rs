@@ -110,11 +110,7 @@ pub(super) struct Means {
 impl DrillPlan {
     /// Whether clocks are moved if that is possible.
     pub(super) fn moves_clocks(&self) -> bool {
-        match self.scenario {
-            Scenario::Clock => true,
-            Scenario::Random | Scenario::Quick => true,
-            _ => false,
-        }
+        matches!(self.scenario, Scenario::Clock | Scenario::Random | Scenario::Quick)
     }
 
     /// Within this a producer is asked about a transaction that it left open: our own cluster asks often.

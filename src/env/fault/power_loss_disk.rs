@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::env::disk;
 use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk};
 
 /// Makes syncs in its folder slow.
@@ -103,7 +104,7 @@ impl DiskFile for PowerLossFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let slow = std::fs::read_to_string(&self.slow_sync).ok().and_then(|text| text.trim().parse().ok());
+        let slow = disk::read_text(&self.slow_sync).ok().and_then(|text| text.trim().parse().ok());
         std::thread::sleep(Duration::from_millis(slow.unwrap_or(0)));
         let mut pending = self.pending.lock();
         for (at, bytes) in pending.drain(..) {

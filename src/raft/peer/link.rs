@@ -288,9 +288,8 @@ async fn know(identity: &PeerIdentity, from: u64, facts: Facts, acknowledged: Lo
     }
     let address = identity.addresses.get(&from).ok_or(Unusable::NoMember { node: from })?;
     let probing = Box::pin(dial(identity, from, address, proto::Purpose::Probe));
-    match tokio::time::timeout(PROBE_TIMEOUT, probing).await {
-        Ok(Err(LinkError::Unusable(error))) => return Err(error),
-        Ok(Ok(_) | Err(_)) | Err(_) => {}
+    if let Ok(Err(LinkError::Unusable(error))) = tokio::time::timeout(PROBE_TIMEOUT, probing).await {
+        return Err(error);
     }
     match identity.judge(from, &facts, acknowledged)? {
         Judgement::Known => Ok(()),

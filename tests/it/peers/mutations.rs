@@ -25,7 +25,7 @@ fn real_links(claim: Claim, facts: &proto::Facts) -> Vec<Vec<Vec<u8>>> {
         Call::Status(proto::StatusCall {}),
         Call::ReadIndex(proto::ReadIndexCall {}),
         Call::Ask(proto::AskCall { question: vec![1, 2, 3].into() }),
-        Call::PreVote(vote.clone()),
+        Call::PreVote(vote),
         Call::Vote(vote),
     ];
     let calls = (0..).zip(calls).map(|(id, call)| frame(&proto::Call { id, call: Some(call) }));
