@@ -57,7 +57,7 @@ pub trait DiskLock: Send + Sync {}
 
 /// A file system. After an error the fate of what was asked for is unknown.
 pub trait Disk: Send + Sync + 'static {
-    /// Makes a folder and those above it.
+    /// Makes a folder and those above it; durable on return.
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
     /// Opens a file that exists, to read and write.
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>>;
@@ -91,7 +91,16 @@ impl DiskLock for RealLock {}
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(folder)
+        if std::fs::exists(folder)? {
+            return Ok(());
+        }
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.create_dir_all(parent)?;
+        match std::fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // A folder that its parent forgets in a power loss takes all that was synced in it along.
+            made => made.and_then(|()| self.sync_dir(parent)),
+        }
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -76,6 +76,9 @@ pub struct Facts {
     /// A power loss may take what it acknowledged (ASYNC_FLUSH).
     #[prost(bool, tag = "5")]
     pub may_lose_tail: bool,
+    /// A hash of its members with their addresses (dLegerPeers).
+    #[prost(uint64, tag = "6")]
+    pub members: u64,
 }
 /// One start of a node on its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

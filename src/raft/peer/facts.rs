@@ -18,6 +18,8 @@ pub(in crate::raft) struct Facts {
     pub cluster_version: u32,
     /// `ASYNC_FLUSH`: a power loss may take what it acknowledged.
     pub may_lose_tail: bool,
+    /// A hash of its `dLegerPeers`.
+    pub members: u64,
 }
 
 impl Facts {
@@ -29,6 +31,7 @@ impl Facts {
             last: self.last.0,
             cluster_version: self.cluster_version,
             may_lose_tail: self.may_lose_tail,
+            members: self.members,
         }
     }
 
@@ -45,6 +48,7 @@ impl Facts {
             last: LogIndex(facts.last),
             cluster_version: facts.cluster_version,
             may_lose_tail: facts.may_lose_tail,
+            members: facts.members,
         })
     }
 }

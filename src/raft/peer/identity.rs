@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::machine::CLUSTER_VERSION;
-use crate::model::{LogIndex, NodeId};
+use crate::model::{LogIndex, NodeId, text_hash};
 use crate::proto::peer as proto;
 use crate::raft::peer::facts::Facts;
 use crate::raft::peer::security::PeerSecurity;
@@ -56,6 +56,7 @@ pub struct PeerIdentity {
 struct Met {
     cluster_version: u32,
     may_lose_tail: bool,
+    members: u64,
 }
 
 /// When last a peer was refused for one kind of reason.
@@ -122,8 +123,15 @@ impl PeerIdentity {
             last: self.log.last().map_or(LogIndex(0), |last| last.index),
             cluster_version: CLUSTER_VERSION,
             may_lose_tail: self.may_lose_tail,
+            members: self.members(),
         }
         .to_wire()
+    }
+
+    /// A hash of the members as this node's configuration has them.
+    fn members(&self) -> u64 {
+        let members: Vec<_> = self.addresses.iter().map(|(id, address)| format!("n{id}-{address}")).collect();
+        text_hash(&members.join(";"))
     }
 
     /// Whether a link is meant for this node and comes from another member; returns which.
@@ -197,8 +205,15 @@ impl PeerIdentity {
             let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
             known.map_err(|error| Unusable::Memory(error.to_string()))?;
         }
-        let met = Met { cluster_version: facts.cluster_version, may_lose_tail: facts.may_lose_tail };
-        self.met.lock().insert(node, met);
+        let Facts { cluster_version, may_lose_tail, members, .. } = facts;
+        let before = self.met.lock().insert(node, Met { cluster_version, may_lose_tail, members });
+        if members != self.members() && before.is_none_or(|before| before.members != members) {
+            // Hosts may move one after the other, so it is no reason to refuse a peer.
+            tracing::warn!(
+                peer = format!("n{node}"),
+                "dLegerPeers differs from this node's: give all nodes the same members with the same addresses"
+            );
+        }
         self.refusals.lock().retain(|(refused, _), _| *refused != node);
         Ok(())
     }

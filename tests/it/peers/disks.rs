@@ -101,3 +101,18 @@ fn p18_a_state_folder_put_back_alone_is_brought_up_from_the_log() {
     let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
     assert_eq!(all.lines().count(), 100);
 }
+
+#[test]
+fn nodes_with_different_members_say_so() {
+    let mut cluster = Cluster::prepare(&[]);
+    cluster.start_node(0);
+    cluster.start_node(1);
+    let others = cluster.peers(&[0, 1, 2]).replacen("127.0.0.1", "localhost", 1);
+    cluster.start_node_with(2, &[&others]);
+    cluster.wait_for_leader();
+    let until = Instant::now() + Duration::from_secs(20);
+    while !(0..3).any(|node| cluster.log_of(node).contains("dLegerPeers differs from this node's")) {
+        assert!(Instant::now() < until, "{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
