@@ -1,6 +1,7 @@
 //! How peers prove who they are: a secret that all know, or certificates.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -15,6 +16,14 @@ fn secrets(folder: &Path) -> [PathBuf; 2] {
     })
 }
 
+fn wait_for_line(cluster: &Cluster, node: usize, what: &str) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !cluster.log_of(node).contains(what) {
+        assert!(Instant::now() < until, "no {what:?}\n{}", cluster.log_of(node));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn p16_a_node_with_another_secret_is_kept_out_by_name() {
     let folder = tempfile::tempdir().unwrap();
@@ -26,15 +35,8 @@ fn p16_a_node_with_another_secret_is_kept_out_by_name() {
     cluster.wait_for_leader();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     cluster.raftmq_ok(&["produce", "t", "--count", "10"]);
-    let has_said = |node: usize, what: &str| {
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !cluster.log_of(node).contains(what) {
-            assert!(std::time::Instant::now() < until, "no {what:?}\n{}", cluster.log_of(node));
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-    };
-    has_said(2, "did not prove that it knows this node's peerSecret");
-    has_said(0, "peerSecret or certificate differ");
+    wait_for_line(&cluster, 2, "did not prove that it knows this node's peerSecret");
+    wait_for_line(&cluster, 0, "peerSecret or certificate differ");
     assert!(!cluster.log_of(0).contains("is taken for the node it says"), "no word of a trusted network");
     // With the right one it takes part.
     cluster.kill(2);
@@ -90,12 +92,10 @@ fn p16_nodes_with_certificates_serve_and_only_under_their_own_names() {
     // A certificate of the same authority for another name is none for this node, nor is no certificate.
     let other = format!("n{next}");
     start(&mut cluster, leader, &tls(folder.path(), &other));
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    assert!(cluster.log_of(next).contains("did not prove it"), "{}", cluster.log_of(next));
+    wait_for_line(&cluster, next, "did not prove it");
     cluster.kill(leader);
     cluster.start_node(leader);
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    assert!(cluster.log_of(next).contains("does not begin as TLS"), "{}", cluster.log_of(next));
+    wait_for_line(&cluster, next, "does not begin as TLS");
     cluster.kill(leader);
     start(&mut cluster, leader, &tls(folder.path(), &format!("n{leader}")));
     cluster.raftmq_ok(&["produce", "t", "--count", "10"]);
