@@ -97,9 +97,9 @@ pub enum Error {
 impl From<Failed> for Error {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::NoLeader | Failed::NotLeader => Self::NoLeader,
+            // Definite all of them, and worth another try: an upgrade ends.
+            Failed::NoLeader | Failed::NotLeader | Failed::Unusable => Self::NoLeader,
             Failed::Busy => Self::Busy,
-            Failed::Unusable => Self::Invalid(failed.to_string()),
             Failed::Ambiguous => Self::TimedOut,
         }
     }

@@ -210,6 +210,8 @@ async fn take_forwards(service: PeerService, from: u64, reader: FrameReader, wri
             });
             let result = match checked {
                 Ok(proposals) => reply(proposer.propose_forwarded(proposals, LEADER_WAIT.into()).await),
+                // This node may have raised the version a moment ago and not know it yet: the follower tries again.
+                Err(Inadmissible::TooNew { .. }) => Reply::NotLeader(proto::NotLeader { leader: None }),
                 Err(error) => {
                     let error = Unusable::Command(error.to_string());
                     identity.note_refusal(from, &error);
