@@ -33,7 +33,7 @@ use crate::raft::peer::peers::Peers;
 use crate::raft::peer::security::PeerSecurity;
 use crate::raft::peer::server;
 use crate::raft::peer::service::{OnQuestion, PeerService};
-use crate::raft::peer::status::{OwnFacts, StatusClients, StatusReply};
+use crate::raft::peer::status::{Greeted, OwnFacts, StatusClients};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::replica::Replica;
 use crate::raft::slow_disk::hand_over_when_slow;
@@ -272,17 +272,20 @@ impl Replica {
 async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
     let mut stranger = None;
     let mut has_friend = false;
-    for reply in clients.ask_all().await {
-        match reply {
-            StatusReply::Disowned(disowned) => return Err(StartError::Disowned(disowned)),
-            StatusReply::Stranger(reason) => stranger = Some(reason),
-            StatusReply::Status(_) => has_friend = true,
-            StatusReply::Silent => {}
+    for greeted in clients.greet_all().await {
+        match greeted {
+            Greeted::Disowned(disowned) => return Err(StartError::Disowned(disowned)),
+            Greeted::Stranger(reason) => stranger = Some(reason),
+            Greeted::Friend => has_friend = true,
+            Greeted::Silent => {}
         }
     }
     match stranger {
         Some(reason) if !has_friend => Err(StartError::Stranger(reason)),
-        _ => Ok(()),
+        _ => {
+            clients.set_started();
+            Ok(())
+        }
     }
 }
 

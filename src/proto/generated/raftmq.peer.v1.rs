@@ -79,6 +79,9 @@ pub struct Facts {
     /// A hash of its members with their addresses (dLegerPeers).
     #[prost(uint64, tag = "6")]
     pub members: u64,
+    /// It asks its peers whether it may take part: a start that may be refused is not to be remembered.
+    #[prost(bool, tag = "7")]
+    pub is_starting: bool,
 }
 /// One start of a node on its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -20,6 +20,8 @@ pub(in crate::raft) struct Facts {
     pub may_lose_tail: bool,
     /// A hash of its `dLegerPeers`.
     pub members: u64,
+    /// It asks its peers whether it may take part: nothing of it is to be remembered yet.
+    pub is_starting: bool,
 }
 
 impl Facts {
@@ -32,6 +34,7 @@ impl Facts {
             cluster_version: self.cluster_version,
             may_lose_tail: self.may_lose_tail,
             members: self.members,
+            is_starting: self.is_starting,
         }
     }
 
@@ -49,6 +52,7 @@ impl Facts {
             cluster_version: facts.cluster_version,
             may_lose_tail: facts.may_lose_tail,
             members: facts.members,
+            is_starting: facts.is_starting,
         })
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,6 +49,8 @@ pub struct PeerIdentity {
     term: Arc<AtomicU64>,
     /// The cluster version in this node's state, or one of a moment ago.
     applied_version: Arc<AtomicU32>,
+    /// Whether this node knows that no peer refuses it.
+    has_started: Arc<AtomicBool>,
 }
 
 /// What a peer said when it was met last.
@@ -97,6 +99,7 @@ impl PeerIdentity {
             met: Arc::default(),
             term: Arc::default(),
             applied_version: Arc::default(),
+            has_started: Arc::default(),
         }
     }
 
@@ -124,8 +127,14 @@ impl PeerIdentity {
             cluster_version: CLUSTER_VERSION,
             may_lose_tail: self.may_lose_tail,
             members: self.members(),
+            is_starting: !self.has_started.load(Ordering::Relaxed),
         }
         .to_wire()
+    }
+
+    /// The peers that could be asked do not refuse this node: it takes part from now on.
+    pub(in crate::raft) fn set_started(&self) {
+        self.has_started.store(true, Ordering::Relaxed);
     }
 
     /// A hash of the members as this node's configuration has them.
@@ -195,9 +204,15 @@ impl PeerIdentity {
         Ok(if facts.starts.last() == Some(&seen) { Judgement::Known } else { Judgement::News })
     }
 
-    /// As [`Self::judge`], of facts that certainly are this peer's: what is new is remembered durably.
+    /// As [`Self::judge`], of facts that certainly are this peer's: what is new is remembered durably, once the peer takes
+    /// part. Another peer may refuse it before, and then a start that this node remembered would be held against the right
+    /// folder.
     pub(in crate::raft) async fn meet(&self, node: u64, facts: Facts, acknowledged: LogIndex) -> Result<(), Unusable> {
-        if self.judge(node, &facts, acknowledged)? == Judgement::News {
+        let judgement = self.judge(node, &facts, acknowledged)?;
+        if facts.is_starting {
+            return Ok(());
+        }
+        if judgement == Judgement::News {
             let acknowledged = self.acknowledged_by(node);
             let known = KnownPeer { disk: facts.disk, start: facts.starts.last().copied(), acknowledged };
             let log = self.log.clone();

@@ -259,7 +259,7 @@ async fn answer(
     let checked = match Facts::from_wire(Some(facts)) {
         _ if !is_proven => Err(Unusable::Unproven { node: from }),
         Err(error) => Err(error),
-        Ok(_) if purpose == proto::Purpose::Probe => Ok(()),
+        Ok(facts) if purpose == proto::Purpose::Probe => identity.judge(from, &facts, acknowledged).map(|_| ()),
         Ok(facts) => know(identity, from, facts, acknowledged).await,
     };
     let (refusal, kind) = match &checked {
@@ -311,7 +311,7 @@ async fn refuse_other_protocol(magic: [u8; MAGIC.len()], writer: &mut FrameWrite
     let words = format!("it speaks peer protocol {version}; run the same build of raftmq on all nodes");
     if version == 1 {
         // A Welcome of protocol 1: field 2 was the refusal, and frames had no checksum.
-        let words = format!("this node speaks peer protocol {PROTOCOL}, n of 1 is refused: run one build on all nodes");
+        let words = format!("this node speaks peer protocol {PROTOCOL} and refuses 1: run one build on all nodes");
         let mut frame = vec![0x12, u8::try_from(words.len()).expect("a short sentence")];
         frame.extend_from_slice(words.as_bytes());
         writer.put_bytes(&u32::try_from(frame.len()).expect("a short frame").to_be_bytes());

@@ -1,8 +1,8 @@
 //! The port of `dLegerPeers`: links come in, and what comes over them goes to Raft or to the proposer.
 //!
 //! Hot path. A link names and proves sender and receiver in its greeting; what is meant for another node, or comes from a
-//! stranger, is refused before it reaches Raft. Strangers can hold up nobody: links without a name are few, and the oldest
-//! of them makes room for the newest.
+//! stranger, is refused before it reaches Raft. Links without a name are few, and the oldest of them makes room for the
+//! newest, so that silent strangers do not keep members out; a flood of them can.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

@@ -14,6 +14,7 @@ use crate::raft::clock::samples::ClockSamples;
 use crate::raft::error::{DiskFault, Disowned};
 use crate::raft::peer::control::{CallError, ControlClient};
 use crate::raft::peer::identity::PeerIdentity;
+use crate::raft::peer::link;
 use crate::raft::peer::link::LinkError;
 use crate::raft::peer::peers::Peers;
 
@@ -66,6 +67,18 @@ pub(in crate::raft) enum StatusReply {
     /// It refuses this node for good.
     Disowned(Disowned),
     /// It is of another shard or cluster, or has another id; its words.
+    Stranger(String),
+    /// Nothing, in time.
+    Silent,
+}
+
+/// What a peer says to a node that starts.
+pub(in crate::raft) enum Greeted {
+    /// It knows this node as what it is.
+    Friend,
+    /// It refuses this node for good.
+    Disowned(Disowned),
+    /// As [`StatusReply::Stranger`].
     Stranger(String),
     /// Nothing, in time.
     Silent,
@@ -150,6 +163,29 @@ impl StatusClients {
     pub(in crate::raft) async fn ask_all(&self) -> Vec<StatusReply> {
         let others = self.clients.keys().filter(|id| **id != self.identity.node);
         futures_util::future::join_all(others.map(async |id| self.ask(NodeId(*id)).await)).await
+    }
+
+    /// Greets all peers at once, without more: whether they would have this node take part.
+    pub(in crate::raft) async fn greet_all(&self) -> Vec<Greeted> {
+        let others = self.identity.addresses.iter().filter(|(id, _)| **id != self.identity.node);
+        let greeting = others.map(async |(id, address)| {
+            let dialled = link::dial(&self.identity, *id, address, proto::Purpose::Probe);
+            match tokio::time::timeout(STATUS_TIMEOUT, dialled).await {
+                Ok(Ok(_)) => Greeted::Friend,
+                Ok(Err(LinkError::Refused { kind, reason })) => match self.refused(NodeId(*id), kind, reason) {
+                    StatusReply::Disowned(disowned) => Greeted::Disowned(disowned),
+                    StatusReply::Stranger(reason) => Greeted::Stranger(reason),
+                    StatusReply::Status(_) | StatusReply::Silent => Greeted::Silent,
+                },
+                Ok(Err(_)) | Err(_) => Greeted::Silent,
+            }
+        });
+        futures_util::future::join_all(greeting).await
+    }
+
+    /// From now on this node takes part.
+    pub(in crate::raft) fn set_started(&self) {
+        self.identity.set_started();
     }
 }
 

@@ -82,6 +82,35 @@ fn p1_p18_a_rolled_back_disk_is_named_and_kept_out() {
 }
 
 #[test]
+fn p18_the_newest_folder_is_taken_back_also_by_a_peer_that_saw_the_old_one_only() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let leader = cluster.wait_for_leader();
+    let [away, node] = [(leader + 1) % 3, (leader + 2) % 3];
+    stop(&mut cluster, node);
+    let copies = tempfile::tempdir().unwrap();
+    let [old, newest] = ["old", "newest"].map(|name| copies.path().join(name));
+    copy(&cluster.folder_of(node), &old);
+    // The next start is seen by the leader alone.
+    cluster.kill(away);
+    cluster.start_node(node);
+    cluster.raftmq_ok(&["produce", "t", "--count", "30"]);
+    stop(&mut cluster, node);
+    copy(&cluster.folder_of(node), &newest);
+    cluster.start_node(away);
+    wait_until_it_follows(&cluster, away);
+    cluster.wipe(node);
+    copy(old.to_str().unwrap(), Path::new(&cluster.folder_of(node)));
+    cluster.start_node(node);
+    assert_eq!(cluster.wait_for_end(node), Some(FOLDER_TAKEN), "{}", cluster.logs());
+    cluster.wipe(node);
+    copy(newest.to_str().unwrap(), Path::new(&cluster.folder_of(node)));
+    cluster.start_node(node);
+    wait_until_it_follows(&cluster, node);
+    assert!(!cluster.log_of(away).contains("runs on an older state"), "{}", cluster.log_of(away));
+}
+
+#[test]
 fn p18_a_state_folder_put_back_alone_is_brought_up_from_the_log() {
     let mut cluster = Cluster::start();
     cluster.raftmq_ok(&["topic", "create", "t"]);
