@@ -46,7 +46,7 @@ pub use offset::{Moved, Pull, Pulled, Where};
 pub use reader::ShardReader;
 pub use receive::{Delivery, Receive, Received, UndeliveredLeases};
 pub use send::Sent;
-pub use settings::{BrokerSettings, ReplicaSite};
+pub use settings::{BrokerSettings, LogRetention, ReplicaSite};
 pub use shard::{Broker, BrokerParts};
 pub use topics::{GroupView, TopicView};
 

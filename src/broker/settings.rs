@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{NodeId, TransactionChecks};
+use crate::model::{HoursOfDay, Millis, NodeId, TransactionChecks};
 
 /// Settings that decide what a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,22 @@ pub struct BrokerSettings {
     pub topic_queues: u32,
     /// `transactionTimeOut`, `transactionCheckInterval`, `transactionCheckMax`.
     pub checks: TransactionChecks,
+    pub retention: LogRetention,
+}
+
+/// What this node, as the leader, has deleted, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRetention {
+    /// `fileReservedTime`: how long messages are kept.
+    pub kept_for: Millis,
+    /// `deleteWhen`: hours of the day, in this node's time zone, in which what expired goes.
+    pub delete_hours: HoursOfDay,
+    /// `diskMaxUsedSpaceRatio`, in percent: above it what expired goes at any hour.
+    pub disk_used_max: u8,
+    /// `cleanFileForciblyEnable`: whether messages go before they expire when that does not make room.
+    pub deletes_unexpired: bool,
+    /// `logRetentionBytes`: above this size of the log its oldest messages go.
+    pub bytes_max: Option<u64>,
 }
 
 /// On which nodes the replicas of a shard are.

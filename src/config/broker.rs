@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::PeerAddress;
 use crate::config::characters::shown;
 use crate::config::members::members;
+use crate::config::retention::retention;
 use crate::config::value::Values;
+use crate::config::{PeerAddress, RetentionConfig};
 use crate::model::limits::NODE_NAME_BYTES_MAX;
 use crate::model::{Millis, NodeId};
 
@@ -113,6 +114,10 @@ pub struct BrokerConfig {
     pub body_bytes_max: usize,
     /// `mappedFileSizeCommitLog`.
     pub segment_bytes: u64,
+    /// What is deleted, and when.
+    pub retention: RetentionConfig,
+    /// `openFilesMax`.
+    pub open_files_max: u32,
     /// `raftHeartbeatIntervalMs`.
     pub heartbeat_ms: u64,
     /// `raftElectionTimeoutMinMs`.
@@ -193,6 +198,8 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
     let log_level = values.choice("logLevel", &levels);
     let log_format = values.choice("logFormat", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let segment_bytes = values.number("mappedFileSizeCommitLog");
+    let retention = retention(values, segment_bytes);
     let size = |values: &mut Values<'_>, name| usize::try_from(values.number(name)).unwrap_or(usize::MAX);
     let own_host = me.map(|me| me.address.host.clone());
     let bind_address = bind_address(values, me);
@@ -223,7 +230,9 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         transaction_checks_max: u32::try_from(values.number("transactionCheckMax")).ok()?,
         delay_max: Millis::from_secs(values.number("timerMaxDelaySec")),
         body_bytes_max: size(values, "maxMessageSize"),
-        segment_bytes: values.number("mappedFileSizeCommitLog"),
+        segment_bytes,
+        retention: retention?,
+        open_files_max: u32::try_from(values.number("openFilesMax")).ok()?,
         heartbeat_ms,
         election_min_ms,
         election_max_ms,

@@ -29,6 +29,10 @@ pub enum Kind {
     Bytes(RangeInclusive<u64>),
     /// A length of time in milliseconds.
     Millis(RangeInclusive<u64>),
+    /// A length of time; a number without a unit is hours.
+    Kept,
+    /// Hours of the day.
+    HoursOfDay,
 }
 
 impl Kind {
@@ -91,7 +95,8 @@ const RAFT_ROLES: &str = "roles come from Raft";
 const ONE_LOG: &str = "there is one log, the Raft log, and the state beside it";
 const NATIVE_HA: &str = "replication is Raft's";
 const LATER: &str = "not served yet";
-const RETENTION: &str = "nothing is deleted yet";
+const NO_SWEEP: &str = "what has expired is looked for all the time and goes in small steps, and a file that is being read \
+                        is never waited for";
 const TRUTH: &str = "there is no such switch here: it is always so";
 const NO_USERS: &str = "there are no users here yet";
 const LET_IN: &str = "there are no users here yet: whoever reaches a port is let in; remove the line and let only trusted \
@@ -149,6 +154,42 @@ pub const KEYS: &[Key] = &[
     key("transactionCheckInterval", Kind::Millis(1000..=3_600_000), "30000", "then again after as long"),
     key("transactionCheckMax", Kind::Number(1..=1000), "15", "so often at most; then it counts as rolled back"),
     key("mappedFileSizeCommitLog", Kind::Bytes(1_048_576..=1_073_741_824), "64MiB", "size of a log segment"),
+    key(
+        "fileReservedTime",
+        Kind::Kept,
+        "72",
+        "how long messages are kept, in hours, or with a unit: 90s, 2m, 36h, 7d; a topic can have its own",
+    ),
+    key(
+        "deleteWhen",
+        Kind::HoursOfDay,
+        "04",
+        "hours of the day in which expired messages are deleted, in the leader's time zone: 04;16; always: at any hour",
+    ),
+    key(
+        "diskMaxUsedSpaceRatio",
+        Kind::Number(0..=100),
+        "75",
+        "percentage of the disk in use above which expired messages are deleted at any hour; 10 to 95",
+    ),
+    key(
+        "cleanFileForciblyEnable",
+        Kind::Bool,
+        "true",
+        "when that does not make room, the oldest messages are deleted before they expire",
+    ),
+    key(
+        "logRetentionBytes",
+        Kind::Bytes(0..=1 << 50),
+        "0",
+        "size of the log on each node above which its oldest messages are deleted; at least two segments; 0: no bound",
+    ),
+    key(
+        "openFilesMax",
+        Kind::Number(64..=1_048_576),
+        "256",
+        "files of the store kept open: half for the log, half for the state",
+    ),
     key("raftHeartbeatIntervalMs", Kind::Millis(10..=10_000), "50", "time between the leader's heartbeats"),
     key("raftElectionTimeoutMinMs", Kind::Millis(50..=60_000), "150", "shortest election timeout"),
     key("raftElectionTimeoutMaxMs", Kind::Millis(60..=120_000), "300", "longest election timeout"),
@@ -272,13 +313,12 @@ pub const KEYS: &[Key] = &[
         LATER,
         "a node is always readable and writable; remove the line and set it by topic: raftmq topic update TOPIC --permission R",
     ),
-    ignored("deleteWhen", RETENTION),
-    ignored("fileReservedTime", RETENTION),
-    ignored("diskMaxUsedSpaceRatio", RETENTION),
-    ignored("cleanFileForciblyEnable", RETENTION),
-    ignored("cleanResourceInterval", RETENTION),
-    ignored("deleteCommitLogFilesInterval", RETENTION),
-    ignored("redeleteHangedFileInterval", RETENTION),
+    ignored("cleanResourceInterval", NO_SWEEP),
+    ignored("deleteCommitLogFilesInterval", NO_SWEEP),
+    ignored("deleteConsumeQueueFilesInterval", NO_SWEEP),
+    ignored("deleteFileBatchMax", NO_SWEEP),
+    ignored("destroyMapedFileIntervalForcibly", NO_SWEEP),
+    ignored("redeleteHangedFileInterval", NO_SWEEP),
     ignored("messageIndexEnable", LATER),
     ignored("messageIndexSafe", LATER),
     ignored("maxHashSlotNum", LATER),

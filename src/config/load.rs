@@ -63,6 +63,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let config = broker::build(&mut values);
     accept_without_effect(&mut values, &given, config.as_ref(), &mut warnings);
     let effective = values.effective();
+    warnings.append(&mut values.notes);
     match config {
         Some(config) if errors.is_empty() => {
             broker::warn(&config, &mut warnings);

@@ -15,6 +15,7 @@ mod load;
 mod members;
 mod origin;
 mod properties;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -25,3 +26,4 @@ pub use keys::{KEYS, Key, Kind, Status};
 pub use load::{ConfigErrors, ENVIRONMENT_PREFIX, Loaded, Sources, load};
 pub use members::PeerAddress;
 pub use origin::{Effective, Origin};
+pub use retention::RetentionConfig;

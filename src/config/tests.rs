@@ -1,6 +1,7 @@
 //! What boots, what is refused, and in which words.
 
 use crate::config::*;
+use crate::model::{HoursOfDay, Millis};
 
 fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
     load(&Sources { file: Some(("broker.conf", text)), ..Sources::default() })
@@ -435,5 +436,75 @@ proptest::proptest! {
     #[test]
     fn no_file_panics(text in "([a-zA-Z.]{0,8}[=: ].{0,12}\\\\?[\\n\\r]{0,2}){0,6}|(?s:.{0,60})") {
         let _ = load_text(&text);
+    }
+}
+
+#[test]
+fn what_is_deleted_and_when_is_read_as_rocketmq_has_it() {
+    let retention = |text: &str| load_text(text).unwrap().config.retention;
+    let days = |days: u64| Millis::from_secs(days * 24 * 3600);
+    let default = RetentionConfig {
+        kept_for: days(3),
+        delete_hours: HoursOfDay::parse("04").unwrap(),
+        disk_used_max: 75,
+        deletes_unexpired: true,
+        log_bytes_max: None,
+    };
+    assert_eq!(retention(""), default);
+    let text = "fileReservedTime=48\ndeleteWhen=04;16\ndiskMaxUsedSpaceRatio=88\ncleanFileForciblyEnable=false\n\
+                logRetentionBytes=128MiB\nopenFilesMax=64";
+    let delete_hours = HoursOfDay::parse("04;16").unwrap();
+    let (disk_used_max, log_bytes_max) = (88, Some(128 << 20));
+    let expected =
+        RetentionConfig { kept_for: days(2), delete_hours, disk_used_max, deletes_unexpired: false, log_bytes_max };
+    assert_eq!(retention(text), expected);
+    let warnings = load_text(text).unwrap().warnings;
+    assert!(!warnings.iter().any(|warning| warning.contains("without effect")), "{warnings:?}");
+    assert_eq!(retention("fileReservedTime=7d").kept_for, days(7));
+    assert_eq!(retention("fileReservedTime=2147483647").kept_for, Millis(2_147_483_647 * 3_600_000));
+    let files = |text: &str| load_text(text).unwrap().config.open_files_max;
+    assert_eq!([files(""), files("openFilesMax=64")], [256, 64]);
+}
+
+#[test]
+fn a_retention_that_cannot_be_meant_is_refused_with_the_remedy() {
+    for (text, expected) in [
+        ("fileReservedTime=0", "would delete every message at once; write how long messages are kept"),
+        ("fileReservedTime=0d", "would delete every message at once"),
+        ("fileReservedTime=2147483648", "must be between 1s and 2147483647 hours"),
+        ("fileReservedTime=72 hours", "is not a number of hours such as 72, or a time such as 90s, 2m, 36h or 7d"),
+        ("deleteWhen=24", "write hours from 00 to 23 such as 04 or 04;16, or always"),
+        ("deleteWhen=", "is no hour of the day"),
+        ("diskMaxUsedSpaceRatio=101", "must be between 0 and 100"),
+        ("logRetentionBytes=134217727", "must be at least 134217728, 2 segments of mappedFileSizeCommitLog (67108864)"),
+        ("openFilesMax=63", "must be between 64 and 1048576"),
+    ] {
+        let found = errors(text);
+        assert!(found.starts_with(&format!("broker.conf:1: {text}: ")) && found.contains(expected), "{text}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+    assert_eq!(errors("mappedFileSizeCommitLog=5\nlogRetentionBytes=1").lines().count(), 1, "one complaint is enough");
+    load_text("mappedFileSizeCommitLog=1MiB\nlogRetentionBytes=2MiB").unwrap();
+}
+
+#[test]
+fn a_retention_that_surprises_is_remarked_on() {
+    let about = |text: &str, key: &str| -> Vec<String> {
+        let loaded = load_text(text).unwrap();
+        loaded.warnings.into_iter().filter(|warning| warning.contains(&format!(": {key}="))).collect()
+    };
+    for (given, taken) in [("99", 95), ("0", 10)] {
+        let text = format!("diskMaxUsedSpaceRatio={given}");
+        assert_eq!(load_text(&text).unwrap().config.retention.disk_used_max, taken);
+        let expected = format!("broker.conf:1: {text}: is taken for {taken}, as in RocketMQ; write 10 to 95");
+        assert_eq!(about(&text, "diskMaxUsedSpaceRatio"), [expected]);
+    }
+    let found = about("fileReservedTime=2h\ndeleteWhen=04", "fileReservedTime");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("(04) only, so some are kept for up to 26h; set deleteWhen=always"), "{found:?}");
+    for text in
+        ["", "fileReservedTime=24", "fileReservedTime=2h\ndeleteWhen=always", "fileReservedTime=12\ndeleteWhen=04;16"]
+    {
+        assert_eq!(about(text, "fileReservedTime"), [""; 0], "{text}");
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Values<'a> {
     refused: BTreeSet<&'static str>,
     /// Values that follow from others, of keys that were not set.
     decided: BTreeMap<&'static str, String>,
+    /// What is legal but worth a word, with its place.
+    pub notes: Vec<String>,
 }
 
 impl<'a> Values<'a> {
@@ -32,7 +34,7 @@ impl<'a> Values<'a> {
         errors: &'a mut Vec<String>,
         refused: BTreeSet<&'static str>,
     ) -> Self {
-        Self { given, errors, refused, decided: BTreeMap::new() }
+        Self { given, errors, refused, decided: BTreeMap::new(), notes: Vec::new() }
     }
 
     /// Every honoured key with its value.
@@ -88,6 +90,13 @@ impl<'a> Values<'a> {
         self.refused.insert(name);
     }
 
+    /// Remarks on a key whose value can be used.
+    pub fn note(&mut self, name: &'static str, what: impl std::fmt::Display) {
+        let (value, origin) = self.lookup(name);
+        let message = format!("{origin}: {}: {what}", setting(name, value));
+        self.notes.push(message);
+    }
+
     pub fn bool(&mut self, name: &'static str) -> bool {
         match self.text(name).to_ascii_lowercase().as_str() {
             "true" => true,
@@ -111,9 +120,14 @@ impl<'a> Values<'a> {
             Kind::Number(range) | Kind::AutoNumber(range) => (|text| text.parse().ok(), range.clone()),
             Kind::Bytes(range) => (parse_bytes, range.clone()),
             Kind::Millis(range) => (parse_millis, range.clone()),
-            Kind::Text | Kind::Path | Kind::Word | Kind::Host | Kind::Members | Kind::Bool => {
-                unreachable!("{name} is no number")
-            }
+            Kind::Text
+            | Kind::Path
+            | Kind::Word
+            | Kind::Host
+            | Kind::Members
+            | Kind::Bool
+            | Kind::Kept
+            | Kind::HoursOfDay => unreachable!("{name} is no number"),
         };
         match parse(&self.text(name)) {
             Some(number) if range.contains(&number) => number,

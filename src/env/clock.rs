@@ -1,8 +1,9 @@
-//! Clocks: the wall for stamps and display, the monotonic one for lengths.
+//! Clocks: the wall for stamps and display, the monotonic one for lengths; the hour of the day in this machine's time zone.
 #![allow(clippy::disallowed_methods, reason = "env/ is where clocks are read")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use chrono::{Local, TimeZone, Timelike, Utc};
 use parking_lot::Mutex;
 
 use crate::model::{Millis, Timestamp};
@@ -43,6 +44,14 @@ pub fn wall() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The hour of the day, 0 to 23, in this machine's time zone: `TZ`, else `/etc/localtime`, else UTC.
+pub fn hour_of_day(at: Timestamp) -> u8 {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    // Times that no calendar has are in no hour; any will do.
+    let utc = Utc.timestamp_millis_opt(millis).single().unwrap_or_default();
+    u8::try_from(utc.with_timezone(&Local).hour()).unwrap_or(0)
+}
+
 /// A clock that moves only by [`Self::advance`].
 pub struct ManualClock {
     start: Timestamp,
@@ -69,5 +78,23 @@ impl Clock for ManualClock {
 
     fn mono(&self) -> Duration {
         self.now.lock().since(self.start).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-29 06:59:59.999 UTC, and one millisecond later.
+    const BEFORE_SEVEN: u64 = 1_795_935_599_999;
+
+    #[test]
+    fn the_hour_of_the_day_is_that_of_this_machine() {
+        for at in [0, BEFORE_SEVEN, BEFORE_SEVEN + 1, 1_783_468_800_000] {
+            let date = std::process::Command::new("date").args(["+%H", "-d", &format!("@{}", at / 1000)]).output();
+            let hour: u8 = String::from_utf8(date.unwrap().stdout).unwrap().trim().parse().unwrap();
+            assert_eq!(hour_of_day(Timestamp(at)), hour, "{at}");
+        }
+        assert!(hour_of_day(Timestamp(u64::MAX)) < 24);
     }
 }

@@ -98,3 +98,8 @@ pub const SESSIONS_MAX: usize = 100_000;
 const _: () = assert!(BATCH_BYTES_MAX + REQUEST_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX + PROPERTY_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(BATCH_COMMANDS_MAX * 4 < 1 << 16);
+
+/// Shortest time that messages may be kept.
+pub const KEPT_MIN: Millis = Millis::from_secs(1);
+/// Longest one: RocketMQ reads a 32-bit number of hours.
+pub const KEPT_MAX: Millis = Millis::from_secs(2_147_483_647 * 3600);

@@ -27,6 +27,13 @@ impl Millis {
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1000)
     }
+
+    /// In the longest unit that gives a whole number, as settings are written: `90s`, `36h`, `7d`.
+    pub fn in_one_unit(self) -> String {
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let fits = units.iter().find(|(millis, _)| self.0 > 0 && self.0.is_multiple_of(*millis));
+        fits.map_or_else(|| format!("{}ms", self.0), |(millis, unit)| format!("{}{unit}", self.0 / millis))
+    }
 }
 
 impl From<std::time::Duration> for Millis {
@@ -51,5 +58,16 @@ impl fmt::Display for Timestamp {
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ms", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_shown_in_the_longest_unit_that_fits() {
+        let shown = [0, 1, 1500, 90_000, 120_000, 129_600_000, 259_200_000].map(|millis| Millis(millis).in_one_unit());
+        assert_eq!(shown, ["0ms", "1ms", "1500ms", "90s", "2m", "36h", "3d"]);
     }
 }

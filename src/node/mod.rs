@@ -9,6 +9,7 @@ mod consumers;
 mod error;
 mod open;
 mod peer_security;
+mod retention_notice;
 mod routes;
 mod sessions;
 mod settings;

@@ -7,6 +7,7 @@ use crate::config::BrokerConfig;
 use crate::env::disk::{self, Disk, RealDisk};
 use crate::env::fault::power_loss_disk::PowerLossDisk;
 use crate::node::StartError;
+use crate::node::retention_notice::notice;
 use crate::raft::{Fatal, OnFatal};
 use crate::store;
 use crate::store::kv::rocks::RocksKv;
@@ -43,7 +44,12 @@ pub(super) fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<Storage, 
             },
         )?;
     disk.create_dir_all(&snapshot_folder(config)).map_err(|error| damaged(&error))?;
-    let kv = RocksKv::open(&folder.join("state"), config.state_memory_bytes).map_err(|error| damaged(&error))?;
+    let state_files_max = config.open_files_max / 2;
+    let kv = RocksKv::open(&folder.join("state"), config.state_memory_bytes, state_files_max)
+        .map_err(|error| damaged(&error))?;
     tracing::info!(folder = %folder.display(), last = log.last().map_or(0, |last| last.index.0), "store opened");
+    if let Some(text) = notice(&*disk, &folder, log.last().is_some(), &config.retention) {
+        tracing::warn!("{text}");
+    }
     Ok(Storage { disk, log, kv })
 }

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{
-    Arrivals, Background, Broker, BrokerParts, BrokerSettings, ClientInfo, Error, Inspector, ReplicaSite, Traffic,
+    Arrivals, Background, Broker, BrokerParts, BrokerSettings, ClientInfo, Error, Inspector, LogRetention, ReplicaSite,
+    Traffic,
 };
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
@@ -178,6 +179,13 @@ fn broker_settings(config: &BrokerConfig) -> BrokerSettings {
             after: config.transaction_timeout,
             every: config.transaction_check_every,
             most: config.transaction_checks_max,
+        },
+        retention: LogRetention {
+            kept_for: config.retention.kept_for,
+            delete_hours: config.retention.delete_hours,
+            disk_used_max: config.retention.disk_used_max,
+            deletes_unexpired: config.retention.deletes_unexpired,
+            bytes_max: config.retention.log_bytes_max,
         },
     }
 }

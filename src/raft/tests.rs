@@ -46,7 +46,7 @@ impl StoreBuilder<Types, LogStorage, StateMachine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, LogStorage, StateMachine), StorageError<Types>> {
         if self.on_real_disk {
             let folder = tempfile::tempdir().unwrap();
-            let kv = RocksKv::open(&folder.path().join("state"), 8 * 1024 * 1024).unwrap();
+            let kv = RocksKv::open(&folder.path().join("state"), 8 * 1024 * 1024, 64).unwrap();
             let (durable, log, machine) = build(Arc::new(RealDisk), folder.path(), Arc::new(kv));
             return Ok(((Some(folder), durable), log, machine));
         }

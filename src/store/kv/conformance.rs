@@ -7,6 +7,7 @@ use crate::store::kv::rocks::RocksKv;
 use crate::store::kv::{Kv, Space, WriteBatch};
 
 const MEMORY_BYTES: usize = 8 * 1024 * 1024;
+const OPEN_FILES_MAX: u32 = 64;
 
 fn put(kv: &dyn Kv, space: Space, pairs: &[(&'static str, Option<&'static str>)]) {
     let write = |(key, value): &(&'static str, Option<&'static str>)| {
@@ -50,7 +51,7 @@ fn the_store_in_memory_conforms() {
 #[test]
 fn the_store_on_rocksdb_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    conforms(&RocksKv::open(folder.path(), MEMORY_BYTES).unwrap());
+    conforms(&RocksKv::open(folder.path(), MEMORY_BYTES, OPEN_FILES_MAX).unwrap());
 }
 
 /// The files of an open store as a crash would leave them.
@@ -67,7 +68,7 @@ fn crash_image(of: &std::path::Path) -> tempfile::TempDir {
 #[test]
 fn p18_a_crash_takes_what_was_not_flushed_and_tears_no_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let kv = RocksKv::open(folder.path(), MEMORY_BYTES).unwrap();
+    let kv = RocksKv::open(folder.path(), MEMORY_BYTES, OPEN_FILES_MAX).unwrap();
     let both = |value: &'static str| WriteBatch {
         writes: vec![
             (Space::Queue, Bytes::from_static(b"k"), Some(Bytes::from_static(value.as_bytes()))),
@@ -75,7 +76,7 @@ fn p18_a_crash_takes_what_was_not_flushed_and_tears_no_batch() {
         ],
     };
     let after_crash = |image: &tempfile::TempDir| {
-        let kv = RocksKv::open(image.path(), MEMORY_BYTES).unwrap();
+        let kv = RocksKv::open(image.path(), MEMORY_BYTES, OPEN_FILES_MAX).unwrap();
         (kv.get(Space::Queue, b"k").unwrap(), kv.get(Space::Meta, b"k").unwrap())
     };
     kv.write(both("1")).unwrap();

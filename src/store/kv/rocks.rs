@@ -16,7 +16,6 @@ use crate::store::kv::{Error, Kv, Result, Space, WriteBatch};
 /// Info logs kept, and the size of each.
 const INFO_LOGS: usize = 3;
 const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
-const OPEN_FILES_MAX: i32 = 1024;
 
 /// One RocksDB, one column family per space.
 pub struct RocksKv {
@@ -29,8 +28,9 @@ fn failed(error: rocksdb::Error) -> Error {
 }
 
 impl RocksKv {
-    /// Opens or makes the store; `memory_bytes` covers write buffers (a third) and cache.
-    pub fn open(folder: &Path, memory_bytes: usize) -> Result<Self> {
+    /// Opens or makes the store; `memory_bytes` covers write buffers (a third) and cache, `open_files_max` its tables: those
+    /// beyond are opened again when they are read.
+    pub fn open(folder: &Path, memory_bytes: usize, open_files_max: u32) -> Result<Self> {
         let cache = Cache::new_lru_cache(memory_bytes / 3 * 2);
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -39,7 +39,7 @@ impl RocksKv {
         options.set_db_write_buffer_size(memory_bytes / 3);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1024 * 1024);
-        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_max_open_files(i32::try_from(open_files_max).unwrap_or(i32::MAX));
         options.set_keep_log_file_num(INFO_LOGS);
         options.set_max_log_file_size(INFO_LOG_BYTES);
         options.set_avoid_unnecessary_blocking_io(true);
