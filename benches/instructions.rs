@@ -77,6 +77,7 @@ fn started() -> Machine {
         topic_type: TopicType::Only(MessageType::Normal),
         queues: 8,
         permission: Permission::READ_WRITE,
+        retention: None,
     };
     machine.apply(&Command::CreateTopic(create));
     machine.apply(&Command::Subscribe(Subscribe {

@@ -14,8 +14,8 @@ use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
 use crate::model::{
-    GroupId, GroupName, GroupSettings, LogIndex, MessageType, Permission, ReceiptHandle, Timestamp, TopicId, TopicName,
-    TopicType,
+    GroupId, GroupName, GroupSettings, LogIndex, MessageType, Millis, Permission, ReceiptHandle, Timestamp, TopicId,
+    TopicName, TopicType,
 };
 
 /// A topic as requests see it.
@@ -29,6 +29,8 @@ pub struct TopicView {
     pub queues: u32,
     pub permission: Permission,
     pub created_at: Timestamp,
+    /// How long its messages are kept; `None` for as long as the log.
+    pub retention: Option<Millis>,
 }
 
 /// A consumer group as requests see it.
@@ -52,6 +54,7 @@ impl TopicView {
             queues: record.queues,
             permission: record.permission,
             created_at: record.created_at,
+            retention: record.retention,
         }
     }
 }
@@ -163,7 +166,8 @@ impl Broker {
         until: Instant,
     ) -> Result<(), Error> {
         let topic_type = TopicType::Only(MessageType::Normal);
-        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
+        let command =
+            Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention: None });
         match self.propose_repeatable(&command, until).await? {
             (index, Outcome::TopicCreated(_) | Outcome::Rejected(Rejected::TopicExists)) => {
                 self.reader.caught_up(index, until).await;
@@ -199,7 +203,8 @@ impl Broker {
         Ok((self.existing_topic(topic, until).await?.0, self.existing_group(group, until).await?.id))
     }
 
-    /// Makes a topic; `queues` counts them, by default `defaultTopicQueueNums`.
+    /// Makes a topic; `queues` counts them, by default `defaultTopicQueueNums`; messages are kept for `retention`, by default
+    /// as long as the log.
     ///
     /// * Errors: [`Error::TimedOut`] if it may be made; a retry then hears [`Error::TopicExists`].
     pub async fn create_topic(
@@ -207,11 +212,13 @@ impl Broker {
         name: TopicName,
         topic_type: TopicType,
         queues: Option<u32>,
+        retention: Option<Millis>,
     ) -> Result<TopicView, Error> {
         let queues = queues.unwrap_or(self.settings.topic_queues);
         check_queues(queues)?;
         let permission = Permission::READ_WRITE;
-        let command = Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission });
+        let command =
+            Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention });
         let until = self.held_until(Deadline::NONE);
         match self.propose(&command, until).await? {
             (index, Outcome::TopicCreated(_)) => self.read_back_topic(&name, index, until).await,

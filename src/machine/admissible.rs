@@ -6,11 +6,11 @@
 
 use crate::machine::batch::Proposal;
 use crate::machine::cluster_version::CLUSTER_VERSION;
-use crate::machine::command::{Candidate, Command, Placement, Send};
+use crate::machine::command::{Candidate, CarriedReference, Command, Placement, Send};
 use crate::model::codec::Malformed;
 use crate::model::limits::{
-    ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, FILTER_BYTES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX,
-    REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
+    ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CARRY_REFERENCES_MAX, FILTER_BYTES_MAX, RECEIVE_BATCH_MAX,
+    REDRIVE_MAX, REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
 };
 use crate::model::{GroupName, GroupSettings, Message, TopicName};
 
@@ -49,7 +49,11 @@ type Checked = Result<(), Inadmissible>;
 /// Checks all that a node relies on when it applies the command.
 pub fn check(proposal: &Proposal) -> Checked {
     let command = Command::decode(proposal.command.clone())?;
-    let expected = if let Command::Send(send) = &command { send.tag_hashes.len() } else { 0 };
+    let expected = match &command {
+        Command::Send(send) => send.tag_hashes.len(),
+        Command::Carry(carry) => carry.references.iter().map(CarriedReference::messages).sum(),
+        _ => 0,
+    };
     if proposal.messages.len() != expected {
         return Err(Inadmissible::Messages { expected, carried: proposal.messages.len() });
     }
@@ -101,12 +105,17 @@ fn check_command(command: &Command) -> Checked {
         Command::GiveBack(give_back) => at_most("the number of leases", give_back.leases.len(), CANDIDATES_MAX),
         Command::Redrive(redrive) => at_most("the number of messages", redrive.offsets.len(), REDRIVE_MAX),
         Command::SetGroupOffsets(set) => at_most("the number of queues", set.offsets.len(), TOPIC_QUEUES_MAX as usize),
+        Command::Carry(carry) => {
+            at_least_one("the number of references", carry.references.len())?;
+            at_most("the number of references", carry.references.len(), CARRY_REFERENCES_MAX)
+        }
         Command::Announce(announce) => at_most("the address", announce.address.len(), SHORT_TEXT_BYTES_MAX),
         Command::Change(_)
         | Command::Recall(_)
         | Command::Reschedule(_)
         | Command::DeadLetter { .. }
         | Command::Decide(_)
+        | Command::Trim(_)
         | Command::SetHandleKey(_)
         // Refused where it is proposed: it is the leader's business.
         | Command::Clock { .. }

@@ -11,8 +11,8 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
-    ack, clock, cluster_version, dead_letter, delay, groups, handle_key, invisible, member, offset, receive, send,
-    tick, topics, transaction,
+    ack, carry, clock, cluster_version, dead_letter, delay, groups, handle_key, invisible, member, offset, receive,
+    send, tick, topics, transaction, trim,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -64,11 +64,11 @@ fn apply_batch(
         stage.begin_command(lease_ordinals.of(&command));
         if !matches!(command, Command::Send(_)) {
             // Every other command reads queues from the stage.
-            sends.put_into(stage);
+            sends.put_into(stage)?;
         }
         outcomes.push(run(stage, &mut sends, &command)?);
     }
-    sends.finish(stage);
+    sends.finish(stage)?;
     Ok(outcomes)
 }
 
@@ -98,6 +98,8 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::RaiseClusterVersion { to } => cluster_version::raise(stage, *to),
         Command::SetHandleKey(key) => handle_key::set(stage, *key),
         Command::Tick => tick::apply(stage),
+        Command::Trim(trim) => trim::apply(stage, trim),
+        Command::Carry(carry) => carry::apply(stage, sends, carry),
         Command::Clock { shift } => Ok(clock::apply(stage, *shift)),
     }
 }

@@ -7,7 +7,8 @@
 //! | version | came with |
 //! |---|---|
 //! | 0 | all builds before the version was in the log |
-//! | 1 | commands with the tags 32 and up, moves of offsets that only advance |
+//! | 1 | commands with the tags 32 to 35, moves of offsets that only advance |
+//! | 2 | retention: commands with the tags 36 and up, and what they store |
 
 use bytes::Bytes;
 
@@ -18,7 +19,7 @@ use crate::machine::state::stage::Stage;
 use crate::store::kv::Space;
 
 /// The newest cluster version that this build can take part in.
-pub const CLUSTER_VERSION: u32 = 1;
+pub const CLUSTER_VERSION: u32 = 2;
 
 /// It never goes down.
 pub(super) fn raise(stage: &mut Stage<'_>, to: u32) -> Result<Outcome, Failure> {

@@ -4,9 +4,9 @@
 //! Not here: the bytes of a command (`machine/command_codec`), what it does (the file of its verb).
 
 use crate::model::{
-    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, MessageGroupHash, MessageRef,
-    MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
-    TopicName, TopicType, TransactionChecks,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MessageGroupHash,
+    MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp,
+    TopicId, TopicName, TopicType, TransactionChecks,
 };
 
 /// One command.
@@ -71,6 +71,11 @@ pub enum Command {
     Clock {
         shift: Millis,
     },
+    /// Removes the oldest messages of a queue.
+    Trim(Trim),
+    /// Logs the bytes of messages again, which follow in the batch, for what refers to them and lives longer than the
+    /// entries that they are in.
+    Carry(Carry),
 }
 
 /// See [`Command::CreateTopic`].
@@ -82,6 +87,8 @@ pub struct CreateTopic {
     /// Number of queues, at least 1.
     pub queues: u32,
     pub permission: Permission,
+    /// How long its messages are kept; `None` for as long as the log.
+    pub retention: Option<Millis>,
 }
 
 /// See [`Command::CreateGroup`].
@@ -102,6 +109,8 @@ pub struct UpdateTopic {
     /// Number of queues.
     pub queues: Option<u32>,
     pub permission: Option<Permission>,
+    /// How long its messages are kept; 0 for as long as the log again.
+    pub retention: Option<Millis>,
     /// Whether queues are added only to topics without message groups. Entries of older builds do not say so and added
     /// them to all but FIFO topics.
     pub keeps_message_groups: bool,
@@ -310,6 +319,56 @@ pub struct Repeat {
     pub token: u64,
     /// The leases that the poll was given, as far as the caller knows.
     pub leases: Vec<(QueueId, LeaseId)>,
+}
+
+/// See [`Command::Trim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trim {
+    pub topic: TopicId,
+    pub queue: QueueId,
+    /// What was stored before this machine time goes; a bounded part of it with one command.
+    pub before: Timestamp,
+}
+
+/// See [`Command::Carry`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carry {
+    pub references: Vec<CarriedReference>,
+}
+
+/// A reference to bytes, with the entry that they are in so far. One that changed since is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarriedReference {
+    /// A delayed message, with the machine time at which it is due.
+    Delayed {
+        topic: TopicId,
+        due_at: Timestamp,
+        message: MessageRef,
+        index: LogIndex,
+    },
+    Half {
+        topic: TopicId,
+        message: MessageRef,
+        index: LogIndex,
+    },
+    /// All messages of the run that begins at an offset.
+    Run {
+        topic: TopicId,
+        queue: QueueId,
+        first: QueueOffset,
+        count: u32,
+        index: LogIndex,
+    },
+}
+
+impl CarriedReference {
+    /// How many messages follow for it.
+    pub fn messages(&self) -> usize {
+        match self {
+            Self::Delayed { .. } | Self::Half { .. } => 1,
+            Self::Run { count, .. } => *count as usize,
+        }
+    }
 }
 
 /// See [`Command::SetGroupOffsets`].

@@ -6,16 +6,16 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::command::{
-    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, Grant, OffsetMove,
-    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup,
-    UpdateTopic,
+    Ack, Announce, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack,
+    Grant, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, Trim,
+    UpdateGroup, UpdateTopic,
 };
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
 use crate::model::{
-    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, MessageGroupHash, MessageRef,
-    MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
-    TopicName, TopicType, TransactionChecks,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MessageGroupHash,
+    MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp,
+    TopicId, TopicName, TopicType, TransactionChecks,
 };
 
 const VERSION: u8 = 2;
@@ -23,6 +23,12 @@ const RAISE_CLUSTER_VERSION: u8 = 35;
 /// Tags from here on came with cluster version 1.
 const FIRST_OF_VERSION_1: u8 = 32;
 const CLOCK: u8 = 33;
+const TRIM: u8 = 36;
+/// Tags from here on came with cluster version 2.
+const FIRST_OF_VERSION_2: u8 = TRIM;
+const CARRY: u8 = 37;
+const CREATE_TOPIC_KEPT: u8 = 38;
+const UPDATE_TOPIC_KEPT: u8 = 39;
 
 impl Command {
     /// The bytes for the log.
@@ -31,11 +37,14 @@ impl Command {
         out.put_u8(VERSION);
         match self {
             Self::CreateTopic(create) => {
-                out.put_u8(1);
+                out.put_u8(if create.retention.is_some() { CREATE_TOPIC_KEPT } else { 1 });
                 out.put_text(create.topic.as_str());
                 out.put_u8(create.topic_type.to_u8());
                 out.put_u32(create.queues);
                 out.put_u8(create.permission.0);
+                if let Some(retention) = create.retention {
+                    out.put_u64(retention.0);
+                }
             }
             Self::DeleteTopic { topic } => {
                 out.put_u8(2);
@@ -48,11 +57,19 @@ impl Command {
                 create.settings.encode(&mut out);
             }
             Self::UpdateTopic(update) => {
-                out.put_u8(if update.keeps_message_groups { 32 } else { 23 });
+                out.put_u8(match update.retention {
+                    Some(_) => UPDATE_TOPIC_KEPT,
+                    None if update.keeps_message_groups => 32,
+                    None => 23,
+                });
                 out.put_text(update.topic.as_str());
                 out.put_option(update.topic_type, |out, topic_type| out.put_u8(topic_type.to_u8()));
                 out.put_option(update.queues, |out, queues| out.put_u32(queues));
                 out.put_option(update.permission, |out, permission| out.put_u8(permission.0));
+                if let Some(retention) = update.retention {
+                    out.put_u64(retention.0);
+                    out.put_u8(update.keeps_message_groups.into());
+                }
             }
             Self::UpdateGroup(update) => {
                 out.put_u8(25);
@@ -192,6 +209,16 @@ impl Command {
                 out.put_u8(CLOCK);
                 out.put_u64(shift.0);
             }
+            Self::Trim(Trim { topic, queue, before }) => {
+                out.put_u8(TRIM);
+                out.put_u32(topic.0);
+                out.put_u32(queue.0);
+                out.put_u64(before.0);
+            }
+            Self::Carry(carry) => {
+                out.put_u8(CARRY);
+                out.put_list(&carry.references, |out, reference| reference.encode(out));
+            }
         }
         out.freeze()
     }
@@ -203,6 +230,7 @@ impl Command {
         match command.get(1) {
             // It raises the version, so it cannot ask for one.
             Some(&RAISE_CLUSTER_VERSION) => 0,
+            Some(tag) if *tag >= FIRST_OF_VERSION_2 => 2,
             Some(tag) if *tag >= FIRST_OF_VERSION_1 => 1,
             Some(_) | None => 0,
         }
@@ -217,19 +245,21 @@ impl Command {
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::versioned(bytes, "command", VERSION)?;
         Ok(match reader.u8()? {
-            1 => Self::CreateTopic(CreateTopic {
+            tag @ (1 | CREATE_TOPIC_KEPT) => Self::CreateTopic(CreateTopic {
                 topic: TopicName::stored(&reader.text()?),
                 topic_type: read_topic_type(&mut reader)?,
                 queues: reader.u32()?,
                 permission: Permission(reader.u8()?),
+                retention: if tag == CREATE_TOPIC_KEPT { Some(Millis(reader.u64()?)) } else { None },
             }),
             2 => Self::DeleteTopic { topic: TopicName::stored(&reader.text()?) },
-            tag @ (23 | 32) => Self::UpdateTopic(UpdateTopic {
+            tag @ (23 | 32 | UPDATE_TOPIC_KEPT) => Self::UpdateTopic(UpdateTopic {
                 topic: TopicName::stored(&reader.text()?),
                 topic_type: reader.option(read_topic_type)?,
                 queues: reader.option(Reader::u32)?,
                 permission: reader.option(|reader| Ok(Permission(reader.u8()?)))?,
-                keeps_message_groups: tag == 32,
+                retention: if tag == UPDATE_TOPIC_KEPT { Some(Millis(reader.u64()?)) } else { None },
+                keeps_message_groups: if tag == UPDATE_TOPIC_KEPT { reader.bool()? } else { tag == 32 },
             }),
             24 => Self::CreateGroup(CreateGroup {
                 group: GroupName::stored(&reader.text()?),
@@ -326,6 +356,12 @@ impl Command {
             }),
             RAISE_CLUSTER_VERSION => Self::RaiseClusterVersion { to: reader.u32()? },
             CLOCK => Self::Clock { shift: Millis(reader.u64()?) },
+            TRIM => Self::Trim(Trim {
+                topic: TopicId(reader.u32()?),
+                queue: QueueId(reader.u32()?),
+                before: Timestamp(reader.u64()?),
+            }),
+            CARRY => Self::Carry(Carry { references: reader.list(CarriedReference::decode)? }),
             tag => return Err(reader.unknown(tag.into())),
         })
     }
@@ -409,6 +445,58 @@ impl Candidate {
     }
 }
 
+impl CarriedReference {
+    fn encode(&self, out: &mut BytesMut) {
+        match *self {
+            Self::Delayed { topic, due_at, message, index } => {
+                out.put_u8(1);
+                out.put_u32(topic.0);
+                out.put_u64(due_at.0);
+                message.encode(out);
+                out.put_u64(index.0);
+            }
+            Self::Half { topic, message, index } => {
+                out.put_u8(2);
+                out.put_u32(topic.0);
+                message.encode(out);
+                out.put_u64(index.0);
+            }
+            Self::Run { topic, queue, first, count, index } => {
+                out.put_u8(3);
+                out.put_u32(topic.0);
+                out.put_u32(queue.0);
+                out.put_u64(first.0);
+                out.put_u32(count);
+                out.put_u64(index.0);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            1 => Ok(Self::Delayed {
+                topic: TopicId(reader.u32()?),
+                due_at: Timestamp(reader.u64()?),
+                message: MessageRef::decode(reader)?,
+                index: LogIndex(reader.u64()?),
+            }),
+            2 => Ok(Self::Half {
+                topic: TopicId(reader.u32()?),
+                message: MessageRef::decode(reader)?,
+                index: LogIndex(reader.u64()?),
+            }),
+            3 => Ok(Self::Run {
+                topic: TopicId(reader.u32()?),
+                queue: QueueId(reader.u32()?),
+                first: QueueOffset(reader.u64()?),
+                count: reader.u32()?,
+                index: LogIndex(reader.u64()?),
+            }),
+            tag => Err(reader.unknown(tag.into())),
+        }
+    }
+}
+
 impl OffsetMove {
     fn to_u8(self) -> u8 {
         match self {
@@ -452,11 +540,55 @@ mod tests {
     }
 
     #[test]
+    fn what_retention_brought_waits_for_its_cluster_version() {
+        let topic = TopicName::parse("t").unwrap();
+        let create = |retention| {
+            Command::CreateTopic(CreateTopic {
+                topic: topic.clone(),
+                topic_type: TopicType::Mixed,
+                queues: 1,
+                permission: Permission::READ_WRITE,
+                retention,
+            })
+        };
+        let update = |retention| {
+            let (topic_type, queues, permission, keeps_message_groups) = (None, None, None, true);
+            Command::UpdateTopic(UpdateTopic {
+                topic: topic.clone(),
+                topic_type,
+                queues,
+                permission,
+                retention,
+                keeps_message_groups,
+            })
+        };
+        for (command, version) in [
+            (create(None), 0),
+            (create(Some(Millis(5))), 2),
+            (update(None), 1),
+            (update(Some(Millis(0))), 2),
+            (Command::Trim(Trim { topic: TopicId(1), queue: QueueId(0), before: Timestamp(3) }), 2),
+            (Command::Carry(Carry { references: Vec::new() }), 2),
+            (Command::Clock { shift: Millis(1) }, 1),
+            (Command::RaiseClusterVersion { to: 2 }, 0),
+        ] {
+            assert_eq!(Command::required_version(&command.encode()), version, "{command:?}");
+            assert_eq!(Command::decode(command.encode()), Ok(command));
+        }
+    }
+
+    #[test]
     fn entries_of_older_builds_mean_what_they_meant() {
         for (tag, keeps_message_groups) in [(23, false), (32, true)] {
             let topic = TopicName::parse("t").unwrap();
-            let update =
-                UpdateTopic { topic, topic_type: None, queues: Some(3), permission: None, keeps_message_groups };
+            let update = UpdateTopic {
+                topic,
+                topic_type: None,
+                queues: Some(3),
+                permission: None,
+                retention: None,
+                keeps_message_groups,
+            };
             let command = Command::UpdateTopic(update);
             let bytes = command.encode();
             assert_eq!(bytes[1], tag);

@@ -10,7 +10,7 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease::Lease;
 use crate::machine::state::queue::Origin;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{catalog, queue};
+use crate::machine::state::{catalog, lost, queue};
 use crate::machine::topics;
 use crate::model::{GroupId, MessageType, OffsetSet, Permission, TopicId, TopicName, TopicType};
 
@@ -22,7 +22,7 @@ pub(super) fn of_group(stage: &mut Stage<'_>, group: GroupId) -> Result<Option<T
         return Ok(Some(topic));
     }
     let (topic_type, queues, permission) = (TopicType::Only(MessageType::Normal), 1, Permission::READ);
-    match topics::create_topic(stage, &CreateTopic { topic, topic_type, queues, permission })? {
+    match topics::create_topic(stage, &CreateTopic { topic, topic_type, queues, permission, retention: None })? {
         Outcome::TopicCreated(topic) => Ok(Some(topic)),
         _ => Ok(None),
     }
@@ -34,12 +34,15 @@ pub(super) fn add(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, messages: 
     let Some(dead_letters) = of_group(stage, at.group)? else { return Ok(()) };
     let mut entering = EnqueueBuffer::default();
     for offset in lease.offsets(messages) {
-        let Some((run, item)) = queue::find(stage, at.topic, at.queue, offset)? else { continue };
+        let Some((run, item)) = queue::find(stage, at.topic, at.queue, offset)? else {
+            // Retention took it while it was leased.
+            lost::note(stage, at.topic, at.group, at.queue, 1)?;
+            continue;
+        };
         let origin =
             Origin { topic: at.topic, name: topic.name.clone(), queue: at.queue, offset, attempts: lease.attempt };
         let letter = EnteringMessage { origin: Some(origin), ..EnteringMessage::plain(run.index, item) };
         entering.enqueue(stage, dead_letters, letter)?;
     }
-    entering.put_into(stage);
-    Ok(())
+    entering.put_into(stage)
 }

@@ -1,24 +1,42 @@
 //! Delayed messages below the log: stored, and in no queue before their delivery time.
 //!
 //! A delayed message is one key in the Due space, ordered by delivery time; its value is the run item that will enter
-//! the queue at a tick. The bytes stay in the entry they came with. Before: `broker/send`, `broker/delay`.
+//! the queue at a tick. The bytes stay in the entry they came with, unless they are carried (`machine/carry`). Before: `broker/send`, `broker/delay`.
 
 use bytes::Bytes;
 
 use crate::machine::command::{Recall, Reschedule};
 use crate::machine::outcome::{Outcome, Rejected};
-use crate::machine::state::due;
 use crate::machine::state::due::{DelayedItem, Due};
 use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
-use crate::model::{MessageRef, Timestamp, TopicId};
+use crate::machine::state::{due, references};
+use crate::model::{MessageRef, Millis, Timestamp, TopicId};
 
 /// Defers a message until the time of day `at`, which is in the future.
-pub(super) fn defer(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, at: Timestamp, item: RunItem) {
+pub(super) fn defer(
+    stage: &mut Stage<'_>,
+    topic: TopicId,
+    message: MessageRef,
+    at: Timestamp,
+    item: RunItem,
+) -> Result<(), Failure> {
+    wait(stage, topic, message, at, DelayedItem { item, shift: Millis(0), index: None })
+}
+
+fn wait(
+    stage: &mut Stage<'_>,
+    topic: TopicId,
+    message: MessageRef,
+    at: Timestamp,
+    delayed: DelayedItem,
+) -> Result<(), Failure> {
     let shift = stage.clock().shift();
-    due::put_message(stage, at.plus(shift), topic, message, DelayedItem { item, shift });
+    references::retain(stage, delayed.bytes_in(message), 1)?;
+    due::put_message(stage, at.plus(shift), topic, message, DelayedItem { shift, ..delayed });
+    Ok(())
 }
 
 /// Takes a deferred message back: it enters no queue (contract §11).
@@ -39,7 +57,9 @@ fn take(
 ) -> Result<Option<DelayedItem>, Failure> {
     for shift in stage.clock().shifts() {
         if let Some(value) = due::take(stage, at.plus(shift), Due::Message { topic, message })? {
-            return Ok(Some(DelayedItem::decode(value)?));
+            let delayed = DelayedItem::decode(value)?;
+            references::release(stage, delayed.bytes_in(message))?;
+            return Ok(Some(delayed));
         }
     }
     Ok(None)
@@ -48,11 +68,11 @@ fn take(
 /// Gives a deferred message another delivery time; one in the past lets it enter its queue at the next tick.
 pub(super) fn reschedule(stage: &mut Stage<'_>, change: &Reschedule) -> Result<Outcome, Failure> {
     let Reschedule { topic, at, message, to } = *change;
-    let Some(DelayedItem { item, .. }) = take(stage, topic, at, message)? else {
+    let Some(delayed) = take(stage, topic, at, message)? else {
         return Ok(Outcome::Rejected(Rejected::NotWaiting));
     };
     let to = to.max(stage.wall());
-    defer(stage, topic, message, to, item);
+    wait(stage, topic, message, to, delayed)?;
     Ok(Outcome::Done)
 }
 
@@ -66,11 +86,11 @@ pub(super) fn deliver(
     (due_at, value): (Timestamp, Bytes),
 ) -> Result<(), Failure> {
     let delayed = DelayedItem::decode(value)?;
-    let (at, item) = (delayed.wall_of(due_at), delayed.item);
+    let (at, index) = (delayed.wall_of(due_at), delayed.bytes_in(message));
+    references::release(stage, index)?;
     if stage.clock().machine_of(at) > stage.now() {
-        defer(stage, topic, message, at, item);
-        return Ok(());
+        return wait(stage, topic, message, at, delayed);
     }
-    entering.enqueue(stage, topic, EnteringMessage::plain(message.index, item))?;
+    entering.enqueue(stage, topic, EnteringMessage::plain(index, delayed.item))?;
     Ok(())
 }

@@ -8,7 +8,8 @@
 //! * What comes in and goes out: `batch` (the body of an entry), `command` with
 //!   `command_codec`, `outcome`; `apply` runs a batch.
 //! * One file for each verb, with the name it has at every layer: `send`, `receive`, `ack`, `invisible`, `delay`,
-//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `clock`, `cluster_version`.
+//!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `trim`, `carry`, `clock`,
+//!   `cluster_version`.
 //! * What may come in from another node: `admissible`.
 //! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
 //! * The state that they read and change: [`state`]. It imports none of the files above.
@@ -22,6 +23,7 @@ mod ack;
 pub mod admissible;
 mod apply;
 pub mod batch;
+mod carry;
 mod clock;
 mod cluster_version;
 pub mod command;
@@ -44,6 +46,7 @@ pub mod state;
 mod tick;
 mod topics;
 mod transaction;
+mod trim;
 
 pub use admissible::Inadmissible;
 pub use apply::{Error, apply};

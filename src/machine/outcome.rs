@@ -66,6 +66,12 @@ pub enum Outcome {
     },
     /// For each dead letter: waits for redelivery, or stays.
     Redriven(Vec<bool>),
+    Trimmed {
+        /// Messages that went.
+        count: u64,
+        /// There is more to go than one trim takes: another one should follow.
+        more: bool,
+    },
 }
 
 /// A lease that a grant started.
@@ -165,6 +171,11 @@ impl Outcome {
                 out.put_u8(10);
                 out.put_list(redriven, |out, redriven| out.put_u8((*redriven).into()));
             }
+            Self::Trimmed { count, more } => {
+                out.put_u8(11);
+                out.put_u64(*count);
+                out.put_u8((*more).into());
+            }
         }
         out.freeze()
     }
@@ -191,6 +202,7 @@ impl Outcome {
             8 => Self::Changed(LeaseId(reader.u64()?)),
             9 => Self::Ticked { more: reader.bool()? },
             10 => Self::Redriven(reader.list(Reader::bool)?),
+            11 => Self::Trimmed { count: reader.u64()?, more: reader.bool()? },
             tag => return Err(reader.unknown(tag.into())),
         })
     }

@@ -30,18 +30,24 @@ impl<'e> EntrySends<'e> {
     }
 
     /// Puts what the sends so far stored into the stage, where other commands see it.
-    pub fn put_into(&mut self, stage: &mut Stage<'_>) {
-        self.entering.put_into(stage);
+    pub fn put_into(&mut self, stage: &mut Stage<'_>) -> Result<(), Failure> {
+        self.entering.put_into(stage)
     }
 
     /// The entry is done.
-    pub fn finish(mut self, stage: &mut Stage<'_>) {
-        self.entering.put_into(stage);
+    pub fn finish(mut self, stage: &mut Stage<'_>) -> Result<(), Failure> {
+        self.entering.put_into(stage)?;
         self.recent.end_entry(stage);
+        Ok(())
+    }
+
+    /// Size of the message in a slot.
+    pub fn message_bytes(&self, slot: u32) -> u32 {
+        self.batch.message_bytes(slot)
     }
 
     /// The slot of the first of a command's messages; those of the next command follow.
-    fn take_slots(&mut self, count: usize) -> u32 {
+    pub fn take_slots(&mut self, count: usize) -> u32 {
         let first = self.next_slot;
         self.next_slot += u32::try_from(count).expect("a batch holds far fewer than 2^32 messages");
         first
@@ -95,11 +101,11 @@ fn store(
         Placement::DeliverAt(times)
             if times.get(number).is_some_and(|at| stage.clock().machine_of(*at) > stage.now()) =>
         {
-            delay::defer(stage, send.topic, message, times[number], item);
+            delay::defer(stage, send.topic, message, times[number], item)?;
             return Ok(Some(Stored::Deferred(item.slot)));
         }
         Placement::OnCommit(checks) => {
-            transaction::begin(stage, send.topic, message, *checks, item);
+            transaction::begin(stage, send.topic, message, *checks, item)?;
             return Ok(Some(Stored::Deferred(item.slot)));
         }
         Placement::Fifo(groups) => groups.get(number).map_or(QueueChoice::Turn, |it| QueueChoice::MessageGroup(*it)),

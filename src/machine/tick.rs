@@ -9,7 +9,7 @@ use crate::machine::state::due::Due;
 use crate::machine::state::enqueue::EnqueueBuffer;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{due, keys};
+use crate::machine::state::{due, keys, references};
 use crate::machine::{delay, lease_life_cycle, transaction};
 use crate::model::Timestamp;
 use crate::store::kv::Space;
@@ -38,7 +38,7 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             continue;
         }
         // The others read queues from the stage.
-        entering.put_into(stage);
+        entering.put_into(stage)?;
         let is_done = match due {
             Due::Message { .. } => unreachable!("taken above"),
             Due::Half { topic, message } => {
@@ -57,7 +57,7 @@ pub(super) fn apply(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             more = true;
         }
     }
-    entering.put_into(stage);
+    entering.put_into(stage)?;
     Ok(Outcome::Ticked { more })
 }
 
@@ -67,7 +67,10 @@ fn sweep(stage: &mut Stage<'_>, prefixes: &[(Space, Bytes)]) -> Result<bool, Fai
     for (space, prefix) in prefixes {
         let found = stage.scan(*space, prefix, &keys::after_prefix(prefix), room)?;
         room -= found.len();
-        for (key, _) in found {
+        for (key, value) in found {
+            if *space == Space::Queue {
+                references::release_stored(stage, &key, value)?;
+            }
             stage.delete(*space, key);
         }
         if room == 0 {

@@ -10,7 +10,7 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::{catalog, due, keys, queue};
-use crate::model::{MessageType, QueueId, TopicId, TopicName, TopicType};
+use crate::model::{MessageType, Millis, QueueId, TopicId, TopicName, TopicType};
 use crate::store::kv::Space;
 
 pub(super) fn create_topic(stage: &mut Stage<'_>, create: &CreateTopic) -> Result<Outcome, Failure> {
@@ -24,6 +24,7 @@ pub(super) fn create_topic(stage: &mut Stage<'_>, create: &CreateTopic) -> Resul
         queues: create.queues,
         permission: create.permission,
         created_at: stage.wall(),
+        retention: create.retention.filter(|retention| *retention != Millis(0)),
     };
     stage.put_number(Space::Catalog, keys::topic_name(&create.topic), topic.0.into());
     catalog::put_topic(stage, topic, &record);
@@ -58,6 +59,9 @@ pub(super) fn update_topic(stage: &mut Stage<'_>, update: &UpdateTopic) -> Resul
         record.queues = queues;
     }
     record.permission = update.permission.unwrap_or(record.permission);
+    if let Some(retention) = update.retention {
+        record.retention = Some(retention).filter(|retention| *retention != Millis(0));
+    }
     catalog::put_topic(stage, topic, &record);
     for queue in before..record.queues {
         queue::put_head(stage, topic, QueueId(queue), &QueueHead::default());

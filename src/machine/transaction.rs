@@ -13,7 +13,7 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::half::Half;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{due, half};
+use crate::machine::state::{due, half, references};
 use crate::model::{MessageRef, Millis, TopicId, TransactionChecks};
 
 /// A decision is remembered for this long.
@@ -26,9 +26,10 @@ pub(super) fn begin(
     message: MessageRef,
     checks: TransactionChecks,
     item: RunItem,
-) {
+) -> Result<(), Failure> {
     let due = stage.now().plus(checks.after);
-    half::put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None });
+    half::put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None, index: None });
+    references::retain(stage, message.index, 1)
 }
 
 /// Commits or rolls back.
@@ -51,11 +52,13 @@ pub(super) fn decide(stage: &mut Stage<'_>, decide: &Decide) -> Result<Outcome, 
 
 fn end(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: Half, commit: bool) -> Result<(), Failure> {
     let due = stage.now().plus(DECIDED_KEPT);
+    let bytes_in = half.bytes_at(message).index;
+    references::release(stage, bytes_in)?;
     half::put(stage, topic, message, &Half { due, decided: Some(commit), ..half });
     if commit {
         let mut entering = EnqueueBuffer::default();
-        entering.enqueue(stage, topic, EnteringMessage::plain(message.index, half.item))?;
-        entering.put_into(stage);
+        entering.enqueue(stage, topic, EnteringMessage::plain(bytes_in, half.item))?;
+        entering.put_into(stage)?;
     }
     Ok(())
 }

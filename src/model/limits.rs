@@ -82,6 +82,8 @@ pub const REDRIVE_MAX: usize = 256;
 pub const ACK_ENTRIES_MAX: usize = 1024;
 /// A gathered batch is closed once it is this large; one larger command still travels alone.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// References to bytes that one command carries at most.
+pub const CARRY_REFERENCES_MAX: usize = 1024;
 /// Most commands in one batch.
 pub const BATCH_COMMANDS_MAX: usize = 4096;
 /// Largest record the log accepts. Also bounds what recovery may believe of a length field.

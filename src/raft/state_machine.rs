@@ -14,6 +14,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::machine::state::view::View;
 use crate::machine::{self, Effects, Recent, Stage};
@@ -56,6 +57,10 @@ impl StateMachine {
         snapshots: Snapshots,
         clock: Arc<ClusterClock>,
     ) -> io::Result<Self> {
+        let start = Instant::now();
+        if machine::state::references::rebuild(&*kv).map_err(io::Error::other)? {
+            tracing::info!(took = ?start.elapsed(), "counted what refers to the log");
+        }
         let kv: Arc<dyn Kv> = Arc::new(ValueCache::new(kv));
         let recent = Recent::load(&*kv).map_err(io::Error::other)?;
         Ok(Self { kv, durable, applied, on_effects, snapshots, recent, clock })

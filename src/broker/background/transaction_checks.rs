@@ -50,7 +50,7 @@ async fn ask(broker: &Broker, topic: TopicId, at: MessageRef) -> Result<(), Erro
     if half.decided.is_some() {
         return Ok(());
     }
-    let (message, stored_at) = BodyReader::new(&broker.reader).read_with_stamp(at).await?;
+    let (message, stored_at) = BodyReader::new(&broker.reader).read_with_stamp(half.bytes_at(at)).await?;
     let stored_at = broker.reader.wall_of(stored_at);
     let transaction = OrphanedTransaction { topic: record.name, message, at, stored_at };
     if !broker.clients.ask_producer(&transaction, u64::from(half.asked) + u64::from(at.slot)) {

@@ -170,13 +170,13 @@ impl Inspector {
         let (mut waiting, mut start) = (Vec::new(), Some(earliest.0.to_be_bytes().to_vec().into()));
         while let Some(from) = start.take().filter(|_| waiting.len() < limit.min(QUERY_MESSAGES_MAX)) {
             let (more, next) = self.reader.view().waiting(topic.id, &from)?;
-            waiting.extend(more.into_iter().filter(|(waits_until, _)| *waits_until >= earliest));
+            waiting.extend(more.into_iter().filter(|(waits_until, ..)| *waits_until >= earliest));
             start = next;
             tokio::task::yield_now().await;
         }
         waiting.truncate(limit.min(QUERY_MESSAGES_MAX));
-        for (waits_until, at) in waiting {
-            let (message, stamp) = reader.read_with_stamp(at).await?;
+        for (waits_until, at, bytes_at) in waiting {
+            let (message, stamp) = reader.read_with_stamp(bytes_at).await?;
             let stored_at = self.reader.wall_of(stamp);
             bytes += message.body.len();
             let (topic, waits_until) = (topic.name.clone(), Some(waits_until));

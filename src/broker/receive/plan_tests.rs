@@ -130,7 +130,13 @@ fn node() -> Node {
     let mut node = Node::default();
     let topic = TopicName::parse("alarms").unwrap();
     let topic_type = TopicType::Only(MessageType::Priority);
-    let create = CreateTopic { topic: topic.clone(), topic_type, queues: QUEUES, permission: Permission::READ_WRITE };
+    let create = CreateTopic {
+        topic: topic.clone(),
+        topic_type,
+        queues: QUEUES,
+        permission: Permission::READ_WRITE,
+        retention: None,
+    };
     node.apply(&Command::CreateTopic(create), Vec::new());
     let group = GroupName::parse("g").unwrap();
     let subscribe = Subscribe { group, topics: vec![topic], create: Some(RETRIES) };

@@ -20,7 +20,7 @@ pub(super) async fn create(
     let name = topic_name(&request.name)?;
     let topic_type = topic_type(&request.r#type)?.unwrap_or(TopicType::SERVED[0]);
     let queues = Some(request.queues).filter(|queues| *queues > 0);
-    node.broker().create_topic(name.clone(), topic_type, queues).await.map_err(refuse)?;
+    node.broker().create_topic(name.clone(), topic_type, queues, None).await.map_err(refuse)?;
     let (summary, ..) = node.inspector().describe_topic(&name).await.map_err(refuse)?;
     Ok(wire::CreateTopicResponse { topic: Some(topic(summary)) })
 }
@@ -55,6 +55,7 @@ pub(super) async fn update(
         bits => return Err(Status::invalid_argument(format!("permission {bits} is none of 2, 4 and 6"))),
     };
     let update = UpdateTopic {
+        retention: None,
         topic: name.clone(),
         topic_type: topic_type(&request.r#type)?,
         queues: Some(request.queues).filter(|queues| *queues > 0),

@@ -9,7 +9,7 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::fifo_line::FifoLine;
 use crate::machine::state::keys::LineKey;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{fifo_line, keys, queue};
+use crate::machine::state::{fifo_line, keys, lost, queue};
 use crate::model::{MessageGroupHash, OffsetSet, QueueId, QueueOffset};
 use crate::store::kv::Space;
 
@@ -41,6 +41,7 @@ pub fn any(stage: &mut Stage<'_>, share: Share<'_>, planned: AnyMessages) -> Res
         count = queue::that_fit(stage, grant.topic, queue, first..QueueOffset(first.0 + count), bytes)?;
     }
     stage.put_number(Space::Cursor, offset_key, first.0 + count);
+    lost::note(stage, grant.topic, grant.group, queue, first.0 - group_offset)?;
     deliver(stage, share, Delivery::first(queue, first, OffsetSet::first(count), None)).map(Some)
 }
 
@@ -92,6 +93,7 @@ pub fn fresh(
     }
     if next > group_offset {
         stage.put_number(Space::Cursor, offset_key, next);
+        lost::note(stage, grant.topic, grant.group, queue, from - group_offset)?;
     }
     let mut made = Vec::new();
     for (number, (message_group, messages)) in (share.number..).zip(leases) {
@@ -122,6 +124,7 @@ pub fn skip(
     // As in `fresh`: messages that nobody looked at are not passed over.
     if first.0 <= group_offset.max(head.min.0) && to > group_offset {
         stage.put_number(Space::Cursor, offset_key, to);
+        lost::note(stage, grant.topic, grant.group, queue, head.min.0.saturating_sub(group_offset))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::machine::receive::delivery::{Delivery, OffsetWindow, Share, deliver};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LineKey;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{fifo_line, keys};
+use crate::machine::state::{fifo_line, keys, queue as queues};
 use crate::model::{MessageGroupHash, QueueOffset};
 use crate::store::kv::Space;
 
@@ -30,7 +30,15 @@ pub fn deliver_next(
     let members = fifo_line::members(stage, at, first..to)?;
     let messages = (members & wanted).lowest(share.room);
     let left = (members & wanted) - messages;
-    if members.is_empty() || (messages.is_empty() && !left.is_empty()) {
+    if members.is_empty() {
+        // Retention took them: the line goes on after them, or it would be planned for ever.
+        let min = queues::head(stage, at.topic, queue)?.min;
+        line.next = line.next.max(min);
+        stage.delete(Space::Lease, keys::ready(at));
+        fifo_advance::advance(stage, at, line)?;
+        return Ok(None);
+    }
+    if messages.is_empty() && !left.is_empty() {
         return Ok(None);
     }
     // What is not wanted before the first message left is passed over.

@@ -4,8 +4,9 @@ use crate::machine::outcome::Granted;
 use crate::machine::receive::delivery::{Delivery, Share, deliver};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
+use crate::machine::state::lease::Lease;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{fifo_line, keys, lease};
+use crate::machine::state::{fifo_line, keys, lease, lost, queue};
 use crate::machine::{fifo_advance, lease_life_cycle};
 use crate::model::OffsetSet;
 use crate::store::kv::Space;
@@ -31,6 +32,7 @@ pub fn redeliver(stage: &mut Stage<'_>, share: Share<'_>, redelivery: Redelivery
         return Ok(None);
     }
     let leaving = old.held - left;
+    note_trimmed(stage, at, &old, leaving - messages)?;
     lease_life_cycle::take_returned(stage, at, &mut old, leaving);
     if messages.is_empty() {
         if old.held.is_empty() {
@@ -59,4 +61,14 @@ pub fn redeliver(stage: &mut Stage<'_>, share: Share<'_>, redelivery: Redelivery
         fifo_line::put(stage, line_at, &line);
     }
     Ok(Some(made))
+}
+
+/// Of the messages that leave a lease without being delivered, those that are not there any more are lost to the group.
+fn note_trimmed(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, passed: OffsetSet) -> Result<(), Failure> {
+    if passed.is_empty() {
+        return Ok(());
+    }
+    let min = queue::head(stage, at.topic, at.queue)?.min;
+    let trimmed = passed & OffsetSet::first(min.0.saturating_sub(lease.first.0).min(OffsetSet::SPAN));
+    lost::note(stage, at.topic, at.group, at.queue, trimmed.len().into())
 }

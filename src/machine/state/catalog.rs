@@ -6,10 +6,12 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{GroupId, GroupName, GroupSettings, Permission, Timestamp, TopicId, TopicName, TopicType};
+use crate::model::{GroupId, GroupName, GroupSettings, Millis, Permission, Timestamp, TopicId, TopicName, TopicType};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
+/// Of a topic with a retention of its own.
+const VERSION_KEPT: u8 = 2;
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct TopicRecord {
     pub queues: u32,
     pub permission: Permission,
     pub created_at: Timestamp,
+    /// How long its messages are kept; `None` for as long as the log.
+    pub retention: Option<Millis>,
 }
 
 /// A consumer group.
@@ -36,17 +40,24 @@ pub struct GroupRecord {
 impl TopicRecord {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        out.put_u8(VERSION);
+        out.put_u8(if self.retention.is_some() { VERSION_KEPT } else { VERSION });
         out.put_text(self.name.as_str());
         out.put_u8(self.topic_type.to_u8());
         out.put_u32(self.queues);
         out.put_u8(self.permission.0);
         out.put_u64(self.created_at.0);
+        if let Some(retention) = self.retention {
+            out.put_u64(retention.0);
+        }
         out.freeze()
     }
 
     pub(in crate::machine) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::versioned(bytes, "topic record", VERSION)?;
+        let mut reader = Reader::new(bytes, "topic record");
+        let version = reader.u8()?;
+        if !(VERSION..=VERSION_KEPT).contains(&version) {
+            return Err(reader.unknown(version.into()));
+        }
         let name = TopicName::stored(&reader.text()?);
         let topic_type = reader.u8()?;
         Ok(Self {
@@ -55,6 +66,7 @@ impl TopicRecord {
             queues: reader.u32()?,
             permission: Permission(reader.u8()?),
             created_at: Timestamp(reader.u64()?),
+            retention: if version == VERSION_KEPT { Some(Millis(reader.u64()?)) } else { None },
         })
     }
 }

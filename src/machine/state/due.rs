@@ -1,8 +1,8 @@
 //! What is due: keys that begin with a time, so that a tick finds in order what is due by then.
 //!
 //! * Shape: `time u64, kind u8`, then the numbers of the kind. The time is machine time. The value is empty, but for a
-//!   delayed message: a version byte, in version 2 the shift u64 by which its delivery time was converted, and the
-//!   [`RunItem`] that will enter the queue.
+//!   delayed message: a version byte, in version 2 the shift u64 by which its delivery time was converted, in version
+//!   3 also the entry u64 that has its bytes since it was carried, and the [`RunItem`] that will enter the queue.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,7 +11,7 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader};
-use crate::model::{GroupId, LeaseId, MessageRef, Millis, QueueId, Timestamp, TopicId};
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Millis, QueueId, Timestamp, TopicId};
 use crate::store::kv::Space;
 
 const LEASE: u8 = 1;
@@ -19,9 +19,10 @@ const SWEEP: u8 = 2;
 const MESSAGE: u8 = 3;
 const HALF: u8 = 4;
 const SWEEP_GROUP: u8 = 5;
-/// Versions of a delayed message's value: without a shift, and with one.
+/// Versions of a delayed message's value: without a shift, with one, and of a carried message.
 const VERSION: u8 = 1;
 const VERSION_SHIFTED: u8 = 2;
+const VERSION_CARRIED: u8 = 3;
 
 /// One due thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +123,11 @@ pub(in crate::machine) fn put_message(
     put_value(stage, at, Due::Message { topic, message }, delayed.encode());
 }
 
+/// The value of what is due; `None` if there is nothing of that kind at that time.
+pub(in crate::machine) fn get(stage: &Stage<'_>, at: Timestamp, due: Due) -> Result<Option<Bytes>, Failure> {
+    Ok(stage.get(Space::Due, &due.key(at))?)
+}
+
 /// Removes what is due and gives its value; `None` if there is nothing of that kind at that time.
 pub(in crate::machine) fn take(stage: &mut Stage<'_>, at: Timestamp, due: Due) -> Result<Option<Bytes>, Failure> {
     let key = due.key(at);
@@ -145,35 +151,54 @@ pub(in crate::machine) fn time_of(key: &Bytes) -> Result<Timestamp, Malformed> {
 
 /// What is stored of a delayed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::machine) struct DelayedItem {
+pub struct DelayedItem {
     /// What a run will hold of it.
     pub item: RunItem,
     /// What machine time was ahead of the time of day when its delivery time became a key.
     pub shift: Millis,
+    /// The entry that has its bytes, if that is not the one it came with.
+    pub index: Option<LogIndex>,
 }
 
 impl DelayedItem {
     fn encode(self) -> Bytes {
-        let mut value = BytesMut::with_capacity(25);
-        if self.shift == Millis(0) {
-            value.put_u8(VERSION);
-        } else {
-            value.put_u8(VERSION_SHIFTED);
-            value.put_u64(self.shift.0);
+        let mut value = BytesMut::with_capacity(33);
+        match self.index {
+            Some(index) => {
+                value.put_u8(VERSION_CARRIED);
+                value.put_u64(self.shift.0);
+                value.put_u64(index.0);
+            }
+            None if self.shift == Millis(0) => value.put_u8(VERSION),
+            None => {
+                value.put_u8(VERSION_SHIFTED);
+                value.put_u64(self.shift.0);
+            }
         }
         self.item.encode(&mut value);
         value.freeze()
     }
 
+    /// Where its bytes are; `message` is where they were when it was sent.
+    pub fn bytes_at(&self, message: MessageRef) -> MessageRef {
+        MessageRef { index: self.bytes_in(message), slot: self.item.slot }
+    }
+
+    /// The entry whose bytes it refers to.
+    pub fn bytes_in(&self, message: MessageRef) -> LogIndex {
+        self.index.unwrap_or(message.index)
+    }
+
     /// From the value of its key.
     pub fn decode(value: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(value, "delayed message");
-        let shift = match reader.u8()? {
-            VERSION => Millis(0),
-            VERSION_SHIFTED => Millis(reader.u64()?),
+        let (shift, index) = match reader.u8()? {
+            VERSION => (Millis(0), None),
+            VERSION_SHIFTED => (Millis(reader.u64()?), None),
+            VERSION_CARRIED => (Millis(reader.u64()?), Some(LogIndex(reader.u64()?))),
             version => return Err(reader.unknown(version.into())),
         };
-        Ok(Self { item: RunItem::decode(&mut reader)?, shift })
+        Ok(Self { item: RunItem::decode(&mut reader)?, shift, index })
     }
 
     /// The delivery time that was asked for, from the time in its key.

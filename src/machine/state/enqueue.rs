@@ -13,8 +13,9 @@ use bytes::Bytes;
 use crate::machine::state::catalog::TopicRecord;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::{Origin, QueueHead, Run, RunItem};
+use crate::machine::state::references::RunPlace;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{catalog, keys, queue};
+use crate::machine::state::{catalog, keys, queue, references};
 use crate::model::{LogIndex, MessageGroupHash, QueueId, QueueOffset, TopicId};
 use crate::store::kv::Space;
 
@@ -156,8 +157,9 @@ impl EnqueueBuffer {
     }
 
     /// Puts what was added into the stage, where other commands see it, and empties the buffer.
-    pub fn put_into(&mut self, stage: &mut Stage<'_>) {
+    pub fn put_into(&mut self, stage: &mut Stage<'_>) -> Result<(), Failure> {
         let stored_at = stage.now();
+        let mut own_runs = 0;
         for (id, mut topic) in std::mem::take(&mut self.topics) {
             if topic.queues.is_empty() {
                 continue;
@@ -166,6 +168,11 @@ impl EnqueueBuffer {
             for (queue, added) in topic.queues {
                 let head = QueueHead { max: added.next, last_stored_at: Some(stored_at), ..added.head };
                 for (first, run) in &added.runs {
+                    if run.index == stage.at() {
+                        own_runs += 1;
+                    } else {
+                        references::retain_foreign(stage, run.index, RunPlace { topic: id, queue, first: *first });
+                    }
                     queue::put_run(stage, id, queue, *first, run);
                     for (offset, group) in (first.0..).zip(&run.message_groups) {
                         let key = keys::message_of_group(id, queue, *group, QueueOffset(offset));
@@ -178,6 +185,10 @@ impl EnqueueBuffer {
             stage.put_number(Space::Queue, keys::next_queue(id), turn);
             stage.effects().grown.insert(id);
         }
+        if own_runs > 0 {
+            references::retain(stage, stage.at(), own_runs)?;
+        }
+        Ok(())
     }
 }
 

@@ -8,10 +8,12 @@ use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::{due, keys};
 use crate::model::codec::{Malformed, Reader};
-use crate::model::{MessageRef, Timestamp, TopicId, TransactionChecks};
+use crate::model::{LogIndex, MessageRef, Timestamp, TopicId, TransactionChecks};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
+/// Of a carried one.
+const VERSION_CARRIED: u8 = 2;
 
 /// A half message, or what was decided about one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,29 +27,49 @@ pub struct Half {
     pub due: Timestamp,
     /// Whether it was committed; `None` while it is undecided.
     pub decided: Option<bool>,
+    /// The entry that has its bytes, if that is not the one it came with.
+    pub index: Option<LogIndex>,
 }
 
 impl Half {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(VERSION);
+        out.put_u8(if self.index.is_some() { VERSION_CARRIED } else { VERSION });
         self.item.encode(&mut out);
         self.checks.encode(&mut out);
         out.put_u32(self.asked);
         out.put_u64(self.due.0);
         out.put_u8(self.decided.map_or(0, |commit| if commit { 1 } else { 2 }));
+        if let Some(index) = self.index {
+            out.put_u64(index.0);
+        }
         out.freeze()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::versioned(bytes, "half message", VERSION)?;
+        let mut reader = Reader::new(bytes, "half message");
+        let version = reader.u8()?;
+        if !(VERSION..=VERSION_CARRIED).contains(&version) {
+            return Err(reader.unknown(version.into()));
+        }
         Ok(Self {
             item: RunItem::decode(&mut reader)?,
             checks: TransactionChecks::decode(&mut reader)?,
             asked: reader.u32()?,
             due: Timestamp(reader.u64()?),
             decided: read_decision(&mut reader)?,
+            index: if version == VERSION_CARRIED { Some(LogIndex(reader.u64()?)) } else { None },
         })
+    }
+
+    /// Where its bytes are; `message` is where they were when it was sent.
+    pub fn bytes_at(&self, message: MessageRef) -> MessageRef {
+        MessageRef { index: self.index.unwrap_or(message.index), slot: self.item.slot }
+    }
+
+    /// The entry whose bytes it refers to; `None` once it is decided.
+    pub fn bytes_in(&self, message: MessageRef) -> Option<LogIndex> {
+        self.decided.is_none().then(|| self.index.unwrap_or(message.index))
     }
 }
 
@@ -66,8 +88,13 @@ pub(in crate::machine) fn get(stage: &Stage<'_>, topic: TopicId, message: Messag
 
 /// Stores the record, and when it is due.
 pub(in crate::machine) fn put(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: &Half) {
-    stage.put(Space::Queue, keys::half(topic, message), half.encode());
+    put_record(stage, topic, message, half);
     due::put(stage, half.due, Due::Half { topic, message });
+}
+
+/// As [`put`], when it is already known when it is due.
+pub(in crate::machine) fn put_record(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: &Half) {
+    stage.put(Space::Queue, keys::half(topic, message), half.encode());
 }
 
 pub(in crate::machine) fn delete(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef) {

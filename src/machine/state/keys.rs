@@ -20,14 +20,17 @@
 //! | Queue | `v` topic of dead letters, offset | when it was redriven |
 //! | Queue | `u` entry | the message ids of its sends: [`crate::machine::state::recent_sends`] |
 //! | Cursor | `c` topic, group, queue | group offset: the first offset never leased |
+//! | Cursor | `z` topic, group, queue | messages that retention took before the group had consumed them |
 //! | Lease | `l` topic, group, queue, lease | [`crate::machine::state::lease::Lease`] |
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages for redelivery |
 //! | Lease | `o` topic, group, queue, message group | [`crate::machine::state::fifo_line::FifoLine`] |
 //! | Lease | `d` topic, group, queue, message group | first offset that can be delivered next |
+//! | Reference | | what refers to which entries: [`crate::machine::state::references`] |
 //! | Due | time, kind, rest: [`crate::machine::state::due::Due`] | nothing; of a delayed message, a version byte and its [`crate::machine::state::queue::RunItem`] |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::model::codec::{Malformed, Reader};
 use crate::model::{
     GroupId, GroupName, LeaseId, LogIndex, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, TopicId,
     TopicName,
@@ -150,6 +153,16 @@ pub fn half(topic: TopicId, message: MessageRef) -> Bytes {
     out.freeze()
 }
 
+/// The half message of a key.
+pub fn half_message(key: &Bytes) -> Result<MessageRef, Malformed> {
+    MessageRef::decode(&mut Reader::new(key.slice(5..), "key of a half message"))
+}
+
+/// Queue: all half messages of all topics.
+pub fn all_halves() -> Bytes {
+    key(b'p', &[]).freeze()
+}
+
 /// Queue: all half messages of a topic.
 pub fn halves(topic: TopicId) -> Bytes {
     key(b'p', &[topic.0]).freeze()
@@ -182,6 +195,11 @@ pub fn all_recent() -> Bytes {
 /// Cursor: the group offset.
 pub fn group_offset(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'c', &[topic.0, group.0, queue.0]).freeze()
+}
+
+/// Cursor: what the group lost to retention.
+pub fn lost(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
+    key(b'z', &[topic.0, group.0, queue.0]).freeze()
 }
 
 /// Lease: the lease.
@@ -257,7 +275,7 @@ pub fn returned_in(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
 }
 
 /// Every prefix of what is stored for a topic, except its catalog entry.
-pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 12] {
+pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 13] {
     let of = |space, tag| (space, key(tag, &[topic.0]).freeze());
     [
         of(Space::Catalog, b's'),
@@ -268,6 +286,7 @@ pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 12] {
         of(Space::Queue, b'f'),
         of(Space::Queue, b'v'),
         of(Space::Cursor, b'c'),
+        of(Space::Cursor, b'z'),
         of(Space::Lease, b'l'),
         of(Space::Lease, b'b'),
         of(Space::Lease, b'o'),
@@ -276,10 +295,11 @@ pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 12] {
 }
 
 /// Every prefix of what is stored for a group in a topic, except its catalog entry.
-pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 5] {
+pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 6] {
     let of = |space, tag| (space, key(tag, &[topic.0, group.0]).freeze());
     [
         of(Space::Cursor, b'c'),
+        of(Space::Cursor, b'z'),
         of(Space::Lease, b'l'),
         of(Space::Lease, b'b'),
         of(Space::Lease, b'o'),

@@ -5,6 +5,7 @@
 //!   subscriptions), `queue` (heads and runs), `lease`, `fifo_line`, `half`, `due`, `recent_sends` with its table
 //!   `recent_table`; `stored` is where a message was stored, as kept for repeated sends.
 //! * `clock`: the machine's time, and how it relates to the time of day.
+//! * `references`: what refers to the bytes of which entries; `lost`: what retention took from groups.
 //! * `enqueue`: how messages enter queues, whatever command brings them.
 //! * `stage`: reads and writes of one entry; `view`: reads for those above the log; `failure`: why either fails.
 //!
@@ -21,9 +22,11 @@ pub mod fifo_line;
 pub mod half;
 pub mod keys;
 pub mod lease;
+pub(super) mod lost;
 pub mod queue;
 pub mod recent_sends;
 mod recent_table;
+pub mod references;
 pub mod stage;
 pub mod stored;
 pub mod view;

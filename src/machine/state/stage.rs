@@ -184,12 +184,12 @@ impl<'a> Stage<'a> {
     /// The writes as one batch with the running digest, and the effects.
     ///
     /// The digest chains over every written key and value: two replicas with equal digests applied the same writes in
-    /// the same order (P15).
+    /// the same order (P15). What follows from other writes is left out (`references`).
     pub fn finish(mut self) -> kv::Result<(WriteBatch, Effects)> {
         if self.writes.iter().any(|writes| !writes.is_empty()) {
             let mut hasher = xxhash_rust::xxh3::Xxh3::new();
             hasher.update(&self.number(Space::Meta, keys::DIGEST)?.to_be_bytes());
-            for (space, key, value) in spaced(&self.writes) {
+            for (space, key, value) in spaced(&self.writes).filter(|(space, ..)| *space != Space::Reference) {
                 hasher.update(&[space as u8, value.is_some().into()]);
                 hasher.update(&(key.len() as u64).to_be_bytes());
                 hasher.update(key);

@@ -11,19 +11,23 @@ use crate::machine::state::half::Half;
 use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::Lease;
 use crate::machine::state::queue::{QueueHead, Run};
-use crate::machine::state::{catalog, due, keys};
+use crate::machine::state::references::RunPlace;
+use crate::machine::state::{catalog, due, keys, references};
 use crate::model::codec::Reader;
 use crate::model::{
-    GroupId, GroupName, HandleKey, LeaseId, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset, Timestamp,
-    TopicId, TopicName,
+    GroupId, GroupName, HandleKey, LeaseId, LogIndex, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset,
+    Timestamp, TopicId, TopicName,
 };
 use crate::store::kv::{Kv, Space};
 
 /// Rows read at a time where all have to be read.
 const PAGE: usize = 1024;
 
-/// Delayed messages with their delivery times.
-type Delayed = Vec<(Timestamp, MessageRef)>;
+/// A delayed message with the machine time at which it is due.
+type DelayedPlace = (Timestamp, TopicId, MessageRef, DelayedItem);
+type HalfPlace = (TopicId, MessageRef, Half);
+/// Delayed messages with their delivery times, and where their bytes are.
+type Delayed = Vec<(Timestamp, MessageRef, MessageRef)>;
 
 /// The state that this node has applied, read-only.
 ///
@@ -300,7 +304,8 @@ impl<'a> View<'a> {
             if let Due::Message { topic: of, message } = Due::decode(key)?
                 && of == topic
             {
-                delayed.push((DelayedItem::decode(value)?.wall_of(at), message));
+                let item = DelayedItem::decode(value)?;
+                delayed.push((item.wall_of(at), message, item.bytes_at(message)));
             }
         }
         Ok((delayed, next))
@@ -352,6 +357,74 @@ impl<'a> View<'a> {
                 return Ok(leases);
             }
         }
+    }
+
+    /// The first entry whose bytes anything may refer to, rounded down; `None` if nothing refers to any
+    /// (`references`). Two scans that end at their first keys.
+    pub fn needed_from(&self) -> Result<Option<LogIndex>, Failure> {
+        references::needed_from(self.kv)
+    }
+
+    /// The first `limit` runs whose bytes came with an earlier entry, or were carried, and are in entries below `end`; those
+    /// that follow the last one of a page, if `after` is that. One scan.
+    pub fn foreign_runs(
+        &self,
+        after: Option<(LogIndex, RunPlace)>,
+        end: LogIndex,
+        limit: usize,
+    ) -> Result<Vec<(LogIndex, RunPlace)>, Failure> {
+        references::foreign_runs(self.kv, after, end, limit)
+    }
+
+    /// The first run of a queue. Two look-ups.
+    pub fn oldest_run(&self, topic: TopicId, queue: QueueId) -> Result<Option<Run>, Failure> {
+        let head = self.queue_head(topic, queue)?;
+        if head.min >= head.max {
+            return Ok(None);
+        }
+        self.run_at(RunPlace { topic, queue, first: head.min })
+    }
+
+    /// The run that begins at an offset.
+    pub fn run_at(&self, place: RunPlace) -> Result<Option<Run>, Failure> {
+        let key = keys::run(place.topic, place.queue, place.first);
+        Ok(self.kv.get(Space::Queue, &key)?.map(Run::decode).transpose()?)
+    }
+
+    /// Delayed messages of all topics in one page of due things from a key on, with the machine times at which they are
+    /// due; and the key of the next page, which is `None` after the last. One scan of bounded length.
+    pub fn delayed_page(&self, from: &Bytes) -> Result<(Vec<DelayedPlace>, Option<Bytes>), Failure> {
+        let page = self.kv.scan(Space::Due, from, &[u8::MAX; 16], PAGE)?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| keys::after(key));
+        let mut delayed = Vec::new();
+        for (key, value) in page {
+            let at = due::time_of(&key)?;
+            if let Due::Message { topic, message } = Due::decode(key)? {
+                delayed.push((at, topic, message, DelayedItem::decode(value)?));
+            }
+        }
+        Ok((delayed, next))
+    }
+
+    /// Half messages of all topics, decided ones too, in one page from a key on, and the key of the next page; the first
+    /// page is that of an empty key. One scan of bounded length.
+    pub fn halves_page(&self, from: &Bytes) -> Result<(Vec<HalfPlace>, Option<Bytes>), Failure> {
+        let all = keys::all_halves();
+        let from = if from.is_empty() { all.clone() } else { from.clone() };
+        let page = self.kv.scan(Space::Queue, &from, &keys::after_prefix(&all), PAGE)?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| keys::after(key));
+        let half = |(key, value): (Bytes, Bytes)| {
+            Ok((TopicId(number_at(&key, 1)), keys::half_message(&key)?, Half::decode(value)?))
+        };
+        Ok((page.into_iter().map(half).collect::<Result<_, Failure>>()?, next))
+    }
+
+    /// How many messages of a queue retention took before the group had consumed them, those that the group has not come
+    /// to yet included. Three look-ups.
+    pub fn lost(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<u64, Failure> {
+        let passed = self.number(Space::Cursor, &keys::lost(topic, group, queue))?;
+        let (min, offset) = (self.queue_head(topic, queue)?.min, self.group_offset(topic, group, queue)?);
+        Ok(passed + min.0.saturating_sub(offset.0))
     }
 
     fn due_start(&self) -> Result<Bytes, Failure> {

@@ -17,11 +17,14 @@ pub enum Space {
     Lease,
     /// What falls due, by time.
     Due,
+    /// What refers to the bytes of which entries. It follows from the rest, so no digest covers it.
+    Reference,
 }
 
 impl Space {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [Self::Meta, Self::Catalog, Self::Queue, Self::Cursor, Self::Lease, Self::Due];
+    pub const ALL: [Self; 7] =
+        [Self::Meta, Self::Catalog, Self::Queue, Self::Cursor, Self::Lease, Self::Due, Self::Reference];
 
     /// Its column family on disk.
     pub fn name(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Space {
             Self::Cursor => "cursor",
             Self::Lease => "lease",
             Self::Due => "due",
+            Self::Reference => "reference",
         }
     }
 }

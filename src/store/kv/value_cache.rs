@@ -37,7 +37,7 @@ fn is_worth_it(space: Space, key: &[u8]) -> bool {
         // A lease is read once more at least, when it is settled.
         Space::Lease => true,
         Space::Due => false,
-        Space::Meta | Space::Queue | Space::Cursor => key.len() <= KEY_BYTES_MAX,
+        Space::Meta | Space::Queue | Space::Cursor | Space::Reference => key.len() <= KEY_BYTES_MAX,
     }
 }
 

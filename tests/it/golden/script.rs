@@ -28,7 +28,7 @@ use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
 use raftmq::machine::command::{
     Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, OffsetMove, Placement,
-    Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, UpdateGroup, UpdateTopic,
+    Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, Trim, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::model::{
@@ -77,12 +77,19 @@ impl Script {
                     topic_type: TopicType::Only(MessageType::Normal),
                     queues: queues.parse().unwrap(),
                     permission: Permission(rest.first().map_or(6, |text| text.parse().unwrap())),
+                    retention: None,
                 };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["topic-of", kind, name, queues] => {
                 let (topic_type, queues) = (TopicType::parse(kind).unwrap(), queues.parse().unwrap());
-                let create = CreateTopic { topic: topic(name), topic_type, queues, permission: Permission::READ_WRITE };
+                let create = CreateTopic {
+                    topic: topic(name),
+                    topic_type,
+                    queues,
+                    permission: Permission::READ_WRITE,
+                    retention: None,
+                };
                 self.tell(&Command::CreateTopic(create), out);
             }
             ["send-at", name, time, ref bodies @ ..] => {
@@ -115,7 +122,14 @@ impl Script {
                     _ => permission = value.parse().ok().map(Permission),
                 }
                 let keeps_message_groups = rest.is_empty();
-                let update = UpdateTopic { topic: topic(name), topic_type, queues, permission, keeps_message_groups };
+                let update = UpdateTopic {
+                    topic: topic(name),
+                    topic_type,
+                    queues,
+                    permission,
+                    retention: None,
+                    keeps_message_groups,
+                };
                 self.tell(&Command::UpdateTopic(update), out);
             }
             ["group-from", name, from] => {
@@ -281,6 +295,14 @@ impl Script {
                     writeln!(out, "asks about m{}", number + 1).unwrap();
                 }
             }
+            ["trim", name, queue, time] => {
+                let (topic, queue) = (self.topic_id(name), QueueId(queue.parse().unwrap()));
+                self.tell(&Command::Trim(Trim { topic, queue, before: Timestamp(seconds(time).0) }), out);
+            }
+            // As many entries that do nothing.
+            ["idle", entries] => (0..entries.parse().unwrap()).for_each(|_: u32| drop(self.machine.apply_all(&[]))),
+            // Everything that refers to an entry so far refers to a new one from now on.
+            ["carry"] => show::print(&self.machine.carry(LogIndex(u64::MAX)), out),
             ["clock", shift] => self.tell(&Command::Clock { shift: seconds(shift) }, out),
             ["show", "delayed", name] => show::delayed(&self.machine, self.topic_id(name), out),
             ["show", what] => show::show(&self.machine, what, out),

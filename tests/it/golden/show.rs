@@ -35,6 +35,9 @@ pub fn print(outcome: &Outcome, out: &mut String) {
             let text: Vec<_> = all.iter().map(|is| if *is { "on its way" } else { "stays" }).collect();
             writeln!(out, "{}", text.join(", ")).unwrap();
         }
+        Outcome::Trimmed { count, more } => {
+            writeln!(out, "trimmed {count}{}", if *more { ", more is to go" } else { "" }).unwrap();
+        }
         Outcome::Granted(_) | Outcome::Changed(_) => unreachable!("printed by name"),
     }
 }
@@ -42,7 +45,7 @@ pub fn print(outcome: &Outcome, out: &mut String) {
 /// Prints when the delayed messages of a topic come, as users see it.
 pub fn delayed(machine: &Machine, topic: TopicId, out: &mut String) {
     let (delayed, _) = machine.view().waiting(topic, &Bytes::from_static(&[0])).unwrap();
-    for (at, _) in delayed {
+    for (at, ..) in delayed {
         writeln!(out, "at {}", at.0 as f64 / 1000.0).unwrap();
     }
 }
@@ -105,6 +108,15 @@ pub fn show(machine: &Machine, what: &str, out: &mut String) {
                 }
             }
         }
+        "lost" => {
+            for (topic, group, name, queue) in positions().filter(|at| view.is_subscribed(at.0, at.1).unwrap()) {
+                writeln!(out, "{name} queue {queue}: lost {}", view.lost(topic, group, queue).unwrap()).unwrap();
+            }
+        }
+        "needed" => match view.needed_from().unwrap() {
+            Some(index) => writeln!(out, "from entry {index} on").unwrap(),
+            None => out.push_str("nothing\n"),
+        },
         "members" => {
             for (node, address) in view.members().unwrap() {
                 writeln!(out, "n{node} {address}").unwrap();

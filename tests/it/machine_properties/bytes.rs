@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use raftmq::machine::command::{Ack, Change, Command, Decide, Recall};
+use raftmq::machine::command::{Ack, CarriedReference, Carry, Change, Command, Decide, Recall, Trim};
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
@@ -32,14 +32,29 @@ proptest! {
             offset: QueueOffset(offset),
             lease: LeaseId(lease),
         };
+        let message = MessageRef { index: LogIndex(offset), slot: group };
         for command in [
             Command::Ack(Ack { handles: vec![handle, handle] }),
             Command::Change(Change { handle, invisible_for: Millis(millis) }),
             Command::Tick,
             Command::Clock { shift: Millis(millis) },
             Command::DeadLetter { handle },
-            Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message: MessageRef { index: LogIndex(offset), slot: group } }),
-            Command::Decide(Decide { topic: TOPIC, message: MessageRef { index: LogIndex(offset), slot: group }, commit: lease % 2 == 0 }),
+            Command::Trim(Trim { topic: TOPIC, queue: QueueId(group), before: Timestamp(millis) }),
+            Command::Carry(Carry {
+                references: vec![
+                    CarriedReference::Delayed { topic: TOPIC, due_at: Timestamp(millis), message, index: LogIndex(lease) },
+                    CarriedReference::Half { topic: TOPIC, message, index: LogIndex(lease) },
+                    CarriedReference::Run {
+                        topic: TOPIC,
+                        queue: QueueId(group),
+                        first: QueueOffset(offset),
+                        count: group,
+                        index: LogIndex(lease),
+                    },
+                ],
+            }),
+            Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message }),
+            Command::Decide(Decide { topic: TOPIC, message, commit: lease % 2 == 0 }),
         ] {
             prop_assert_eq!(Command::decode(command.encode()).unwrap(), command);
         }

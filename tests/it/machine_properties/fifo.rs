@@ -184,6 +184,7 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
         topic_type: TopicType::Only(MessageType::Fifo),
         queues: QUEUES,
         permission: Permission::READ_WRITE,
+        retention: None,
     };
     machine.apply(&Command::CreateTopic(create));
     let mut groups = Vec::new();

@@ -399,8 +399,13 @@ fn a_batch_of_many_sends_keeps_each_message_in_its_slot() {
 fn a_group_passes_over_what_it_does_not_want_and_over_nothing_that_nobody_looked_at() {
     let mut machine = Machine::default();
     let normal = TopicType::Only(MessageType::Normal);
-    let create =
-        CreateTopic { topic: topic("skips"), topic_type: normal, queues: 1, permission: Permission::READ_WRITE };
+    let create = CreateTopic {
+        topic: topic("skips"),
+        topic_type: normal,
+        queues: 1,
+        permission: Permission::READ_WRITE,
+        retention: None,
+    };
     machine.apply(&Command::CreateTopic(create));
     let subscribe = Subscribe { group: group("g"), topics: vec![topic("skips")], create: Some(16) };
     machine.apply(&Command::Subscribe(subscribe));

@@ -6,6 +6,7 @@
 mod bytes;
 mod fifo;
 mod leases;
+mod retention;
 mod waiting;
 
 use raftmq::machine::command::{Command, CreateTopic, Subscribe};
@@ -28,6 +29,7 @@ fn machine() -> Machine {
         topic_type: TopicType::Only(MessageType::Normal),
         queues: QUEUES,
         permission: Permission::READ_WRITE,
+        retention: None,
     };
     machine.apply(&Command::CreateTopic(create));
     for number in 1..=GROUPS {

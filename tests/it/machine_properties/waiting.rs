@@ -72,6 +72,7 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
             topic_type: TopicType::Only(message_type),
             queues: QUEUES,
             permission: Permission::READ_WRITE,
+            retention: None,
         };
         machine.apply(&Command::CreateTopic(create));
     }
