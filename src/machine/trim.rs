@@ -5,12 +5,12 @@
 //! new beginning when it comes to it.
 
 use crate::machine::command::Trim;
-use crate::machine::outcome::Outcome;
+use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::Run;
 use crate::machine::state::references::RunPlace;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{keys, queue, references};
+use crate::machine::state::{catalog, keys, queue, references};
 use crate::model::QueueOffset;
 use crate::store::kv::Space;
 
@@ -23,6 +23,10 @@ const MARKS_MAX: usize = 4096;
 
 pub(super) fn apply(stage: &mut Stage<'_>, trim: &Trim) -> Result<Outcome, Failure> {
     let Trim { topic, queue, before } = *trim;
+    if catalog::topic(stage, topic)?.is_none() {
+        // What is left of it goes with the sweep, which a new head would outlive.
+        return Ok(Outcome::Rejected(Rejected::TopicNotFound));
+    }
     let mut head = queue::head(stage, topic, queue)?;
     let first_kept = head.min;
     let (from, to) = (keys::run(topic, queue, head.min), keys::run(topic, queue, head.max));
