@@ -12,7 +12,7 @@ use crate::broker::Error;
 use crate::machine::Batch;
 use crate::machine::state::view::View;
 use crate::model::{LogIndex, Timestamp};
-use crate::raft::Replica;
+use crate::raft::{Replica, SegmentExtent};
 
 /// What is read without a read barrier of its own is at most this old (P14).
 const RECENT: Duration = Duration::from_millis(500);
@@ -71,6 +71,16 @@ impl ShardReader {
     pub async fn caught_up(&self, index: LogIndex, until: Instant) -> bool {
         let mut applied = self.replica.applied();
         matches!(tokio::time::timeout_at(until, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
+    }
+
+    /// The files of this node's log, oldest first.
+    pub(super) fn segments(&self) -> Vec<SegmentExtent> {
+        self.replica.batches().segments()
+    }
+
+    /// The stamp of the first batch from an entry on; `None` if there is none close to it on this node.
+    pub(super) async fn stamp_from(&self, index: LogIndex) -> Result<Option<Timestamp>, Error> {
+        Ok(self.batches_on_disk(index).await?.first().map(|(_, batch)| batch.stamp()))
     }
 
     /// The time of day at a machine time, as users see it.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::machine::Batch;
 use crate::model::LogIndex;
 use crate::store::log::LogReader;
+pub use crate::store::log::SegmentExtent;
 
 /// A read gives at least one entry however small its bound is; one entry is what is wanted.
 const ONE_ENTRY: usize = 1;
@@ -27,6 +28,11 @@ pub struct BatchReader {
 impl BatchReader {
     pub(super) fn new(log: LogReader, applied: watch::Receiver<LogIndex>) -> Self {
         Self { log, applied }
+    }
+
+    /// The files of this node's log, oldest first.
+    pub fn segments(&self) -> Vec<SegmentExtent> {
+        self.log.segments()
     }
 
     /// The batch in the entry at `index`, if the entry is in the tail cache and is a batch.

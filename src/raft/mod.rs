@@ -34,7 +34,7 @@ mod state_machine;
 mod tests;
 mod types;
 
-pub use batch_reader::BatchReader;
+pub use batch_reader::{BatchReader, SegmentExtent};
 pub use clock::cluster_clock::ClusterClock;
 pub use error::{DiskFault, Disowned, Failed, Fatal, OnFatal, StartError};
 pub use leadership::Leadership;

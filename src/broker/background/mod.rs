@@ -3,9 +3,11 @@
 //!
 //! Not here: what a tick does (`machine/tick`).
 
+mod carry;
 mod cluster_version;
 pub(super) mod first_renewals;
 mod renewals;
+mod retention;
 pub(super) mod tasks;
 mod timer;
 mod transaction_checks;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
-use crate::broker::background::{cluster_version, renewals, timer, transaction_checks};
+use crate::broker::background::{cluster_version, renewals, retention, timer, transaction_checks};
 use crate::broker::handle_key::draw_on_leader;
 use crate::model::{MessageRef, TopicId};
 
@@ -34,6 +34,7 @@ impl Background {
                 sample_traffic(&shard),
                 transaction_checks::ask_producers(shard.clone(), due_checks),
                 draw_on_leader(&shard),
+                retention::retain_on_leader(&shard),
             );
         });
         Self { broker, loops }

@@ -70,6 +70,6 @@ pub(super) fn message(batch: &Batch, at: MessageRef) -> Result<Message, Error> {
     Message::decode(bytes).map_err(|error| unreadable(at, &error))
 }
 
-pub(super) fn unreadable(at: MessageRef, what: &dyn std::fmt::Display) -> Error {
+pub(in crate::broker) fn unreadable(at: MessageRef, what: &dyn std::fmt::Display) -> Error {
     Error::Stopped(format!("message {} of entry {} cannot be read: {what}", at.slot, at.index))
 }

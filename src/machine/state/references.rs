@@ -129,6 +129,10 @@ pub(super) fn needed_from(kv: &dyn Kv) -> Result<Option<LogIndex>, Failure> {
     Ok([counted, foreign].into_iter().flatten().min().map(LogIndex))
 }
 
+pub(super) fn is_foreign(kv: &dyn Kv, index: LogIndex, place: RunPlace) -> Result<bool, Failure> {
+    Ok(kv.get(Space::Reference, &foreign(index, place))?.is_some())
+}
+
 /// The first `limit` foreign runs after one, by entry, whose bytes are in entries below `end`. One scan.
 pub(super) fn foreign_runs(
     kv: &dyn Kv,

@@ -376,6 +376,11 @@ impl<'a> View<'a> {
         references::foreign_runs(self.kv, after, end, limit)
     }
 
+    /// Whether the bytes of a run came with an earlier entry, or were carried.
+    pub fn is_foreign(&self, index: LogIndex, place: RunPlace) -> Result<bool, Failure> {
+        references::is_foreign(self.kv, index, place)
+    }
+
     /// The first run of a queue. Two look-ups.
     pub fn oldest_run(&self, topic: TopicId, queue: QueueId) -> Result<Option<Run>, Failure> {
         let head = self.queue_head(topic, queue)?;

@@ -21,5 +21,5 @@ mod writer;
 pub use commit_log::CommitLog;
 pub use log_state::{Done, OnDurable, OnFatal};
 pub use meta::{KnownPeer, LogOwner, StartMark, VoteRecord};
-pub use reader::LogReader;
+pub use reader::{LogReader, SegmentExtent};
 pub use writer::{FlushMode, Options};

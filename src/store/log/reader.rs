@@ -11,6 +11,15 @@ use crate::store::log::log_state::LogState;
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::segment::{Access, Span};
 
+/// One file of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentExtent {
+    /// Its first entry.
+    pub first: LogIndex,
+    /// What it takes on the disk.
+    pub bytes: u64,
+}
+
 /// Reads records by index. Cheap to clone; does not keep the log open.
 #[derive(Clone)]
 pub struct LogReader {
@@ -20,6 +29,12 @@ pub struct LogReader {
 impl LogReader {
     pub(in crate::store) fn new(log: Arc<LogState>) -> Self {
         Self { log }
+    }
+
+    /// The files of the log, oldest first.
+    pub fn segments(&self) -> Vec<SegmentExtent> {
+        let segments = self.log.segments.read();
+        segments.iter().map(|segment| SegmentExtent { first: segment.first, bytes: segment.end() }).collect()
     }
 
     /// The last entry.

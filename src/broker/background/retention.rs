@@ -1,0 +1,264 @@
+//! Retention above the log: the leader finds what is older than it has to be kept, and has it trimmed. After:
+//! `machine/trim`.
+//!
+//! What goes is a matter of machine time, whatever the reason: the time that the log is kept, its size, and the disk each
+//! give a time before which everything may go, and the latest counts. A topic with a retention of its own follows that
+//! alone. What lives longer is carried (`carry`); each node then removes the files that nothing refers to (`raft/purge`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::broker::background::carry::{Carrier, LogBound};
+use crate::broker::{Broker, Error, LogRetention};
+use crate::env::clock::hour_of_day;
+use crate::machine::command::Trim;
+use crate::machine::{Command, Outcome, Rejected};
+use crate::model::{LogIndex, Millis, QueueId, Timestamp, TopicId};
+use crate::raft::SegmentExtent;
+
+/// The cluster version that knows retention.
+const CLUSTER_VERSION: u32 = 2;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Queues are looked through as often as the shortest retention needs it, within these.
+const PASS_EVERY_MIN: Millis = Millis(1000);
+const PASS_EVERY_MAX: Millis = Millis(30_000);
+/// So many passes within one retention: a message may be kept longer by this part of it.
+const PASSES: u64 = 32;
+/// Queues looked at before others have their turn.
+const SLICE: usize = 64;
+/// Segments that go at once where the disk demands it: one in as many.
+const DEMANDED_PART: usize = 16;
+/// After the disk demanded room, what was trimmed has this long to be removed.
+const DEMAND_PAUSE: Duration = Duration::from_secs(5);
+/// From this part of the disk in use on, messages go before their time (RocketMQ's `diskSpaceCleanForciblyRatio`).
+const FORCIBLY_USED: u8 = 85;
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Runs until it is dropped.
+pub(super) async fn retain_on_leader(broker: &Broker) {
+    let mut leadership = broker.leadership();
+    loop {
+        // Fails only when the replica has stopped; the owner of this task then aborts it.
+        if leadership.wait_for(|now| now.is_self).await.is_err() {
+            return std::future::pending().await;
+        }
+        let mut retention = Retention::new(broker);
+        while leadership.borrow().is_self {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match retention.round().await {
+                Err(error @ (Error::NoLeader | Error::TimedOut | Error::Busy)) => {
+                    tracing::debug!(%error, "retention waits");
+                }
+                Err(error) => tracing::warn!(%error, "retention cannot go on now"),
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
+/// What the leader remembers between two rounds.
+struct Retention<'a> {
+    broker: &'a Broker,
+    /// The time of the first entry of each segment.
+    stamps: BTreeMap<LogIndex, Timestamp>,
+    next_pass: Instant,
+    /// The bound by size and disk that a pass was made for.
+    passed: Timestamp,
+    /// The disk's last demand, and since when.
+    demanded: Option<(Timestamp, Instant)>,
+    carrier: Carrier<'a>,
+}
+
+impl<'a> Retention<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        let (stamps, next_pass, passed) = (BTreeMap::new(), Instant::now(), Timestamp(0));
+        Self { broker, stamps, next_pass, passed, demanded: None, carrier: Carrier::new(broker) }
+    }
+
+    async fn round(&mut self) -> Result<(), Error> {
+        if self.broker.reader.view().cluster_version()? < CLUSTER_VERSION {
+            return Ok(());
+        }
+        let segments = self.broker.reader.segments();
+        let bound = self.bound(&segments).await?;
+        if Instant::now() >= self.next_pass || bound.by_size > self.passed {
+            let shortest = self.pass(bound.before).await?;
+            self.passed = bound.by_size;
+            let every = Millis(shortest.0 / PASSES).clamp(PASS_EVERY_MIN, PASS_EVERY_MAX);
+            self.next_pass = Instant::now() + every.into();
+        }
+        self.carrier.carry_if_needed(bound, &segments).await
+    }
+
+    /// Trims every queue that has something to go; the shortest retention that there is.
+    async fn pass(&mut self, before: Timestamp) -> Result<Millis, Error> {
+        let now = self.broker.machine_now();
+        let mut shortest = self.broker.settings.retention.kept_for;
+        let mut looked_at = 0;
+        for (topic, record) in self.broker.reader.view().topics()? {
+            let before = match record.retention {
+                Some(kept_for) => {
+                    shortest = shortest.min(kept_for);
+                    Timestamp(now.0.saturating_sub(kept_for.0))
+                }
+                None => before,
+            };
+            for queue in (0..record.queues).map(QueueId) {
+                looked_at += 1;
+                if looked_at % SLICE == 0 {
+                    tokio::task::yield_now().await;
+                }
+                let oldest = self.broker.reader.view().oldest_run(topic, queue)?;
+                if oldest.is_some_and(|run| run.stored_at < before) {
+                    self.broker.trim_queue(topic, queue, before).await?;
+                }
+            }
+        }
+        Ok(shortest)
+    }
+
+    /// What may go of topics without a retention of their own.
+    async fn bound(&mut self, segments: &[SegmentExtent]) -> Result<LogBound, Error> {
+        let settings = &self.broker.settings.retention;
+        let now = self.broker.machine_now();
+        let used = self.broker.disk_used();
+        let mut before = Timestamp(0);
+        if settings.is_time(self.broker.now()) || used.is_some_and(|used| used > settings.disk_used_max) {
+            before = Timestamp(now.0.saturating_sub(settings.kept_for.0));
+        }
+        self.stamps.retain(|first, _| segments.iter().any(|segment| segment.first == *first));
+        let mut by_size = self.demand(segments, used).await?.unwrap_or_default();
+        if let Some(kept) = first_within(segments, settings.bytes_max) {
+            by_size = by_size.max(self.stamp(kept).await?);
+        }
+        let before = before.max(by_size);
+        let mut first = LogIndex(0);
+        for segment in segments.iter().skip(1) {
+            if self.stamp(segment.first).await? > before {
+                break;
+            }
+            first = segment.first;
+        }
+        Ok(LogBound { before, by_size, first })
+    }
+
+    /// What must go for the disk's sake, however young it is.
+    async fn demand(&mut self, segments: &[SegmentExtent], used: Option<u8>) -> Result<Option<Timestamp>, Error> {
+        let settings = &self.broker.settings.retention;
+        let limit = settings.disk_used_max.max(FORCIBLY_USED);
+        let is_short = self.broker.is_room_short() || used.is_some_and(|used| used > limit);
+        if !is_short || !settings.deletes_unexpired {
+            self.demanded = None;
+            return Ok(None);
+        }
+        if let Some((before, since)) = self.demanded
+            && since.elapsed() < DEMAND_PAUSE
+        {
+            return Ok(Some(before));
+        }
+        // Never the segment that is written.
+        let going = (segments.len() / DEMANDED_PART).max(1);
+        let Some(kept) = segments.get(going) else { return Ok(None) };
+        let before = self.stamp(kept.first).await?;
+        tracing::warn!(segments = going, "the disk is short of room: the oldest messages go before their time");
+        self.demanded = Some((before, Instant::now()));
+        Ok(Some(before))
+    }
+
+    /// The time of the first entry from an index on.
+    async fn stamp(&mut self, first: LogIndex) -> Result<Timestamp, Error> {
+        if let Some(known) = self.stamps.get(&first) {
+            return Ok(*known);
+        }
+        // A segment without a batch near its beginning is the newest.
+        let Some(stamp) = self.broker.reader.stamp_from(first).await? else { return Ok(Timestamp(u64::MAX)) };
+        self.stamps.insert(first, stamp);
+        Ok(stamp)
+    }
+}
+
+impl LogRetention {
+    /// Whether what is older than its time goes now.
+    fn is_time(&self, now: Timestamp) -> bool {
+        self.delete_hours.contains(hour_of_day(now))
+    }
+}
+
+/// The first entry of the oldest segment that is kept if the log may take so many bytes; `None` if all of it is. One
+/// segment less than would fit: the last one grows.
+fn first_within(segments: &[SegmentExtent], bytes_max: Option<u64>) -> Option<LogIndex> {
+    let bytes_max = bytes_max?;
+    let largest = segments.iter().map(|segment| segment.bytes).max()?;
+    let mut bytes = largest;
+    let mut kept = None;
+    for segment in segments.iter().rev() {
+        bytes = bytes.saturating_add(segment.bytes);
+        if bytes > bytes_max && kept.is_some() {
+            return kept;
+        }
+        kept = Some(segment.first);
+    }
+    None
+}
+
+impl Broker {
+    /// Trims a queue, step by step; how many messages went.
+    ///
+    /// * Errors: some of it may be done.
+    pub(in crate::broker) async fn trim_queue(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        before: Timestamp,
+    ) -> Result<u64, Error> {
+        let mut trimmed = 0;
+        loop {
+            let command = Command::Trim(Trim { topic, queue, before });
+            match self.propose_repeatable(&command, Instant::now() + WAIT).await? {
+                (_, Outcome::Trimmed { count, more }) => {
+                    trimmed += count;
+                    if !more {
+                        return Ok(trimmed);
+                    }
+                }
+                (_, Outcome::Rejected(Rejected::TopicNotFound)) => return Ok(trimmed),
+                (_, other) => return Err(Error::unexpected(&other)),
+            }
+        }
+    }
+
+    /// The part in use of the fullest disk among the voters in contact, in percent; `None` if it is not known.
+    fn disk_used(&self) -> Option<u8> {
+        None
+    }
+
+    /// Whether the fullest disk among the voters in contact is below its soft mark.
+    fn is_room_short(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_kept_within_its_bytes_and_the_last_segment_may_grow() {
+        let segments: Vec<_> =
+            (0..10).map(|number| SegmentExtent { first: LogIndex(number * 100 + 1), bytes: 10 }).collect();
+        for (bytes_max, kept) in [
+            (None, None),
+            (Some(1000), None),
+            (Some(110), None),
+            (Some(109), Some(101)),
+            (Some(60), Some(501)),
+            (Some(20), Some(901)),
+            (Some(1), Some(901)),
+        ] {
+            assert_eq!(first_within(&segments, bytes_max), kept.map(LogIndex), "{bytes_max:?}");
+        }
+        assert_eq!(first_within(&[], Some(1)), None);
+    }
+}
