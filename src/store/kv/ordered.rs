@@ -74,4 +74,8 @@ pub trait Kv: Send + Sync + 'static {
     fn write(&self, batch: WriteBatch) -> Result<()>;
     /// Makes everything written so far durable. Blocks.
     fn flush(&self) -> Result<()>;
+    /// About how much the next flush writes, in bytes.
+    fn unflushed_bytes(&self) -> u64 {
+        0
+    }
 }

@@ -4,8 +4,10 @@
 //! after a crash the store is some earlier state as a whole, and the marks inside say which (D6).
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES as MEMTABLE_BYTES;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode,
     Options, ReadOptions, WriteOptions,
@@ -16,11 +18,15 @@ use crate::store::kv::{Error, Kv, Result, Space, WriteBatch};
 /// Info logs kept, and the size of each.
 const INFO_LOGS: usize = 3;
 const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
+/// What an entry costs beside its key and value.
+const ENTRY_BYTES: u64 = 16;
 
 /// One RocksDB, one column family per space.
 pub struct RocksKv {
     db: DB,
     without_log: WriteOptions,
+    /// Keys and values written since the last flush; RocksDB may have flushed some of them by itself.
+    unflushed: AtomicU64,
 }
 
 fn failed(error: rocksdb::Error) -> Error {
@@ -47,7 +53,7 @@ impl RocksKv {
         let db = DB::open_cf_descriptors(&options, folder, families).map_err(failed)?;
         let mut without_log = WriteOptions::default();
         without_log.disable_wal(true);
-        Ok(Self { db, without_log })
+        Ok(Self { db, without_log, unflushed: AtomicU64::new(0) })
     }
 
     fn family(&self, space: Space) -> &ColumnFamily {
@@ -109,20 +115,33 @@ impl Kv for RocksKv {
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut writes = rocksdb::WriteBatch::default();
+        let mut bytes = 0;
         for (space, key, value) in batch.writes {
             let family = self.family(space);
+            bytes += (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64 + ENTRY_BYTES;
             match value {
                 Some(value) => writes.put_cf(family, key, value),
                 None => writes.delete_cf(family, key),
             }
         }
-        self.db.write_opt(writes, &self.without_log).map_err(failed)
+        self.db.write_opt(writes, &self.without_log).map_err(failed)?;
+        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {
         let families: Vec<_> = Space::ALL.iter().map(|space| self.family(*space)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&families, &options).map_err(failed)
+        let flushed = self.unflushed.load(Ordering::Relaxed);
+        self.db.flush_cfs_opt(&families, &options).map_err(failed)?;
+        self.unflushed.fetch_sub(flushed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn unflushed_bytes(&self) -> u64 {
+        let of = |space: &Space| self.db.property_int_value_cf(self.family(*space), MEMTABLE_BYTES).ok().flatten();
+        let in_memory = Space::ALL.iter().filter_map(of).sum();
+        self.unflushed.load(Ordering::Relaxed).min(in_memory)
     }
 }

@@ -245,6 +245,11 @@ impl CommitLog {
         *self.log.on_durable.write() = Some(on_durable);
     }
 
+    /// Bytes appended that the writer has not taken up yet.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.log.state.lock().queue_bytes as u64
+    }
+
     /// Notes what is committed, in memory; later records carry it as a hint for the next start.
     pub fn set_committed(&self, committed: LogIndex) {
         let mut state = self.log.state.lock();
