@@ -12,12 +12,14 @@ use crate::raft::{Fatal, OnFatal};
 use crate::store;
 use crate::store::kv::rocks::RocksKv;
 use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
+use crate::store::room::{RoomMarks, StoreRoom};
 
 /// What is open while the node runs.
 pub(super) struct Storage {
     pub disk: Arc<dyn Disk>,
     pub log: CommitLog,
     pub kv: RocksKv,
+    pub room: Arc<StoreRoom>,
 }
 
 pub(super) fn snapshot_folder(config: &BrokerConfig) -> PathBuf {
@@ -27,8 +29,13 @@ pub(super) fn snapshot_folder(config: &BrokerConfig) -> PathBuf {
 /// Opens the files of a node; `on_fatal` is called if the log fails later.
 pub(super) fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<Storage, StartError> {
     let damaged = |error: &dyn std::fmt::Display| StartError::Damaged(error.to_string());
-    let disk: Arc<dyn Disk> = if config.loses_power { Arc::new(PowerLossDisk) } else { Arc::new(RealDisk) };
     let folder = disk::absolute(&config.store).map_err(|error| damaged(&error))?;
+    let disk: Arc<dyn Disk> =
+        if config.loses_power { Arc::new(PowerLossDisk::new(&folder)) } else { Arc::new(RealDisk) };
+    disk.create_dir_all(&folder).map_err(|error| damaged(&error))?;
+    let marks = RoomMarks { soft: config.disk_soft, hard: config.disk_hard, reserve: config.disk_reserve };
+    let room = StoreRoom::open(disk.clone(), &folder, marks).map_err(|error| damaged(&error))?;
+    let room = Arc::new(room);
     let owner = LogOwner { cluster: config.cluster.clone(), group: config.broker_name.clone(), node: config.self_id };
     let options = Options {
         segment_bytes: config.segment_bytes,
@@ -51,5 +58,5 @@ pub(super) fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<Storage, 
     if let Some(text) = notice(&*disk, &folder, log.last().is_some(), &config.retention) {
         tracing::warn!("{text}");
     }
-    Ok(Storage { disk, log, kv })
+    Ok(Storage { disk, log, kv, room })
 }

@@ -22,6 +22,7 @@ use crate::model::limits::LEADER_WAIT;
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
 use crate::raft::error::Failed;
+use crate::raft::peer::forward::put_no_room;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
@@ -290,6 +291,7 @@ fn reply(fate: Result<Applied, Failed>) -> Reply {
         }),
         Err(Failed::NotLeader | Failed::NoLeader) => Reply::NotLeader(proto::NotLeader { leader: None }),
         Err(Failed::Busy) => Reply::Busy(proto::Busy {}),
+        Err(Failed::NoRoom(no_room)) => Reply::NoRoom(put_no_room(no_room)),
         Err(Failed::Unusable) => Reply::Unusable(proto::Unusable { reason: Failed::Unusable.to_string() }),
         Err(Failed::Ambiguous) => Reply::Ambiguous(proto::Ambiguous {}),
     }

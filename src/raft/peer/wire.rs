@@ -116,7 +116,8 @@ pub(in crate::raft) fn ack(ack: proto::AppendAck, own: u64) -> Result<StreamAppe
             check_term(&higher, own)?;
             Ok(Err(StreamAppendError::HigherVote(higher)))
         }
-        Outcome::Unspecified => Err(Unusable::Lacks("outcome")),
+        // Read where the answers come in.
+        Outcome::Paused | Outcome::Unspecified => Err(Unusable::Lacks("outcome")),
     }
 }
 
