@@ -99,10 +99,19 @@ impl VoterRooms {
         if self.own.take(bytes as u64, what) { Ok(()) } else { Err(self.no_room_here()) }
     }
 
+    /// Waits until `bytes` of the leader's log can be taken.
+    pub async fn until_taken(&self, bytes: usize) {
+        let mut room = self.own.watch();
+        while !self.own.take(bytes as u64, RoomUse::Anything) {
+            // What was taken is looked at anew meanwhile, also if the room stays the same.
+            let _ = tokio::time::timeout(LOOK_EVERY_SHORT, room.changed()).await;
+        }
+    }
+
     fn in_contact(&self) -> BTreeMap<NodeId, Option<DiskRoom>> {
         let others = self.others.lock();
-        let heard = others.iter().filter(|(_, (_, at))| at.elapsed() < CONTACT_MAX);
-        heard.map(|(node, (room, _))| (*node, *room)).collect()
+        let recent = others.iter().filter(|(_, (_, at))| at.elapsed() < CONTACT_MAX);
+        recent.map(|(node, (room, _))| (*node, *room)).collect()
     }
 
     /// Finds out whether messages may be added: this node has room, and so has a majority. Voters out of contact count as

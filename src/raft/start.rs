@@ -258,6 +258,7 @@ impl Replica {
             proposer: self.proposer.clone(),
             status: Arc::new(move || own.status(facts())),
             on_question,
+            rooms: self.rooms.clone(),
             stream_ended,
             contact,
         }
