@@ -184,7 +184,12 @@ impl Replica {
             config.in_flight_max,
         );
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(
+            kv.clone(),
+            applied.clone(),
+            rooms.clone(),
+            on_fatal.clone(),
+        )));
 
         let clock_watch = ClockWatch {
             clock: clock.clone(),
