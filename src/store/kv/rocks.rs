@@ -75,7 +75,8 @@ impl RocksKv {
         // be free after the disk was full.
         let names = Space::ALL.iter().map(|space| space.name()).chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
         let families: Vec<_> = names.map(family).collect();
-        let db = DB::open_cf_descriptors(&options, folder, families).map_err(failed)?;
+        let db = DB::open_cf_descriptors(&options, folder, families)
+            .map_err(|error| failed_or_full(error, WriteBatch::default()))?;
         let mut without_log = WriteOptions::default();
         without_log.disable_wal(true);
         let (unflushed, is_full) = (AtomicU64::new(0), AtomicBool::new(false));
