@@ -58,6 +58,8 @@ pub struct Space {
     pub total: u64,
     /// To a process without privileges.
     pub free: u64,
+    /// To this process: the superuser may use what a file system keeps for it beside.
+    pub usable: u64,
 }
 
 /// Whether this says that the disk, or this user's share of it, is full.
@@ -164,7 +166,9 @@ impl Disk for RealDisk {
     fn space(&self, folder: &Path) -> io::Result<Space> {
         let system = rustix::fs::statvfs(folder)?;
         let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
-        Ok(Space { total: bytes(system.f_blocks), free: bytes(system.f_bavail) })
+        let (free, all) = (bytes(system.f_bavail), bytes(system.f_bfree));
+        let usable = if rustix::process::geteuid().is_root() { all } else { free };
+        Ok(Space { total: bytes(system.f_blocks), free, usable })
     }
 }
 

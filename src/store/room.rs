@@ -50,6 +50,8 @@ pub struct StoreRoom {
     marks: RoomMarks,
     reserve: Mutex<Reserve>,
     now: watch::Sender<DiskRoom>,
+    /// What this node could write without the reserve, as last seen: the superuser can write more than is free.
+    usable: AtomicU64,
     /// Bytes taken since the last look.
     taken: AtomicU64,
 }
@@ -60,8 +62,8 @@ impl StoreRoom {
     /// * Errors: the file system cannot be asked.
     pub fn open(disk: Arc<dyn Disk>, folder: &Path, marks: RoomMarks) -> io::Result<Self> {
         let reserve = Mutex::new(Reserve::open(disk.clone(), folder)?);
-        let (now, taken) = (watch::Sender::new(DiskRoom::default()), AtomicU64::new(0));
-        let room = Self { disk, folder: folder.to_owned(), marks, reserve, now, taken };
+        let (now, usable, taken) = (watch::Sender::new(DiskRoom::default()), AtomicU64::new(0), AtomicU64::new(0));
+        let room = Self { disk, folder: folder.to_owned(), marks, reserve, now, usable, taken };
         room.look(0, 0)?;
         Ok(room)
     }
@@ -87,8 +89,8 @@ impl StoreRoom {
         let soft = soft.max(hard);
         let whole = self.marks.reserve.of(space.total);
         let part = (whole / RESERVE_PARTS).max(1);
-        if space.free < needed && reserve.bytes() > 0 {
-            let missing = (needed - space.free).div_ceil(part).saturating_mul(part);
+        if space.usable < needed && reserve.bytes() > 0 {
+            let missing = (needed - space.usable).div_ceil(part).saturating_mul(part);
             self.shrink(&mut reserve, missing);
             space = self.disk.space(&self.folder)?;
         } else if reserve.bytes() < whole {
@@ -110,7 +112,8 @@ impl StoreRoom {
             hard,
             ..DiskRoom::default()
         };
-        room.state = state_of(&room, self.now.borrow().state);
+        room.state = state_of(&room, space.usable, self.now.borrow().state);
+        self.usable.store(space.usable, Ordering::Relaxed);
         self.taken.store(waiting, Ordering::Relaxed);
         self.now.send_if_modified(|before| std::mem::replace(before, room) != room);
         Ok(room)
@@ -123,7 +126,10 @@ impl StoreRoom {
         let most = match what {
             RoomUse::Messages if !now.has_room() => return false,
             RoomUse::Messages => now.free.saturating_sub(now.hard),
-            RoomUse::Anything => now.free.saturating_add(now.reserve).saturating_sub(last_bytes(&now)),
+            RoomUse::Anything => {
+                let usable = self.usable.load(Ordering::Relaxed);
+                usable.saturating_add(now.reserve).saturating_sub(last_bytes(&now))
+            }
         };
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= most);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
@@ -154,11 +160,11 @@ fn last_bytes(room: &DiskRoom) -> u64 {
 }
 
 /// The state that follows; out of a worse one only with some room to spare, so that it does not flicker.
-fn state_of(room: &DiskRoom, before: RoomState) -> RoomState {
+fn state_of(room: &DiskRoom, usable: u64, before: RoomState) -> RoomState {
     let spare = (room.soft - room.hard) / 8;
     let at = |spare: u64| {
         let last = last_bytes(room);
-        if room.free.saturating_add(room.reserve) < last.saturating_add(spare.min(last)) {
+        if usable.saturating_add(room.reserve) < last.saturating_add(spare.min(last)) {
             RoomState::Full
         } else if room.free < room.hard.saturating_add(spare) {
             RoomState::Hard

@@ -40,7 +40,8 @@ impl PowerLossDisk {
     fn quota(&self) -> io::Result<Option<Space>> {
         let Ok(text) = disk::read_text(&self.folder.join(QUOTA_FILE)) else { return Ok(None) };
         let Ok(total) = text.trim().parse::<u64>() else { return Ok(None) };
-        Ok(Some(Space { total, free: total.saturating_sub(disk::folder_bytes(&self.folder)?) }))
+        let free = total.saturating_sub(disk::folder_bytes(&self.folder)?);
+        Ok(Some(Space { total, free, usable: free }))
     }
 
     /// * Errors: a file may not grow by so much.
@@ -104,7 +105,8 @@ impl Disk for PowerLossDisk {
 
     fn space(&self, folder: &Path) -> io::Result<Space> {
         let real = RealDisk.space(folder)?;
-        Ok(self.quota()?.map_or(real, |quota| Space { total: quota.total, free: quota.free.min(real.free) }))
+        let Some(quota) = self.quota()? else { return Ok(real) };
+        Ok(Space { total: quota.total, free: quota.free.min(real.free), usable: quota.usable.min(real.usable) })
     }
 }
 
@@ -213,7 +215,7 @@ mod tests {
         file.write_at(&[1; 100], 0).unwrap();
         disk::write_text(&folder.path().join(QUOTA_FILE), "200").unwrap();
         // The file with the bound counts too.
-        assert_eq!(disk.space(folder.path()).unwrap(), Space { total: 200, free: 97 });
+        assert_eq!(disk.space(folder.path()).unwrap(), Space { total: 200, free: 97, usable: 97 });
         file.write_at(&[2; 50], 50).unwrap();
         let refused = file.write_at(&[3; 98], 100).unwrap_err();
         assert!(disk::is_full(&refused), "{refused}");

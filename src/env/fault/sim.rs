@@ -235,7 +235,8 @@ impl Disk for SimDisk {
 
     fn space(&self, _folder: &Path) -> io::Result<Space> {
         let state = self.state.lock();
-        Ok(Space { total: state.capacity.unwrap_or(u64::MAX), free: state.free() })
+        let free = state.free();
+        Ok(Space { total: state.capacity.unwrap_or(u64::MAX), free, usable: free })
     }
 }
 
