@@ -146,7 +146,7 @@ pub const KEYS: &[Key] = &[
     key(
         "diskReserve",
         Kind::DiskMark,
-        "10%,256MiB",
+        "10%,128MiB",
         "held in a file, and used for all but sends when nothing else is free",
     ),
     key(
