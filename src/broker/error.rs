@@ -2,7 +2,7 @@
 //! leader), or nobody knows whether it happened.
 
 use crate::machine::{Failure, Rejected};
-use crate::model::{GroupName, MessageType, NotAHandle, QueueOffset, TopicName, TopicType};
+use crate::model::{GroupName, MessageType, NoRoom, NotAHandle, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
 
 /// Why a request is not done. `edge/grpc/codes` gives each its code.
@@ -77,6 +77,14 @@ pub enum Error {
     /// Nothing was done; come back later.
     #[error("too much is waiting on this node; nothing was done, try again later")]
     Busy,
+    /// Nothing was done; too few nodes have room on their disks for messages.
+    #[error(
+        "no room: {} of {} nodes have room on their disks for messages; the fullest, n{}, has {} free and needs {} \
+         (diskHardMark). Nothing was done; try again later. Room comes from retention (fileReservedTime), from deleted \
+         topics (raftmq topic delete), or from other files on that disk", .0.with_room, .0.voters, .0.fullest,
+        size(.0.free), size(.0.mark)
+    )]
+    NoRoom(NoRoom),
     /// Nothing was done; there was no leader as long as the request could be held.
     #[error("no leader was found in time; nothing was done, try again")]
     NoLeader,
@@ -100,6 +108,7 @@ impl From<Failed> for Error {
             // Definite all of them, and worth another try: an upgrade ends.
             Failed::NoLeader | Failed::NotLeader | Failed::Unusable => Self::NoLeader,
             Failed::Busy => Self::Busy,
+            Failed::NoRoom(no_room) => Self::NoRoom(no_room),
             Failed::Ambiguous => Self::TimedOut,
         }
     }
@@ -133,5 +142,31 @@ impl Error {
     pub(super) fn unexpected(outcome: &crate::machine::Outcome) -> Self {
         tracing::error!(?outcome, "the leader answered something else than was asked");
         Self::TimedOut
+    }
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..MIB => format!("{} KiB", bytes >> 10),
+        MIB..10_737_418_240 => format!("{} MiB", bytes >> 20),
+        _ => format!("{} GiB", bytes >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p20_a_refusal_for_lack_of_room_names_values_mark_and_remedy() {
+        let no_room = NoRoom { with_room: 1, voters: 3, fullest: 2, free: 5 << 20, mark: 9 << 20 };
+        let text = Error::from(Failed::NoRoom(no_room)).to_string();
+        for part in ["1 of 3 nodes", "n2, has 5 MiB free and needs 9 MiB", "diskHardMark", "retention", "topic delete"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!([size(2048), size(20 << 30)], ["2 KiB", "20 GiB"]);
     }
 }

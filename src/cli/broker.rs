@@ -57,6 +57,7 @@ fn exit_of(error: &server::Error) -> Exit {
         server::Error::Tls(_) | server::Error::Node(StartError::Contradiction(_)) => Exit::Usage,
         server::Error::Node(StartError::FolderTaken(_)) => Exit::FolderTaken,
         server::Error::Node(StartError::Damaged(_)) => Exit::Damaged,
+        server::Error::Node(StartError::NoRoom(_)) => Exit::NoRoom,
         server::Error::Node(StartError::Raft(_)) | server::Error::System(_) => Exit::Failed,
     }
 }

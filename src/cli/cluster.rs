@@ -41,6 +41,15 @@ struct NodeRow {
     out_per_second: Option<f64>,
     /// What its clock is ahead of what most nodes agree on; null while they do not agree.
     clock_offset_ms: Option<i64>,
+    /// What is used of its disk.
+    disk_used_percent: Option<u32>,
+    disk_free_bytes: Option<u64>,
+    disk_reserve_bytes: Option<u64>,
+    disk_soft_mark_bytes: Option<u64>,
+    disk_hard_mark_bytes: Option<u64>,
+    /// ok; soft: retention runs early; hard: no sends; full: nothing is taken into the log.
+    disk_state: Option<String>,
+    slow_disk: bool,
     state: &'static str,
 }
 
@@ -59,6 +68,7 @@ const COLUMNS: &[Column] = &[
     Column::Number("IN/s"),
     Column::Number("OUT/s"),
     Column::Number("CLOCK"),
+    Column::Number("DISK"),
     Column::Text("STATE"),
 ];
 
@@ -96,12 +106,17 @@ fn print(status: ClusterStatusResponse, format: Format) -> std::io::Result<()> {
 fn row(node: Node) -> NodeRow {
     let number = node.node.strip_prefix('n').and_then(|digits| digits.parse::<u64>().ok());
     let broker_id = if node.role == "leader" { Some(0) } else { number.map(|number| number + 1) };
+    let room = node.disk.as_ref().map_or("", |disk| &disk.state);
     let state = match (node.role.as_str(), node.behind) {
         ("unreachable", _) => "down",
         ("rolled back" | "other disk" | "refused", _) => "kept out",
         ("no quorum", _) => "no quorum",
+        _ if room == "full" => "disk full",
+        _ if room == "hard" => "no room",
         (_, Some(behind)) if behind > 0 => "catching up",
+        _ if node.slow_disk => "slow disk",
         _ if node.clock_offset_ms.is_some_and(|offset| offset.unsigned_abs() > CLOCK_WRONG_MS) => "wrong clock",
+        _ if room == "soft" => "short of room",
         _ => "ok",
     };
     NodeRow {
@@ -121,7 +136,14 @@ fn row(node: Node) -> NodeRow {
         in_per_second: node.in_per_second,
         out_per_second: node.out_per_second,
         clock_offset_ms: node.clock_offset_ms,
+        disk_used_percent: node.disk.as_ref().map(|disk| disk.used_percent),
+        disk_free_bytes: node.disk.as_ref().map(|disk| disk.free),
+        disk_reserve_bytes: node.disk.as_ref().map(|disk| disk.reserve),
+        disk_soft_mark_bytes: node.disk.as_ref().map(|disk| disk.soft_mark),
+        disk_hard_mark_bytes: node.disk.as_ref().map(|disk| disk.hard_mark),
+        slow_disk: node.slow_disk,
         state,
+        disk_state: node.disk.map(|disk| disk.state),
     }
 }
 
@@ -141,6 +163,7 @@ fn cells(row: &NodeRow) -> Vec<String> {
         known(row.in_per_second.map(rate)),
         known(row.out_per_second.map(rate)),
         known(row.clock_offset_ms.map(ahead)),
+        known(row.disk_used_percent.map(|percent| format!("{percent}%"))),
         row.state.to_owned(),
     ]
 }
@@ -189,6 +212,23 @@ mod tests {
             assert_eq!(row.state, state, "{offset:?}");
             assert_eq!(cells(&row)[13], cell);
         }
+    }
+
+    #[test]
+    fn p20_a_disk_without_room_and_a_slow_one_are_shown() {
+        for (room, slow_disk, state) in [
+            ("ok", false, "ok"),
+            ("soft", false, "short of room"),
+            ("hard", false, "no room"),
+            ("full", true, "disk full"),
+            ("ok", true, "slow disk"),
+        ] {
+            let disk = crate::proto::admin::DiskRoom { used_percent: 91, state: room.into(), ..Default::default() };
+            let row = row(Node { disk: Some(disk), slow_disk, ..node("n1", "follower", Some(0)) });
+            assert_eq!((row.state, row.disk_state.as_deref()), (state, Some(room)));
+            assert_eq!(cells(&row)[14], "91%");
+        }
+        assert_eq!(cells(&row(node("n1", "follower", Some(0))))[14], "-", "an older build does not say it");
     }
 
     #[test]

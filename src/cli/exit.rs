@@ -26,6 +26,8 @@ pub enum Exit {
     FolderTaken = 11,
     /// The broker's files are damaged or the disk failed.
     Damaged = 12,
+    /// The broker's disk is too full for a start.
+    NoRoom = 13,
     /// A bug: something outside of a client's request panicked.
     Panicked = 101,
     /// Ended by the user.

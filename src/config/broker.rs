@@ -10,7 +10,7 @@ use crate::config::retention::retention;
 use crate::config::value::Values;
 use crate::config::{PeerAddress, RetentionConfig};
 use crate::model::limits::NODE_NAME_BYTES_MAX;
-use crate::model::{Millis, NodeId};
+use crate::model::{DiskMark, Millis, NodeId};
 
 /// What the client ports speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,12 @@ pub struct BrokerConfig {
     pub self_id: NodeId,
     /// `storePathRootDir`.
     pub store: PathBuf,
+    /// `diskSoftMark`.
+    pub disk_soft: DiskMark,
+    /// `diskHardMark`.
+    pub disk_hard: DiskMark,
+    /// `diskReserve`.
+    pub disk_reserve: DiskMark,
     /// `flushDiskType` is `SYNC_FLUSH`.
     pub syncs_before_ack: bool,
     /// `autoCreateTopicEnable`.
@@ -209,6 +215,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let own_address = own_host.clone().filter(|host| trusts_network && host.parse::<IpAddr>().is_ok());
     let peer_bind_address = own_address.or_else(|| bind_address.clone());
     let advertised_host = if values.optional("brokerIP1").is_some() { values.host("brokerIP1") } else { own_host };
+    let [disk_soft, disk_hard, disk_reserve] = disk_marks(values);
     let store = values.name("storePathRootDir");
     let store = values.path("storePathRootDir").unwrap_or_else(|| store.into());
     Some(BrokerConfig {
@@ -221,6 +228,9 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         grpc_port,
         grpc_port_is_default: !values.is_given("grpcServerPort"),
         store,
+        disk_soft,
+        disk_hard,
+        disk_reserve,
         syncs_before_ack: flush?,
         creates_topics: values.bool("autoCreateTopicEnable"),
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
@@ -313,6 +323,23 @@ fn bind_address(values: &mut Values<'_>, me: Option<&PeerAddress>) -> Option<Str
         values.complain("bindAddress", what);
     }
     Some(listens)
+}
+
+/// The soft mark, the hard one, and the reserve. Marks of one kind can be compared here; on a disk the soft one is at
+/// least the hard one.
+fn disk_marks(values: &mut Values<'_>) -> [DiskMark; 3] {
+    let marks = ["diskSoftMark", "diskHardMark", "diskReserve"].map(|name| values.disk_mark(name));
+    let [soft, hard, _] = marks;
+    let is_below =
+        |soft: Option<u64>, hard: Option<u64>| matches!((soft, hard), (Some(soft), Some(hard)) if soft < hard);
+    if is_below(soft.percent.map(u64::from), hard.percent.map(u64::from)) || is_below(soft.bytes, hard.bytes) {
+        let hard = values.text("diskHardMark");
+        values.complain(
+            "diskSoftMark",
+            format!("is below diskHardMark ({hard}): retention has to run before sends stop"),
+        );
+    }
+    marks
 }
 
 /// Complains about a name that is too long for the files and messages that carry it.

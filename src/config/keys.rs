@@ -33,6 +33,8 @@ pub enum Kind {
     Kept,
     /// Hours of the day.
     HoursOfDay,
+    /// A share of the disk, a size in bytes, or both, of which the lesser counts.
+    DiskMark,
 }
 
 impl Kind {
@@ -129,6 +131,24 @@ pub const KEYS: &[Key] = &[
     key("dLegerPeers", Kind::Members, "", "members: n0-host:port;n1-host:port;… default: this node alone"),
     key("dLegerSelfId", Kind::Word, "n0", "this node among the members"),
     key("storePathRootDir", Kind::Path, "store", "folder of all data of this node"),
+    key(
+        "diskSoftMark",
+        Kind::DiskMark,
+        "10%,16GiB",
+        "with less free than this, retention runs early: a share of the disk, a size, or both, of which the lesser counts",
+    ),
+    key(
+        "diskHardMark",
+        Kind::DiskMark,
+        "5%,4GiB",
+        "with less free than this on a majority of the nodes, sends are refused; everything else goes on",
+    ),
+    key(
+        "diskReserve",
+        Kind::DiskMark,
+        "10%,128MiB",
+        "held in a file, and used for all but sends when nothing else is free",
+    ),
     key(
         "flushDiskType",
         Kind::Word,

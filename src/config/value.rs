@@ -8,10 +8,14 @@ use std::path::PathBuf;
 use crate::config::characters::setting;
 use crate::config::host::host;
 use crate::config::{Effective, KEYS, Kind, Origin, Status};
+use crate::model::DiskMark;
 
 /// Longest path and longest name in one that Linux takes.
 const PATH_BYTES_MAX: usize = 4095;
 const NAME_BYTES_MAX: usize = 255;
+
+/// A node that needs more of its disk free could hardly use it.
+const DISK_PERCENT_MAX: u8 = 50;
 
 type Parse = fn(&str) -> Option<u64>;
 
@@ -127,6 +131,7 @@ impl<'a> Values<'a> {
             | Kind::Members
             | Kind::Bool
             | Kind::Kept
+            | Kind::DiskMark
             | Kind::HoursOfDay => unreachable!("{name} is no number"),
         };
         match parse(&self.text(name)) {
@@ -146,6 +151,15 @@ impl<'a> Values<'a> {
                 *range.start()
             }
         }
+    }
+
+    /// A share of a disk, a size, or both.
+    pub fn disk_mark(&mut self, name: &'static str) -> DiskMark {
+        let text = self.text(name);
+        parse_disk_mark(&text).unwrap_or_else(|| {
+            self.complain(name, "is not a share such as 5% (up to 50%), a size such as 4GiB, or both: 5%,4GiB");
+            DiskMark { percent: None, bytes: Some(0) }
+        })
     }
 
     /// A name that must be one.
@@ -200,6 +214,22 @@ pub(super) fn parse_bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A share of a disk, a size, or both, in either order.
+pub(super) fn parse_disk_mark(text: &str) -> Option<DiskMark> {
+    let mut mark = DiskMark { percent: None, bytes: None };
+    for part in text.split(',').map(str::trim) {
+        match part.strip_suffix('%') {
+            Some(digits) if mark.percent.is_none() => {
+                let percent = digits.trim_end().parse().ok().filter(|percent| *percent <= DISK_PERCENT_MAX)?;
+                mark.percent = Some(percent);
+            }
+            None if mark.bytes.is_none() => mark.bytes = Some(parse_bytes(part)?),
+            Some(_) | None => return None,
+        }
+    }
+    Some(mark)
 }
 
 /// Milliseconds: bare, or with ms, s, m, h.

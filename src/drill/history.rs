@@ -67,6 +67,9 @@ pub enum OperationKind {
     Drained,
 }
 
+/// The name of the fault after which sends may be refused and acks may not.
+pub const FULL_DISK: &str = "full-disk";
+
 /// One delivered message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Got {

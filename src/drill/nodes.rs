@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use crate::client::Address;
 use crate::drill::clock::Clocks;
-use crate::drill::history::{Event, OperationKind, Phase, Recorder};
+use crate::drill::history::{Event, FULL_DISK, OperationKind, Phase, Recorder};
 use crate::drill::hostile::{self, Forged};
 use crate::drill::net::Network;
-use crate::env::process;
+use crate::env::fault::power_loss_disk;
+use crate::env::{disk, process};
 
 /// Nodes of the cluster.
 pub const NODES: usize = 3;
@@ -28,6 +29,8 @@ const CLUSTER: &str = "Drill";
 const BROKER: &str = "Drill00";
 /// A clock that drifts is moved this often.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
+/// What a sync takes longer on a slow disk: more than a leader may be behind (D84).
+const SLOW_SYNC: Duration = Duration::from_millis(1500);
 /// Stands for a node's name in the command that starts it.
 const NAME: &str = "{}";
 
@@ -122,6 +125,10 @@ pub enum Hurt {
     Clock(Clock),
     /// Strangers speak to its peer port.
     Attacked,
+    /// Its disk is full.
+    DiskFull,
+    /// Its disk takes long for each sync.
+    DiskSlow,
 }
 
 /// What happens to a time of day.
@@ -172,6 +179,8 @@ impl Hurt {
             Self::Clock(Clock::FarAhead) => "clock-far-ahead",
             Self::Clock(Clock::Fast) => "clock-fast",
             Self::Attacked => "hostile-peers",
+            Self::DiskFull => FULL_DISK,
+            Self::DiskSlow => "slow-disk",
         }
     }
 }
@@ -237,6 +246,13 @@ impl Nodes {
         matches!(self.place, Cluster::Own(_))
     }
 
+    fn own(&self) -> Option<&Own> {
+        match &self.place {
+            Cluster::Own(own) => Some(own),
+            Cluster::Running { .. } => None,
+        }
+    }
+
     fn clocks(&self) -> Option<&Clocks> {
         match &self.place {
             Cluster::Own(own) => own.clocks.as_ref(),
@@ -287,6 +303,8 @@ impl Nodes {
             Hurt::Clock(clock) => self.move_clock(node, clock.ahead_ms(Duration::ZERO)),
             // The attack is what the time until it is healed is filled with.
             Hurt::Attacked => Ok(()),
+            Hurt::DiskFull => self.own().map_or(Ok(()), |own| own.fill_disk(node)),
+            Hurt::DiskSlow => self.own().map_or(Ok(()), |own| own.slow_disk(node)),
         }
     }
 
@@ -336,6 +354,11 @@ impl Nodes {
             Hurt::CutOff => self.network().map_or(Ok(()), |network| network.join(node))?,
             Hurt::Clock(_) => self.move_clock(node, 0)?,
             Hurt::Attacked => {}
+            Hurt::DiskFull | Hurt::DiskSlow => {
+                if let Some(own) = self.own() {
+                    own.heal_disk(node);
+                }
+            }
         }
         let event = Event {
             node: Some(format!("n{node}")),
@@ -389,7 +412,7 @@ impl Own {
             format!("bindAddress={}", if self.network.is_some() { "0.0.0.0" } else { LOOPBACK }),
             format!("grpcServerPort={grpc}"),
             format!("listenPort={listen}"),
-            format!("storePathRootDir={}", self.folder.join(format!("n{node}")).display()),
+            format!("storePathRootDir={}", self.data_folder(node).display()),
         ];
         let program = std::env::current_exe()?;
         let mut command = match &self.network {
@@ -412,6 +435,28 @@ impl Own {
         }
         let log = process::append_to(&self.folder.join(format!("n{node}.log")))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
+    }
+
+    fn data_folder(&self, node: usize) -> PathBuf {
+        self.folder.join(format!("n{node}"))
+    }
+
+    /// From now on the files of a node may have no more bytes than they have.
+    fn fill_disk(&self, node: usize) -> io::Result<()> {
+        let folder = self.data_folder(node);
+        let bytes = disk::folder_bytes(&folder)?;
+        disk::replace_text(&folder.join(power_loss_disk::QUOTA_FILE), &bytes.to_string())
+    }
+
+    fn slow_disk(&self, node: usize) -> io::Result<()> {
+        let folder = self.data_folder(node).join("log");
+        disk::replace_text(&folder.join(power_loss_disk::SLOW_SYNC_FILE), &SLOW_SYNC.as_millis().to_string())
+    }
+
+    fn heal_disk(&self, node: usize) {
+        let folder = self.data_folder(node);
+        disk::remove_if_there(&folder.join(power_loss_disk::QUOTA_FILE));
+        disk::remove_if_there(&folder.join("log").join(power_loss_disk::SLOW_SYNC_FILE));
     }
 
     /// Speaks to a node's peer port as strangers do, and as somebody with another member's id.

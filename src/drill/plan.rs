@@ -35,6 +35,10 @@ pub enum Scenario {
     Clock,
     /// Say to a node's peer port what no peer says
     Hostile,
+    /// Fill the disk of the leader, of a follower, of all nodes
+    FullDisk,
+    /// Let each sync of one node take a second and a half longer
+    SlowDisk,
     /// Any of these, and followers too, by the seed
     Random,
     /// Some of each, in less than two minutes
@@ -88,6 +92,7 @@ pub(super) enum Step {
     Leader(Hurt),
     Follower(Hurt),
     AllKilled,
+    AllDisksFull,
     /// Two of three; the leader and a follower, or both followers.
     Majority {
         how: Hurt,
@@ -105,6 +110,8 @@ pub(super) struct Means {
     pub clocks: bool,
     /// The peer ports are known.
     pub peers: bool,
+    /// Disks can be filled and slowed down.
+    pub disks: bool,
 }
 
 impl DrillPlan {
@@ -121,8 +128,12 @@ impl DrillPlan {
     /// What a run of these steps must at least have seen.
     pub(super) fn demands(&self, steps: &[Step]) -> Demands {
         let hurt = |step: &&Step| !matches!(step, Step::Restart(_));
-        let led =
-            |step: &&Step| matches!(step, Step::Leader(_) | Step::AllKilled | Step::Majority { with_leader: true, .. });
+        let led = |step: &&Step| {
+            matches!(
+                step,
+                Step::Leader(_) | Step::AllKilled | Step::AllDisksFull | Step::Majority { with_leader: true, .. }
+            )
+        };
         let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
         let sends = self.rate as usize * steps.len();
         Demands {
@@ -155,15 +166,19 @@ impl DrillPlan {
             );
         }
         let clocks = "clocks cannot be moved here: that takes a cluster of its own, and apt-get install libfaketime";
+        let disks = "disks are filled and slowed down only in a cluster of its own";
         let peers = "peer ports are attacked only in a cluster of its own";
         match self.scenario {
             Scenario::Clock if !means.clocks => return Err(clocks.to_owned()),
             Scenario::Hostile if !means.peers => return Err(peers.to_owned()),
+            Scenario::FullDisk | Scenario::SlowDisk if !means.disks => return Err(disks.to_owned()),
             _ => {}
         }
         if is_mixed {
             notes.extend((!means.clocks).then(|| format!("{clocks}; left out")));
             notes.extend((!means.peers).then(|| format!("{peers}; left out")));
+            let is_random = self.scenario == Scenario::Random;
+            notes.extend((is_random && !means.disks).then(|| format!("{disks}; left out")));
         }
         Ok(notes)
     }
@@ -187,6 +202,10 @@ impl DrillPlan {
                 .flat_map(|clock| [Step::Leader(Hurt::Clock(clock)), Step::Follower(Hurt::Clock(clock))])
                 .collect(),
             Scenario::Hostile => vec![Step::Leader(Hurt::Attacked), Step::Follower(Hurt::Attacked)],
+            Scenario::FullDisk => {
+                vec![Step::Leader(Hurt::DiskFull), Step::Follower(Hurt::DiskFull), Step::AllDisksFull]
+            }
+            Scenario::SlowDisk => vec![Step::Leader(Hurt::DiskSlow), Step::Follower(Hurt::DiskSlow)],
             Scenario::Random => {
                 let mut below = |bound: usize| rng.below(bound as u64) as usize;
                 let majority = Step::Majority { how: away[below(away.len())], with_leader: below(2) == 0 };
@@ -205,6 +224,10 @@ impl DrillPlan {
                 choices.extend(means.clocks.then_some(Step::Leader(clock)));
                 choices.extend(means.clocks.then_some(Step::Follower(clock)));
                 choices.extend(means.peers.then_some(Step::Leader(Hurt::Attacked)));
+                if means.disks {
+                    choices.extend([Step::Leader(Hurt::DiskFull), Step::Follower(Hurt::DiskFull)]);
+                    choices.extend([Step::AllDisksFull, Step::Leader(Hurt::DiskSlow)]);
+                }
                 vec![choices[below(choices.len())]]
             }
             Scenario::Quick => {

@@ -28,6 +28,8 @@ const COOL_DOWN: Duration = Duration::from_secs(2);
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 /// So long a majority is away.
 const MAJORITY_AWAY: Duration = Duration::from_secs(3);
+/// So long a disk is full.
+const DISK_FULL: Duration = Duration::from_secs(5);
 /// Time to read a replica, and more for each message of a long drill.
 const AUDIT_WITHIN: Duration = Duration::from_secs(60);
 const AUDIT_PER_MESSAGE: Duration = Duration::from_millis(2);
@@ -52,7 +54,12 @@ pub fn run(plan: &DrillPlan, mut progress: impl FnMut(&str)) -> io::Result<Outco
     let (mut nodes, topic) = match &plan.running {
         None => {
             // Producers are asked soon about what they left open, so that a short drill sees it.
-            let own = ["simulatePowerLoss=true", "transactionTimeOut=1000", "transactionCheckInterval=2000"];
+            let own = [
+                "simulatePowerLoss=true",
+                "transactionTimeOut=1000",
+                "transactionCheckInterval=2000",
+                "diskReserve=10%,16MiB",
+            ];
             let settings = own.map(str::to_owned).into_iter().chain(plan.settings.iter().cloned()).collect();
             let clocks = plan.moves_clocks().then(|| Clocks::find(&plan.folder).ok()).flatten();
             let (folder, planted) = (plan.folder.clone(), plan.planted_bug.clone());
@@ -69,7 +76,8 @@ pub fn run(plan: &DrillPlan, mut progress: impl FnMut(&str)) -> io::Result<Outco
             (nodes, format!("drill-{:08x}", plan.seed as u32))
         }
     };
-    let means = Means { network: nodes.can_cut_off(), clocks: nodes.can_move_clocks(), peers: nodes.is_own() };
+    let (peers, disks) = (nodes.is_own(), nodes.is_own());
+    let means = Means { network: nodes.can_cut_off(), clocks: nodes.can_move_clocks(), peers, disks };
     notes.extend(plan.left_out(means).map_err(io::Error::other)?);
     for note in &notes {
         progress(note);
@@ -157,6 +165,14 @@ fn take(step: Step, leader: usize, nodes: &mut Nodes) -> io::Result<String> {
             take_away(nodes, &[0, 1, 2], leader, Hurt::Killed, Duration::ZERO)?;
             "killed all nodes at once".to_owned()
         }
+        Step::AllDisksFull => {
+            for node in 0..NODES {
+                nodes.hurt(node, Hurt::DiskFull, role(node, leader))?;
+            }
+            std::thread::sleep(DISK_FULL);
+            (0..NODES).try_for_each(|node| nodes.heal(node, Hurt::DiskFull))?;
+            "filled all disks at once".to_owned()
+        }
         Step::Majority { how, with_leader } => {
             let other = (leader + 2) % NODES;
             let two = [if with_leader { leader } else { other }, follower];
@@ -190,6 +206,8 @@ fn hurt_and_heal(nodes: &mut Nodes, node: usize, how: Hurt, role: Role) -> io::R
         Hurt::Paused | Hurt::CutOff | Hurt::Attacked => Duration::from_secs(2),
         Hurt::Stopped => Duration::from_millis(200),
         Hurt::Clock(_) => Duration::from_secs(3),
+        Hurt::DiskFull => DISK_FULL,
+        Hurt::DiskSlow => Duration::from_secs(5),
     };
     nodes.suffer(node, how, length)?;
     nodes.heal(node, how)
@@ -232,7 +250,7 @@ mod tests {
             planted_bug: None,
             running: None,
         };
-        let means = Means { network: true, clocks: true, peers: true };
+        let means = Means { network: true, clocks: true, peers: true, disks: true };
         let mut steps = Vec::new();
         let mut take = |step| {
             steps.push(step);
@@ -259,7 +277,9 @@ mod tests {
             let is_it = |step: &Step| matches!(step, Step::Majority { how: its, .. } if *its == how);
             assert!(by_rounds.iter().any(is_it), "{how:?}");
         }
-        for step in [Step::AllKilled, Step::Leader(Hurt::CutOff), Step::Follower(Hurt::Killed), Step::Restart(0)] {
+        let disks = [Step::AllDisksFull, Step::Leader(Hurt::DiskFull), Step::Leader(Hurt::DiskSlow)];
+        let others = [Step::AllKilled, Step::Leader(Hurt::CutOff), Step::Follower(Hurt::Killed), Step::Restart(0)];
+        for step in others.into_iter().chain(disks) {
             assert!(by_rounds.contains(&step), "{step:?}");
         }
     }

@@ -52,6 +52,21 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    pub total: u64,
+    /// To a process without privileges.
+    pub free: u64,
+    /// To this process: the superuser may use what a file system keeps for it beside.
+    pub usable: u64,
+}
+
+/// Whether this says that the disk, or this user's share of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Keeps a lock until dropped.
 pub trait DiskLock: Send + Sync {}
 
@@ -75,6 +90,8 @@ pub trait Disk: Send + Sync + 'static {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Locks a file for this process; `None` if another holds it.
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
+    /// The room on the file system of a folder.
+    fn space(&self, folder: &Path) -> io::Result<Space>;
 }
 
 /// The disk of this machine.
@@ -144,6 +161,14 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Space> {
+        let system = rustix::fs::statvfs(folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        let (free, all) = (bytes(system.f_bavail), bytes(system.f_bfree));
+        let usable = if rustix::process::geteuid().is_root() { all } else { free };
+        Ok(Space { total: bytes(system.f_blocks), free, usable })
     }
 }
 
@@ -217,6 +242,18 @@ pub fn replace_text(path: &Path, text: &str) -> io::Result<()> {
     let staging = path.with_extension("new");
     std::fs::write(&staging, text)?;
     std::fs::rename(&staging, path)
+}
+
+/// The bytes of all files in a folder and below.
+pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Others remove files meanwhile.
+        let Ok(metadata) = entry.metadata() else { continue };
+        sum += if metadata.is_dir() { folder_bytes(&entry.path()).unwrap_or(0) } else { metadata.len() };
+    }
+    Ok(sum)
 }
 
 /// Removes a file, if it is there and may be removed.

@@ -29,6 +29,8 @@ const FIRST_OF_VERSION_2: u8 = TRIM;
 const CARRY: u8 = 37;
 const CREATE_TOPIC_KEPT: u8 = 38;
 const UPDATE_TOPIC_KEPT: u8 = 39;
+/// Of [`Command::Send`], by placement.
+const SENDS: [u8; 5] = [5, 13, 16, 18, 27];
 
 impl Command {
     /// The bytes for the log.
@@ -239,6 +241,11 @@ impl Command {
     /// Whether encoded bytes are of a [`Command::Clock`], which only a leader may make.
     pub fn is_clock(bytes: &[u8]) -> bool {
         bytes.get(1) == Some(&CLOCK)
+    }
+
+    /// Whether encoded bytes are of a command that adds messages.
+    pub fn adds_messages(bytes: &[u8]) -> bool {
+        bytes.get(1).is_some_and(|tag| SENDS.contains(tag))
     }
 
     /// From the bytes of the log.

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod codec;
+pub mod disk_room;
 pub mod filter;
 pub mod group_settings;
 pub mod handle;
@@ -25,6 +26,7 @@ pub mod time;
 pub mod transaction;
 
 pub use backoff::Backoff;
+pub use disk_room::{DiskMark, DiskRoom, NoRoom, RoomState};
 pub use filter::tag::{Filter, TagFilter};
 pub use group_settings::{ConsumeFrom, GroupSettings};
 pub use handle::{HandleKey, HandleKind, NotAHandle};

@@ -11,6 +11,12 @@ pub enum StartError {
     /// Its files are damaged or the disk failed.
     #[error("{0}")]
     Damaged(String),
+    /// The disk is full, and nothing is left in reserve.
+    #[error(
+        "{0}: not even a start is possible on this disk. Give the file system of storePathRootDir room (delete other files \
+         there or enlarge it; never files of this folder but `reserve`), and start again"
+    )]
+    NoRoom(String),
     /// Its configuration is not the shard's.
     #[error("{0}")]
     Contradiction(String),

@@ -47,7 +47,7 @@ impl Node {
     ) -> Result<Arc<Self>, StartError> {
         let own_clock: Arc<dyn Clock> = Arc::new(RealClock::start());
         let settings = Arc::new(NodeSettings::of(config));
-        let Storage { disk, log, kv } = open(config, on_fatal.clone())?;
+        let Storage { disk, log, kv, room } = open(config, on_fatal.clone())?;
         let clock = Arc::new(ClusterClock::open(own_clock.clone(), &kv)?);
         let sessions = Arc::new(Sessions::new(clock.clone()));
         let traffic = Arc::new(Traffic::new(clock.clone()));
@@ -61,6 +61,7 @@ impl Node {
             clock: clock.clone(),
             log,
             kv: Arc::new(CatalogCache::new(Arc::new(kv))),
+            room,
             listener: peer_port,
             security: peer_security(&config.peer_security)?,
             on_effects: Arc::new(move |effects| notified.notify(effects)),

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::model::{LogIndex, NodeId};
+use crate::model::{LogIndex, NoRoom, NodeId};
 
 /// Why a replica does not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +99,9 @@ pub enum Failed {
     /// Definite.
     #[error("the cluster does not take such a command: nodes of an older build may still be in it")]
     Unusable,
+    /// Too few nodes have room on their disks for it. Definite.
+    #[error("too few nodes have room on their disks")]
+    NoRoom(NoRoom),
     /// It was handed on, to Raft or to the leader, and nobody here can know what became of it.
     #[error("the outcome is unknown")]
     Ambiguous,

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Proposal};
-use crate::model::{LogIndex, NodeId, Term};
+use crate::model::{DiskRoom, LogIndex, NodeId, Term};
 use crate::raft::acknowledged::acknowledged;
 use crate::raft::batch_reader::BatchReader;
 use crate::raft::clock::cluster_clock::ClusterClock;
@@ -23,6 +23,7 @@ use crate::raft::leadership::{Leadership, transfer_leadership};
 use crate::raft::peer::status::{OwnFacts, ReplicaStatus, StatusClients, StatusReply};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
+use crate::raft::room::{Rooms, VoterRooms};
 use crate::raft::state_digest;
 use crate::raft::state_digest::StateDigest;
 use crate::raft::state_machine::ShardRaft;
@@ -46,6 +47,7 @@ pub struct Replica {
     pub(super) applied: watch::Receiver<LogIndex>,
     pub(super) clock: Arc<ClusterClock>,
     pub(super) clock_samples: Arc<ClockSamples>,
+    pub(super) rooms: Arc<VoterRooms>,
     pub(super) on_fatal: OnFatal,
     /// One permit: reading the whole state is work.
     pub(super) digests: Arc<Semaphore>,
@@ -134,6 +136,16 @@ impl Replica {
         self.applied.clone()
     }
 
+    /// Room on the disks of the voters in contact, this node's included, as of a second ago at most.
+    pub fn room(&self) -> Rooms {
+        self.rooms.known()
+    }
+
+    /// Room on this node's disk, whenever it changes.
+    pub fn own_room(&self) -> watch::Receiver<DiskRoom> {
+        self.rooms.own().watch()
+    }
+
     /// This replica's marks, with the facts that only the node knows.
     pub fn status(&self, facts: OwnFacts) -> ReplicaStatus {
         let metrics = self.raft.metrics().borrow_watched().clone();
@@ -153,6 +165,8 @@ impl Replica {
             acknowledged: acknowledged(&metrics),
             wall: Some(self.clock_samples.own_wall()),
             clock_offset_ms: self.clock_samples.own_offset_ms(),
+            room: Some(self.rooms.own().now()),
+            slow_disk: false,
         }
     }
 

@@ -36,12 +36,14 @@ use crate::raft::peer::service::{OnQuestion, PeerService};
 use crate::raft::peer::status::{Greeted, OwnFacts, StatusClients};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::replica::Replica;
+use crate::raft::room::{RoomWatch, VoterRooms};
 use crate::raft::slow_disk::hand_over_when_slow;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::{OnEffects, StateMachine};
 use crate::raft::types;
 use crate::store::kv::Kv;
 use crate::store::log::CommitLog;
+use crate::store::room::StoreRoom;
 
 /// What a replica has to know to start.
 #[derive(Debug, Clone)]
@@ -89,6 +91,8 @@ pub struct ReplicaParts {
     pub log: CommitLog,
     /// Open.
     pub kv: Arc<dyn Kv>,
+    /// Of the folder with both.
+    pub room: Arc<StoreRoom>,
     /// Where peers connect, bound.
     pub listener: TcpListener,
     /// How peers prove who they are.
@@ -115,6 +119,7 @@ impl Replica {
             clock,
             log,
             kv,
+            room,
             listener,
             security,
             on_effects,
@@ -136,7 +141,10 @@ impl Replica {
         let peers = Peers::new(identity.clone());
         let nodes = config.peers.len();
         let clock_samples = Arc::new(ClockSamples::new(own_clock, config.node, nodes));
-        let status_clients = StatusClients::new(&peers, clock_samples.clone());
+        let rooms = Arc::new(VoterRooms::new(room, config.node, nodes));
+        let noting = rooms.clone();
+        let on_room = Arc::new(move |node, room| noting.note(node, room));
+        let status_clients = StatusClients::new(&peers, clock_samples.clone(), on_room);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Before Raft: a peer that hears of this start looks whether it is this node that answers at its address.
         let (service, serving) = watch::channel(None);
@@ -152,7 +160,7 @@ impl Replica {
         }
         let raft_config = Arc::new(raft_config(&config)?);
         let batches = BatchReader::new(log.reader().clone(), applied.clone());
-        let raft = Raft::new(config.node.0, raft_config, peers.clone(), LogStorage::new(log), machine)
+        let raft = Raft::new(config.node.0, raft_config, peers.clone(), LogStorage::new(log.clone()), machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 
@@ -167,10 +175,21 @@ impl Replica {
         let slow_disk = hand_over_when_slow(raft.clone(), leadership.clone(), durable);
         tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk));
         let forwarder = Arc::new(Forwarder::new(&identity));
-        let (proposer, gatherer) =
-            Proposer::new(raft.clone(), forwarder, leadership.clone(), clock.clone(), config.in_flight_max);
+        let (proposer, gatherer) = Proposer::new(
+            raft.clone(),
+            forwarder,
+            leadership.clone(),
+            clock.clone(),
+            rooms.clone(),
+            config.in_flight_max,
+        );
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(kv.clone(), applied.clone(), on_fatal.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(
+            kv.clone(),
+            applied.clone(),
+            rooms.clone(),
+            on_fatal.clone(),
+        )));
 
         let clock_watch = ClockWatch {
             clock: clock.clone(),
@@ -182,6 +201,15 @@ impl Replica {
             leadership: leadership.clone(),
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(clock_watch.run()));
+        let room_watch = RoomWatch {
+            rooms: rooms.clone(),
+            kv: kv.clone(),
+            log,
+            raft: raft.clone(),
+            status_clients: status_clients.clone(),
+            leadership: leadership.clone(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(room_watch.run()));
 
         let replica = Self {
             raft,
@@ -193,6 +221,7 @@ impl Replica {
             applied,
             clock,
             clock_samples,
+            rooms,
             on_fatal,
             digests: Arc::new(Semaphore::new(1)),
             tasks,
@@ -215,13 +244,16 @@ impl Replica {
         on_question: OnQuestion,
     ) -> PeerService {
         let stream_ended = Arc::new(Notify::new());
-        let samples = self.clock_samples.clone();
+        let (samples, rooms) = (self.clock_samples.clone(), self.rooms.clone());
         let campaign = campaign_when_leader_is_gone(
             self.raft.clone(),
             self.leadership.clone(),
             stream_ended.clone(),
             identity.node,
-            move || samples.own_offset_ms().is_some_and(|offset| offset.unsigned_abs() > UNFIT_MS),
+            move || {
+                samples.own_offset_ms().is_some_and(|offset| offset.unsigned_abs() > UNFIT_MS)
+                    || !rooms.own().now().has_room()
+            },
         );
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
         let own = self.clone();
@@ -231,6 +263,7 @@ impl Replica {
             proposer: self.proposer.clone(),
             status: Arc::new(move || own.status(facts())),
             on_question,
+            rooms: self.rooms.clone(),
             stream_ended,
             contact,
         }

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -26,8 +27,11 @@ use crate::raft::planted;
 use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
 use crate::raft::types;
 use crate::raft::types::{Applied, LogId, StoredMembership, Types};
-use crate::store::kv::Kv;
 use crate::store::kv::value_cache::ValueCache;
+use crate::store::kv::{self, Kv, WriteBatch};
+
+/// While the disk is full, the state is written again this often.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Called with what each applied entry did.
 pub type OnEffects = Arc<dyn Fn(&Effects) + Send + Sync>;
@@ -66,7 +70,7 @@ impl StateMachine {
         Ok(Self { kv, durable, applied, on_effects, snapshots, recent, clock })
     }
 
-    fn apply_one(&mut self, entry: types::Entry) -> io::Result<Applied> {
+    async fn apply_one(&mut self, entry: types::Entry) -> io::Result<Applied> {
         let index = types::index_in(entry.log_id.index);
         let mut stage = Stage::new(&*self.kv).map_err(io::Error::other)?;
         let mut membership = None;
@@ -85,11 +89,36 @@ impl StateMachine {
         push_marks(&mut batch, &Some(entry.log_id), membership.as_ref());
         #[cfg(debug_assertions)]
         planted::differ(&mut batch);
-        self.kv.write(batch).map_err(io::Error::other)?;
+        self.write(batch).await?;
         self.clock.applied(&machine_clock);
         self.applied.send_replace(index);
         (self.on_effects)(&effects);
         Ok(Applied { index, outcomes })
+    }
+
+    /// Writes what an entry did; on a full disk it waits until there is room, and so do all later entries.
+    async fn write(&self, mut batch: WriteBatch) -> io::Result<()> {
+        let mut is_reported = false;
+        loop {
+            match self.kv.write(batch) {
+                Ok(()) => break,
+                Err(kv::Error::Full { reason, batch: unwritten }) => {
+                    if !std::mem::replace(&mut is_reported, true) {
+                        tracing::error!(
+                            reason,
+                            "the state cannot be written, the disk is full: nothing is applied until it is not"
+                        );
+                    }
+                    batch = unwritten;
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                Err(error @ kv::Error::Failed(_)) => return Err(io::Error::other(error)),
+            }
+        }
+        if is_reported {
+            tracing::info!("the state is written again");
+        }
+        Ok(())
     }
 }
 
@@ -111,7 +140,7 @@ impl RaftStateMachine<Types> for StateMachine {
             if self.durable.wait_for(|durable| *durable >= index).await.is_err() {
                 return Err(io::Error::other("the commit log stopped"));
             }
-            let applied = self.apply_one(entry)?;
+            let applied = self.apply_one(entry).await?;
             if let Some(responder) = responder {
                 responder.send(applied);
             }

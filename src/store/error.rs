@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::env::disk::is_full;
+
 /// Why a store cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -10,6 +12,14 @@ pub enum Error {
     #[error("{place}: {source}")]
     Io {
         /// What was being done, and where.
+        place: String,
+        source: io::Error,
+    },
+    /// The disk is full: a file was not made, or a write not done or done in part. Nothing that was synced is in doubt, and
+    /// it can be tried again.
+    #[error("{place}: {source}")]
+    Full {
+        /// As in [`Self::Io`].
         place: String,
         source: io::Error,
     },
@@ -37,5 +47,16 @@ impl Error {
     pub(super) fn io(place: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
         let place = place.to_string();
         move |source| Self::Io { place, source }
+    }
+
+    /// Of making or writing a file, and of nothing else: after a failed sync nothing is known of what was written, also if
+    /// the disk is full (D18).
+    pub(super) fn unwritten(place: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        let place = place.to_string();
+        move |source| if is_full(&source) { Self::Full { place, source } } else { Self::Io { place, source } }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
     }
 }

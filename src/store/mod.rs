@@ -9,5 +9,7 @@
 mod error;
 pub mod kv;
 pub mod log;
+mod reserve;
+pub mod room;
 
 pub use error::Error;

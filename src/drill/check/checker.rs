@@ -18,6 +18,7 @@ pub fn check(events: &[Event], demands: &Demands) -> Checked {
     index.at_least_once();
     let redelivered_after_ack = index.ack_finality();
     let outages = index.availability(demands);
+    index.acks_on_full_disks();
     index.transactions(&outages, demands);
     let excuses = Excuses::new(&index, outages);
     index.leases(&excuses, demands);

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::drill::check::excuses::takes_away;
 use crate::drill::check::history_index::{HistoryIndex, Span};
 use crate::drill::check::verdict::{Demands, Rule, Seen};
-use crate::drill::history::{Event, OperationKind, Phase};
+use crate::drill::history::{Event, FULL_DISK, OperationKind, Phase};
 
 /// A gap between two acknowledged sends longer than this is an outage.
 const OUTAGE_US: u64 = 250_000;
+/// So many acks that are not answered say something.
+const ACKS_ENOUGH: usize = 3;
 /// After the last heal everything must work again within this.
 const SETTLE_US: u64 = 10_000_000;
 
@@ -98,6 +100,22 @@ impl HistoryIndex<'_> {
         }
         self.find_all(Rule::Unavailable, found);
         outages
+    }
+
+    /// While disks are full sends may be refused, and acks may not (P20).
+    pub fn acks_on_full_disks(&mut self) {
+        let is_full = |event: &Event| event.f == OperationKind::Fault && event.kind.as_deref() == Some(FULL_DISK);
+        let mut found = Vec::new();
+        for (node, full_at, healed_at) in self.windows(is_full, OperationKind::Heal) {
+            let tried_in = full_at.saturating_add(OUTAGE_US)..healed_at.saturating_sub(OUTAGE_US);
+            let tried: Vec<_> = self.acks.values().flatten().filter(|ack| tried_in.contains(&ack.asked.t)).collect();
+            if tried.len() >= ACKS_ENOUGH && !tried.iter().any(|ack| ack.is_ok()) {
+                let (count, node) = (tried.len(), node.unwrap_or("?"));
+                let text = format!("none of {count} acks was answered OK while the disk of {node} was full");
+                found.push((text, tried.iter().flat_map(|ack| ack.numbers()).collect()));
+            }
+        }
+        self.find_all(Rule::Unavailable, found);
     }
 
     /// The times in which fewer than two nodes were whole.

@@ -1,7 +1,7 @@
 //! Hand-made histories: one that keeps every promise, and for each rule one that breaks it.
 
 use crate::drill::check::{Checked, Demands, Rule, Verdict, check};
-use crate::drill::history::{Applied, Event, Got, Offsets, OperationKind, Phase};
+use crate::drill::history::{Applied, Event, FULL_DISK, Got, Offsets, OperationKind, Phase};
 
 const DEMANDS: Demands = Demands {
     sends: 1,
@@ -225,6 +225,26 @@ fn c1_nothing_is_acknowledged_while_no_majority_is_there() {
     assert_eq!(broken(&script(1010, 3990)), Rule::AckedMessageLost);
     assert_eq!(script(1010, 4010).check().verdict, Verdict::True, "answered once it was back");
     assert_eq!(script(990, 1100).check().verdict, Verdict::True, "stored before it was lost");
+}
+
+#[test]
+fn c15_p20_acks_that_are_not_answered_while_disks_are_full_are_found() {
+    let script = |acked: Phase| {
+        let mut script = audited(good());
+        let fault = |f| Event {
+            node: Some("n1".into()),
+            kind: Some(FULL_DISK.into()),
+            ..Event::new("nemesis", Phase::Info, f)
+        };
+        script.add(1000, fault(OperationKind::Fault));
+        for number in 0..3 {
+            script.ack((1400 + number * 10, 1405 + number * 10), "a", if number == 2 { acked } else { Phase::Fail });
+        }
+        script.add(2000, fault(OperationKind::Heal));
+        script
+    };
+    assert_eq!(broken(&script(Phase::Fail)), Rule::Unavailable);
+    assert_eq!(script(Phase::Ok).check().verdict, Verdict::True, "one is enough: a node may be between two leaders");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use crate::edge::admin::convert::refuse;
-use crate::model::{HostPort, NodeId};
+use crate::model::{DiskRoom, HostPort, NodeId};
 use crate::node::{Node, NodeAddress, NodeSummary, ReplicaStatus};
 use crate::proto::admin as wire;
 
@@ -50,10 +50,24 @@ pub(super) async fn status(
             out_per_second: status.map(|status| status.out_per_second),
             last_log: status.map(|status| status.last_log.0),
             clock_offset_ms: status.and_then(|status| status.clock_offset_ms),
+            disk: status.and_then(|status| status.room).map(disk),
+            slow_disk: status.is_some_and(|status| status.slow_disk),
         }
     };
     let name = |node: &NodeSummary| is_leader(node).then(|| node.name.clone());
     Ok(wire::ClusterStatusResponse { nodes: nodes.iter().map(row).collect(), leader: nodes.iter().find_map(name) })
+}
+
+fn disk(room: DiskRoom) -> wire::DiskRoom {
+    wire::DiskRoom {
+        total: room.total,
+        free: room.free,
+        reserve: room.reserve,
+        soft_mark: room.soft,
+        hard_mark: room.hard,
+        used_percent: room.used_percent().into(),
+        state: room.state.name().to_owned(),
+    }
 }
 
 /// For the drill, which compares the nodes (P15).

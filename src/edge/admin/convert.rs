@@ -21,7 +21,7 @@ pub(super) fn refuse(error: Error) -> Status {
         | Error::IllegalOffset { .. }
         | Error::Invalid(_) => Status::invalid_argument(text),
         Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
-        Error::Busy => Status::resource_exhausted(text),
+        Error::Busy | Error::NoRoom(_) => Status::resource_exhausted(text),
         Error::NoLeader | Error::Behind => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),
         Error::Stopped(_) => Status::internal(text),

@@ -71,7 +71,8 @@ impl From<Error> for Refused {
             Error::NotWaiting => Code::MessageNotFound,
             Error::IllegalOffset { .. } => Code::IllegalOffset,
             Error::TransactionNotFound | Error::DecidedOtherwise => Code::InvalidTransactionId,
-            Error::Busy => Code::TooManyRequests,
+            // The only code after which clients wait longer each time; every node would refuse it (contract §9.5).
+            Error::Busy | Error::NoRoom(_) => Code::TooManyRequests,
             Error::NoLeader | Error::Behind => Code::HaNotAvailable,
             // A timeout-class code: the client must not take it for "not stored" (D17).
             Error::TimedOut => Code::ProxyTimeout,

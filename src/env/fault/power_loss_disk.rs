@@ -4,7 +4,10 @@
 //! because the kernel keeps the pages; here `kill -9` takes exactly what was not synced. Directory entries
 //! and lengths are durable at once.
 //!
-//! It can be slow too: a file [`SLOW_SYNC_FILE`] in a folder holds the milliseconds that each sync there takes longer.
+//! It can be slow too: a file [`SLOW_SYNC_FILE`] in a folder holds the milliseconds that each sync there takes longer. And
+//! it can be full: a file [`QUOTA_FILE`] in the folder it was made for holds the bytes that all files in there may have
+//! together. What grows beyond is refused as on a full disk; the state store does not go through here and is only
+//! counted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,26 +16,54 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::env::disk;
-use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk};
+use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk, Space};
 
 /// Makes syncs in its folder slow.
 pub const SLOW_SYNC_FILE: &str = "slow-sync-ms";
 
+/// Bounds the files in a disk's folder.
+pub const QUOTA_FILE: &str = "quota-bytes";
+
 /// The real disk without what was not synced.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PowerLossDisk;
+#[derive(Debug, Clone, Default)]
+pub struct PowerLossDisk {
+    folder: PathBuf,
+}
+
+impl PowerLossDisk {
+    /// For the files of a folder.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// What the files may still grow by, and may have in all; `None` without a bound.
+    fn quota(&self) -> io::Result<Option<Space>> {
+        let Ok(text) = disk::read_text(&self.folder.join(QUOTA_FILE)) else { return Ok(None) };
+        let Ok(total) = text.trim().parse::<u64>() else { return Ok(None) };
+        let free = total.saturating_sub(disk::folder_bytes(&self.folder)?);
+        Ok(Some(Space { total, free, usable: free }))
+    }
+
+    /// * Errors: a file may not grow by so much.
+    fn take(&self, grows_by: u64) -> io::Result<()> {
+        match self.quota()? {
+            Some(space) if space.free < grows_by => Err(io::ErrorKind::StorageFull.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn over(&self, file: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
+        let slow_sync = path.with_file_name(SLOW_SYNC_FILE);
+        Box::new(PowerLossFile { disk: self.clone(), file, pending: Mutex::default(), slow_sync })
+    }
+}
 
 struct PowerLossFile {
+    disk: PowerLossDisk,
     file: Box<dyn DiskFile>,
     /// Written and not yet synced, in order.
     pending: Mutex<Vec<(u64, Vec<u8>)>>,
     slow_sync: PathBuf,
-}
-
-impl PowerLossFile {
-    fn over(file: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
-        Box::new(Self { file, pending: Mutex::default(), slow_sync: path.with_file_name(SLOW_SYNC_FILE) })
-    }
 }
 
 impl Disk for PowerLossDisk {
@@ -41,11 +72,11 @@ impl Disk for PowerLossDisk {
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.open(file).map(|open| PowerLossFile::over(open, file))
+        RealDisk.open(file).map(|open| self.over(open, file))
     }
 
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.create(file).map(|open| PowerLossFile::over(open, file))
+        RealDisk.create(file).map(|open| self.over(open, file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -70,6 +101,12 @@ impl Disk for PowerLossDisk {
 
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
         RealDisk.lock(file)
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Space> {
+        let real = RealDisk.space(folder)?;
+        let Some(quota) = self.quota()? else { return Ok(real) };
+        Ok(Space { total: quota.total, free: quota.free.min(real.free), usable: quota.usable.min(real.usable) })
     }
 }
 
@@ -99,7 +136,13 @@ impl DiskFile for PowerLossFile {
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.pending.lock().push((at, bytes.to_vec()));
+        let mut pending = self.pending.lock();
+        // A full disk refuses what a file grows by when it is written, never when it is synced.
+        let end = at + bytes.len() as u64;
+        if end > self.file.len()? {
+            self.allocate(end)?;
+        }
+        pending.push((at, bytes.to_vec()));
         Ok(())
     }
 
@@ -123,6 +166,7 @@ impl DiskFile for PowerLossFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.take(len.saturating_sub(self.file.len()?))?;
         self.file.allocate(len)
     }
 
@@ -146,7 +190,7 @@ mod tests {
     fn what_was_not_synced_is_read_here_and_gone_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let file = PowerLossDisk.create(&path).unwrap();
+        let file = PowerLossDisk::new(folder.path()).create(&path).unwrap();
         file.write_at(b"synced....", 0).unwrap();
         file.sync_data().unwrap();
         file.write_at(b"LOST", 4).unwrap();
@@ -157,10 +201,28 @@ mod tests {
             bytes
         };
         assert_eq!(read(&*file), b"syncLOST..\0\0end");
-        assert_eq!(read(&*RealDisk.open(&path).unwrap()), b"synced....");
+        assert_eq!(read(&*RealDisk.open(&path).unwrap()), b"synced....\0\0\0\0\0", "a length is durable at once");
         file.set_len(6).unwrap();
         assert_eq!(read(&*file), b"syncLO");
         file.sync_data().unwrap();
         assert_eq!(read(&*RealDisk.open(&path).unwrap()), b"syncLO");
+    }
+    #[test]
+    fn p20_a_bound_on_the_folder_refuses_growth_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = PowerLossDisk::new(folder.path());
+        let file = disk.create(&folder.path().join("file")).unwrap();
+        file.write_at(&[1; 100], 0).unwrap();
+        disk::write_text(&folder.path().join(QUOTA_FILE), "200").unwrap();
+        // The file with the bound counts too.
+        assert_eq!(disk.space(folder.path()).unwrap(), Space { total: 200, free: 97, usable: 97 });
+        file.write_at(&[2; 50], 50).unwrap();
+        let refused = file.write_at(&[3; 98], 100).unwrap_err();
+        assert!(disk::is_full(&refused), "{refused}");
+        file.write_at(&[3; 97], 100).unwrap();
+        assert!(disk::is_full(&file.allocate(300).unwrap_err()));
+        file.sync_data().unwrap();
+        disk::remove_if_there(&folder.path().join(QUOTA_FILE));
+        file.allocate(300).unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! A disk in memory that can fail: what was not synced is lost or partly kept at a crash, and a chosen
-//! write or sync can fail.
+//! write or sync can fail, or it can be full.
 //!
 //! Directory entries are durable at once; what tests need is the fate of bytes.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::env::disk::{Disk, DiskFile, DiskLock};
+use crate::env::disk::{Disk, DiskFile, DiskLock, Space};
 use crate::env::rng::SeededRng;
 
 /// What survives of an unsynced write at a crash comes in units of this size.
@@ -36,6 +36,19 @@ struct State {
     syncs: u64,
     sync_takes: Duration,
     is_cold: bool,
+    /// Bytes that all files together may have; no limit if `None`.
+    capacity: Option<u64>,
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        self.files.values().map(|content| content.lock().now.len() as u64).sum()
+    }
+
+    /// What files may still grow by.
+    fn free(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
+    }
 }
 
 /// A disk in memory. Cloning shares it.
@@ -102,6 +115,16 @@ impl SimDisk {
     /// From now on nothing is in the page cache: every read waits for the disk.
     pub fn cool(&self) {
         self.state.lock().is_cold = true;
+    }
+
+    /// From now on all files together may have so many bytes.
+    pub fn resize(&self, capacity: Option<u64>) {
+        self.state.lock().capacity = capacity;
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.state.lock().used()
     }
 
     /// Syncs of files so far.
@@ -209,6 +232,20 @@ impl Disk for SimDisk {
         }
         Ok(Some(Box::new(SimLock { disk: self.clone(), path: file.to_owned() })))
     }
+
+    fn space(&self, _folder: &Path) -> io::Result<Space> {
+        let state = self.state.lock();
+        let free = state.free();
+        Ok(Space { total: state.capacity.unwrap_or(u64::MAX), free, usable: free })
+    }
+}
+
+impl SimFile {
+    /// Whether a file of `now` bytes may have `len`; what it may have if not. The lock on its content is not held.
+    fn room_for(&self, now: u64, len: u64) -> Result<(), u64> {
+        let free = self.disk.state.lock().free();
+        if len.saturating_sub(now) <= free { Ok(()) } else { Err(now + free) }
+    }
 }
 
 impl DiskFile for SimFile {
@@ -232,14 +269,21 @@ impl DiskFile for SimFile {
         if is_due(&mut self.disk.state.lock().writes_until_error) {
             return Err(io::Error::other("injected write error"));
         }
+        let (room, now) = (at + bytes.len() as u64, self.len()?);
         let at = usize::try_from(at).map_err(io::Error::other)?;
+        let room = self.room_for(now, room);
+        // A full disk takes what it can.
+        let fits = room.err().map_or(bytes.len(), |len| (len as usize).saturating_sub(at).min(bytes.len()));
+        let bytes = &bytes[..fits];
         let mut content = self.content.lock();
         let end = at + bytes.len();
-        if content.now.len() < end {
+        if content.now.len() < end && !bytes.is_empty() {
             content.now.resize(end, 0);
         }
-        content.now[at..end].copy_from_slice(bytes);
-        Ok(())
+        if !bytes.is_empty() {
+            content.now[at..end].copy_from_slice(bytes);
+        }
+        room.map_err(|_| io::ErrorKind::StorageFull.into())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -266,6 +310,7 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.room_for(self.len()?, len).map_err(|_| io::ErrorKind::StorageFull)?;
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut content = self.content.lock();
         if content.now.len() < len {

@@ -291,6 +291,35 @@ pub struct Node {
     /// What its clock is ahead of what most nodes agree on, in milliseconds; absent while they do not agree.
     #[prost(sint64, optional, tag = "15")]
     pub clock_offset_ms: ::core::option::Option<i64>,
+    /// Absent from a node of an older build.
+    #[prost(message, optional, tag = "20")]
+    pub disk: ::core::option::Option<DiskRoom>,
+    /// Its disk takes more than a second for what it is to sync, or did a moment ago.
+    #[prost(bool, tag = "21")]
+    pub slow_disk: bool,
+}
+/// Room on a node's disk, in bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskRoom {
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    #[prost(uint64, tag = "2")]
+    pub free: u64,
+    /// Held by the node itself, for when nothing else is free.
+    #[prost(uint64, tag = "3")]
+    pub reserve: u64,
+    /// With less free than this, retention runs early.
+    #[prost(uint64, tag = "4")]
+    pub soft_mark: u64,
+    /// With less free than this on a majority of the nodes, sends are refused.
+    #[prost(uint64, tag = "5")]
+    pub hard_mark: u64,
+    /// What is used, in percent; the reserve counts as free.
+    #[prost(uint32, tag = "6")]
+    pub used_percent: u32,
+    /// ok; soft: retention runs early; hard: no sends; full: nothing is taken into the log.
+    #[prost(string, tag = "7")]
+    pub state: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterStatusRequest {}

@@ -158,6 +158,8 @@ pub mod append_ack {
         Partial = 2,
         Conflict = 3,
         HigherVote = 4,
+        /// No answer to any frame: the node is alive and reads no further, because its disk is full.
+        Paused = 5,
     }
     impl Outcome {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -171,6 +173,7 @@ pub mod append_ack {
                 Self::Partial => "PARTIAL",
                 Self::Conflict => "CONFLICT",
                 Self::HigherVote => "HIGHER_VOTE",
+                Self::Paused => "PAUSED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -181,6 +184,7 @@ pub mod append_ack {
                 "PARTIAL" => Some(Self::Partial),
                 "CONFLICT" => Some(Self::Conflict),
                 "HIGHER_VOTE" => Some(Self::HigherVote),
+                "PAUSED" => Some(Self::Paused),
                 _ => None,
             }
         }
@@ -228,7 +232,7 @@ pub struct ForwardFrame {
 pub struct ForwardReply {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "forward_reply::Result", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "forward_reply::Result", tags = "2, 3, 4, 5, 6, 7")]
     pub result: ::core::option::Option<forward_reply::Result>,
 }
 /// Nested message and enum types in `ForwardReply`.
@@ -250,6 +254,10 @@ pub mod forward_reply {
         /// Nothing of the frame is or will be in the log: it holds a command that this cluster does not take.
         #[prost(message, tag = "6")]
         Unusable(super::Unusable),
+        /// Nothing of the frame is or will be in the log: too few nodes have room on their disks for messages, or for anything
+        /// if there is none in the frame.
+        #[prost(message, tag = "7")]
+        NoRoom(super::NoRoom),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -273,6 +281,38 @@ pub struct Busy {}
 pub struct Unusable {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoRoom {
+    /// Voters with room, of all voters.
+    #[prost(uint32, tag = "1")]
+    pub with_room: u32,
+    #[prost(uint32, tag = "2")]
+    pub voters: u32,
+    /// The fullest of them, what is free there and what had to be, in bytes.
+    #[prost(uint64, tag = "3")]
+    pub fullest: u64,
+    #[prost(uint64, tag = "4")]
+    pub free: u64,
+    #[prost(uint64, tag = "5")]
+    pub mark: u64,
+}
+/// Room on a node's disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskRoom {
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    #[prost(uint64, tag = "2")]
+    pub free: u64,
+    /// Held by the node itself, for when nothing else is free.
+    #[prost(uint64, tag = "3")]
+    pub reserve: u64,
+    #[prost(uint64, tag = "4")]
+    pub soft: u64,
+    #[prost(uint64, tag = "5")]
+    pub hard: u64,
+    #[prost(enumeration = "RoomState", tag = "6")]
+    pub state: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusCall {}
@@ -310,6 +350,12 @@ pub struct StatusAnswer {
     /// Of the leader: how far each follower has acknowledged what is committed.
     #[prost(message, repeated, tag = "14")]
     pub acknowledged: ::prost::alloc::vec::Vec<Acknowledged>,
+    /// Absent from an older build.
+    #[prost(message, optional, tag = "20")]
+    pub room: ::core::option::Option<DiskRoom>,
+    /// Its disk takes more than a second for what it is to sync, or did a moment ago.
+    #[prost(bool, tag = "21")]
+    pub slow_disk: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Acknowledged {
@@ -466,6 +512,41 @@ impl Refusal {
             "REPLACED" => Some(Self::Replaced),
             "ROLLED_BACK" => Some(Self::RolledBack),
             "STRANGER" => Some(Self::Stranger),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RoomState {
+    Enough = 0,
+    /// Retention runs early.
+    Soft = 1,
+    /// No messages are added.
+    Hard = 2,
+    /// The node takes nothing into its log.
+    Full = 3,
+}
+impl RoomState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Enough => "ROOM_STATE_ENOUGH",
+            Self::Soft => "ROOM_STATE_SOFT",
+            Self::Hard => "ROOM_STATE_HARD",
+            Self::Full => "ROOM_STATE_FULL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROOM_STATE_ENOUGH" => Some(Self::Enough),
+            "ROOM_STATE_SOFT" => Some(Self::Soft),
+            "ROOM_STATE_HARD" => Some(Self::Hard),
+            "ROOM_STATE_FULL" => Some(Self::Full),
             _ => None,
         }
     }

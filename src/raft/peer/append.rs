@@ -1,7 +1,8 @@
 //! The stream of appends to one follower, over a link of its own (D19).
 //!
 //! Hot path. One long link per term with many frames in flight. A link that owes answers and gives none is ended, because
-//! a half-open one would hold replication for ever.
+//! a half-open one would hold replication for ever; a follower without room on its disk says from time to time that it
+//! pauses.
 
 use std::collections::VecDeque;
 use std::io;
@@ -45,6 +46,7 @@ pub(super) fn stream<S>(
     reader: FrameReader,
     writer: FrameWriter,
     identity: PeerIdentity,
+    target: u64,
 ) -> BoxStream<'static, RpcResult<StreamAppendResult<Types>>>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
@@ -55,7 +57,14 @@ where
         // The reading side notices a broken link too.
         let _ = send_frames(requests, writer, sent).await;
     });
-    let answers = Answers { link: reader, in_flight, identity, _sender: AbortOnDropHandle::new(sender) };
+    let answers = Answers {
+        link: reader,
+        in_flight,
+        identity,
+        target,
+        is_paused: false,
+        _sender: AbortOnDropHandle::new(sender),
+    };
     Box::pin(stream::unfold(Some(answers), |answers| async move {
         let mut answers = answers?;
         let answer = answers.next().await?;
@@ -103,6 +112,12 @@ impl InFlight {
         if let Some(kib) = frames.sizes.pop_front() {
             self.room.add_permits(kib as usize);
         }
+        frames.since = (!frames.sizes.is_empty()).then(Instant::now);
+    }
+
+    /// The peer is alive and answers later.
+    fn postponed(&self) {
+        let mut frames = self.frames.lock();
         frames.since = (!frames.sizes.is_empty()).then(Instant::now);
     }
 
@@ -162,6 +177,8 @@ struct Answers {
     link: FrameReader,
     in_flight: Arc<InFlight>,
     identity: PeerIdentity,
+    target: u64,
+    is_paused: bool,
     _sender: AbortOnDropHandle<()>,
 }
 
@@ -170,6 +187,7 @@ impl Answers {
     async fn next(&mut self) -> Option<RpcResult<StreamAppendResult<Types>>> {
         let read = loop {
             match tokio::time::timeout_at(self.in_flight.answer_due(), self.link.next::<proto::AppendAck>()).await {
+                Ok(Ok(Some(ack))) if ack.outcome() == proto::append_ack::Outcome::Paused => self.follower_pauses(),
                 Ok(read) => break read,
                 Err(_) if self.in_flight.answer_due() > Instant::now() => {}
                 Err(elapsed) => return Some(Err(rpc_error::of_silence(&elapsed))),
@@ -178,10 +196,26 @@ impl Answers {
         match read {
             Ok(Some(ack)) => {
                 self.in_flight.answered();
+                self.follower_goes_on();
                 Some(wire::ack(ack, self.identity.term()).map_err(rpc_error::of_message))
             }
             Ok(None) => None,
             Err(error) => Some(Err(rpc_error::of_link(&error.into()))),
+        }
+    }
+    fn follower_pauses(&mut self) {
+        self.in_flight.postponed();
+        if !std::mem::replace(&mut self.is_paused, true) {
+            tracing::warn!(
+                follower = format!("n{}", self.target),
+                "a follower has no room on its disk and takes no more entries"
+            );
+        }
+    }
+
+    fn follower_goes_on(&mut self) {
+        if std::mem::take(&mut self.is_paused) {
+            tracing::info!(follower = format!("n{}", self.target), "the follower takes entries again");
         }
     }
 }

@@ -134,7 +134,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
             if planted::acks_before_commit() {
                 return Ok(planted::acknowledge_what_is_sent(input, reader, writer));
             }
-            Ok(append::stream(input, reader, writer, self.identity.clone()))
+            Ok(append::stream(input, reader, writer, self.identity.clone(), self.target))
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::machine::Outcome;
-use crate::model::{LogIndex, NodeId};
+use crate::model::{LogIndex, NoRoom, NodeId};
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
 use crate::raft::peer::frame::FrameWriter;
@@ -34,6 +34,8 @@ pub(in crate::raft) enum Forwarded {
     NotSent,
     /// The leader had no room; nothing of it will be in the log.
     Busy,
+    /// Too few nodes have room; nothing of it will be in the log.
+    NoRoom(NoRoom),
     /// The leader takes no such command; nothing of it will be in the log.
     Unusable(String),
     Ambiguous,
@@ -118,7 +120,18 @@ fn outcome(result: Option<Reply>) -> Forwarded {
         }
         Some(Reply::NotLeader(_)) => Forwarded::NotLeader,
         Some(Reply::Busy(_)) => Forwarded::Busy,
+        Some(Reply::NoRoom(no_room)) => Forwarded::NoRoom(read_no_room(&no_room)),
         Some(Reply::Unusable(unusable)) => Forwarded::Unusable(unusable.reason),
         Some(Reply::Ambiguous(_)) | None => Forwarded::Ambiguous,
     }
+}
+
+pub(in crate::raft) fn put_no_room(no_room: NoRoom) -> proto::NoRoom {
+    let NoRoom { with_room, voters, fullest, free, mark } = no_room;
+    proto::NoRoom { with_room, voters, fullest, free, mark }
+}
+
+fn read_no_room(no_room: &proto::NoRoom) -> NoRoom {
+    let proto::NoRoom { with_room, voters, fullest, free, mark } = *no_room;
+    NoRoom { with_room, voters, fullest, free, mark }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
@@ -22,6 +23,7 @@ use crate::model::limits::LEADER_WAIT;
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
 use crate::raft::error::Failed;
+use crate::raft::peer::forward::put_no_room;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
@@ -41,6 +43,8 @@ const LINKS_MAX: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Strangers are reported once in this time: they must not fill the disk with lines.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// A follower that has no room says so this often, so that its leader does not take it for gone.
+const SAYS_PAUSED_EVERY: Duration = Duration::from_millis(500);
 /// Answers put into one write.
 const ANSWERS_AT_ONCE: usize = 64;
 
@@ -175,11 +179,16 @@ async fn take(mut port: Port, stream: TcpStream, link: Link) -> Result<(), LinkE
 async fn take_appends(service: PeerService, from: u64, reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
     let _ended = StreamEnded(service.stream_ended.clone());
     // The first frame that cannot be used ends the link: skipping it would leave a hole.
-    let checking = service.clone();
+    let (checking, waits_for_room) = (service.clone(), Arc::new(AtomicBool::new(false)));
+    let is_paused = waits_for_room.clone();
     let frames = stream::unfold(reader, move |mut reader| {
-        let service = checking.clone();
+        let (service, waits_for_room) = (checking.clone(), waits_for_room.clone());
         async move {
             let frame = reader.next::<proto::AppendFrame>().await.ok()??;
+            // What is taken from here on has to be written before this node can vote again: it waits outside of Raft.
+            waits_for_room.store(true, Ordering::Relaxed);
+            service.rooms.until_taken(frame.records.len()).await;
+            waits_for_room.store(false, Ordering::Relaxed);
             let request = wire::append(frame).and_then(|request| service.check(from, &request.vote).map(|()| request));
             let request = request.inspect_err(|error| service.identity.note_refusal(from, error)).ok()?;
             service.note_leader(&request.vote);
@@ -187,7 +196,20 @@ async fn take_appends(service: PeerService, from: u64, reader: FrameReader, mut 
         }
     });
     let mut acks = std::pin::pin!(service.raft.stream_append(Box::pin(frames)).fuse());
-    while let Some(ack) = acks.next().await {
+    let mut says_paused = tokio::time::interval(SAYS_PAUSED_EVERY);
+    loop {
+        let ack = tokio::select! {
+            biased;
+            ack = acks.next() => ack,
+            _ = says_paused.tick() => {
+                if is_paused.load(Ordering::Relaxed) {
+                    writer.put(&wire::put_paused());
+                    writer.flush().await?;
+                }
+                continue;
+            }
+        };
+        let Some(ack) = ack else { break };
         writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?));
         for _ in 1..ANSWERS_AT_ONCE {
             let Some(Some(ack)) = acks.next().now_or_never() else { break };
@@ -290,6 +312,7 @@ fn reply(fate: Result<Applied, Failed>) -> Reply {
         }),
         Err(Failed::NotLeader | Failed::NoLeader) => Reply::NotLeader(proto::NotLeader { leader: None }),
         Err(Failed::Busy) => Reply::Busy(proto::Busy {}),
+        Err(Failed::NoRoom(no_room)) => Reply::NoRoom(put_no_room(no_room)),
         Err(Failed::Unusable) => Reply::Unusable(proto::Unusable { reason: Failed::Unusable.to_string() }),
         Err(Failed::Ambiguous) => Reply::Ambiguous(proto::Ambiguous {}),
     }

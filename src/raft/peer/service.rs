@@ -19,6 +19,7 @@ use crate::raft::peer::unusable::Unusable;
 use crate::raft::peer::wire;
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
+use crate::raft::room::VoterRooms;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types::Vote;
 
@@ -36,6 +37,7 @@ pub(in crate::raft) struct PeerService {
     pub proposer: Proposer,
     pub status: OwnStatus,
     pub on_question: OnQuestion,
+    pub rooms: Arc<VoterRooms>,
     /// Notified when a stream of appends ends.
     pub stream_ended: Arc<Notify>,
     /// Noted whenever a leader is heard that this node follows.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::model::{LogIndex, NodeId, Term, Timestamp};
+use crate::model::{DiskRoom, LogIndex, NodeId, RoomState, Term, Timestamp};
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
 use crate::proto::peer::call::Call;
@@ -48,6 +48,10 @@ pub struct ReplicaStatus {
     pub clock_offset_ms: Option<i64>,
     /// If it leads: how far each follower has acknowledged what is committed.
     pub acknowledged: Vec<(NodeId, LogIndex)>,
+    /// On its disk; an older build does not say it.
+    pub room: Option<DiskRoom>,
+    /// Its disk takes more than a second for what it is to sync, or did a moment ago.
+    pub slow_disk: bool,
 }
 
 /// What a replica says of itself beside its Raft marks.
@@ -84,21 +88,25 @@ pub(in crate::raft) enum Greeted {
     Silent,
 }
 
+/// Called with what a peer says of the room on its disk.
+pub(in crate::raft) type OnRoom = Arc<dyn Fn(NodeId, Option<DiskRoom>) + Send + Sync>;
+
 /// Short calls beside the log, to all peers. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::raft) struct StatusClients {
     identity: PeerIdentity,
     clock_samples: Arc<ClockSamples>,
+    on_room: OnRoom,
     clients: Arc<BTreeMap<u64, ControlClient>>,
 }
 
 impl StatusClients {
-    pub(in crate::raft) fn new(peers: &Peers, clock_samples: Arc<ClockSamples>) -> Self {
+    pub(in crate::raft) fn new(peers: &Peers, clock_samples: Arc<ClockSamples>, on_room: OnRoom) -> Self {
         // These calls come every second and keep the link of heartbeats and votes open.
-        Self { identity: peers.identity().clone(), clock_samples, clients: peers.control() }
+        Self { identity: peers.identity().clone(), clock_samples, on_room, clients: peers.control() }
     }
 
-    /// Asks a peer for its marks, and notes what its clock says.
+    /// Asks a peer for its marks, and notes what its clock and its disk say.
     pub(in crate::raft) async fn ask(&self, node: NodeId) -> StatusReply {
         let Some(client) = self.clients.get(&node.0) else { return StatusReply::Silent };
         let asked = self.clock_samples.mono();
@@ -108,6 +116,7 @@ impl StatusClients {
                 if let Some(wall) = status.wall {
                     self.clock_samples.note(node, wall, asked);
                 }
+                (self.on_room)(node, status.room);
                 if status.leader == Some(status.node) {
                     self.identity.note_acknowledged(&status.acknowledged);
                 }
@@ -209,7 +218,21 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
             .collect(),
         wall_ms: status.wall.map(|wall| wall.0),
         clock_offset_ms: status.clock_offset_ms,
+        room: status.room.map(put_room),
+        slow_disk: status.slow_disk,
     }
+}
+
+fn put_room(room: DiskRoom) -> proto::DiskRoom {
+    let DiskRoom { total, free, reserve, soft, hard, state } = room;
+    proto::DiskRoom { total, free, reserve, soft, hard, state: state as i32 }
+}
+
+fn read_room(room: proto::DiskRoom) -> DiskRoom {
+    let proto::DiskRoom { total, free, reserve, soft, hard, state } = room;
+    let known = usize::try_from(state).ok().and_then(|number| RoomState::ALL.get(number).copied());
+    // A newer build may know of worse.
+    DiskRoom { total, free, reserve, soft, hard, state: known.unwrap_or(RoomState::Full) }
 }
 
 fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
@@ -228,5 +251,7 @@ fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
         acknowledged: answer.acknowledged.iter().map(|it| (NodeId(it.node), LogIndex(it.index))).collect(),
         wall: answer.wall_ms.map(Timestamp),
         clock_offset_ms: answer.clock_offset_ms,
+        room: answer.room.map(read_room),
+        slow_disk: answer.slow_disk,
     }
 }

@@ -102,6 +102,11 @@ pub(in crate::raft) fn put_ack(result: &StreamAppendResult<Types>) -> proto::App
     proto::AppendAck { outcome: outcome.into(), matching, vote, conflict }
 }
 
+/// What a follower says that reads no further for lack of room.
+pub(in crate::raft) fn put_paused() -> proto::AppendAck {
+    proto::AppendAck { outcome: proto::append_ack::Outcome::Paused.into(), ..proto::AppendAck::default() }
+}
+
 /// `own` is this node's term: one that no shard can have reached is not believed.
 pub(in crate::raft) fn ack(ack: proto::AppendAck, own: u64) -> Result<StreamAppendResult<Types>, Unusable> {
     use proto::append_ack::Outcome;
@@ -116,7 +121,8 @@ pub(in crate::raft) fn ack(ack: proto::AppendAck, own: u64) -> Result<StreamAppe
             check_term(&higher, own)?;
             Ok(Err(StreamAppendError::HigherVote(higher)))
         }
-        Outcome::Unspecified => Err(Unusable::Lacks("outcome")),
+        // Read where the answers come in.
+        Outcome::Paused | Outcome::Unspecified => Err(Unusable::Lacks("outcome")),
     }
 }
 

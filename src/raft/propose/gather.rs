@@ -121,7 +121,7 @@ impl Gatherer {
 
     /// Makes one batch and hands it on in a task of its own; what comes back is tried again.
     fn hand_on(&mut self, leader: NodeId, leadership: Leadership, permit: OwnedSemaphorePermit) {
-        let batch = self.gather(leadership);
+        let batch = self.gather(leader, leadership);
         if batch.is_empty() {
             return;
         }
@@ -139,8 +139,9 @@ impl Gatherer {
         });
     }
 
-    /// Takes what waits, up to one batch; leaves out what was called off meanwhile.
-    fn gather(&mut self, leadership: Leadership) -> Vec<Waiting> {
+    /// Takes what waits, up to one batch; leaves out what was called off meanwhile, and refuses what there is no
+    /// room for.
+    fn gather(&mut self, leader: NodeId, leadership: Leadership) -> Vec<Waiting> {
         let mut batch = Vec::new();
         let (mut bytes, mut commands) = (0, 0);
         while bytes < BATCH_BYTES_MAX && commands < BATCH_COMMANDS_MAX {
@@ -158,6 +159,8 @@ impl Gatherer {
             }
             if next.origin == Origin::Forwarded && !leadership.is_self {
                 let _ = next.reply.send(Err(Failed::NotLeader));
+            } else if let Err(no_room) = self.sink.admit(&next, leader, leadership.is_self) {
+                let _ = next.reply.send(Err(Failed::NoRoom(no_room)));
             } else if next.ticket.hand_on() {
                 bytes += next_bytes;
                 commands += next.proposals.len();

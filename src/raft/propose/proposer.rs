@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::raft::propose::replies;
 use crate::raft::propose::replies::PerThread;
 use crate::raft::propose::sink::Sink;
 use crate::raft::propose::waiting::{Origin, Reply, Ticket, Waiting};
+use crate::raft::room::VoterRooms;
 use crate::raft::state_machine::ShardRaft;
 
 /// Callers waiting to be gathered, at most.
@@ -49,10 +51,12 @@ impl Proposer {
         forwarder: Arc<Forwarder>,
         leadership: watch::Receiver<Leadership>,
         clock: Arc<ClusterClock>,
+        rooms: Arc<VoterRooms>,
         in_flight_max: usize,
     ) -> (Self, Gatherer) {
         let (queue, waiting) = queue::channel(QUEUE_MAX);
-        let gatherer = Gatherer::new(waiting, Sink { raft, forwarder, clock, leadership }, in_flight_max);
+        let sink = Sink { raft, forwarder, clock, leadership, rooms, refused: Mutex::default() };
+        let gatherer = Gatherer::new(waiting, sink, in_flight_max);
         (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)) }, gatherer)
     }
 

@@ -4,21 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::machine::{Batch, Command, Proposal};
-use crate::model::NodeId;
+use crate::model::{NoRoom, NodeId};
 use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::error::Failed;
 use crate::raft::leadership::Leadership;
 use crate::raft::peer::forward::{Forwarded, Forwarder};
 use crate::raft::propose::waiting::{Waiting, answer, fail, release};
+use crate::raft::room::VoterRooms;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types::Body;
+use crate::store::room::RoomUse;
 
 /// A leader that was followed by another may still answer frames for this long. One that hangs must not hold up what the
 /// next one could take (D25).
 const DEPOSED_ANSWERS_MAX: Duration = Duration::from_millis(100);
+
+/// A follower asks its leader again after this long whether there is room for messages.
+const REFUSED_FOR: Duration = Duration::from_millis(250);
 
 /// Hands batches on. Both ways answer the callers, and return the commands that are certainly not in the log.
 pub(super) struct Sink {
@@ -26,6 +33,9 @@ pub(super) struct Sink {
     pub forwarder: Arc<Forwarder>,
     pub clock: Arc<ClusterClock>,
     pub leadership: watch::Receiver<Leadership>,
+    pub rooms: Arc<VoterRooms>,
+    /// What the leader said when it refused messages, and when.
+    pub refused: Mutex<Option<(NodeId, NoRoom, Instant)>>,
 }
 
 impl Sink {
@@ -65,6 +75,7 @@ impl Sink {
             Forwarded::Applied(applied) => answer(batch, applied),
             Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
             Forwarded::Busy => fail(batch, Failed::Busy),
+            Forwarded::NoRoom(no_room) => return self.without_room(leader, no_room, batch),
             Forwarded::Unusable(reason) => {
                 tracing::debug!(leader = format!("n{leader}"), reason, "the leader takes no such command");
                 fail(batch, Failed::Unusable);
@@ -72,5 +83,32 @@ impl Sink {
             Forwarded::Ambiguous => fail(batch, Failed::Ambiguous),
         }
         Vec::new()
+    }
+    /// The leader took nothing of a frame: what adds messages is refused, and the rest tried again without it.
+    fn without_room(&self, leader: NodeId, no_room: NoRoom, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let (messages, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(Waiting::adds_messages);
+        if messages.is_empty() {
+            fail(rest, Failed::NoRoom(no_room));
+            return Vec::new();
+        }
+        *self.refused.lock() = Some((leader, no_room, Instant::now()));
+        fail(messages, Failed::NoRoom(no_room));
+        release(rest)
+    }
+
+    /// Whether a batch of this node may hold these commands now. A follower goes by what its leader said a moment ago, so
+    /// that commands that the leader takes do not come back with those that it does not take.
+    ///
+    /// * Errors: why not.
+    pub fn admit(&self, waiting: &Waiting, leader: NodeId, leads: bool) -> Result<(), NoRoom> {
+        let adds_messages = waiting.adds_messages();
+        if leads {
+            let what = if adds_messages { RoomUse::Messages } else { RoomUse::Anything };
+            return self.rooms.admit(waiting.bytes(), what);
+        }
+        match *self.refused.lock() {
+            Some((by, no_room, at)) if adds_messages && by == leader && at.elapsed() < REFUSED_FOR => Err(no_room),
+            Some(_) | None => Ok(()),
+        }
     }
 }

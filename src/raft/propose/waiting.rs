@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::machine::{Outcome, Proposal};
+use crate::machine::{Command, Outcome, Proposal};
 use crate::raft::error::Failed;
 use crate::raft::propose::queue::{Carries, Load};
 use crate::raft::propose::replies::{ReplyBatch, ReplySender};
@@ -38,6 +38,11 @@ pub(super) struct Waiting {
 impl Waiting {
     pub fn bytes(&self) -> usize {
         self.proposals.iter().map(Proposal::bytes).sum()
+    }
+
+    /// Whether one of the commands adds messages.
+    pub fn adds_messages(&self) -> bool {
+        self.proposals.iter().any(|proposal| Command::adds_messages(&proposal.command))
     }
 
     /// Whether the caller gave up.

@@ -66,6 +66,10 @@ impl Kv for CatalogCache {
     fn flush(&self) -> Result<()> {
         self.kv.flush()
     }
+
+    fn unflushed_bytes(&self) -> u64 {
+        self.kv.unflushed_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -40,10 +40,16 @@ impl Space {
     }
 }
 
-/// The local disk failed. The node must stop.
+/// Why a key-value operation was not done.
 #[derive(Debug, thiserror::Error)]
-#[error("key-value store: {0}")]
-pub struct Error(pub String);
+pub enum Error {
+    /// The local disk failed. The node must stop.
+    #[error("key-value store: {0}")]
+    Failed(String),
+    /// The disk is full; nothing was done, and nothing of before is lost. A batch that was to be written comes back.
+    #[error("key-value store: {reason}")]
+    Full { reason: String, batch: WriteBatch },
+}
 
 /// Result of a key-value operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,7 +63,8 @@ pub struct WriteBatch {
 
 /// An ordered key-value store, shared by all threads.
 ///
-/// After a failed write or flush nothing is known of what was written since the last flush, and the node must stop.
+/// After a failed write or flush nothing is known of what was written since the last flush, and the node must stop, unless
+/// the error was [`Error::Full`].
 pub trait Kv: Send + Sync + 'static {
     /// The value of a key. May read the disk.
     ///
@@ -70,8 +77,14 @@ pub trait Kv: Send + Sync + 'static {
     /// Applies all or nothing, visible to readers on return. Durable after the next [`Self::flush`]: a crash before it
     /// takes a suffix of the batches, over all spaces together, and never a part of one.
     ///
-    /// * Errors: the fate of the batch is unknown.
+    /// * Errors: the fate of the batch is unknown, unless it comes back ([`Error::Full`]).
     fn write(&self, batch: WriteBatch) -> Result<()>;
     /// Makes everything written so far durable. Blocks.
+    ///
+    /// * Errors: [`Error::Full`] leaves what was written as it was; a later flush makes it durable.
     fn flush(&self) -> Result<()>;
+    /// About how much room on the disk the next flush needs, in bytes.
+    fn unflushed_bytes(&self) -> u64 {
+        0
+    }
 }

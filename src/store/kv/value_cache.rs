@@ -86,6 +86,10 @@ impl Kv for ValueCache {
     fn flush(&self) -> Result<()> {
         self.kv.flush()
     }
+
+    fn unflushed_bytes(&self) -> u64 {
+        self.kv.unflushed_bytes()
+    }
 }
 
 #[cfg(test)]

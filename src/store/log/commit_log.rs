@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
-use crate::store::log::log_state::{Done, LogState, OnDurable, OnFatal, Op, OpReply, State};
+use crate::store::log::log_state::{Done, LogState, OnDurable, OnFatal, OnFull, Op, OpReply, State};
 use crate::store::log::meta::{KnownPeer, LogOwner, Meta, StartMark, VoteRecord};
 use crate::store::log::reader::LogReader;
 use crate::store::log::record::{Record, RecordId};
@@ -85,6 +85,7 @@ impl CommitLog {
             changed: Condvar::new(),
             segments: RwLock::new(segments),
             on_durable: RwLock::new(None),
+            on_full: RwLock::new(None),
             on_fatal,
         });
         let writer = Writer::new(log.clone(), disk, folder, options, meta, lock);
@@ -243,6 +244,16 @@ impl CommitLog {
     pub fn on_durable(&self, on_durable: OnDurable) {
         on_durable(self.durable());
         *self.log.on_durable.write() = Some(on_durable);
+    }
+
+    /// Calls `on_full` when a write finds the disk full, before it waits. Replaces the one set before.
+    pub fn on_full(&self, on_full: OnFull) {
+        *self.log.on_full.write() = Some(on_full);
+    }
+
+    /// Bytes appended that the writer has not taken up yet.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.log.state.lock().queue_bytes as u64
     }
 
     /// Notes what is committed, in memory; later records carry it as a hint for the next start.

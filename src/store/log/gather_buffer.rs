@@ -38,6 +38,12 @@ impl GatherBuffer {
         self.parts.push_back(bytes);
     }
 
+    /// Forgets what was not read.
+    pub fn clear(&mut self) {
+        self.parts.clear();
+        self.open.clear();
+    }
+
     /// Keeps no more memory than between bursts.
     pub fn shrink(&mut self) {
         if self.open.capacity() > KEPT_BYTES {

@@ -20,6 +20,9 @@ pub type OnDurable = Box<dyn Fn(LogIndex) + Send + Sync>;
 /// Called once with the reason when the log closes itself.
 pub type OnFatal = Box<dyn Fn(&Error) + Send + Sync>;
 
+/// Called when the disk is full; true if it made room.
+pub type OnFull = Box<dyn Fn() -> bool + Send + Sync>;
+
 pub(in crate::store) struct LogState {
     /// Which disk this is.
     pub disk: u64,
@@ -30,6 +33,7 @@ pub(in crate::store) struct LogState {
     pub changed: Condvar,
     pub segments: RwLock<Vec<Segment>>,
     pub on_durable: RwLock<Option<OnDurable>>,
+    pub on_full: RwLock<Option<OnFull>>,
     pub on_fatal: OnFatal,
 }
 

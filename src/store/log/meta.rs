@@ -102,7 +102,7 @@ impl Meta {
     /// Opens the folder's meta file, or makes it for a new folder.
     pub fn open(disk: &dyn Disk, folder: &Path, owner: &LogOwner) -> Result<Self, Error> {
         let path = folder.join(FILE);
-        let file = disk.create(&path).map_err(Error::io(path.display()))?;
+        let file = disk.create(&path).map_err(Error::unwritten(path.display()))?;
         let mut slots = Vec::new();
         let len = file.len().map_err(Error::io(path.display()))?;
         for at in [0, SLOT_BYTES] {
@@ -135,6 +135,10 @@ impl Meta {
                 return Err(Error::Damaged { file: path, at: 0, reason });
             }
         };
+        // A vote must not fail because the disk is full. A file system that cannot do it, or has no room now, goes without.
+        if let Err(error) = file.allocate(2 * SLOT_BYTES) {
+            tracing::debug!(%error, "no space is reserved for votes");
+        }
         let mut meta = Self { file, content };
         let is_new = meta.content.sequence == 0;
         meta.begin()?;
@@ -241,7 +245,7 @@ impl Meta {
         out.put_u32(crc32c::crc32c(&payload));
         out.put_slice(&payload);
         for at in [0, SLOT_BYTES] {
-            self.file.write_at(&out, at).map_err(Error::io("write meta"))?;
+            self.file.write_at(&out, at).map_err(Error::unwritten("write meta"))?;
             self.file.sync_data().map_err(Error::io("sync meta"))?;
         }
         Ok(())

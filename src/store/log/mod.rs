@@ -6,6 +6,9 @@
 //! Not here: the applied state (`store/kv`), deciding what may be forgotten (no retention yet).
 
 mod commit_log;
+mod full_disk;
+#[cfg(test)]
+mod full_disk_tests;
 pub mod gather_buffer;
 mod log_state;
 mod meta;
@@ -19,7 +22,7 @@ mod tests;
 mod writer;
 
 pub use commit_log::CommitLog;
-pub use log_state::{Done, OnDurable, OnFatal};
+pub use log_state::{Done, OnDurable, OnFatal, OnFull};
 pub use meta::{KnownPeer, LogOwner, StartMark, VoteRecord};
 pub use reader::{LogReader, SegmentExtent};
 pub use writer::{FlushMode, Options};

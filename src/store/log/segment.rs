@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 
-use crate::env::disk::{Disk, DiskFile};
+use crate::env::disk::{Disk, DiskFile, is_full};
 use crate::model::LogIndex;
 use crate::store::Error;
 use crate::store::log::gather_buffer::GatherBuffer;
@@ -29,6 +29,8 @@ const MAGIC: u64 = 0x5241_4654_4D51_5347;
 const VERSION: u32 = 4;
 /// Bytes of one read, unless one record has more: whoever keeps one of the records keeps all that was read with it.
 const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Less space is not worth being reserved.
+const RESERVED_MIN: u64 = 64 * 1024;
 /// More is not read without waiting: copying and checking it takes time too.
 const AT_HAND_BYTES_MAX: usize = 1024 * 1024;
 
@@ -80,11 +82,8 @@ impl Segment {
     pub fn create(disk: &dyn Disk, folder: &Path, first: LogIndex, bytes: u64) -> Result<Self, Error> {
         let path = folder.join(format!("{:020}{SUFFIX}", first.0));
         let failed = |source| Error::Io { place: path.display().to_string(), source };
-        let file = disk.create(&path).map_err(failed)?;
-        // Reserving is an optimisation; a file system that cannot do it still works.
-        if let Err(error) = file.allocate(bytes) {
-            tracing::debug!(%error, "the segment grows as it is written");
-        }
+        let file = disk.create(&path).map_err(Error::unwritten(path.display()))?;
+        reserve(&*file, bytes);
         let mut head = BytesMut::with_capacity(HEADER_BYTES as usize);
         head.put_u64(MAGIC);
         head.put_u32(VERSION);
@@ -92,7 +91,7 @@ impl Segment {
         let crc = crc32c::crc32c(&head);
         head.put_u32(crc);
         head.resize(HEADER_BYTES as usize, 0);
-        file.write_at(&head, 0).map_err(failed)?;
+        file.write_at(&head, 0).map_err(Error::unwritten(path.display()))?;
         file.sync_data().map_err(failed)?;
         disk.sync_dir(folder).map_err(failed)?;
         Ok(Self::with(first, path, file.into()))
@@ -153,7 +152,7 @@ impl Segment {
     /// Writes framed records of these sizes after the last one; not durable yet.
     pub fn write(&self, framed: &mut GatherBuffer, sizes: &[u64]) -> Result<(), Error> {
         let end = self.end();
-        self.file.write_gathered_at(framed, end).map_err(Error::io(self.path.display()))?;
+        self.file.write_gathered_at(framed, end).map_err(Error::unwritten(self.path.display()))?;
         for size in sizes {
             self.found(*size);
         }
@@ -310,6 +309,21 @@ impl Segment {
             }
         }
         Ok(Ok((preamble, header)))
+    }
+}
+
+/// Reserves space for a new segment: an optimisation, a file system that cannot do it still works. On a full disk less is
+/// reserved, or nothing.
+fn reserve(file: &dyn DiskFile, bytes: u64) {
+    let mut bytes = bytes;
+    while let Err(error) = file.allocate(bytes) {
+        tracing::debug!(%error, bytes, "the segment grows as it is written");
+        // What was allocated in part is given back.
+        let cut = file.set_len(0);
+        bytes /= 4;
+        if cut.is_err() || !is_full(&error) || bytes < RESERVED_MIN {
+            return;
+        }
     }
 }
 

@@ -15,24 +15,24 @@ use crate::store::Error;
 use crate::store::log::record::{Record, RecordKind};
 use crate::store::log::{CommitLog, FlushMode, LogOwner, Options, VoteRecord};
 
-const FOLDER: &str = "/log";
-const WAIT: Duration = Duration::from_secs(10);
+pub(super) const FOLDER: &str = "/log";
+pub(super) const WAIT: Duration = Duration::from_secs(10);
 
-fn owner() -> LogOwner {
+pub(super) fn owner() -> LogOwner {
     LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) }
 }
 
-fn open_with(disk: &SimDisk, segment_bytes: u64) -> Result<CommitLog, Error> {
+pub(super) fn open_with(disk: &SimDisk, segment_bytes: u64) -> Result<CommitLog, Error> {
     let options = Options { segment_bytes, tail_cache_bytes: 512, flush: FlushMode::Sync };
     CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {}))
 }
 
-fn open(disk: &SimDisk) -> CommitLog {
+pub(super) fn open(disk: &SimDisk) -> CommitLog {
     open_with(disk, 4096).unwrap()
 }
 
 /// A record whose body says which term and index it is of.
-fn record(term: u64, index: u64) -> Record {
+pub(super) fn record(term: u64, index: u64) -> Record {
     let body = format!("{term}/{index}/").repeat(1 + (index % 7) as usize);
     Record {
         term: Term(term),
@@ -43,7 +43,7 @@ fn record(term: u64, index: u64) -> Record {
     }
 }
 
-fn append(log: &CommitLog, records: Vec<Record>) -> Receiver<bool> {
+pub(super) fn append(log: &CommitLog, records: Vec<Record>) -> Receiver<bool> {
     let (sender, done) = channel();
     // A refused append drops the callback, which closes the channel; a test that does not look is fine.
     let completed = move |result: std::io::Result<()>| {
@@ -53,16 +53,16 @@ fn append(log: &CommitLog, records: Vec<Record>) -> Receiver<bool> {
     done
 }
 
-fn append_and_wait(log: &CommitLog, term: u64, range: std::ops::RangeInclusive<u64>) {
+pub(super) fn append_and_wait(log: &CommitLog, term: u64, range: std::ops::RangeInclusive<u64>) {
     let done = append(log, range.map(|index| record(term, index)).collect());
     assert!(done.recv_timeout(WAIT).unwrap());
 }
 
-fn all(log: &CommitLog) -> Vec<Record> {
+pub(super) fn all(log: &CommitLog) -> Vec<Record> {
     log.reader().read(LogIndex(1), LogIndex(u64::MAX), usize::MAX).unwrap()
 }
 
-fn last_index(log: &CommitLog) -> u64 {
+pub(super) fn last_index(log: &CommitLog) -> u64 {
     log.last().map_or(0, |last| last.index.0)
 }
 

@@ -3,7 +3,8 @@
 //! Hot path. Completions go newest first, so that one wake-up serves all that one sync covers (D3). With `ASYNC_FLUSH` appends are
 //! done once written, and a sync follows within half a second.
 //!
-//! A failed write or sync poisons the log: what waits and all that comes later fails, and the process must end (D18).
+//! A failed write or sync poisons the log: what waits and all that comes later fails, and the process must end (D18). A write
+//! that finds the disk full did not fail: it waits for room (`full_disk`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
 use crate::model::LogIndex;
 use crate::store::Error;
+use crate::store::log::full_disk::FullDisk;
 use crate::store::log::gather_buffer::GatherBuffer;
 use crate::store::log::log_state::{Done, LogState, Op, OpReply};
 use crate::store::log::meta::Meta;
@@ -68,6 +70,7 @@ pub(in crate::store) struct Writer {
     marks_saved: Instant,
     /// Records as they go into the segment.
     framed: GatherBuffer,
+    full_disk: FullDisk,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -95,6 +98,7 @@ impl Writer {
             unsynced_since: None,
             marks_saved: Instant::now(),
             framed: GatherBuffer::default(),
+            full_disk: FullDisk::default(),
             _lock: lock,
         }
     }
@@ -250,7 +254,13 @@ impl Writer {
         let committed = self.log.state.lock().committed;
         let mut rest = records;
         while let Some(first) = rest.first() {
-            let segment = self.segment_for(first)?;
+            let segment = match self.segment_for(first) {
+                Err(error) if error.is_full() => {
+                    self.full_disk.wait(&self.log, error)?;
+                    continue;
+                }
+                segment => segment?,
+            };
             let mut sizes = Vec::new();
             let mut room = self.options.segment_bytes.saturating_sub(segment.end());
             for record in rest {
@@ -264,7 +274,16 @@ impl Writer {
                 room = room.saturating_sub(size);
                 sizes.push(size);
             }
-            segment.write(&mut self.framed, &sizes)?;
+            if let Err(error) = segment.write(&mut self.framed, &sizes) {
+                self.framed.clear();
+                if error.is_full() {
+                    // What was written of it is written again, at the same place.
+                    self.full_disk.wait(&self.log, error)?;
+                    continue;
+                }
+                return Err(error);
+            }
+            self.full_disk.note_written();
             self.framed.shrink();
             // Noted per segment: rolling to the next one must find what this one still owes.
             self.unsynced = Some(LogIndex(first.index.0 + sizes.len() as u64 - 1));
@@ -330,7 +349,13 @@ impl Writer {
     }
 
     fn poison(&self, error: &Error) {
-        tracing::error!(%error, "the commit log is closed");
+        // Only a log that is being closed stops waiting for room: then nobody waits for anything any more.
+        let is_end = error.is_full() && self.log.state.lock().is_closing;
+        if is_end {
+            tracing::warn!(%error, "the commit log is closed with entries that it could not write");
+        } else {
+            tracing::error!(%error, "the commit log is closed");
+        }
         let ops = {
             let mut state = self.log.state.lock();
             state.is_poisoned = true;
@@ -345,7 +370,9 @@ impl Writer {
                 Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
             }
         }
-        (self.log.on_fatal)(error);
+        if !is_end {
+            (self.log.on_fatal)(error);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod all_kinds;
 mod clock;
 mod disk;
+mod full_disk;
 mod handles;
 mod kills;
 mod majority;
