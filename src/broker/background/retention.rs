@@ -15,7 +15,7 @@ use crate::broker::{Broker, Error, LogRetention};
 use crate::env::clock::hour_of_day;
 use crate::machine::command::Trim;
 use crate::machine::{Command, Outcome, Rejected};
-use crate::model::{LogIndex, Millis, QueueId, Timestamp, TopicId};
+use crate::model::{LogIndex, Millis, QueueId, RoomState, Timestamp, TopicId};
 use crate::raft::SegmentExtent;
 
 /// The cluster version that knows retention.
@@ -88,6 +88,10 @@ impl<'a> Retention<'a> {
             self.passed = bound.by_size;
             let every = Millis(shortest.0 / PASSES).clamp(PASS_EVERY_MIN, PASS_EVERY_MAX);
             self.next_pass = Instant::now() + every.into();
+        }
+        if !self.broker.has_room() {
+            // What is carried takes room before it frees any.
+            return Ok(());
         }
         self.carrier.carry_if_needed(bound, &segments).await
     }
@@ -231,12 +235,17 @@ impl Broker {
 
     /// The part in use of the fullest disk among the voters in contact, in percent; `None` if it is not known.
     fn disk_used(&self) -> Option<u8> {
-        None
+        self.replica.room().fullest().map(|(_, room)| room.used_percent())
+    }
+
+    /// Whether no voter in contact is below its hard mark.
+    fn has_room(&self) -> bool {
+        self.replica.room().fullest().is_none_or(|(_, room)| room.has_room())
     }
 
     /// Whether the fullest disk among the voters in contact is below its soft mark.
     fn is_room_short(&self) -> bool {
-        false
+        self.replica.room().fullest().is_some_and(|(_, room)| room.state >= RoomState::Soft)
     }
 }
 
