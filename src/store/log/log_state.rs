@@ -75,6 +75,10 @@ pub(in crate::store) enum Op {
         upto: RecordId,
         reply: OpReply,
     },
+    Forget {
+        first: LogIndex,
+        reply: OpReply,
+    },
     Know {
         node: NodeId,
         peer: KnownPeer,

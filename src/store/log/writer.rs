@@ -188,6 +188,10 @@ impl Writer {
                     let result = self.meta.set_purged(upto);
                     answer(result, &reply)?;
                 }
+                Op::Forget { first, reply } => {
+                    let result = self.forget(first);
+                    answer(result, &reply)?;
+                }
                 Op::Know { node, peer, reply } => {
                     let result = self.meta.know(node, peer);
                     self.log.state.lock().known.clone_from(self.meta.known());
@@ -348,6 +352,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Removes the segments wholly below an index, from the front.
+    fn forget(&mut self, first: LogIndex) -> Result<(), Error> {
+        loop {
+            let oldest = {
+                let segments = self.log.segments.read();
+                segments.get(1).filter(|next| next.first <= first).and_then(|_| segments.first().cloned())
+            };
+            let Some(segment) = oldest else { return Ok(()) };
+            self.disk.remove(&segment.path).map_err(Error::io(segment.path.display()))?;
+            self.disk.sync_dir(&self.folder).map_err(Error::io(self.folder.display()))?;
+            self.log.segments.write().remove(0);
+        }
+    }
+
     fn poison(&self, error: &Error) {
         // Only a log that is being closed stops waiting for room: then nobody waits for anything any more.
         let is_end = error.is_full() && self.log.state.lock().is_closing;
@@ -367,7 +385,7 @@ impl Writer {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller sees the closed channel.
                 Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
-                Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
+                Op::Forget { .. } | Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
             }
         }
         if !is_end {
