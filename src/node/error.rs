@@ -29,7 +29,9 @@ impl From<raft::StartError> for StartError {
     fn from(error: raft::StartError) -> Self {
         let text = error.to_string();
         match error {
-            raft::StartError::ForeignState { .. } | raft::StartError::Storage(_) => Self::Damaged(text),
+            raft::StartError::ForeignState { .. }
+            | raft::StartError::StateBehindLog { .. }
+            | raft::StartError::Storage(_) => Self::Damaged(text),
             raft::StartError::Disowned(_) => Self::FolderTaken(text),
             raft::StartError::Stranger(_) | raft::StartError::OtherMembers { .. } => Self::Contradiction(text),
             raft::StartError::Raft(_) => Self::Raft(text),

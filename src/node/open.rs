@@ -1,7 +1,7 @@
-//! Opens what a node has on its disk: the log, the state, the folder for snapshots.
+//! Opens what a node has on its disk: the log and the state.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::BrokerConfig;
@@ -21,14 +21,9 @@ const START_BYTES: u64 = 1024 * 1024;
 
 /// What is open while the node runs.
 pub(super) struct Storage {
-    pub disk: Arc<dyn Disk>,
     pub log: CommitLog,
     pub kv: RocksKv,
     pub room: Arc<StoreRoom>,
-}
-
-pub(super) fn snapshot_folder(config: &BrokerConfig) -> PathBuf {
-    config.store.join("snapshot")
 }
 
 /// Opens the files of a node; `on_fatal` is called if the log fails later. On a full disk it takes what is held in reserve.
@@ -44,12 +39,12 @@ pub(super) fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<Storage, 
     let log = with_reserve(&room, || open_log(config, &disk, &folder, on_fatal.clone()))?;
     let giving = room.clone();
     log.on_full(Box::new(move || giving.release_reserve()));
-    let kv = with_reserve(&room, || open_state(config, &disk, &folder))?;
+    let kv = with_reserve(&room, || open_state(config, &folder))?;
     tracing::info!(folder = %folder.display(), last = log.last().map_or(0, |last| last.index.0), "store opened");
     if let Some(text) = notice(&*disk, &folder, log.last().is_some(), &config.retention) {
         tracing::warn!("{text}");
     }
-    Ok(Storage { disk, log, kv, room })
+    Ok(Storage { log, kv, room })
 }
 
 fn open_log(
@@ -74,8 +69,7 @@ fn open_log(
     })
 }
 
-fn open_state(config: &BrokerConfig, disk: &Arc<dyn Disk>, folder: &Path) -> Result<RocksKv, StartError> {
-    disk.create_dir_all(&snapshot_folder(config)).map_err(unusable)?;
+fn open_state(config: &BrokerConfig, folder: &Path) -> Result<RocksKv, StartError> {
     let state_files_max = config.open_files_max / 2;
     RocksKv::open(&folder.join("state"), config.state_memory_bytes, state_files_max).map_err(|error| match error {
         kv::Error::Full { .. } => StartError::NoRoom(error.to_string()),

@@ -15,7 +15,7 @@ use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
 use crate::model::{Millis, TransactionChecks};
 use crate::node::clients::NodeClients;
-use crate::node::open::{Storage, open, snapshot_folder};
+use crate::node::open::{Storage, open};
 use crate::node::peer_security::peer_security;
 use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};
 use crate::raft::{ClusterClock, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
@@ -47,7 +47,7 @@ impl Node {
     ) -> Result<Arc<Self>, StartError> {
         let own_clock: Arc<dyn Clock> = Arc::new(RealClock::start());
         let settings = Arc::new(NodeSettings::of(config));
-        let Storage { disk, log, kv, room } = open(config, on_fatal.clone())?;
+        let Storage { log, kv, room } = open(config, on_fatal.clone())?;
         let clock = Arc::new(ClusterClock::open(own_clock.clone(), &kv)?);
         let sessions = Arc::new(Sessions::new(clock.clone()));
         let traffic = Arc::new(Traffic::new(clock.clone()));
@@ -56,7 +56,6 @@ impl Node {
         let arrivals = Arc::new(arrivals);
         let (notified, answering) = (arrivals.clone(), sessions.clone());
         let parts = ReplicaParts {
-            disk,
             own_clock,
             clock: clock.clone(),
             log,
@@ -197,7 +196,7 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
         group: config.broker_name.clone(),
         node: config.self_id,
         peers: config.peers.iter().map(|peer| (peer.id, peer.address.to_string())).collect(),
-        snapshot_folder: snapshot_folder(config),
+        log_bytes_max: config.retention.log_bytes_max,
         heartbeat: Millis(config.heartbeat_ms),
         election_min: Millis(config.election_min_ms),
         election_max: Millis(config.election_max_ms),

@@ -1,5 +1,5 @@
 //! How far the followers have acknowledged what is committed: shown to peers, and remembered, so that a disk that was put
-//! back is recognised (D82).
+//! back is recognised (D82) and the log keeps what a member lacks (D97).
 
 use std::time::Duration;
 

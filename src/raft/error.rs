@@ -10,10 +10,18 @@ use crate::model::{LogIndex, NoRoom, NodeId};
 pub enum StartError {
     /// The state is ahead of the log, or of another log, and the log no longer reaches back to its beginning.
     #[error(
-        "the state store has applied entry {applied}, which the commit log (up to {last}) does not have, and the log does \
-         not reach back to its beginning; put state/ and log/ back from the same copy"
+        "the state store has applied entry {applied}, which the commit log (from {first} up to {last}) does not have, and \
+         the log no longer reaches back to entry 1, from which the state could be applied anew; put state/ and log/ back \
+         from the same copy, the newest there is"
     )]
-    ForeignState { applied: LogIndex, last: LogIndex },
+    ForeignState { applied: LogIndex, first: LogIndex, last: LogIndex },
+    /// The state lacks entries that the log no longer has.
+    #[error(
+        "the state store has applied the log up to entry {applied}, and the commit log begins after entry {purged}: what is \
+         between them is deleted on this node, and the state cannot be brought up to date; put state/ back as it was with \
+         this log/, or both from the same copy, the newest there is"
+    )]
+    StateBehindLog { applied: LogIndex, purged: LogIndex },
     /// The peers know another disk under this node's id, or a newer state of it.
     #[error(transparent)]
     Disowned(Disowned),

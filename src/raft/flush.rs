@@ -1,41 +1,58 @@
-//! The task that flushes the state store; it bounds what a restart has to apply again (D6).
+//! Flushing the state store: what was applied becomes durable. That bounds what a restart has to apply again, and how far
+//! Raft may forget the log, which is the only log the state has (D6).
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
+use parking_lot::Mutex;
 
-use crate::model::{LogIndex, RoomState};
-use crate::raft::error::{Fatal, OnFatal};
-use crate::raft::room::VoterRooms;
-use crate::store::kv::{self, Kv};
+use crate::model::LogIndex;
+use crate::raft::marks::{Marks, read_marks};
+use crate::raft::types;
+use crate::store::kv::{Error, Kv, Result};
 
-const FLUSH_EVERY: Duration = Duration::from_secs(10);
-
-/// Flushes whenever something was applied since the last time; a disk without room for it is left alone. Ends only with a failure, and calls `on_fatal` then.
-pub(super) async fn flush_often(
+/// Flushes the state store, and knows how far it is flushed. Cheap to clone.
+#[derive(Clone)]
+pub struct StateFlush {
     kv: Arc<dyn Kv>,
-    applied: watch::Receiver<LogIndex>,
-    rooms: Arc<VoterRooms>,
-    on_fatal: OnFatal,
-) {
-    let mut flushed = LogIndex(0);
-    loop {
-        tokio::time::sleep(FLUSH_EVERY).await;
-        let now = *applied.borrow();
-        let room = rooms.own().now();
-        // A flush that fails for lack of room stops the writes to the state as well.
-        if now == flushed || room.state == RoomState::Full || room.free < kv.unflushed_bytes() {
-            continue;
-        }
-        let kv = kv.clone();
-        let result: Result<kv::Result<()>, _> = tokio::task::spawn_blocking(move || kv.flush()).await;
-        match result {
-            Ok(Ok(())) => flushed = now,
-            // All of it is still in memory and in the log.
-            Ok(Err(error @ kv::Error::Full { .. })) => tracing::warn!(%error, "the state store is flushed later"),
-            Ok(Err(error)) => return on_fatal(Fatal::Failed(format!("the state store cannot be flushed: {error}"))),
-            Err(panic) => return on_fatal(Fatal::Failed(format!("the state store's flush panicked: {panic}"))),
-        }
+    /// Of the last flush.
+    marks: Arc<Mutex<Marks>>,
+}
+
+impl StateFlush {
+    /// Over a store that was just opened: what is in it is durable.
+    pub fn new(kv: Arc<dyn Kv>) -> std::io::Result<Self> {
+        let marks = Arc::new(Mutex::new(read_marks(&*kv)?));
+        Ok(Self { kv, marks })
+    }
+
+    /// Makes durable what is applied, and returns the marks that it has at least.
+    ///
+    /// * Errors: [`Error::Full`]: all of it is still in memory and in the log.
+    pub async fn flush(&self) -> Result<Marks> {
+        let kv = self.kv.clone();
+        let flushing = tokio::task::spawn_blocking(move || {
+            // Before the flush: what is applied meanwhile may not be in it.
+            let marks = read_marks(&*kv).map_err(|error| Error::Failed(error.to_string()))?;
+            kv.flush()?;
+            Ok(marks)
+        });
+        let marks = flushing.await.map_err(|panic| Error::Failed(panic.to_string()))??;
+        *self.marks.lock() = marks.clone();
+        Ok(marks)
+    }
+
+    /// What the next flush needs on the disk, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.kv.unflushed_bytes()
+    }
+
+    /// The marks of the last flush.
+    pub fn marks(&self) -> Marks {
+        self.marks.lock().clone()
+    }
+
+    /// Entries up to here are in the state for good.
+    pub fn flushed(&self) -> LogIndex {
+        self.marks.lock().0.as_ref().map_or(LogIndex(0), |id| types::index_in(id.index))
     }
 }

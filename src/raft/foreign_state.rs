@@ -1,38 +1,48 @@
-//! A state that is not of this log: found at the start, dropped, and applied anew.
+//! A state that does not go with this log: found at the start. It is dropped and applied anew, if the log still has
+//! everything; else the node does not start, because what the state lacks is nowhere on it.
 
 use std::io;
 
 use crate::model::LogIndex;
 use crate::raft::error::StartError;
 use crate::raft::marks::read_marks;
-use crate::raft::{snapshot, types};
+use crate::raft::types;
+use crate::raft::types::LogId;
+use crate::raft::whole_state::clear;
 use crate::store::kv::Kv;
 use crate::store::log::CommitLog;
 
-/// The state may only be behind the log (D5), and of the same log. With `ASYNC_FLUSH` a power loss can leave it ahead; a
-/// state folder that was put back from elsewhere may have applied an entry that this log does not have. Then the state is
-/// dropped and applied again from the log, which still has everything.
+/// The state may only be behind the log (D5), of the same log, and not behind what is purged of it. With `ASYNC_FLUSH` a
+/// power loss can leave it ahead; a state folder that was put back from elsewhere may have applied an entry that this log
+/// does not have. Then the state is dropped and applied again from the log, if that still reaches back to its beginning.
 pub(super) fn rebuild_if_foreign(log: &CommitLog, kv: &dyn Kv) -> Result<(), StartError> {
-    let (applied, _) = read_marks(kv)?;
-    let Some(applied_id) = applied else { return Ok(()) };
-    let applied = types::index_in(applied_id.index);
-    let last = log.last().map_or(LogIndex(0), |last| last.index);
-    let is_ahead = applied > last;
-    let is_whole = log.first_index() == Some(LogIndex(1));
-    if !is_ahead {
-        let found = log.reader().read(applied, applied.next(), 1).map_err(io::Error::other)?.pop();
-        let found = found.map(|record| types::log_id(record.term, record.node, record.index));
-        if found.is_none_or(|found| found == Some(applied_id)) {
-            return Ok(());
-        }
+    let (applied_id, _) = read_marks(kv)?;
+    let applied = applied_id.as_ref().map_or(LogIndex(0), |id| types::index_in(id.index));
+    let purged = log.purged().map_or(LogIndex(0), |purged| purged.index);
+    if applied < purged {
+        return Err(StartError::StateBehindLog { applied, purged });
     }
-    if last > LogIndex(0) && !is_whole {
-        return Err(StartError::ForeignState { applied, last });
+    let Some(applied_id) = applied_id else { return Ok(()) };
+    let last = log.last().map_or(LogIndex(0), |last| last.index);
+    let is_ahead = applied > last.max(purged);
+    if !is_ahead && id_in(log, applied)? == Some(applied_id) {
+        return Ok(());
+    }
+    let first = log.first_index().unwrap_or(last.next());
+    if purged > LogIndex(0) || (last > LogIndex(0) && first > LogIndex(1)) {
+        return Err(StartError::ForeignState { applied, first, last });
     }
     let why = if is_ahead { "ahead of the log" } else { "of another log" };
     tracing::warn!(%applied, %last, "the state is {why}: after a power loss, or put back from elsewhere; applying the log anew");
-    snapshot::clear(kv)?;
+    clear(kv)?;
     Ok(())
+}
+
+/// Which entry the log has, or had, at an index.
+fn id_in(log: &CommitLog, index: LogIndex) -> io::Result<Option<LogId>> {
+    let found = log.reader().read(index, index.next(), 1).map_err(io::Error::other)?.pop();
+    let id = found.map(|record| record.id()).or_else(|| log.purged().filter(|purged| purged.index == index));
+    Ok(id.and_then(|id| types::log_id(id.term, id.node, id.index)))
 }
 
 #[cfg(test)]
@@ -49,7 +59,7 @@ mod tests {
     use crate::raft::marks::push_marks;
     use crate::store::kv::WriteBatch;
     use crate::store::kv::memory::MemoryKv;
-    use crate::store::log::record::{Record, RecordKind};
+    use crate::store::log::record::{Record, RecordId, RecordKind};
     use crate::store::log::{FlushMode, LogOwner, Options};
 
     const TERM: Term = Term(2);
@@ -78,6 +88,12 @@ mod tests {
         kv
     }
 
+    fn start(log: &CommitLog, term: Term, index: u64) -> (Result<(), StartError>, bool) {
+        let kv = state(term, index);
+        let result = rebuild_if_foreign(log, &kv);
+        (result, read_marks(&kv).unwrap().0.is_some())
+    }
+
     #[test]
     fn p18_a_state_of_another_log_is_dropped_and_applied_anew() {
         let log = log();
@@ -87,10 +103,40 @@ mod tests {
             ("ahead", TERM, 4, false),
             ("of another leader", Term(1), 2, false),
         ] {
-            let kv = state(term, index);
-            rebuild_if_foreign(&log, &kv).unwrap();
-            let (applied, _) = read_marks(&kv).unwrap();
-            assert_eq!(applied.is_some(), is_kept, "{what}");
+            let (result, is_there) = start(&log, term, index);
+            assert!(result.is_ok(), "{what}");
+            assert_eq!(is_there, is_kept, "{what}");
+        }
+    }
+
+    #[test]
+    fn p18_beside_a_purged_log_a_state_that_does_not_go_with_it_is_refused_and_kept() {
+        let log = log();
+        log.purge(RecordId { term: TERM, node: NODE, index: LogIndex(2) }).unwrap();
+        for (what, term, index, refused) in [
+            ("empty", TERM, 0, Some("behind")),
+            ("behind what is purged", TERM, 1, Some("behind")),
+            ("where the log is purged", TERM, 2, None),
+            ("up to date", TERM, 3, None),
+            ("ahead", TERM, 4, Some("foreign")),
+            ("of another leader, purged", Term(1), 2, Some("foreign")),
+            ("of another leader", Term(1), 3, Some("foreign")),
+        ] {
+            let (result, is_there) = start(&log, term, index);
+            let found = match &result {
+                Ok(()) => None,
+                Err(StartError::StateBehindLog { applied, purged }) => {
+                    assert_eq!((applied.0, purged.0), (index, 2), "{what}");
+                    Some("behind")
+                }
+                Err(StartError::ForeignState { applied, .. }) => {
+                    assert_eq!(applied.0, index, "{what}");
+                    Some("foreign")
+                }
+                Err(error) => panic!("{what}: {error}"),
+            };
+            assert_eq!(found, refused, "{what}");
+            assert_eq!(is_there, index > 0, "{what}: the state is as it was");
         }
     }
 }

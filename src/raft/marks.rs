@@ -26,8 +26,24 @@ pub(super) fn push_marks(batch: &mut WriteBatch, applied: &Option<LogId>, member
     }
 }
 
-/// What a store says it has applied, and the membership in force.
-pub(super) fn read_marks(kv: &dyn Kv) -> io::Result<(Option<LogId>, StoredMembership)> {
+/// The last entry applied, and the membership in force then.
+pub(super) type Marks = (Option<LogId>, StoredMembership);
+
+/// Entries may be applied meanwhile, and few of them change the membership.
+const READS_MAX: usize = 4;
+
+/// What a store says it has applied, and the membership in force. Entries may be applied meanwhile.
+pub(super) fn read_marks(kv: &dyn Kv) -> io::Result<Marks> {
+    for _ in 0..READS_MAX {
+        let (applied, membership) = read_once(kv)?;
+        if *membership.log_id() <= applied {
+            return Ok((applied, membership));
+        }
+    }
+    Err(io::Error::other("the state's membership is of an entry that it has not applied"))
+}
+
+fn read_once(kv: &dyn Kv) -> io::Result<Marks> {
     let get = |key| kv.get(Space::Meta, key).map_err(io::Error::other);
     let applied = match get(APPLIED)? {
         Some(value) => types::read_log_id(&mut Reader::new(value, "applied id")).map_err(io::Error::other)?,

@@ -8,7 +8,7 @@
 //! Everything here runs on one current-thread runtime of its own (D22; on one or two cores clients are served on it too,
 //! D43), so that no front-end load delays a heartbeat; the commit log writes on a thread of its own.
 //!
-//! Not here: membership changes, transfer of leadership by command, sending snapshots.
+//! Not here: membership changes, transfer of leadership by command, sending and installing snapshots.
 
 mod acknowledged;
 mod batch_reader;
@@ -19,10 +19,12 @@ mod foreign_state;
 mod leadership;
 mod log_storage;
 mod marks;
+mod member_needs;
 mod peer;
 #[cfg(debug_assertions)]
 mod planted;
 mod propose;
+mod purge;
 mod read_index;
 mod replica;
 mod room;
@@ -34,6 +36,7 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 mod types;
+mod whole_state;
 
 pub use batch_reader::{BatchReader, SegmentExtent};
 pub use clock::cluster_clock::ClusterClock;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,19 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::env::clock::Clock;
-use crate::env::disk::Disk;
-use crate::model::{LogIndex, Millis, NodeId};
+use crate::machine::state::view::View;
+use crate::model::{Millis, NodeId};
 use crate::raft::acknowledged::remember_acknowledged;
 use crate::raft::batch_reader::BatchReader;
 use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::clock::samples::ClockSamples;
 use crate::raft::clock::watch::{ClockWatch, UNFIT_MS};
 use crate::raft::error::{OnFatal, StartError};
-use crate::raft::flush::flush_often;
+use crate::raft::flush::StateFlush;
 use crate::raft::foreign_state::rebuild_if_foreign;
 use crate::raft::leadership::{LeaderContact, QuorumWatch, campaign_when_leader_is_gone, watch_leadership};
 use crate::raft::log_storage::LogStorage;
-use crate::raft::marks::read_marks;
 use crate::raft::peer::forward::Forwarder;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::peers::Peers;
@@ -35,12 +33,12 @@ use crate::raft::peer::server;
 use crate::raft::peer::service::{OnQuestion, PeerService};
 use crate::raft::peer::status::{Greeted, OwnFacts, StatusClients};
 use crate::raft::propose::proposer::Proposer;
+use crate::raft::purge::{Purge, flush_and_purge};
 use crate::raft::replica::Replica;
 use crate::raft::room::{RoomWatch, VoterRooms};
 use crate::raft::slow_disk::hand_over_when_slow;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::{OnEffects, StateMachine};
-use crate::raft::types;
 use crate::store::kv::Kv;
 use crate::store::log::CommitLog;
 use crate::store::room::StoreRoom;
@@ -56,8 +54,8 @@ pub struct ReplicaConfig {
     pub node: NodeId,
     /// `host:port` of every replica, this one included.
     pub peers: BTreeMap<NodeId, String>,
-    /// Folder for snapshots; exists.
-    pub snapshot_folder: PathBuf,
+    /// `logRetentionBytes`; `None`: no bound.
+    pub log_bytes_max: Option<u64>,
     /// Time between heartbeats.
     pub heartbeat: Millis,
     /// Election timeouts are drawn from `election_min` to `election_max`.
@@ -82,7 +80,6 @@ impl ReplicaConfig {
 
 /// What a replica is made of.
 pub struct ReplicaParts {
-    pub disk: Arc<dyn Disk>,
     /// This node's own.
     pub own_clock: Arc<dyn Clock>,
     /// Started from the state in `kv`.
@@ -114,7 +111,6 @@ impl Replica {
     /// * Errors: [`StartError`]; what was started until then ends with the runtime.
     pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
         let ReplicaParts {
-            disk,
             own_clock,
             clock,
             log,
@@ -132,11 +128,11 @@ impl Replica {
         log.on_durable(Box::new(move |index| {
             durable_sender.send_replace(index);
         }));
-        let (applied_id, _) = read_marks(&*kv)?;
-        let (applied_sender, applied) = watch::channel(applied_id.map_or(LogIndex(0), |id| types::index_in(id.index)));
-        let snapshots = Snapshots::new(disk, config.snapshot_folder.clone());
+        let flush = StateFlush::new(kv.clone())?;
+        let (applied_sender, applied) = watch::channel(flush.flushed());
+        let snapshots = Snapshots::new(flush.clone(), log.purged().is_some());
         let machine =
-            StateMachine::new(kv.clone(), durable.clone(), applied_sender, on_effects, snapshots, clock.clone())?;
+            StateMachine::new(kv.clone(), durable.clone(), applied_sender, on_effects, snapshots.clone(), clock.clone())?;
         let identity = config.identity(security, log.clone());
         let peers = Peers::new(identity.clone());
         let nodes = config.peers.len();
@@ -184,12 +180,19 @@ impl Replica {
             config.in_flight_max,
         );
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_often(
-            kv.clone(),
-            applied.clone(),
-            rooms.clone(),
-            on_fatal.clone(),
-        )));
+        let (needing, short) = (kv.clone(), rooms.clone());
+        let purge = Purge {
+            raft: raft.clone(),
+            log: log.clone(),
+            flush,
+            snapshots,
+            identity: identity.clone(),
+            applied: applied.clone(),
+            needed_from: Arc::new(move || View::new(&*needing).needed_from().map_err(std::io::Error::other)),
+            room: Arc::new(move || short.own().now()),
+            log_bytes_max: config.log_bytes_max,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(flush_and_purge(purge, on_fatal.clone())));
 
         let clock_watch = ClockWatch {
             clock: clock.clone(),

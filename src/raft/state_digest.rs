@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::machine::state::view::View;
 use crate::model::LogIndex;
 use crate::raft::marks::read_marks;
-use crate::raft::snapshot;
 use crate::raft::types;
+use crate::raft::whole_state;
 use crate::store::kv::{Kv, Space};
 
 /// Between two tries.
@@ -55,7 +55,7 @@ fn content(kv: &dyn Kv, until: Instant) -> io::Result<Option<u64>> {
     let mut digest = Xxh3::new();
     // What follows from the others may have been made anew, and then differ in its form (`machine/state/references`).
     for space in Space::ALL.into_iter().filter(|space| *space != Space::Reference) {
-        let read = snapshot::each(kv, space, |key, value| {
+        let read = whole_state::each(kv, space, |key, value| {
             if Instant::now() >= until {
                 return Err(io::ErrorKind::TimedOut.into());
             }

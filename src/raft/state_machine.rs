@@ -17,14 +17,13 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::machine::state::view::View;
 use crate::machine::{self, Effects, Recent, Stage};
 use crate::model::LogIndex;
 use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::marks::{push_marks, read_marks};
 #[cfg(debug_assertions)]
 use crate::raft::planted;
-use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots};
+use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots, not_installed};
 use crate::raft::types;
 use crate::raft::types::{Applied, LogId, StoredMembership, Types};
 use crate::store::kv::value_cache::ValueCache;
@@ -149,23 +148,20 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        self.snapshots.builder(self.kv.clone())
+        self.snapshots.builder()
     }
 
     async fn install_snapshot(
         &mut self,
-        meta: &openraft::type_config::alias::SnapshotMetaOf<Types>,
-        snapshot: Snapshot,
+        _meta: &openraft::type_config::alias::SnapshotMetaOf<Types>,
+        _snapshot: Snapshot,
     ) -> io::Result<()> {
-        self.snapshots.install(&*self.kv, meta, snapshot)?;
-        self.recent = Recent::load(&*self.kv).map_err(io::Error::other)?;
-        self.clock.applied(&View::new(&*self.kv).clock().map_err(io::Error::other)?);
-        Ok(())
+        Err(not_installed())
     }
 
     async fn get_current_snapshot(
         &mut self,
     ) -> io::Result<Option<openraft::type_config::alias::SnapshotOf<Types, Snapshot>>> {
-        self.snapshots.current()
+        Ok(self.snapshots.current())
     }
 }

@@ -14,7 +14,9 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend};
+use tokio::time::Instant;
 
+use crate::model::LogIndex;
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
 use crate::proto::peer::call::Call;
@@ -30,10 +32,16 @@ use crate::raft::peer::rpc_error::RpcResult;
 use crate::raft::peer::unusable::Unusable;
 use crate::raft::peer::wire;
 use crate::raft::snapshot::Snapshot;
+use crate::raft::types;
 use crate::raft::types::{Types, Vote};
 
 /// A follower that cannot be reached is tried again after this long.
 const REDIAL_AFTER: Duration = Duration::from_millis(50);
+/// A follower behind the start of the log: what is wrong, how often that is looked at and how often it is said.
+const BEHIND: &str =
+    "this follower is behind the start of the leader's log, and this build cannot send it a snapshot instead";
+const TRY_BEHIND_EVERY: Duration = Duration::from_secs(5);
+const REPORT_BEHIND_EVERY: Duration = Duration::from_secs(60);
 
 impl RaftNetworkFactory<Types> for Peers {
     type Network = PeerNetwork;
@@ -54,6 +62,8 @@ pub struct PeerNetwork {
     address: String,
     control: ControlClient,
     appends: Appends,
+    /// When it was last reported that the target is behind the start of this node's log.
+    reported_behind: Option<Instant>,
 }
 
 /// How appends travel.
@@ -72,7 +82,7 @@ impl PeerNetwork {
         let address = identity.addresses.get(&target).unwrap_or(&node.addr).clone();
         let control = peers.control().get(&target).cloned();
         let control = control.unwrap_or_else(|| ControlClient::new(identity.clone(), target, address.clone()));
-        Self { identity, target, address, control, appends }
+        Self { identity, target, address, control, appends, reported_behind: None }
     }
 
     async fn call(&self, call: Call, option: &RPCOption) -> RpcResult<Answer> {
@@ -149,13 +159,27 @@ impl RaftNetworkV2<Types> for PeerNetwork {
     async fn full_snapshot(
         &mut self,
         _vote: Vote,
-        _snapshot: openraft::type_config::alias::SnapshotOf<Types, Snapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        snapshot: openraft::type_config::alias::SnapshotOf<Types, Snapshot>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        // No log is purged yet, so every follower can be served from the log.
-        let reason = io::Error::other("snapshots are not sent: the log holds everything");
-        Err(StreamingError::Unreachable(Unreachable::new(&reason)))
+        let covers = snapshot.meta.last_log_id.map_or(LogIndex(0), |id| types::index_in(id.index));
+        if self.reported_behind.is_none_or(|at| at.elapsed() > REPORT_BEHIND_EVERY) {
+            self.reported_behind = Some(Instant::now());
+            tracing::error!(
+                member = format!("n{}", self.target),
+                applied = %covers,
+                "{BEHIND}: it votes and does not catch up. If the log of another node goes back further, stop this one for a \
+                 moment, so that the other leads and serves it"
+            );
+        }
+        // openraft tries again at once, or soon, for as long as this node leads.
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            () = tokio::time::sleep(TRY_BEHIND_EVERY) => {
+                Err(StreamingError::Unreachable(Unreachable::new(&io::Error::other(BEHIND))))
+            }
+        }
     }
 
     async fn transfer_leader(

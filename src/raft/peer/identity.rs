@@ -43,6 +43,8 @@ pub struct PeerIdentity {
     /// `ASYNC_FLUSH`: a power loss may take what a peer acknowledged.
     pub may_lose_tail: bool,
     refusals: Arc<Mutex<BTreeMap<(u64, i32), Refused>>>,
+    /// What the peers surely have of the committed log, as heard since this node's start.
+    held: Arc<Mutex<BTreeMap<u64, LogIndex>>>,
     /// What the peers said when they were met last, since this node's start.
     met: Arc<Mutex<BTreeMap<u64, Met>>>,
     /// This node's term, or one of a moment ago.
@@ -96,6 +98,7 @@ impl PeerIdentity {
             log,
             may_lose_tail,
             refusals: Arc::default(),
+            held: Arc::default(),
             met: Arc::default(),
             term: Arc::default(),
             applied_version: Arc::default(),
@@ -240,12 +243,27 @@ impl PeerIdentity {
         self.met.lock().values().map(|met| met.cluster_version).fold(CLUSTER_VERSION, u32::min)
     }
 
-    /// Remembers, coarsely, how far the followers have acknowledged what is committed, but for those whose disks may lose it.
+    /// Remembers how far peers have acknowledged or applied what is committed: coarsely on the disk, but for those whose disks
+    /// may lose it.
     pub(in crate::raft) fn note_acknowledged(&self, marks: &[(NodeId, LogIndex)]) {
+        let mut held = self.held.lock();
+        for (node, index) in marks {
+            let before = held.entry(node.0).or_default();
+            *before = (*before).max(*index);
+        }
+        drop(held);
         let met = self.met.lock().clone();
         let keeps = |node: &NodeId| met.get(&node.0).is_some_and(|met| !met.may_lose_tail);
         let marks: Vec<_> = marks.iter().copied().filter(|(node, _)| keeps(node)).collect();
         self.log.note_acknowledged(&marks);
+    }
+
+    /// What each other member surely has of the committed log; 0 for one that nothing is known of.
+    pub(in crate::raft) fn held_by_others(&self) -> Vec<(u64, LogIndex)> {
+        let held = self.held.lock().clone();
+        let others = self.addresses.keys().filter(|node| **node != self.node);
+        let has = |node: &u64| held.get(node).copied().unwrap_or_default().max(self.acknowledged_by(*node));
+        others.map(|node| (*node, has(node))).collect()
     }
 
     /// The cluster version in this node's state, or one of a moment ago.

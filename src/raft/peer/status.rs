@@ -120,6 +120,8 @@ impl StatusClients {
                 if status.leader == Some(status.node) {
                     self.identity.note_acknowledged(&status.acknowledged);
                 }
+                // What it has applied is durable in its log (D5).
+                self.identity.note_acknowledged(&[(node, status.applied)]);
                 StatusReply::Status(status)
             }
             Err(CallError::Link(error)) => match &*error {

@@ -1,0 +1,524 @@
+//! Forgetting the log: what nothing needs any more goes, and what is applied is flushed. Each node does it for itself.
+//!
+//! An entry goes when nothing in the state refers to its bytes, the state is durable beyond it, every member has it, and the
+//! whole segment around it can go. The order is what makes it safe at any crash: read what the state needs → flush the state
+//! → Raft forgets (durably) → the files go. A state that comes back after a crash is then at least the one that was asked.
+//!
+//! If there is no room, a member that gains no ground is left behind, one segment at a time; that is an error in the log.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::model::{DiskRoom, LogIndex, RoomState};
+use crate::raft::error::{Fatal, OnFatal};
+use crate::raft::flush::StateFlush;
+use crate::raft::marks::Marks;
+use crate::raft::member_needs::MemberNeeds;
+use crate::raft::peer::identity::PeerIdentity;
+use crate::raft::snapshot::Snapshots;
+use crate::raft::state_machine::ShardRaft;
+use crate::raft::types;
+use crate::store::kv;
+use crate::store::log::{CommitLog, SegmentExtent};
+
+/// How often it looks whether something is to be done.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The state is flushed this often, and what can go goes then, unless it is urgent.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// Longest waits for Raft; what is not done by then is done at the next look.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(30);
+const PURGE_MAX: Duration = Duration::from_secs(5);
+
+/// Gives the first entry that anything in the state refers to, if anything refers to one. May read the disk.
+pub(super) type NeededFrom = Arc<dyn Fn() -> io::Result<Option<LogIndex>> + Send + Sync>;
+/// Gives the room on this node's disk.
+pub(super) type OwnRoom = Arc<dyn Fn() -> DiskRoom + Send + Sync>;
+
+/// What it works with.
+pub(super) struct Purge {
+    pub raft: ShardRaft,
+    pub log: CommitLog,
+    pub flush: StateFlush,
+    pub snapshots: Snapshots,
+    pub identity: PeerIdentity,
+    pub applied: watch::Receiver<LogIndex>,
+    pub needed_from: NeededFrom,
+    pub room: OwnRoom,
+    /// `logRetentionBytes`.
+    pub log_bytes_max: Option<u64>,
+}
+
+/// What is to go.
+struct Plan {
+    /// The log begins here afterwards: the first entry of a segment.
+    first: LogIndex,
+    /// The members that are left behind by it, with what each has.
+    left_behind: Vec<(u64, LogIndex)>,
+}
+
+/// Works until it is dropped. Ends only with a failure, and calls `on_fatal` then.
+pub(super) async fn flush_and_purge(purge: Purge, on_fatal: OnFatal) {
+    let mut needs = MemberNeeds::default();
+    let mut flushed_at = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let is_due = flushed_at.elapsed() >= FLUSH_EVERY;
+        match purge.work(&mut needs, is_due).await {
+            Ok(true) => flushed_at = Instant::now(),
+            Ok(false) => {}
+            Err(error) => {
+                let what = "the state store cannot be flushed, or the log not be purged";
+                return on_fatal(Fatal::Failed(format!("{what}: {error}")));
+            }
+        }
+    }
+}
+
+impl Purge {
+    /// One look; returns whether it flushed the state.
+    async fn work(&self, needs: &mut MemberNeeds, is_due: bool) -> io::Result<bool> {
+        let segments = self.log.segments();
+        needs.look(&self.identity.held_by_others(), begins(&segments), Instant::now());
+        if !is_due && !self.is_urgent(&segments) {
+            return Ok(false);
+        }
+        // Asked before the flush: what comes back after a crash refers to nothing before.
+        let plan = self.plan(&segments, needs).await?;
+        if plan.is_none() && (!is_due || *self.applied.borrow() == self.flush.flushed()) {
+            return Ok(false);
+        }
+        let Some(marks) = self.flush().await? else { return Ok(false) };
+        if let Some(plan) = plan {
+            for (node, has) in &plan.left_behind {
+                needs.leave_behind(*node);
+                self.report(*node, *has, plan.first);
+            }
+            self.snapshots.set_next(marks);
+            self.forget(plan.first).await?;
+        }
+        Ok(true)
+    }
+
+    /// Flushes the state if the disk has room for that; one that fails stops the writes to the state as well.
+    async fn flush(&self) -> io::Result<Option<Marks>> {
+        let room = (self.room)();
+        if room.state == RoomState::Full || room.free < self.flush.bytes() {
+            return Ok(None);
+        }
+        match self.flush.flush().await {
+            Ok(marks) => Ok(Some(marks)),
+            // All of it is still in memory and in the log.
+            Err(error @ kv::Error::Full { .. }) => {
+                tracing::warn!(%error, "the state store is flushed later");
+                Ok(None)
+            }
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        (self.room)().state >= RoomState::Soft
+    }
+
+    fn is_urgent(&self, segments: &[SegmentExtent]) -> bool {
+        let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        self.log_bytes_max.is_some_and(|max| bytes > max) || self.is_short()
+    }
+
+    /// What can go now, if that is at least a segment.
+    async fn plan(&self, segments: &[SegmentExtent], needs: &MemberNeeds) -> io::Result<Option<Plan>> {
+        // The last applied entry stays: by it a start sees that state and log belong together.
+        let applied = *self.applied.borrow();
+        if beginning(segments, applied).is_none() {
+            return Ok(None);
+        }
+        let needed_from = self.needed_from.clone();
+        let needed = tokio::task::spawn_blocking(move || needed_from()).await.map_err(io::Error::other)??;
+        let unneeded = needed.unwrap_or(applied).min(applied);
+        let first = needs.first().map_or(unneeded, |by_members| by_members.min(unneeded));
+        if let Some(first) = beginning(segments, first) {
+            return Ok(Some(Plan { first, left_behind: Vec::new() }));
+        }
+        let next = segments.get(1).map(|segment| segment.first).filter(|next| *next <= unneeded);
+        let Some(first) = next.filter(|_| self.is_short()) else { return Ok(None) };
+        Ok(needs.would_miss(first, Instant::now()).map(|left_behind| Plan { first, left_behind }))
+    }
+
+    /// Has Raft forget what is before `first`, and removes it; the state is flushed beyond it.
+    async fn forget(&self, first: LogIndex) -> io::Result<()> {
+        let Some(upto) = types::index_out(LogIndex(first.0 - 1)) else { return Ok(()) };
+        // Raft purges only what a snapshot covers.
+        self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
+        let covers = |metrics: &openraft::RaftMetrics<types::Types>| {
+            metrics.snapshot.as_ref().is_some_and(|snapshot| snapshot.index >= upto)
+        };
+        if self.raft.wait(Some(SNAPSHOT_MAX)).metrics(covers, "a snapshot").await.is_err() {
+            return Ok(());
+        }
+        self.raft.trigger().purge_log(upto).await.map_err(io::Error::other)?;
+        let is_purged = |metrics: &openraft::RaftMetrics<types::Types>| {
+            metrics.purged.as_ref().is_some_and(|purged| purged.index >= upto)
+        };
+        // A leader that sends these entries to a member just now purges them later.
+        let _ = self.raft.wait(Some(PURGE_MAX)).metrics(is_purged, "a purge").await;
+        let Some(purged) = self.log.purged() else { return Ok(()) };
+        let first = first.min(purged.index.next());
+        let log = self.log.clone();
+        let removing = tokio::task::spawn_blocking(move || log.forget_before(first));
+        let bytes = removing.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        if bytes > 0 {
+            tracing::info!(begins = %first, bytes, "the beginning of the log is removed");
+        }
+        Ok(())
+    }
+
+    fn report(&self, node: u64, has: LogIndex, first: LogIndex) {
+        tracing::error!(
+            member = format!("n{node}"),
+            has = %has,
+            begins = %first,
+            "the disk is short of room, so entries that a member does not have yet are removed from this node's log: while \
+             this node leads, that member cannot catch up, and votes for what it does not have. Give this disk room; if the \
+             log of another node goes back further, stop this node for a moment, so that the other leads and serves it"
+        );
+    }
+}
+
+/// Where the log begins.
+fn begins(segments: &[SegmentExtent]) -> LogIndex {
+    segments.first().map_or(LogIndex(1), |segment| segment.first)
+}
+
+/// Where the log begins once all segments are gone that are wholly before `first`; `None` if none is.
+fn beginning(segments: &[SegmentExtent], first: LogIndex) -> Option<LogIndex> {
+    segments.iter().skip(1).map(|segment| segment.first).take_while(|begins| *begins <= first).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::env::clock::RealClock;
+    use crate::env::disk::RealDisk;
+    use crate::machine::{Batch, Command, Proposal};
+    use crate::model::{NodeId, Timestamp};
+    use crate::raft::PeerSecurity;
+    use crate::raft::clock::cluster_clock::ClusterClock;
+    use crate::raft::foreign_state::rebuild_if_foreign;
+    use crate::raft::log_storage::LogStorage;
+    use crate::raft::peer::peers::Peers;
+    use crate::raft::state_machine::StateMachine;
+    use crate::store::Error;
+    use crate::store::kv::rocks::RocksKv;
+    use crate::store::kv::{Kv, Result as KvResult, Space, WriteBatch};
+    use crate::store::log::{FlushMode, LogOwner, Options};
+
+    const SEGMENT_BYTES: u64 = 8192;
+
+    /// What happened, in order, and how the log was then.
+    #[derive(Debug, Clone, PartialEq)]
+    enum Event {
+        Asked,
+        Flushed { purged: LogIndex, begins: LogIndex },
+    }
+
+    /// A store that notes its flushes.
+    struct Watched {
+        kv: RocksKv,
+        log: CommitLog,
+        events: Arc<Mutex<Vec<Event>>>,
+    }
+
+    impl Kv for Watched {
+        fn get(&self, space: Space, key: &[u8]) -> KvResult<Option<Bytes>> {
+            self.kv.get(space, key)
+        }
+
+        fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> KvResult<Vec<(Bytes, Bytes)>> {
+            self.kv.scan(space, from, to, limit)
+        }
+
+        fn last(&self, space: Space, from: &[u8], to: &[u8]) -> KvResult<Option<(Bytes, Bytes)>> {
+            self.kv.last(space, from, to)
+        }
+
+        fn write(&self, batch: WriteBatch) -> KvResult<()> {
+            self.kv.write(batch)
+        }
+
+        fn unflushed_bytes(&self) -> u64 {
+            self.kv.unflushed_bytes()
+        }
+
+        fn flush(&self) -> KvResult<()> {
+            let purged = self.log.purged().map_or(LogIndex(0), |purged| purged.index);
+            self.events.lock().push(Event::Flushed { purged, begins: begins(&self.log.segments()) });
+            self.kv.flush()
+        }
+    }
+
+    /// A node alone in its shard, with another member in its configuration unless it is alone there too.
+    struct Node {
+        purge: Purge,
+        needs: MemberNeeds,
+        /// 0: nothing is needed.
+        needed: Arc<AtomicU64>,
+        room: Arc<Mutex<DiskRoom>>,
+        events: Arc<Mutex<Vec<Event>>>,
+    }
+
+    impl Node {
+        async fn start(folder: &Path, members: u64) -> Self {
+            let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
+            let options = Options { segment_bytes: SEGMENT_BYTES, tail_cache_bytes: 512, flush: FlushMode::Sync };
+            let open = || {
+                let (disk, options) = (Arc::new(RealDisk), options.clone());
+                CommitLog::open(disk, &folder.join("log"), &owner, options, Box::new(|_| {}))
+            };
+            let mut log = open();
+            for _ in 0..500 {
+                // The node before may not have ended entirely.
+                if !matches!(log, Err(Error::Locked(_))) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                log = open();
+            }
+            let log = log.unwrap();
+            let events = Arc::<Mutex<Vec<Event>>>::default();
+            let kv = RocksKv::open(&folder.join("state"), 8 * 1024 * 1024, 64).unwrap();
+            let kv: Arc<dyn Kv> = Arc::new(Watched { kv, log: log.clone(), events: events.clone() });
+            rebuild_if_foreign(&log, &*kv).unwrap();
+            let flush = StateFlush::new(kv.clone()).unwrap();
+            let (applied_sender, applied) = watch::channel(flush.flushed());
+            let (durable_sender, durable) = watch::channel(LogIndex(0));
+            log.on_durable(Box::new(move |index| {
+                durable_sender.send_replace(index);
+            }));
+            let snapshots = Snapshots::new(flush.clone(), log.purged().is_some());
+            let clock = Arc::new(ClusterClock::open(Arc::new(RealClock::start()), &*kv).unwrap());
+            let on_effects = Arc::new(|_: &_| {});
+            let machine =
+                StateMachine::new(kv.clone(), durable, applied_sender, on_effects, snapshots.clone(), clock).unwrap();
+            let addresses = (0..members).map(|id| (id, format!("127.0.0.1:{}", id + 1))).collect();
+            let names = ("c".to_owned(), "g".to_owned());
+            let identity = PeerIdentity::new(names, 0, addresses, PeerSecurity::default(), log.clone(), false);
+            let config = Config {
+                snapshot_policy: SnapshotPolicy::Never,
+                max_in_snapshot_log_to_keep: u64::MAX,
+                enable_leader_restore: Some(false),
+                ..Config::default()
+            };
+            let raft =
+                Raft::new(0, Arc::new(config), Peers::new(identity.clone()), LogStorage::new(log.clone()), machine)
+                    .await
+                    .unwrap();
+            if !raft.is_initialized().await.unwrap() {
+                raft.initialize(BTreeMap::from([(0, BasicNode::new("127.0.0.1:1"))])).await.unwrap();
+            }
+            let leads = |metrics: &openraft::RaftMetrics<types::Types>| metrics.current_leader == Some(0);
+            raft.wait(Some(Duration::from_secs(20))).metrics(leads, "leads").await.unwrap();
+            let needed = Arc::<AtomicU64>::default();
+            let room = Arc::new(Mutex::new(DiskRoom { free: 1 << 30, ..DiskRoom::default() }));
+            let (asking, needing, own_room) = (events.clone(), needed.clone(), room.clone());
+            let needed_from = move || {
+                asking.lock().push(Event::Asked);
+                Ok(Some(LogIndex(needing.load(Ordering::Relaxed))).filter(|needed| *needed > LogIndex(0)))
+            };
+            let purge = Purge {
+                raft,
+                log,
+                flush,
+                snapshots,
+                identity,
+                applied,
+                needed_from: Arc::new(needed_from),
+                room: Arc::new(move || *own_room.lock()),
+                log_bytes_max: None,
+            };
+            Self { purge, needs: MemberNeeds::default(), needed, room, events }
+        }
+
+        async fn write(&self, count: usize) {
+            let tick = Proposal { command: Command::Tick.encode(), messages: vec![vec![7; 1000].into()] };
+            for _ in 0..count {
+                let body = Batch::encode(Timestamp(1), [&tick].into_iter());
+                self.purge.raft.client_write(types::Body(body)).await.unwrap();
+            }
+        }
+
+        async fn work(&mut self) -> bool {
+            self.events.lock().clear();
+            self.purge.work(&mut self.needs, true).await.unwrap()
+        }
+
+        fn begins(&self) -> LogIndex {
+            begins(&self.purge.log.segments())
+        }
+
+        fn applied(&self) -> LogIndex {
+            *self.purge.applied.borrow()
+        }
+
+        /// What is in the log can be read, and nothing before it.
+        fn check_log(&self) {
+            let (log, begins) = (&self.purge.log, self.begins());
+            let last = log.last().unwrap().index;
+            let read = log.reader().read(begins, last.next(), usize::MAX).unwrap();
+            assert_eq!(read.len() as u64, last.0 + 1 - begins.0);
+            assert!(log.reader().read(LogIndex(begins.0 - 1), begins, 1).unwrap().is_empty());
+            assert!(log.purged().is_some_and(|purged| purged.index.next() >= begins));
+        }
+
+        async fn stop(self) {
+            self.purge.raft.shutdown().await.unwrap();
+        }
+    }
+
+    fn on_runtime(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    /// As a crash leaves it: nothing is flushed any more.
+    fn copy(from: &Path, to: &Path) {
+        std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    }
+
+    #[test]
+    fn p22_what_nothing_needs_is_removed_and_the_node_starts_again_from_the_rest() {
+        on_runtime(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut node = Node::start(folder.path(), 1).await;
+            node.write(60).await;
+            let segments = node.purge.log.segments().len();
+            assert!(segments > 6, "{segments}");
+            assert!(node.work().await);
+            assert_eq!(node.purge.log.segments().len(), 1, "the last applied entry is in the last segment");
+            assert!(node.begins() <= node.applied());
+            node.check_log();
+            node.write(20).await;
+            let crash = tempfile::tempdir().unwrap();
+            copy(&folder.path().join("log"), crash.path());
+            copy(&folder.path().join("state"), crash.path());
+            let applied = node.applied();
+            node.stop().await;
+            for folder in [folder.path(), crash.path()] {
+                let mut node = Node::start(folder, 1).await;
+                node.write(30).await;
+                assert!(node.applied().0 > applied.0 + 30, "what was applied before is again");
+                let begins = node.begins();
+                assert!(node.work().await);
+                assert!(node.begins() > begins);
+                node.check_log();
+                node.stop().await;
+            }
+        });
+    }
+
+    #[test]
+    fn the_state_is_asked_then_flushed_then_raft_forgets_and_then_the_files_go() {
+        on_runtime(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut node = Node::start(folder.path(), 1).await;
+            node.write(30).await;
+            let untouched = Event::Flushed { purged: LogIndex(0), begins: LogIndex(1) };
+            assert!(node.work().await);
+            assert_eq!(*node.events.lock(), [Event::Asked, untouched]);
+            assert!(node.begins() > LogIndex(1));
+            node.stop().await;
+        });
+    }
+
+    #[test]
+    fn what_the_state_refers_to_stays_and_less_than_a_segment_is_not_worth_a_purge() {
+        on_runtime(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut node = Node::start(folder.path(), 1).await;
+            node.write(60).await;
+            let starts: Vec<_> = node.purge.log.segments().iter().map(|segment| segment.first.0).collect();
+            node.needed.store(starts[1] - 1, Ordering::Relaxed);
+            node.work().await;
+            assert_eq!((node.begins(), node.purge.log.purged()), (LogIndex(1), None));
+            for needed in starts[3]..starts[4] {
+                node.needed.store(needed, Ordering::Relaxed);
+                node.work().await;
+                assert_eq!(node.begins().0, starts[3], "needed from {needed}");
+                node.check_log();
+            }
+            assert_eq!(*node.events.lock(), [Event::Asked], "nothing can go, and nothing was applied");
+            node.stop().await;
+        });
+    }
+
+    #[test]
+    fn what_a_member_lacks_stays_unless_room_is_short_and_it_gains_no_ground() {
+        on_runtime(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut node = Node::start(folder.path(), 2).await;
+            node.write(60).await;
+            let starts: Vec<_> = node.purge.log.segments().iter().map(|segment| segment.first).collect();
+            let long_ago = Instant::now() - Duration::from_secs(60);
+            for _ in 0..3 {
+                node.work().await;
+            }
+            assert_eq!(node.begins(), LogIndex(1), "nothing is known of the member");
+            node.purge.identity.note_acknowledged(&[(NodeId(1), starts[2])]);
+            node.work().await;
+            assert_eq!(node.begins(), LogIndex(1), "it was told a moment ago");
+            node.work().await;
+            assert_eq!(node.begins(), starts[2]);
+            node.room.lock().state = RoomState::Soft;
+            node.work().await;
+            assert_eq!(node.begins(), starts[2], "it gained ground a moment ago");
+            node.needs = MemberNeeds::default();
+            for _ in 0..2 {
+                node.needs.look(&[(1, starts[2])], starts[2], long_ago);
+            }
+            node.work().await;
+            assert_eq!(node.begins(), starts[3], "one segment, and it is left behind");
+            node.room.lock().state = RoomState::Enough;
+            node.work().await;
+            assert_eq!(node.purge.log.segments().len(), 1, "nothing is kept for it any more");
+            node.stop().await;
+        });
+    }
+
+    #[test]
+    fn p20_without_room_for_a_flush_all_of_the_log_stays_and_the_node_goes_on() {
+        on_runtime(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut node = Node::start(folder.path(), 1).await;
+            node.write(30).await;
+            for (state, free) in [(RoomState::Full, 1 << 30), (RoomState::Hard, 0)] {
+                *node.room.lock() = DiskRoom { state, free, ..DiskRoom::default() };
+                assert!(!node.work().await);
+                assert_eq!((node.begins(), node.purge.log.purged()), (LogIndex(1), None), "{state:?}");
+                node.write(1).await;
+            }
+            *node.room.lock() = DiskRoom { state: RoomState::Hard, free: 1 << 30, ..DiskRoom::default() };
+            assert!(node.work().await);
+            assert!(node.begins() > LogIndex(1));
+            node.stop().await;
+        });
+    }
+
+    #[test]
+    fn a_log_begins_where_the_first_segment_does_that_is_needed() {
+        let segments: Vec<_> = [1, 10, 20].map(|first| SegmentExtent { first: LogIndex(first), bytes: 1 }).into();
+        let beginning = |first| beginning(&segments, LogIndex(first)).map(|begins| begins.0);
+        assert_eq!([0, 1, 9].map(beginning), [None; 3]);
+        assert_eq!([10, 19, 20, 1000].map(beginning), [Some(10), Some(10), Some(20), Some(20)]);
+        assert!(super::beginning(&[], LogIndex(5)).is_none());
+    }
+}
