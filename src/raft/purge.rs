@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn p22_what_nothing_needs_is_removed_and_the_node_starts_again_from_the_rest() {
+    fn p18_what_nothing_needs_is_removed_and_the_node_starts_again_from_the_rest() {
         on_runtime(async {
             let folder = tempfile::tempdir().unwrap();
             let mut node = Node::start(folder.path(), 1).await;

@@ -97,12 +97,13 @@ mod tests {
     #[test]
     fn p15_one_changed_byte_of_any_space_or_a_key_in_another_space_is_another_digest() {
         let digest = |pairs: &[_]| read(&kv(pairs), far()).unwrap().unwrap().content;
-        let pairs = Space::ALL.map(|space| (space, "ab", "cd"));
+        let spaces = Space::ALL.into_iter().filter(|space| *space != Space::Reference);
+        let pairs: Vec<_> = spaces.map(|space| (space, "ab", "cd")).collect();
         let whole = digest(&pairs);
         assert_eq!(digest(&pairs), whole);
         for at in 0..pairs.len() {
             for changed in [("ab", "ce"), ("abc", "d"), ("a", "bcd")] {
-                let mut other = pairs;
+                let mut other = pairs.clone();
                 (other[at].1, other[at].2) = changed;
                 assert_ne!(digest(&other), whole, "{other:?}");
             }

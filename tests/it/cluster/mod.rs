@@ -8,6 +8,7 @@ mod handles;
 mod kills;
 mod majority;
 mod panics;
+mod purge;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
