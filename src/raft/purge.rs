@@ -81,7 +81,7 @@ pub(super) async fn flush_and_purge(purge: Purge, on_fatal: OnFatal) {
 impl Purge {
     /// One look; returns whether it flushed the state.
     async fn work(&self, needs: &mut MemberNeeds, is_due: bool) -> io::Result<bool> {
-        let segments = self.log.segments();
+        let segments = self.log.reader().segments();
         needs.look(&self.identity.held_by_others(), begins(&segments), Instant::now());
         if !is_due && !self.is_urgent(&segments) {
             return Ok(false);
@@ -263,7 +263,7 @@ mod tests {
 
         fn flush(&self) -> KvResult<()> {
             let purged = self.log.purged().map_or(LogIndex(0), |purged| purged.index);
-            self.events.lock().push(Event::Flushed { purged, begins: begins(&self.log.segments()) });
+            self.events.lock().push(Event::Flushed { purged, begins: begins(&self.log.reader().segments()) });
             self.kv.flush()
         }
     }
@@ -364,7 +364,7 @@ mod tests {
         }
 
         fn begins(&self) -> LogIndex {
-            begins(&self.purge.log.segments())
+            begins(&self.purge.log.reader().segments())
         }
 
         fn applied(&self) -> LogIndex {
@@ -401,10 +401,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut node = Node::start(folder.path(), 1).await;
             node.write(60).await;
-            let segments = node.purge.log.segments().len();
+            let segments = node.purge.log.reader().segments().len();
             assert!(segments > 6, "{segments}");
             assert!(node.work().await);
-            assert_eq!(node.purge.log.segments().len(), 1, "the last applied entry is in the last segment");
+            assert_eq!(node.purge.log.reader().segments().len(), 1, "the last applied entry is in the last segment");
             assert!(node.begins() <= node.applied());
             node.check_log();
             node.write(20).await;
@@ -446,7 +446,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut node = Node::start(folder.path(), 1).await;
             node.write(60).await;
-            let starts: Vec<_> = node.purge.log.segments().iter().map(|segment| segment.first.0).collect();
+            let starts: Vec<_> = node.purge.log.reader().segments().iter().map(|segment| segment.first.0).collect();
             node.needed.store(starts[1] - 1, Ordering::Relaxed);
             node.work().await;
             assert_eq!((node.begins(), node.purge.log.purged()), (LogIndex(1), None));
@@ -467,7 +467,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut node = Node::start(folder.path(), 2).await;
             node.write(60).await;
-            let starts: Vec<_> = node.purge.log.segments().iter().map(|segment| segment.first).collect();
+            let starts: Vec<_> = node.purge.log.reader().segments().iter().map(|segment| segment.first).collect();
             let long_ago = Instant::now() - Duration::from_secs(60);
             for _ in 0..3 {
                 node.work().await;
@@ -489,7 +489,7 @@ mod tests {
             assert_eq!(node.begins(), starts[3], "one segment, and it is left behind");
             node.room.lock().state = RoomState::Enough;
             node.work().await;
-            assert_eq!(node.purge.log.segments().len(), 1, "nothing is kept for it any more");
+            assert_eq!(node.purge.log.reader().segments().len(), 1, "nothing is kept for it any more");
             node.stop().await;
         });
     }

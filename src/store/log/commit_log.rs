@@ -23,22 +23,12 @@ use crate::store::log::meta::{KnownPeer, LogOwner, Meta, StartMark, VoteRecord};
 use crate::store::log::reader::LogReader;
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::recover::{Recovered, recover};
-use crate::store::log::segment::Segment;
 use crate::store::log::tail_cache::TailCache;
 use crate::store::log::writer::{Options, Writer};
 
 /// Bytes that wait for the writer; an append beyond waits.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const LOCK_FILE: &str = "LOCK";
-
-/// One file of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SegmentExtent {
-    /// Its first entry.
-    pub first: LogIndex,
-    /// What it takes on the disk.
-    pub bytes: u64,
-}
 
 /// The log; cloning shares it. Closed when the last clone is dropped.
 #[derive(Clone)]
@@ -185,20 +175,10 @@ impl CommitLog {
     ///
     /// * Errors: [`Error::Poisoned`].
     pub fn forget_before(&self, first: LogIndex) -> Result<u64, Error> {
-        let bytes = |log: &Self| log.segments().iter().map(|segment| segment.bytes).sum::<u64>();
+        let bytes = |log: &Self| log.reader.segments().iter().map(|segment| segment.bytes).sum::<u64>();
         let before = bytes(self);
         self.blocking(|reply| Op::Forget { first, reply })?;
         Ok(before.saturating_sub(bytes(self)))
-    }
-
-    /// The segments, in order.
-    pub fn segments(&self) -> Vec<SegmentExtent> {
-        let segments = self.log.segments.read();
-        let extent = |segment: &Segment| SegmentExtent {
-            first: segment.first,
-            bytes: segment.file_bytes().unwrap_or_else(|_| segment.end()),
-        };
-        segments.iter().map(extent).collect()
     }
 
     /// Which disk this folder is on: a number drawn when it was made, never 0.
