@@ -21,16 +21,21 @@ use crate::store::log::{CommitLog, VoteRecord};
 /// Most bytes one read gives to replication or apply.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Entries that a start applies before the peers are served (D98).
+const APPLIED_AT_START_MAX: u64 = 64;
+
 /// Reads and writes the log for openraft. Cheap to clone.
 #[derive(Clone)]
 pub struct LogStorage {
     log: CommitLog,
+    /// As the state said when it was opened.
+    applied: LogIndex,
 }
 
 impl LogStorage {
-    /// Over an open log.
-    pub fn new(log: CommitLog) -> Self {
-        Self { log }
+    /// Over an open log, up to `applied` of which is in the state.
+    pub fn new(log: CommitLog, applied: LogIndex) -> Self {
+        Self { log, applied }
     }
 
     /// From the tail cache at once, else from the disk, away from the Raft runtime.
@@ -162,8 +167,11 @@ impl RaftLogStorage<Types> for LogStorage {
         Ok(())
     }
 
+    /// Openraft applies up to here before it serves anybody, and what comes after that as soon as the leader says again that
+    /// it is committed. A few entries, so that a node that was idle is up to date at once; all of ten busy seconds would keep
+    /// its vote and its acknowledgements from the others for as long as it takes to apply them.
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        let hint = self.log.committed_hint();
+        let hint = self.log.committed_hint().min(LogIndex(self.applied.0 + APPLIED_AT_START_MAX));
         if hint == LogIndex(0) {
             return Ok(None);
         }

@@ -320,10 +320,15 @@ mod tests {
                 enable_leader_restore: Some(false),
                 ..Config::default()
             };
-            let raft =
-                Raft::new(0, Arc::new(config), Peers::new(identity.clone()), LogStorage::new(log.clone()), machine)
-                    .await
-                    .unwrap();
+            let raft = Raft::new(
+                0,
+                Arc::new(config),
+                Peers::new(identity.clone()),
+                LogStorage::new(log.clone(), flush.flushed()),
+                machine,
+            )
+            .await
+            .unwrap();
             if !raft.is_initialized().await.unwrap() {
                 raft.initialize(BTreeMap::from([(0, BasicNode::new("127.0.0.1:1"))])).await.unwrap();
             }

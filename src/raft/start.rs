@@ -156,9 +156,15 @@ impl Replica {
         }
         let raft_config = Arc::new(raft_config(&config)?);
         let batches = BatchReader::new(log.reader().clone(), applied.clone());
-        let raft = Raft::new(config.node.0, raft_config, peers.clone(), LogStorage::new(log.clone()), machine)
-            .await
-            .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+        let raft = Raft::new(
+            config.node.0,
+            raft_config,
+            peers.clone(),
+            LogStorage::new(log.clone(), flush.flushed()),
+            machine,
+        )
+        .await
+        .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 
         let contact = LeaderContact::default();
         let election_max = Duration::from_millis(config.election_max.0);

@@ -41,7 +41,7 @@ fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<
     let clock = Arc::new(ClusterClock::open(Arc::new(RealClock::start()), &*kv).unwrap());
     let snapshots = Snapshots::new(StateFlush::new(kv.clone()).unwrap(), false);
     let machine = StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), snapshots, clock).unwrap();
-    (durable, LogStorage::new(log), machine)
+    (durable, LogStorage::new(log, LogIndex(0)), machine)
 }
 
 impl StoreBuilder<Types, LogStorage, StateMachine, Guard> for Builder {
