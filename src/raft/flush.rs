@@ -9,30 +9,38 @@ use crate::model::LogIndex;
 use crate::raft::marks::{Marks, read_marks};
 use crate::raft::types;
 use crate::store::kv::{Error, Kv, Result};
+use crate::store::log::CommitLog;
 
 /// Flushes the state store, and knows how far it is flushed. Cheap to clone.
 #[derive(Clone)]
 pub struct StateFlush {
     kv: Arc<dyn Kv>,
+    /// With `ASYNC_FLUSH`.
+    async_log: Option<CommitLog>,
     /// Of the last flush.
     marks: Arc<Mutex<Marks>>,
 }
 
 impl StateFlush {
-    /// Over a store that was just opened: what is in it is durable.
-    pub fn new(kv: Arc<dyn Kv>) -> std::io::Result<Self> {
+    /// Over a store that was just opened: what is in it is durable. With `ASYNC_FLUSH` also over its log.
+    pub fn new(kv: Arc<dyn Kv>, async_log: Option<CommitLog>) -> std::io::Result<Self> {
         let marks = Arc::new(Mutex::new(read_marks(&*kv)?));
-        Ok(Self { kv, marks })
+        Ok(Self { kv, async_log, marks })
     }
 
     /// Makes durable what is applied, and returns the marks that it has at least.
     ///
     /// * Errors: [`Error::Full`]: all of it is still in memory and in the log.
     pub async fn flush(&self) -> Result<Marks> {
-        let kv = self.kv.clone();
+        let (kv, async_log) = (self.kv.clone(), self.async_log.clone());
         let flushing = tokio::task::spawn_blocking(move || {
             // Before the flush: what is applied meanwhile may not be in it.
             let marks = read_marks(&*kv).map_err(|error| Error::Failed(error.to_string()))?;
+            if let Some(log) = async_log {
+                // Or a power loss could leave a state that is ahead of its log, and a purged log cannot bring it back. What is
+                // left of that is what is applied before the next line, and what RocksDB flushes by itself.
+                log.sync().map_err(|error| Error::Failed(error.to_string()))?;
+            }
             kv.flush()?;
             Ok(marks)
         });

@@ -300,7 +300,7 @@ mod tests {
             let kv = RocksKv::open(&folder.join("state"), 8 * 1024 * 1024, 64).unwrap();
             let kv: Arc<dyn Kv> = Arc::new(Watched { kv, log: log.clone(), events: events.clone() });
             rebuild_if_foreign(&log, &*kv).unwrap();
-            let flush = StateFlush::new(kv.clone()).unwrap();
+            let flush = StateFlush::new(kv.clone(), Some(log.clone())).unwrap();
             let (applied_sender, applied) = watch::channel(flush.flushed());
             let (durable_sender, durable) = watch::channel(LogIndex(0));
             log.on_durable(Box::new(move |index| {

@@ -128,7 +128,7 @@ impl Replica {
         log.on_durable(Box::new(move |index| {
             durable_sender.send_replace(index);
         }));
-        let flush = StateFlush::new(kv.clone())?;
+        let flush = StateFlush::new(kv.clone(), config.may_lose_tail.then(|| log.clone()))?;
         let (applied_sender, applied) = watch::channel(flush.flushed());
         let snapshots = Snapshots::new(flush.clone(), log.purged().is_some());
         let machine =

@@ -39,7 +39,7 @@ fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<
     let (durable, durable_seen) = watch::channel(LogIndex(u64::MAX));
     let (applied, _) = watch::channel(LogIndex(0));
     let clock = Arc::new(ClusterClock::open(Arc::new(RealClock::start()), &*kv).unwrap());
-    let snapshots = Snapshots::new(StateFlush::new(kv.clone()).unwrap(), false);
+    let snapshots = Snapshots::new(StateFlush::new(kv.clone(), Some(log.clone())).unwrap(), false);
     let machine = StateMachine::new(kv, durable_seen, applied, Arc::new(|_| {}), snapshots, clock).unwrap();
     (durable, LogStorage::new(log, LogIndex(0)), machine)
 }

@@ -170,6 +170,13 @@ impl CommitLog {
         Ok(())
     }
 
+    /// Syncs what was appended so far, also with `ASYNC_FLUSH`. Blocks.
+    ///
+    /// * Errors: [`Error::Poisoned`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.blocking(|reply| Op::Sync { reply })
+    }
+
     /// Removes the whole sealed segments in which every entry is before `first`, durably; returns the bytes freed. Raft
     /// must have purged what goes. Blocks.
     ///

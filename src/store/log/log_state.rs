@@ -75,6 +75,9 @@ pub(in crate::store) enum Op {
         upto: RecordId,
         reply: OpReply,
     },
+    Sync {
+        reply: OpReply,
+    },
     Forget {
         first: LogIndex,
         reply: OpReply,

@@ -303,6 +303,19 @@ fn async_appends_are_synced_within_their_time_also_under_a_steady_load() {
 }
 
 #[test]
+fn async_appends_are_synced_when_that_is_asked_for() {
+    let disk = SimDisk::default();
+    let options = Options { segment_bytes: 1 << 20, tail_cache_bytes: 512, flush: FlushMode::Async };
+    let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {})).unwrap();
+    append_and_wait(&log, 1, 1..=1);
+    let before = disk.syncs();
+    log.sync().unwrap();
+    assert_eq!(disk.syncs(), before + 1);
+    log.sync().unwrap();
+    assert_eq!(disk.syncs(), before + 1, "nothing was appended");
+}
+
+#[test]
 fn many_appends_share_one_sync_and_complete_newest_first() {
     let disk = SimDisk::default();
     let log = open(&disk);

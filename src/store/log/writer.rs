@@ -188,6 +188,10 @@ impl Writer {
                     let result = self.meta.set_purged(upto);
                     answer(result, &reply)?;
                 }
+                Op::Sync { reply } => {
+                    let result = self.barrier(&mut records, &mut completions);
+                    answer(result, &reply)?;
+                }
                 Op::Forget { first, reply } => {
                     let result = self.forget(first);
                     answer(result, &reply)?;
@@ -385,7 +389,7 @@ impl Writer {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller sees the closed channel.
                 Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
-                Op::Forget { .. } | Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
+                Op::Sync { .. } | Op::Forget { .. } | Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
             }
         }
         if !is_end {
