@@ -131,8 +131,14 @@ impl Replica {
         let flush = StateFlush::new(kv.clone(), config.may_lose_tail.then(|| log.clone()))?;
         let (applied_sender, applied) = watch::channel(flush.flushed());
         let snapshots = Snapshots::new(flush.clone(), log.purged().is_some());
-        let machine =
-            StateMachine::new(kv.clone(), durable.clone(), applied_sender, on_effects, snapshots.clone(), clock.clone())?;
+        let machine = StateMachine::new(
+            kv.clone(),
+            durable.clone(),
+            applied_sender,
+            on_effects,
+            snapshots.clone(),
+            clock.clone(),
+        )?;
         let identity = config.identity(security, log.clone());
         let peers = Peers::new(identity.clone());
         let nodes = config.peers.len();

@@ -22,7 +22,6 @@ mod tests;
 mod writer;
 
 pub use commit_log::CommitLog;
-pub use commit_log::CommitLog;
 pub use log_state::{Done, OnDurable, OnFatal, OnFull};
 pub use meta::{KnownPeer, LogOwner, StartMark, VoteRecord};
 pub use reader::{LogReader, SegmentExtent};
