@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::model::LogIndex;
 
-/// A member that gains no ground for this long may be left behind, if there is no room.
+/// A member that stands still for this long may be left behind, if there is no room.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// What is known of the other members.
@@ -52,8 +52,8 @@ impl MemberNeeds {
         kept_for.map(|(_, member)| member.had.next()).min()
     }
 
-    /// Those that would miss entries if the log began at `first`, with what each has; `None` if one of them is gaining
-    /// ground and is to be waited for.
+    /// Those that would miss entries if the log began at `first`, with what each has; `None` if one of them is catching
+    /// up and is to be waited for.
     pub fn would_miss(&self, first: LogIndex, now: Instant) -> Option<Vec<(u64, LogIndex)>> {
         let behind =
             self.members.iter().filter(|(node, member)| !self.left_behind.contains(node) && member.had.next() < first);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_gains_ground_is_waited_for_and_a_stalled_one_is_left_behind() {
+    fn a_member_that_catches_up_is_waited_for_and_a_stalled_one_is_left_behind() {
         let mut needs = MemberNeeds::default();
         let mut now = Instant::now();
         look(&mut needs, &[(1, 50), (2, 99)], 1, now);

@@ -3,7 +3,7 @@
 //! Above it is `broker/`, which proposes commands and reads the applied state; below it `machine/` and `store/`.
 //! [`Replica`] is the front. `propose/` gathers commands into entries, `peer/` connects the replicas, `clock/` keeps the cluster's time. `log_storage`,
 //! `state_machine` and `snapshot` are the seams that implement openraft's traits, on `types` and `marks`; no type of
-//! openraft's leaves this folder.
+//! openraft's leaves this folder. `purge` flushes the state and forgets the log behind it.
 //!
 //! Everything here runs on one current-thread runtime of its own (D22; on one or two cores clients are served on it too,
 //! D43), so that no front-end load delays a heartbeat; the commit log writes on a thread of its own.
@@ -25,6 +25,8 @@ mod peer;
 mod planted;
 mod propose;
 mod purge;
+#[cfg(test)]
+mod purge_tests;
 mod read_index;
 mod replica;
 mod room;

@@ -169,8 +169,8 @@ impl RaftNetworkV2<Types> for PeerNetwork {
             tracing::error!(
                 member = format!("n{}", self.target),
                 applied = %covers,
-                "{BEHIND}: it votes and does not catch up. If the log of another node goes back further, stop this one for a \
-                 moment, so that the other leads and serves it"
+                "{BEHIND}: it does not catch up, and until it has, one more failure can stop the group. If the log of another \
+                 node goes back further, stop this one for a moment, so that the other leads"
             );
         }
         // openraft tries again at once, or soon, for as long as this node leads.
