@@ -9,6 +9,7 @@ mod kills;
 mod majority;
 mod panics;
 mod purge;
+mod retention;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
