@@ -28,12 +28,12 @@ fn p2_p11_p12_what_waits_outlives_the_files_it_came_in() {
         &[("plain", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION")],
         async |mut cluster| {
             let [a, b, c] = cluster.wires();
-            let due = now_millis() + 45_000;
+            let due = now_millis() + 32_000;
             let entry = send(&a, delayed_until("later", "waits", due)).await;
             let recalled = send(&b, delayed_until("later", "recalled", due)).await.recall_handle;
             let deal = send(&c, half("deals", "decided late")).await.transaction_id;
             send(&a, message("plain", "old", "b")).await;
-            let last = cluster.json(&["cluster", "status"])["nodes"][0]["last"].as_u64().unwrap();
+            let last = cluster.json(&["cluster", "status"])["nodes"][0]["last_log"].as_u64().unwrap();
             // More than a segment, so that the first one is no more written to.
             cluster.raftmq_ok(&["produce", "plain", "--count", "400", "--size", "8192"]);
             let until = Instant::now() + GOES_WITHIN;
