@@ -2,7 +2,7 @@
 //! goes on.
 //!
 //! The test does two rounds. Ten, and on ext4 instead of tmpfs:
-//! `FULL_DISK_ROUNDS=10 FULL_DISK_FS=ext4 cargo test --test it p20_disks`.
+//! `FULL_DISK_ROUNDS=10 FULL_DISK_FS=ext4 cargo test --test it p20_disks -- --nocapture`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,8 +20,10 @@ use crate::fixture::small_disk::SmallDisk;
 use crate::fixture::wire::Wire;
 
 const MIB: u64 = 90;
-/// Memory of the smallest that there are; retention would take messages before their time.
-const SETTINGS: [&str; 3] = ["rocksdbMemoryBudget=16MiB", "tailCacheBytes=1MiB", "cleanFileForciblyEnable=false"];
+/// Memory of the smallest that there are, and the reserve as it is by default; retention would take messages before their
+/// time.
+const SETTINGS: [&str; 4] =
+    ["rocksdbMemoryBudget=16MiB", "tailCacheBytes=1MiB", "diskReserve=10%", "cleanFileForciblyEnable=false"];
 const BODY_BYTES: usize = 4096;
 const SEND_EVERY: Duration = Duration::from_millis(10);
 /// Messages that wait when the load begins, so that there is something to ack however few are sent.
