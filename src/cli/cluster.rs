@@ -110,11 +110,12 @@ fn row(node: Node) -> NodeRow {
     let state = match (node.role.as_str(), node.behind) {
         ("unreachable", _) => "down",
         ("rolled back" | "other disk" | "refused", _) => "kept out",
-        ("no quorum", _) => "no quorum",
+        // The role says too that there is no quorum; a disk may be why.
         _ if room == "full" => "disk full",
-        _ if room == "hard" => "no room",
-        (_, Some(behind)) if behind > 0 => "catching up",
         _ if node.slow_disk => "slow disk",
+        _ if room == "hard" => "no room",
+        ("no quorum", _) => "no quorum",
+        (_, Some(behind)) if behind > 0 => "catching up",
         _ if node.clock_offset_ms.is_some_and(|offset| offset.unsigned_abs() > CLOCK_WRONG_MS) => "wrong clock",
         _ if room == "soft" => "short of room",
         _ => "ok",

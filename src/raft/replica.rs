@@ -24,6 +24,7 @@ use crate::raft::peer::status::{OwnFacts, ReplicaStatus, StatusClients, StatusRe
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
 use crate::raft::room::{Rooms, VoterRooms};
+use crate::raft::slow_disk::SlowDisk;
 use crate::raft::state_digest;
 use crate::raft::state_digest::StateDigest;
 use crate::raft::state_machine::ShardRaft;
@@ -48,6 +49,7 @@ pub struct Replica {
     pub(super) clock: Arc<ClusterClock>,
     pub(super) clock_samples: Arc<ClockSamples>,
     pub(super) rooms: Arc<VoterRooms>,
+    pub(super) slow_disk: SlowDisk,
     pub(super) on_fatal: OnFatal,
     /// One permit: reading the whole state is work.
     pub(super) digests: Arc<Semaphore>,
@@ -166,7 +168,7 @@ impl Replica {
             wall: Some(self.clock_samples.own_wall()),
             clock_offset_ms: self.clock_samples.own_offset_ms(),
             room: Some(self.rooms.own().now()),
-            slow_disk: false,
+            slow_disk: self.slow_disk.is_slow(),
         }
     }
 

@@ -99,10 +99,15 @@ impl VoterRooms {
         if self.own.take(bytes as u64, what) { Ok(()) } else { Err(self.no_room_here()) }
     }
 
+    /// Takes `bytes` of the leader's log, if there is room for them.
+    pub fn take(&self, bytes: usize) -> bool {
+        self.own.take(bytes as u64, RoomUse::Anything)
+    }
+
     /// Waits until `bytes` of the leader's log can be taken.
     pub async fn until_taken(&self, bytes: usize) {
         let mut room = self.own.watch();
-        while !self.own.take(bytes as u64, RoomUse::Anything) {
+        while !self.take(bytes) {
             // What was taken is looked at anew meanwhile, also if the room stays the same.
             let _ = tokio::time::timeout(LOOK_EVERY_SHORT, room.changed()).await;
         }

@@ -36,7 +36,7 @@ use crate::raft::propose::proposer::Proposer;
 use crate::raft::purge::{Purge, flush_and_purge};
 use crate::raft::replica::Replica;
 use crate::raft::room::{RoomWatch, VoterRooms};
-use crate::raft::slow_disk::hand_over_when_slow;
+use crate::raft::slow_disk::{SlowDisk, SlowDiskWatch};
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::{OnEffects, StateMachine};
 use crate::store::kv::Kv;
@@ -180,8 +180,15 @@ impl Replica {
         let leadership = watch_leadership(&raft, quorum, on_term, &tasks, stop.clone(), on_fatal.clone());
         let remembering = remember_acknowledged(raft.clone(), identity.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(remembering));
-        let slow_disk = hand_over_when_slow(raft.clone(), leadership.clone(), durable);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk));
+        let slow_disk = SlowDisk::default();
+        let slow_disk_watch = SlowDiskWatch {
+            raft: raft.clone(),
+            leadership: leadership.clone(),
+            durable,
+            rooms: rooms.clone(),
+            mark: slow_disk.clone(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk_watch.run()));
         let forwarder = Arc::new(Forwarder::new(&identity));
         let (proposer, gatherer) = Proposer::new(
             raft.clone(),
@@ -237,6 +244,7 @@ impl Replica {
             clock,
             clock_samples,
             rooms,
+            slow_disk,
             on_fatal,
             digests: Arc::new(Semaphore::new(1)),
             tasks,

@@ -54,6 +54,8 @@ pub struct StoreRoom {
     usable: AtomicU64,
     /// Bytes taken since the last look.
     taken: AtomicU64,
+    /// The most bytes that there was no room for, although they were no messages.
+    refused: AtomicU64,
 }
 
 impl StoreRoom {
@@ -62,8 +64,16 @@ impl StoreRoom {
     /// * Errors: the file system cannot be asked.
     pub fn open(disk: Arc<dyn Disk>, folder: &Path, marks: RoomMarks) -> io::Result<Self> {
         let reserve = Mutex::new(Reserve::open(disk.clone(), folder)?);
-        let (now, usable, taken) = (watch::Sender::new(DiskRoom::default()), AtomicU64::new(0), AtomicU64::new(0));
-        let room = Self { disk, folder: folder.to_owned(), marks, reserve, now, usable, taken };
+        let room = Self {
+            disk,
+            folder: folder.to_owned(),
+            marks,
+            reserve,
+            now: watch::Sender::new(DiskRoom::default()),
+            usable: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        };
         room.look(0, 0)?;
         Ok(room)
     }
@@ -112,7 +122,7 @@ impl StoreRoom {
             hard,
             ..DiskRoom::default()
         };
-        room.state = state_of(&room, space.usable, self.now.borrow().state);
+        room.state = self.state_of(&room, space.usable);
         self.usable.store(space.usable, Ordering::Relaxed);
         self.taken.store(waiting, Ordering::Relaxed);
         self.now.send_if_modified(|before| std::mem::replace(before, room) != room);
@@ -132,7 +142,35 @@ impl StoreRoom {
             }
         };
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= most);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        let is_taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if !is_taken && what == RoomUse::Anything {
+            self.refused.fetch_max(bytes, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// The state that follows; out of a worse one only with some room to spare, so that it does not flicker.
+    fn state_of(&self, room: &DiskRoom, usable: u64) -> RoomState {
+        let before = self.now.borrow().state;
+        let last = last_bytes(room).saturating_add(self.refused.load(Ordering::Relaxed));
+        let spare = (room.soft - room.hard) / 8;
+        let at = |spare: u64| {
+            if usable.saturating_add(room.reserve) < last.saturating_add(spare.min(last)) {
+                RoomState::Full
+            } else if room.free < room.hard.saturating_add(spare) {
+                RoomState::Hard
+            } else if room.free < room.soft.saturating_add(spare) {
+                RoomState::Soft
+            } else {
+                RoomState::Enough
+            }
+        };
+        let (without, with) = (at(0), at(spare));
+        let state = if without < before { with.min(before) } else { without };
+        if state < RoomState::Full {
+            self.refused.store(0, Ordering::Relaxed);
+        }
+        state
     }
 
     /// Gives up a part of the reserve, for whoever met a full disk; false if none is left.
@@ -157,25 +195,6 @@ impl StoreRoom {
 /// What has to be left for what is under way.
 fn last_bytes(room: &DiskRoom) -> u64 {
     (room.hard / LAST_PART).min(LAST_BYTES_MAX)
-}
-
-/// The state that follows; out of a worse one only with some room to spare, so that it does not flicker.
-fn state_of(room: &DiskRoom, usable: u64, before: RoomState) -> RoomState {
-    let spare = (room.soft - room.hard) / 8;
-    let at = |spare: u64| {
-        let last = last_bytes(room);
-        if usable.saturating_add(room.reserve) < last.saturating_add(spare.min(last)) {
-            RoomState::Full
-        } else if room.free < room.hard.saturating_add(spare) {
-            RoomState::Hard
-        } else if room.free < room.soft.saturating_add(spare) {
-            RoomState::Soft
-        } else {
-            RoomState::Enough
-        }
-    };
-    let (without, with) = (at(0), at(spare));
-    if without < before { with.min(before) } else { without }
 }
 
 #[cfg(test)]

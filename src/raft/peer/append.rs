@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Fuse};
@@ -15,7 +16,7 @@ use openraft::OptionalSend;
 use openraft::base::BoxStream;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -57,14 +58,7 @@ where
         // The reading side notices a broken link too.
         let _ = send_frames(requests, writer, sent).await;
     });
-    let answers = Answers {
-        link: reader,
-        in_flight,
-        identity,
-        target,
-        is_paused: false,
-        _sender: AbortOnDropHandle::new(sender),
-    };
+    let answers = Answers { link: reader, in_flight, identity, target, _sender: AbortOnDropHandle::new(sender) };
     Box::pin(stream::unfold(Some(answers), |answers| async move {
         let mut answers = answers?;
         let answer = answers.next().await?;
@@ -77,6 +71,9 @@ where
 struct InFlight {
     room: Semaphore,
     frames: Mutex<Frames>,
+    /// The follower has no room on its disk: nothing more is sent until it answers again.
+    is_paused: AtomicBool,
+    goes_on: Notify,
 }
 
 #[derive(Default)]
@@ -89,15 +86,19 @@ struct Frames {
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { room: Semaphore::new(KIB_IN_FLIGHT as usize), frames: Mutex::default() }
+        let room = Semaphore::new(KIB_IN_FLIGHT as usize);
+        Self { room, frames: Mutex::default(), is_paused: AtomicBool::new(false), goes_on: Notify::new() }
     }
 }
 
 impl InFlight {
-    /// Waits for room; one frame alone always has it.
+    /// Waits while the follower pauses, and for room; one frame alone always has it.
     async fn add(&self, request: &AppendEntriesRequest<Types>) {
         let bytes: usize = request.entries.iter().map(types::body_bytes).sum();
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(FRAME_KIB).min(KIB_IN_FLIGHT);
+        while self.is_paused.load(Ordering::Relaxed) {
+            self.goes_on.notified().await;
+        }
         // Given back by the answer; the semaphore is never closed.
         if let Ok(permit) = self.room.acquire_many(kib).await {
             permit.forget();
@@ -115,10 +116,20 @@ impl InFlight {
         frames.since = (!frames.sizes.is_empty()).then(Instant::now);
     }
 
-    /// The peer is alive and answers later.
-    fn postponed(&self) {
+    /// The peer is alive and answers later; true if it did not say so before.
+    fn pause(&self) -> bool {
         let mut frames = self.frames.lock();
         frames.since = (!frames.sizes.is_empty()).then(Instant::now);
+        !self.is_paused.swap(true, Ordering::Relaxed)
+    }
+
+    /// True if the peer had paused.
+    fn go_on(&self) -> bool {
+        let had_paused = self.is_paused.swap(false, Ordering::Relaxed);
+        if had_paused {
+            self.goes_on.notify_one();
+        }
+        had_paused
     }
 
     fn is_empty(&self) -> bool {
@@ -178,7 +189,6 @@ struct Answers {
     in_flight: Arc<InFlight>,
     identity: PeerIdentity,
     target: u64,
-    is_paused: bool,
     _sender: AbortOnDropHandle<()>,
 }
 
@@ -204,8 +214,7 @@ impl Answers {
         }
     }
     fn follower_pauses(&mut self) {
-        self.in_flight.postponed();
-        if !std::mem::replace(&mut self.is_paused, true) {
+        if self.in_flight.pause() {
             tracing::warn!(
                 follower = format!("n{}", self.target),
                 "a follower has no room on its disk and takes no more entries"
@@ -214,7 +223,7 @@ impl Answers {
     }
 
     fn follower_goes_on(&mut self) {
-        if std::mem::take(&mut self.is_paused) {
+        if self.in_flight.go_on() {
             tracing::info!(follower = format!("n{}", self.target), "the follower takes entries again");
         }
     }

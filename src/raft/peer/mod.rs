@@ -8,6 +8,7 @@
 //! Not here: what is proposed (`raft/propose`), the log itself (`store/log`).
 
 mod append;
+mod append_server;
 mod client;
 mod control;
 mod facts;

@@ -8,13 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -23,6 +21,7 @@ use crate::model::limits::LEADER_WAIT;
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
 use crate::raft::error::Failed;
+use crate::raft::peer::append_server::take_appends;
 use crate::raft::peer::forward::put_no_room;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
 use crate::raft::peer::identity::PeerIdentity;
@@ -30,7 +29,6 @@ use crate::raft::peer::link;
 use crate::raft::peer::link::{Accepted, LinkError};
 use crate::raft::peer::service::PeerService;
 use crate::raft::peer::unusable::Unusable;
-use crate::raft::peer::wire;
 use crate::raft::types::Applied;
 
 /// Frames of one follower, and calls of one peer, in flight at once.
@@ -43,10 +41,6 @@ const LINKS_MAX: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Strangers are reported once in this time: they must not fill the disk with lines.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// A follower that has no room says so this often, so that its leader does not take it for gone.
-const SAYS_PAUSED_EVERY: Duration = Duration::from_millis(500);
-/// Answers put into one write.
-const ANSWERS_AT_ONCE: usize = 64;
 
 /// What serves the peers, once Raft is there; until then links are greeted and held.
 pub(in crate::raft) type Service = watch::Receiver<Option<PeerService>>;
@@ -175,51 +169,6 @@ async fn take(mut port: Port, stream: TcpStream, link: Link) -> Result<(), LinkE
     Ok(())
 }
 
-/// Appends of the leader, until its link ends.
-async fn take_appends(service: PeerService, from: u64, reader: FrameReader, mut writer: FrameWriter) -> io::Result<()> {
-    let _ended = StreamEnded(service.stream_ended.clone());
-    // The first frame that cannot be used ends the link: skipping it would leave a hole.
-    let (checking, waits_for_room) = (service.clone(), Arc::new(AtomicBool::new(false)));
-    let is_paused = waits_for_room.clone();
-    let frames = stream::unfold(reader, move |mut reader| {
-        let (service, waits_for_room) = (checking.clone(), waits_for_room.clone());
-        async move {
-            let frame = reader.next::<proto::AppendFrame>().await.ok()??;
-            // What is taken from here on has to be written before this node can vote again: it waits outside of Raft.
-            waits_for_room.store(true, Ordering::Relaxed);
-            service.rooms.until_taken(frame.records.len()).await;
-            waits_for_room.store(false, Ordering::Relaxed);
-            let request = wire::append(frame).and_then(|request| service.check(from, &request.vote).map(|()| request));
-            let request = request.inspect_err(|error| service.identity.note_refusal(from, error)).ok()?;
-            service.note_leader(&request.vote);
-            Some((request, reader))
-        }
-    });
-    let mut acks = std::pin::pin!(service.raft.stream_append(Box::pin(frames)).fuse());
-    let mut says_paused = tokio::time::interval(SAYS_PAUSED_EVERY);
-    loop {
-        let ack = tokio::select! {
-            biased;
-            ack = acks.next() => ack,
-            _ = says_paused.tick() => {
-                if is_paused.load(Ordering::Relaxed) {
-                    writer.put(&wire::put_paused());
-                    writer.flush().await?;
-                }
-                continue;
-            }
-        };
-        let Some(ack) = ack else { break };
-        writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?));
-        for _ in 1..ANSWERS_AT_ONCE {
-            let Some(Some(ack)) = acks.next().now_or_never() else { break };
-            writer.put(&wire::put_ack(&ack.map_err(io::Error::other)?));
-        }
-        writer.flush().await?;
-    }
-    writer.close().await
-}
-
 /// Commands of a follower, until its link ends or takes no more replies.
 async fn take_forwards(service: PeerService, from: u64, reader: FrameReader, writer: FrameWriter) -> io::Result<()> {
     take_requests(reader, writer, |frame: proto::ForwardFrame| {
@@ -292,15 +241,6 @@ where
     };
     // When the peer has closed, what it still waits for is answered first.
     tokio::try_join!(reading, writing).map(|_| ())
-}
-
-/// Notifies when the stream of appends ends that it was made for.
-struct StreamEnded(Arc<Notify>);
-
-impl Drop for StreamEnded {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
 }
 
 /// The fate of a follower's commands, as its frame is answered.

@@ -92,5 +92,11 @@ fn p21_a_leader_with_a_slow_disk_hands_leadership_on() {
     let sent = runtime.block_on(wire.send(vec![message("t", "goes", "x")])).unwrap();
     assert_eq!(sent.status.unwrap().code(), Code::Ok, "the slow disk holds up nobody");
     assert!(cluster.log_of(slow).contains("this node's disk is slower"), "{}", cluster.logs());
+    let state = || cluster.json(&["cluster", "status"])["nodes"][slow]["state"].clone();
+    let until = Instant::now() + Duration::from_secs(10);
+    while state() != "slow disk" {
+        assert!(Instant::now() < until, "it is shown: {}", state());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     std::fs::remove_file(file).unwrap();
 }

@@ -2,7 +2,7 @@
 //! goes on.
 //!
 //! The test does two rounds. Ten, and on ext4 instead of tmpfs:
-//! `FULL_DISK_ROUNDS=10 FULL_DISK_FS=ext4 cargo test --test it p20_disks`.
+//! `FULL_DISK_ROUNDS=10 FULL_DISK_FS=ext4 cargo test --test it p20_disks -- --nocapture`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,8 +20,10 @@ use crate::fixture::small_disk::SmallDisk;
 use crate::fixture::wire::Wire;
 
 const MIB: u64 = 90;
-/// Of the smallest that there are.
-const SETTINGS: [&str; 2] = ["rocksdbMemoryBudget=16MiB", "tailCacheBytes=1MiB"];
+/// Memory of the smallest that there are, and the reserve as it is by default; retention would take messages before their
+/// time.
+const SETTINGS: [&str; 4] =
+    ["rocksdbMemoryBudget=16MiB", "tailCacheBytes=1MiB", "diskReserve=10%", "cleanFileForciblyEnable=false"];
 const BODY_BYTES: usize = 4096;
 const SEND_EVERY: Duration = Duration::from_millis(10);
 /// Messages that wait when the load begins, so that there is something to ack however few are sent.
@@ -210,6 +212,64 @@ fn p20_disks_that_are_filled_and_freed_end_nobody_and_lose_nothing() {
     assert!(lost.is_empty(), "P1: {lost:?} lost\n{}", cluster.logs());
     let stored_all_the_same: Vec<_> = refused.intersection(&stored).collect();
     assert!(stored_all_the_same.is_empty(), "D17: {stored_all_the_same:?} refused and stored");
+}
+
+/// The state of a node as `cluster status` shows it, and how far it is behind.
+fn state_of(cluster: &Cluster, node: usize) -> (String, u64) {
+    let status = cluster.json(&["cluster", "status"]);
+    let node = &status["nodes"][node];
+    (node["state"].as_str().unwrap().to_owned(), node["behind"].as_u64().unwrap_or(0))
+}
+
+#[test]
+fn p20_a_follower_whose_reserve_is_used_up_pauses_votes_and_catches_up() {
+    let mut cluster = Cluster::prepare(&SETTINGS);
+    let leads = 0;
+    let full = 1;
+    let disk = match SmallDisk::mount(Path::new(&cluster.folder_of(full)), MIB) {
+        Ok(disk) => disk,
+        Err(error) => return eprintln!("skipped, file systems cannot be mounted here: {error}"),
+    };
+    // The one with the small disk starts last, so that it does not lead.
+    for node in [leads, 2, full] {
+        cluster.start_node(node);
+        cluster.wait_for_port(node);
+    }
+    let leader = cluster.wait_for_leader();
+    assert_ne!(leader, full, "{}", cluster.logs());
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    disk.fill();
+    let mut sent = 0;
+    while state_of(&cluster, full).0 != "disk full" {
+        assert!(sent < 10_000, "{}", cluster.logs());
+        cluster.raftmq_ok(&["produce", "t", "--count", "500", "--size", "4096"]);
+        sent += 500;
+    }
+    // More than frames in flight and buffers hold, and longer than a leader waits for an answer.
+    cluster.raftmq_ok(&["produce", "t", "--count", "600", "--size", "16384"]);
+    std::thread::sleep(Duration::from_secs(3));
+    cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
+    sent += 700;
+    let (state, behind) = state_of(&cluster, full);
+    assert!(state == "disk full" && behind > 0, "{state}, {behind} behind");
+    let about = |text: &str| cluster.log_of(leader).matches(text).count();
+    assert_eq!(about("takes no more entries"), 1, "{}", cluster.log_of(leader));
+    // With its vote, although it cannot take an entry, another one leads.
+    cluster.kill(leader);
+    let other = 2 - leader;
+    eventually("the other one leads", &cluster, || cluster.leader() == Some(other));
+    cluster.start_node(leader);
+    cluster.wait_for_port(leader);
+    cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
+    sent += 100;
+    disk.free();
+    eventually("it has caught up", &cluster, || {
+        let (state, behind) = state_of(&cluster, full);
+        (state == "ok" || state == "short of room") && behind == 0
+    });
+    assert!(cluster.is_running(full), "{}", cluster.logs());
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", &sent.to_string()]);
+    assert_eq!(all.lines().count(), sent);
 }
 
 #[test]
