@@ -12,7 +12,7 @@ use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
-use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, TOPIC_QUEUES_MAX};
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, KEPT_MAX, KEPT_MIN, TOPIC_QUEUES_MAX};
 use crate::model::{
     GroupId, GroupName, GroupSettings, LogIndex, MessageType, Millis, Permission, ReceiptHandle, Timestamp, TopicId,
     TopicName, TopicType,
@@ -216,6 +216,7 @@ impl Broker {
     ) -> Result<TopicView, Error> {
         let queues = queues.unwrap_or(self.settings.topic_queues);
         check_queues(queues)?;
+        check_retention(retention)?;
         let permission = Permission::READ_WRITE;
         let command =
             Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention });
@@ -234,8 +235,14 @@ impl Broker {
         if let Some(queues) = update.queues {
             check_queues(queues)?;
         }
+        // 0 takes it away.
+        check_retention(update.retention.filter(|kept_for| *kept_for != Millis(0)))?;
         let name = update.topic.clone();
         let until = self.held_until(Deadline::NONE);
+        if name.dead_letter_group().is_some() {
+            // It can be changed before there are dead letters.
+            self.existing_topic(&name, until).await?;
+        }
         // Not tried again when its fate is unknown: a second try could undo what another operator did since.
         match self.propose(&Command::UpdateTopic(update), until).await? {
             (index, Outcome::Done) => self.read_back_topic(&name, index, until).await,
@@ -378,6 +385,18 @@ fn check_queues(queues: u32) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Invalid(format!("{queues} queues are not between 1 and {TOPIC_QUEUES_MAX}")))
+}
+
+fn check_retention(kept_for: Option<Millis>) -> Result<(), Error> {
+    match kept_for {
+        Some(kept_for) if !(KEPT_MIN..=KEPT_MAX).contains(&kept_for) => Err(Error::Invalid(format!(
+            "a retention of {} is not between {} and {}",
+            kept_for.in_one_unit(),
+            KEPT_MIN.in_one_unit(),
+            KEPT_MAX.in_one_unit()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn check_retries(retries: u32) -> Result<(), Error> {

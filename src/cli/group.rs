@@ -13,7 +13,7 @@ use crate::cli::failure::{Failure, Subject};
 use crate::cli::options::{Context, Format};
 use crate::cli::render;
 use crate::cli::render::{Column, Listing, grouped, known, rough};
-use crate::cli::topic::PositionRow;
+use crate::cli::topic_table::PositionRow;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -21,5 +21,6 @@ mod options;
 mod produce;
 mod render;
 mod topic;
+mod topic_table;
 
 pub use commands::main;

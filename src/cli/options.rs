@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::model::Millis;
+use crate::model::limits::{KEPT_MAX, KEPT_MIN};
+
 use crate::client::{Address, Admin, ClientIdentity, Connection, Endpoints, Error};
 
 use crate::cli::exit::Exit;
@@ -51,20 +54,38 @@ pub struct Global {
 /// A length of time such as `5s`, `500ms`, `2m`, `1h`; more than zero, at most a day.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration such as 500ms, 5s, 2m or 1h");
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let length = Duration::from(length(text).ok_or_else(wrong)?);
+    if length.is_zero() || length > DURATION_MAX {
+        return Err(format!("'{text}' is not between 1ms and 24h"));
+    }
+    Ok(length)
+}
+
+/// How long messages are kept, such as `7d`, `36h`, `90s`; `default` is 0, which stands for as long as the log.
+pub fn retention(text: &str) -> Result<Millis, String> {
+    if text == "default" {
+        return Ok(Millis(0));
+    }
+    match length(text) {
+        Some(kept_for) if (KEPT_MIN..=KEPT_MAX).contains(&kept_for) => Ok(kept_for),
+        Some(_) => Err(format!("'{text}' is not between {} and {}", KEPT_MIN.in_one_unit(), KEPT_MAX.in_one_unit())),
+        None => Err(format!("'{text}' is not a time such as 90s, 2m, 36h or 7d, and not default")),
+    }
+}
+
+/// A whole number with a unit.
+fn length(text: &str) -> Option<Millis> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
     let unit_ms = match &text[digits..] {
         "ms" => 1,
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(wrong()),
+        "d" => 86_400_000,
+        _ => return None,
     };
-    let length = Duration::from_millis(number.checked_mul(unit_ms).ok_or_else(wrong)?);
-    if length.is_zero() || length > DURATION_MAX {
-        return Err(format!("'{text}' is not between 1ms and 24h"));
-    }
-    Ok(length)
+    number.checked_mul(unit_ms).map(Millis)
 }
 
 /// A number of bytes such as `200`, `4KB`, `1MB`; decimal units, at least 1.
@@ -187,8 +208,29 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("24h"), Ok(DURATION_MAX));
+        assert_eq!(duration("1d"), Ok(DURATION_MAX));
         for wrong in ["5", "", "s", "0s", "25h", "-1s", "1.5s", "5 s", "18446744073709551615h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_retention_is_a_length_within_the_limits_or_default() {
+        assert_eq!(retention("7d"), Ok(Millis::from_secs(7 * 24 * 3600)));
+        assert_eq!(retention("1s"), Ok(KEPT_MIN));
+        assert_eq!(retention("2147483647h"), Ok(KEPT_MAX));
+        assert_eq!(retention("default"), Ok(Millis(0)));
+        for (wrong, why) in [
+            ("999ms", "'999ms' is not between 1s and 2147483647h"),
+            ("0s", "'0s' is not between 1s and 2147483647h"),
+            ("2147483648h", "'2147483648h' is not between 1s and 2147483647h"),
+            ("7", "'7' is not a time such as 90s, 2m, 36h or 7d, and not default"),
+            (
+                "18446744073709551615d",
+                "'18446744073709551615d' is not a time such as 90s, 2m, 36h or 7d, and not default",
+            ),
+        ] {
+            assert_eq!(retention(wrong), Err(why.to_owned()));
         }
     }
 

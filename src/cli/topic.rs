@@ -2,16 +2,15 @@
 
 use std::io::{IsTerminal, Write};
 
-use serde::Serialize;
-
-use crate::model::{Millis, Timestamp, TopicType, limits};
-use crate::proto::admin::{DescribeTopicResponse, GroupPosition, Topic, UpdateTopicRequest};
+use crate::model::{Millis, TopicType, limits};
+use crate::proto::admin::{CreateTopicRequest, DescribeTopicResponse, UpdateTopicRequest};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
-use crate::cli::options::{Context, Format};
+use crate::cli::options::{Context, Format, retention};
 use crate::cli::render;
-use crate::cli::render::{Column, Listing, grouped, known, rough, utc};
+use crate::cli::render::{Column, Listing, grouped, known};
+use crate::cli::topic_table::{PositionRow, QueueRow, TopicRow, describe_text, row};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -31,11 +30,13 @@ pub enum Command {
         /// Number of queues; the broker's default is 8
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TOPIC_QUEUES_MAX)))]
         queues: Option<u32>,
+        /// How long its messages are kept, such as 36h or 7d; the broker's default is fileReservedTime
+        #[arg(long, value_name = "TIME", value_parser = retention)]
+        retention: Option<Millis>,
     },
-    /// Change a topic: add queues, change its permission, or its type between NORMAL, DELAY, TRANSACTION and MIXED
-    #[command(
-        after_long_help = "Examples:\n  raftmq topic update demo --queues 16\n  raftmq topic update demo --permission R"
-    )]
+    /// Change a topic: its retention, more queues, its permission, or its type between NORMAL, DELAY, TRANSACTION and MIXED
+    #[command(after_long_help = "Examples:\n  raftmq topic update demo --queues 16\n  \
+                           raftmq topic update demo --permission R\n  raftmq topic update demo --retention 7d")]
     Update {
         /// Its name
         topic: String,
@@ -75,66 +76,22 @@ pub struct Change {
     /// R, W or RW; mqadmin's 4, 2 and 6 are understood
     #[arg(long, value_name = "PERM", value_parser = permission_bits)]
     permission: Option<u32>,
-}
-
-/// A topic as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-struct TopicRow {
-    topic: String,
-    r#type: String,
-    queues: u32,
-    permission: &'static str,
-    messages: u64,
-    groups: u32,
-    lag_max: Option<u64>,
-    created_at_ms: u64,
-}
-
-/// A queue as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-struct QueueRow {
-    queue: u32,
-    min_offset: u64,
-    max_offset: u64,
-    last_stored_at_ms: Option<u64>,
-}
-
-/// A group's offset in one queue as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-pub struct PositionRow {
-    pub group: String,
-    pub topic: String,
-    pub queue: u32,
-    /// End of the queue.
-    pub max_offset: u64,
-    /// Everything below is settled.
-    pub group_offset: u64,
-    /// Leased and not yet settled.
-    pub in_flight: u64,
-    /// Not yet settled.
-    pub lag: u64,
-}
-
-impl From<GroupPosition> for PositionRow {
-    fn from(position: GroupPosition) -> Self {
-        Self {
-            group: position.group,
-            topic: position.topic,
-            queue: position.queue,
-            max_offset: position.max_offset,
-            group_offset: position.group_offset,
-            in_flight: position.in_flight,
-            lag: position.lag,
-        }
-    }
+    /// How long its messages are kept, such as 36h or 7d: longer than others, they are copied on as the log goes; 'default' for the broker's fileReservedTime
+    #[arg(long, value_name = "TIME", value_parser = retention)]
+    retention: Option<Millis>,
 }
 
 /// Runs one of the commands.
 pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Create { topic, message_type, attributes, queues } => {
-            let message_type = message_type.or(attributes).unwrap_or("NORMAL");
-            create(context, &topic, message_type, queues.unwrap_or(0)).await
+        Command::Create { topic, message_type, attributes, queues, retention } => {
+            let request = CreateTopicRequest {
+                name: topic,
+                r#type: message_type.or(attributes).unwrap_or("NORMAL").to_owned(),
+                queues: queues.unwrap_or(0),
+                retention_ms: retention.unwrap_or_default().0,
+            };
+            create(context, request).await
         }
         Command::Update { topic, change } => update(context, &topic, &change).await,
         Command::List => list(context).await,
@@ -143,22 +100,13 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     }
 }
 
-async fn create(context: &Context, name: &str, message_type: &str, queues: u32) -> Result<Exit, Failure> {
-    let topic = match context.admin.create_topic(name, message_type, queues).await {
-        Ok(topic) => row(topic),
+async fn create(context: &Context, request: CreateTopicRequest) -> Result<Exit, Failure> {
+    let name = request.name.clone();
+    match context.admin.create_topic(request).await {
+        Ok(topic) => print_one(context, "created", row(topic)),
         // Not `context.failure`: a name that exists needs no similar one.
-        Err(error) => return Err(Failure::of(&error, Subject::Topic(name))),
-    };
-    let text = match context.global.output {
-        Format::Table => format!(
-            "created topic {}  type {}  queues {}  perm {}\n",
-            topic.topic, topic.r#type, topic.queues, topic.permission
-        ),
-        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.created.v1", "topic": topic }))?,
-        Format::Jsonl => render::line(&topic)?,
-    };
-    render::print(&text)?;
-    Ok(Exit::Ok)
+        Err(error) => Err(Failure::of(&error, Subject::Topic(&name))),
+    }
 }
 
 async fn update(context: &Context, name: &str, change: &Change) -> Result<Exit, Failure> {
@@ -167,17 +115,31 @@ async fn update(context: &Context, name: &str, change: &Change) -> Result<Exit, 
         r#type: change.topic_type.unwrap_or_default().to_owned(),
         queues: change.queues.unwrap_or_default(),
         permission: change.permission.unwrap_or_default(),
+        retention_ms: change.retention.map(|kept_for| kept_for.0),
     };
-    let topic = match context.admin.update_topic(request).await {
-        Ok(topic) => row(topic),
-        Err(error) => return Err(context.failure(&error, Subject::Topic(name)).await),
-    };
+    match context.admin.update_topic(request).await {
+        Ok(topic) => print_one(context, "changed", row(topic)),
+        Err(error) => Err(context.failure(&error, Subject::Topic(name)).await),
+    }
+}
+
+fn print_one(context: &Context, what: &str, topic: TopicRow) -> Result<Exit, Failure> {
     let text = match context.global.output {
-        Format::Table => format!(
-            "changed topic {}  type {}  queues {}  perm {}\n",
-            topic.topic, topic.r#type, topic.queues, topic.permission
-        ),
-        Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.changed.v1", "topic": topic }))?,
+        Format::Table => {
+            let retention =
+                topic.retention_ms.map(|kept_for| format!("  retention {}", Millis(kept_for).in_one_unit()));
+            format!(
+                "{what} topic {}  type {}  queues {}  perm {}{}\n",
+                topic.topic,
+                topic.r#type,
+                topic.queues,
+                topic.permission,
+                retention.unwrap_or_default()
+            )
+        }
+        Format::Json => {
+            render::document(&serde_json::json!({ "schema": format!("raftmq.topic.{what}.v1"), "topic": topic }))?
+        }
         Format::Jsonl => render::line(&topic)?,
     };
     render::print(&text)?;
@@ -200,6 +162,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
             Column::Number("MESSAGES"),
             Column::Number("GROUPS"),
             Column::Number("MAX LAG"),
+            Column::Number("RETENTION"),
         ],
         rows: topics.into_iter().map(row).collect(),
         cells: |row: &TopicRow| {
@@ -211,6 +174,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
                 grouped(row.messages),
                 row.groups.to_string(),
                 known(row.lag_max.map(grouped)),
+                row.retention(),
             ]
         },
     }
@@ -247,52 +211,6 @@ async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
     };
     render::print(&text)?;
     Ok(Exit::Ok)
-}
-
-fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[PositionRow], now: Timestamp) -> String {
-    let age = now.since(Timestamp(topic.created_at_ms));
-    let head = format!(
-        "{}  type {}  perm {}  queues {}  messages {}  created {} ago\n",
-        topic.topic,
-        topic.r#type,
-        topic.permission,
-        topic.queues,
-        grouped(topic.messages),
-        rough(Millis(age.0))
-    );
-    let columns = [
-        Column::Number("QUEUE"),
-        Column::Number("MIN"),
-        Column::Number("MAX"),
-        Column::Text("LAST STORED"),
-        Column::Text("GROUP"),
-        Column::Number("COMMITTED"),
-        Column::Number("INFLIGHT"),
-        Column::Number("LAG"),
-    ];
-    let mut rows = Vec::new();
-    for queue in queues {
-        let facts = [
-            queue.queue.to_string(),
-            queue.min_offset.to_string(),
-            queue.max_offset.to_string(),
-            known(queue.last_stored_at_ms.map(|at| utc(Timestamp(at)))),
-        ];
-        let mut groups = positions.iter().filter(|position| position.queue == queue.queue).peekable();
-        if groups.peek().is_none() {
-            rows.push([facts.as_slice(), &["-", "-", "-", "-"].map(str::to_owned)].concat());
-        }
-        for position in groups {
-            let place = [
-                position.group.clone(),
-                position.group_offset.to_string(),
-                position.in_flight.to_string(),
-                position.lag.to_string(),
-            ];
-            rows.push([facts.as_slice(), &place].concat());
-        }
-    }
-    head + &render::table(&columns, rows.into_iter())
 }
 
 async fn delete(context: &Context, name: &str, yes: bool) -> Result<Exit, Failure> {
@@ -332,29 +250,6 @@ fn confirm(question: &str) -> std::io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn row(topic: Topic) -> TopicRow {
-    TopicRow {
-        topic: topic.name,
-        r#type: topic.r#type,
-        queues: topic.queues,
-        permission: permission(topic.permission),
-        messages: topic.messages,
-        groups: topic.groups,
-        lag_max: topic.lag_max,
-        created_at_ms: topic.created_at_ms,
-    }
-}
-
-/// RocketMQ's permission bits as letters.
-fn permission(bits: u32) -> &'static str {
-    match bits & 6 {
-        6 => "RW",
-        4 => "R",
-        2 => "W",
-        _ => "-",
-    }
-}
-
 fn topic_type(text: &str) -> Result<&'static str, String> {
     let names = || TopicType::SERVED.map(TopicType::name).join(", ");
     TopicType::parse(text).map(TopicType::name).ok_or_else(|| format!("'{text}' is none of {}", names()))
@@ -392,36 +287,5 @@ mod tests {
     fn permission_bits_read_as_letters() {
         assert_eq!(["rw", "4", "W"].map(permission_bits), [Ok(6), Ok(4), Ok(2)]);
         assert!(permission_bits("7").is_err());
-        assert_eq!([6, 4, 2, 0, 7].map(permission), ["RW", "R", "W", "-", "RW"]);
-    }
-
-    #[test]
-    fn a_description_shows_every_queue_and_group() {
-        let topic = row(Topic {
-            name: "demo".into(),
-            r#type: "NORMAL".into(),
-            queues: 2,
-            permission: 6,
-            messages: 1000,
-            ..Default::default()
-        });
-        let queue = |queue, at| QueueRow { queue, min_offset: 0, max_offset: 125, last_stored_at_ms: at };
-        let position = PositionRow {
-            group: "g".into(),
-            topic: "demo".into(),
-            queue: 1,
-            max_offset: 125,
-            group_offset: 120,
-            in_flight: 2,
-            lag: 5,
-        };
-        let text = describe_text(&topic, &[queue(0, None), queue(1, Some(0))], &[position], Timestamp(125_000));
-        assert_eq!(
-            text,
-            "demo  type NORMAL  perm RW  queues 2  messages 1,000  created 2m ago\n\
-             QUEUE  MIN  MAX  LAST STORED          GROUP  COMMITTED  INFLIGHT  LAG\n    \
-             0    0  125  -                    -              -         -    -\n    \
-             1    0  125  1970-01-01 00:00:00  g            120         2    5\n"
-        );
     }
 }

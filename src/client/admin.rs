@@ -51,9 +51,7 @@ impl Admin {
         Self { connection }
     }
 
-    /// Creates a topic of a type such as `NORMAL`; `queues` 0 asks for the broker's default.
-    pub async fn create_topic(&self, name: &str, message_type: &str, queues: u32) -> Result<Topic, Error> {
-        let request = CreateTopicRequest { name: name.into(), r#type: message_type.into(), queues };
+    pub async fn create_topic(&self, request: CreateTopicRequest) -> Result<Topic, Error> {
         call!(self, create_topic, request)?.topic.ok_or(Error::Malformed("a created topic that is not told"))
     }
 

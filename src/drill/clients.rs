@@ -101,7 +101,12 @@ impl Clients {
     /// Makes the topic and the group.
     pub async fn create_topic_and_group(&self) -> Result<(), tonic::Status> {
         let (mut admin, within) = (self.nodes[0].admin.clone(), Duration::from_secs(5));
-        let create = admin::CreateTopicRequest { name: self.topic.to_string(), r#type: "MIXED".to_owned(), queues: 4 };
+        let create = admin::CreateTopicRequest {
+            name: self.topic.to_string(),
+            r#type: "MIXED".to_owned(),
+            queues: 4,
+            ..Default::default()
+        };
         admin.create_topic(request(create, "nemesis", within)).await?;
         let create = admin::CreateGroupRequest {
             name: self.group.to_string(),

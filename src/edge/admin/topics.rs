@@ -4,7 +4,7 @@ use tonic::Status;
 
 use crate::broker::{QueueSummary, TopicSummary, UpdateTopic};
 use crate::edge::admin::convert::{find_topic, position, refuse, topic_name};
-use crate::model::{Permission, TopicType};
+use crate::model::{Millis, Permission, TopicType};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
@@ -20,7 +20,8 @@ pub(super) async fn create(
     let name = topic_name(&request.name)?;
     let topic_type = topic_type(&request.r#type)?.unwrap_or(TopicType::SERVED[0]);
     let queues = Some(request.queues).filter(|queues| *queues > 0);
-    node.broker().create_topic(name.clone(), topic_type, queues, None).await.map_err(refuse)?;
+    let retention = Some(Millis(request.retention_ms)).filter(|kept_for| *kept_for != Millis(0));
+    node.broker().create_topic(name.clone(), topic_type, queues, retention).await.map_err(refuse)?;
     let (summary, ..) = node.inspector().describe_topic(&name).await.map_err(refuse)?;
     Ok(wire::CreateTopicResponse { topic: Some(topic(summary)) })
 }
@@ -55,7 +56,7 @@ pub(super) async fn update(
         bits => return Err(Status::invalid_argument(format!("permission {bits} is none of 2, 4 and 6"))),
     };
     let update = UpdateTopic {
-        retention: None,
+        retention: request.retention_ms.map(Millis),
         topic: name.clone(),
         topic_type: topic_type(&request.r#type)?,
         queues: Some(request.queues).filter(|queues| *queues > 0),
@@ -98,5 +99,6 @@ fn topic(summary: TopicSummary) -> wire::Topic {
         messages: summary.messages,
         groups: summary.groups,
         lag_max: summary.lag_max,
+        retention_ms: summary.view.retention.map(|kept_for| kept_for.0),
     }
 }

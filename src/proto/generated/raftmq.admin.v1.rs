@@ -22,6 +22,9 @@ pub struct Topic {
     /// Largest lag of any group over all queues; absent when no group has a position.
     #[prost(uint64, optional, tag = "8")]
     pub lag_max: ::core::option::Option<u64>,
+    /// How long its messages are kept; absent: as long as the log (fileReservedTime).
+    #[prost(uint64, optional, tag = "9")]
+    pub retention_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TopicQueue {
@@ -128,6 +131,9 @@ pub struct CreateTopicRequest {
     /// 0 asks for the broker's default.
     #[prost(uint32, tag = "3")]
     pub queues: u32,
+    /// How long its messages are kept; 0: as long as the log.
+    #[prost(uint64, tag = "4")]
+    pub retention_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTopicResponse {
@@ -155,7 +161,7 @@ pub struct DescribeTopicResponse {
     #[prost(message, repeated, tag = "3")]
     pub positions: ::prost::alloc::vec::Vec<GroupPosition>,
 }
-/// Changes what is given; empty or 0 leaves as it is.
+/// Changes what is given; empty, absent or 0 leaves as it is, unless the field says otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateTopicRequest {
     #[prost(string, tag = "1")]
@@ -167,6 +173,9 @@ pub struct UpdateTopicRequest {
     /// RocketMQ's permission bits: 2 write, 4 read.
     #[prost(uint32, tag = "4")]
     pub permission: u32,
+    /// 0: as long as the log from now on.
+    #[prost(uint64, optional, tag = "5")]
+    pub retention_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateTopicResponse {

@@ -3,5 +3,6 @@
 mod bench;
 mod group;
 mod message;
+mod retention;
 mod session;
 mod start;

@@ -1,0 +1,182 @@
+//! Topics, queues and positions of groups as the commands print them.
+
+use serde::Serialize;
+
+use crate::model::{Millis, Timestamp};
+use crate::proto::admin::{GroupPosition, Topic};
+
+use crate::cli::render;
+use crate::cli::render::{Column, grouped, known, rough, utc};
+
+/// A topic as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+pub struct TopicRow {
+    pub topic: String,
+    pub r#type: String,
+    pub queues: u32,
+    pub permission: &'static str,
+    pub messages: u64,
+    pub groups: u32,
+    pub lag_max: Option<u64>,
+    pub created_at_ms: u64,
+    /// Null: as long as the log.
+    pub retention_ms: Option<u64>,
+}
+
+/// A queue as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+pub struct QueueRow {
+    pub queue: u32,
+    pub min_offset: u64,
+    pub max_offset: u64,
+    pub last_stored_at_ms: Option<u64>,
+}
+
+/// A group's offset in one queue as it is printed. Keys of the JSON.
+#[derive(Debug, Serialize)]
+pub struct PositionRow {
+    pub group: String,
+    pub topic: String,
+    pub queue: u32,
+    /// End of the queue.
+    pub max_offset: u64,
+    /// Everything below is settled.
+    pub group_offset: u64,
+    /// Leased and not yet settled.
+    pub in_flight: u64,
+    /// Not yet settled.
+    pub lag: u64,
+}
+
+impl TopicRow {
+    /// How long its messages are kept; `default` is the nodes' `fileReservedTime`.
+    pub fn retention(&self) -> String {
+        self.retention_ms.map_or_else(|| "default".to_owned(), |kept_for| Millis(kept_for).in_one_unit())
+    }
+}
+
+impl From<GroupPosition> for PositionRow {
+    fn from(position: GroupPosition) -> Self {
+        Self {
+            group: position.group,
+            topic: position.topic,
+            queue: position.queue,
+            max_offset: position.max_offset,
+            group_offset: position.group_offset,
+            in_flight: position.in_flight,
+            lag: position.lag,
+        }
+    }
+}
+
+pub fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[PositionRow], now: Timestamp) -> String {
+    let age = now.since(Timestamp(topic.created_at_ms));
+    let head = format!(
+        "{}  type {}  perm {}  queues {}  messages {}  retention {}  created {} ago\n",
+        topic.topic,
+        topic.r#type,
+        topic.permission,
+        topic.queues,
+        grouped(topic.messages),
+        topic.retention(),
+        rough(Millis(age.0))
+    );
+    let columns = [
+        Column::Number("QUEUE"),
+        Column::Number("MIN"),
+        Column::Number("MAX"),
+        Column::Text("LAST STORED"),
+        Column::Text("GROUP"),
+        Column::Number("COMMITTED"),
+        Column::Number("INFLIGHT"),
+        Column::Number("LAG"),
+    ];
+    let mut rows = Vec::new();
+    for queue in queues {
+        let facts = [
+            queue.queue.to_string(),
+            queue.min_offset.to_string(),
+            queue.max_offset.to_string(),
+            known(queue.last_stored_at_ms.map(|at| utc(Timestamp(at)))),
+        ];
+        let mut groups = positions.iter().filter(|position| position.queue == queue.queue).peekable();
+        if groups.peek().is_none() {
+            rows.push([facts.as_slice(), &["-", "-", "-", "-"].map(str::to_owned)].concat());
+        }
+        for position in groups {
+            let place = [
+                position.group.clone(),
+                position.group_offset.to_string(),
+                position.in_flight.to_string(),
+                position.lag.to_string(),
+            ];
+            rows.push([facts.as_slice(), &place].concat());
+        }
+    }
+    head + &render::table(&columns, rows.into_iter())
+}
+
+pub fn row(topic: Topic) -> TopicRow {
+    TopicRow {
+        topic: topic.name,
+        r#type: topic.r#type,
+        queues: topic.queues,
+        permission: permission(topic.permission),
+        messages: topic.messages,
+        groups: topic.groups,
+        lag_max: topic.lag_max,
+        created_at_ms: topic.created_at_ms,
+        retention_ms: topic.retention_ms,
+    }
+}
+
+/// RocketMQ's permission bits as letters.
+fn permission(bits: u32) -> &'static str {
+    match bits & 6 {
+        6 => "RW",
+        4 => "R",
+        2 => "W",
+        _ => "-",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permission_bits_are_shown_as_letters() {
+        assert_eq!([6, 4, 2, 0, 7].map(permission), ["RW", "R", "W", "-", "RW"]);
+    }
+
+    #[test]
+    fn a_description_shows_every_queue_and_group() {
+        let topic = row(Topic {
+            name: "demo".into(),
+            r#type: "NORMAL".into(),
+            queues: 2,
+            permission: 6,
+            messages: 1000,
+            retention_ms: Some(129_600_000),
+            ..Default::default()
+        });
+        let queue = |queue, at| QueueRow { queue, min_offset: 0, max_offset: 125, last_stored_at_ms: at };
+        let position = PositionRow {
+            group: "g".into(),
+            topic: "demo".into(),
+            queue: 1,
+            max_offset: 125,
+            group_offset: 120,
+            in_flight: 2,
+            lag: 5,
+        };
+        let text = describe_text(&topic, &[queue(0, None), queue(1, Some(0))], &[position], Timestamp(125_000));
+        assert_eq!(
+            text,
+            "demo  type NORMAL  perm RW  queues 2  messages 1,000  retention 36h  created 2m ago\n\
+             QUEUE  MIN  MAX  LAST STORED          GROUP  COMMITTED  INFLIGHT  LAG\n    \
+             0    0  125  -                    -              -         -    -\n    \
+             1    0  125  1970-01-01 00:00:00  g            120         2    5\n"
+        );
+    }
+}
