@@ -33,8 +33,9 @@ const FLUSH_EVERY: Duration = Duration::from_secs(10);
 const SNAPSHOT_MAX: Duration = Duration::from_secs(30);
 const PURGE_MAX: Duration = Duration::from_secs(5);
 
-/// Gives the first entry that anything in the state refers to, if anything refers to one. May read the disk.
-pub(super) type NeededFrom = Arc<dyn Fn() -> io::Result<Option<LogIndex>> + Send + Sync>;
+/// Gives the first entry that anything in the state refers to, if anything refers to one, from an entry on that nothing is
+/// referred to before. May read the disk.
+pub(super) type NeededFrom = Arc<dyn Fn(LogIndex) -> io::Result<Option<LogIndex>> + Send + Sync>;
 /// Gives the room on this node's disk.
 pub(super) type OwnRoom = Arc<dyn Fn() -> DiskRoom + Send + Sync>;
 
@@ -137,7 +138,8 @@ impl Purge {
             return Ok(None);
         }
         let needed_from = self.needed_from.clone();
-        let needed = tokio::task::spawn_blocking(move || needed_from()).await.map_err(io::Error::other)??;
+        let begins = begins(segments);
+        let needed = tokio::task::spawn_blocking(move || needed_from(begins)).await.map_err(io::Error::other)??;
         let unneeded = needed.unwrap_or(applied).min(applied);
         let first = needs.first().map_or(unneeded, |by_members| by_members.min(unneeded));
         if let Some(first) = beginning(segments, first) {

@@ -146,7 +146,7 @@ impl Node {
         let needed = Arc::<AtomicU64>::default();
         let room = Arc::new(Mutex::new(DiskRoom { free: 1 << 30, ..DiskRoom::default() }));
         let (asking, needing, own_room) = (events.clone(), needed.clone(), room.clone());
-        let needed_from = move || {
+        let needed_from = move |_| {
             asking.lock().push(Event::Asked);
             Ok(Some(LogIndex(needing.load(Ordering::Relaxed))).filter(|needed| *needed > LogIndex(0)))
         };

@@ -207,7 +207,9 @@ impl Replica {
             snapshots,
             identity: identity.clone(),
             applied: applied.clone(),
-            needed_from: Arc::new(move || View::new(&*needing).needed_from().map_err(std::io::Error::other)),
+            needed_from: Arc::new(move |at_least| {
+                View::new(&*needing).needed_from(at_least).map_err(std::io::Error::other)
+            }),
             room: Arc::new(move || short.own().now()),
             log_bytes_max: config.log_bytes_max,
         };

@@ -51,6 +51,8 @@ pub(super) struct Carrier<'a> {
     /// entry was old at the last pass.
     walked: BTreeMap<(TopicId, QueueId), QueueOffset>,
     last: Option<Pass>,
+    /// What was needed when it was last asked.
+    needed: LogIndex,
 }
 
 /// The last pass.
@@ -72,14 +74,17 @@ struct Load {
 
 impl<'a> Carrier<'a> {
     pub fn new(broker: &'a Broker) -> Self {
-        Self { broker, walked: BTreeMap::new(), last: None }
+        Self { broker, walked: BTreeMap::new(), last: None, needed: LogIndex(0) }
     }
 
     /// Carries what keeps the log's beginning from moving on to `bound`, if anything does.
     pub async fn carry_if_needed(&mut self, bound: LogBound, segments: &[SegmentExtent]) -> Result<(), Error> {
-        let is_free = |needed: Option<LogIndex>| needed.is_none_or(|needed| needed >= bound.first);
-        let end_of_first = segments.get(1).map_or(bound.first, |second| second.first);
-        if bound.first < end_of_first || is_free(self.broker.reader.view().needed_from()?) {
+        if segments.get(1).is_none_or(|second| bound.first < second.first) {
+            return Ok(());
+        }
+        let needed = self.broker.reader.view().needed_from(self.needed)?;
+        self.needed = needed.unwrap_or(self.needed);
+        if needed.is_none_or(|needed| needed >= bound.first) {
             return Ok(());
         }
         let last = self.broker.reader.applied();

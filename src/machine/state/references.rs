@@ -118,14 +118,17 @@ pub(in crate::machine) fn release_stored(stage: &mut Stage<'_>, key: &Bytes, val
     }
 }
 
-/// The first entry that anything may refer to, rounded down to its bucket; `None` if nothing refers to any. Two look-ups.
-pub(super) fn needed_from(kv: &dyn Kv) -> Result<Option<LogIndex>, Failure> {
-    let first = |tag: u8| -> Result<Option<u64>, Failure> {
-        let found = kv.scan(Space::Reference, &[tag], &[tag + 1], 1)?;
+/// The first entry that anything may refer to, rounded down to its bucket, if nothing refers to one before `at_least`; `None`
+/// if nothing refers to any. Two look-ups.
+pub(super) fn needed_from(kv: &dyn Kv, at_least: LogIndex) -> Result<Option<LogIndex>, Failure> {
+    let first = |tag: u8, from: u64| -> Result<Option<u64>, Failure> {
+        let start = [&[tag][..], &from.to_be_bytes()].concat();
+        let found = kv.scan(Space::Reference, &start, &[tag + 1], 1)?;
         Ok(found.first().map(|(key, _)| Reader::new(key.slice(1..), "reference").u64()).transpose()?)
     };
-    let counted = first(b'n')?.map(|bucket| bucket * BUCKET);
-    let foreign = first(b'f')?.map(|index| index / BUCKET * BUCKET);
+    let bucket = at_least.0 / BUCKET;
+    let counted = first(b'n', bucket)?.map(|bucket| bucket * BUCKET);
+    let foreign = first(b'f', bucket * BUCKET)?.map(|index| index / BUCKET * BUCKET);
     Ok([counted, foreign].into_iter().flatten().min().map(LogIndex))
 }
 

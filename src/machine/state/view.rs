@@ -361,8 +361,11 @@ impl<'a> View<'a> {
 
     /// The first entry whose bytes anything may refer to, rounded down; `None` if nothing refers to any
     /// (`references`). Two scans that end at their first keys.
-    pub fn needed_from(&self) -> Result<Option<LogIndex>, Failure> {
-        references::needed_from(self.kv)
+    ///
+    /// * `at_least`: what was answered before. It never falls, and a scan from the start would pass over all that was
+    ///   deleted since.
+    pub fn needed_from(&self, at_least: LogIndex) -> Result<Option<LogIndex>, Failure> {
+        references::needed_from(self.kv, at_least)
     }
 
     /// The first `limit` runs whose bytes came with an earlier entry, or were carried, and are in entries below `end`; those
@@ -397,9 +400,11 @@ impl<'a> View<'a> {
     }
 
     /// Delayed messages of all topics in one page of due things from a key on, with the machine times at which they are
-    /// due; and the key of the next page, which is `None` after the last. One scan of bounded length.
+    /// due; and the key of the next page, which is `None` after the last; the first page is that of an empty key. One scan
+    /// of bounded length.
     pub fn delayed_page(&self, from: &Bytes) -> Result<(Vec<DelayedPlace>, Option<Bytes>), Failure> {
-        let page = self.kv.scan(Space::Due, from, &[u8::MAX; 16], PAGE)?;
+        let from = if from.is_empty() { self.due_start()? } else { from.clone() };
+        let page = self.kv.scan(Space::Due, &from, &[u8::MAX; 16], PAGE)?;
         let next = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| keys::after(key));
         let mut delayed = Vec::new();
         for (key, value) in page {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use raftmq::machine::Stored;
 use raftmq::machine::outcome::Outcome;
-use raftmq::model::{QueueId, QueueOffset, TopicId};
+use raftmq::model::{LogIndex, QueueId, QueueOffset, TopicId};
 use raftmq::store::kv::{Kv, Space};
 
 use crate::fixture::machine::Machine;
@@ -113,7 +113,7 @@ pub fn show(machine: &Machine, what: &str, out: &mut String) {
                 writeln!(out, "{name} queue {queue}: lost {}", view.lost(topic, group, queue).unwrap()).unwrap();
             }
         }
-        "needed" => match view.needed_from().unwrap() {
+        "needed" => match view.needed_from(LogIndex(0)).unwrap() {
             Some(index) => writeln!(out, "from entry {index} on").unwrap(),
             None => out.push_str("nothing\n"),
         },
