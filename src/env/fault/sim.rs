@@ -33,6 +33,7 @@ struct State {
     crashes: u64,
     writes_until_error: Option<u64>,
     syncs_until_error: Option<u64>,
+    sync_error: Option<io::ErrorKind>,
     syncs: u64,
     sync_takes: Duration,
     is_cold: bool,
@@ -105,6 +106,13 @@ impl SimDisk {
     /// The n-th sync from now fails, counted from 0.
     pub fn fail_sync(&self, after: u64) {
         self.state.lock().syncs_until_error = Some(after);
+    }
+
+    /// The next sync fails because the disk is full, as where room is found only then.
+    pub fn fail_sync_for_lack_of_room(&self) {
+        let mut state = self.state.lock();
+        state.syncs_until_error = Some(0);
+        state.sync_error = Some(io::ErrorKind::StorageFull);
     }
 
     /// Every sync takes this long.
@@ -291,7 +299,7 @@ impl DiskFile for SimFile {
         let takes = {
             let mut state = self.disk.state.lock();
             if is_due(&mut state.syncs_until_error) {
-                return Err(io::Error::other("injected sync error"));
+                return Err(state.sync_error.map_or_else(|| io::Error::other("injected sync error"), io::Error::from));
             }
             state.syncs += 1;
             state.sync_takes

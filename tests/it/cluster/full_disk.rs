@@ -160,14 +160,14 @@ fn p20_disks_that_are_filled_and_freed_end_nobody_and_lose_nothing() {
             eventually("another one leads", &cluster, || cluster.leader().is_some_and(|leader| leader != one));
         }
         let (sent, _, acked) = phase(&seen);
-        println!("round {round}: n{one} full: {sent} sent, {acked} acked");
+        eprintln!("round {round}: n{one} full: {sent} sent, {acked} acked");
         assert!(sent > 20 && acked > 20, "n{one} is full: {sent} sent, {acked} acked\n{}", cluster.logs());
         let others = (0..3).filter(|node| *node != one);
         others.clone().for_each(|node| disks[node].fill());
         let before = seen.refusals();
         eventually("sends are refused", &cluster, || seen.refusals() > before);
         let (sent, refused, acked) = phase(&seen);
-        println!("round {round}: all full: {sent} sent, {refused} refused, {acked} acked");
+        eprintln!("round {round}: all full: {sent} sent, {refused} refused, {acked} acked");
         assert!(
             sent == 0 && refused > 20 && acked > 20,
             "{sent} sent, {refused} refused, {acked} acked\n{}",
@@ -205,7 +205,7 @@ fn p20_disks_that_are_filled_and_freed_end_nobody_and_lose_nothing() {
     });
     let longest = *seen.longest_without_ack.lock();
     let unknown = seen.unknown.load(Ordering::Relaxed);
-    println!("{} sent, {} refused, {unknown} unknown, longest without ack {longest:?}", seen.sent(), seen.refusals());
+    eprintln!("{} sent, {} refused, {unknown} unknown, longest without ack {longest:?}", seen.sent(), seen.refusals());
     let (sent, refused) = (seen.sent.lock().clone(), seen.refused.lock().clone());
     let stored = runtime.block_on(async { read_all(&cluster.wire(0), sent.len()).await });
     let lost: Vec<_> = sent.difference(&stored).collect();
