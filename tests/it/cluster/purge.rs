@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use raftmq::proto::v2::Code;
+
+use super::runtime;
 use crate::fixture::cluster::Cluster;
+use crate::fixture::messages::message;
 
 /// Nodes look every other second and flush every ten.
 const GOES_WITHIN: Duration = Duration::from_secs(60);
@@ -78,4 +82,39 @@ fn p18_the_log_is_removed_behind_what_is_needed_and_nodes_start_again_and_catch_
     cluster.kill(cluster.wait_for_leader());
     cluster.wait_for_leader();
     check(&cluster, "late", "after");
+}
+
+#[test]
+fn a_node_that_stays_away_is_left_behind_when_room_is_short_and_that_is_said() {
+    // No disk has so much.
+    let mut cluster = Cluster::start_with(&["diskSoftMark=1000000GiB"]);
+    send_and_delete(&cluster, "first");
+    wait_until("files go on every node", &cluster, || (0..3).all(|node| log_bytes(&cluster, node) < LEFT_BYTES_MAX));
+    cluster.raftmq_ok(&["topic", "create", "late"]);
+    let leader = cluster.wait_for_leader();
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    send_and_delete(&cluster, "second");
+    let others: Vec<_> = (0..3).filter(|node| *node != away).collect();
+    let is_gone = |node: &usize| {
+        let removed = "entries that a member does not have yet are removed from this node's log";
+        log_bytes(&cluster, *node) < LEFT_BYTES_MAX && cluster.log_of(*node).contains(removed)
+    };
+    wait_until("files go without it", &cluster, || others.iter().all(is_gone));
+    cluster.start_node(away);
+    cluster.wait_for_port(away);
+    wait_until("its leader says so", &cluster, || {
+        others.iter().any(|node| cluster.log_of(*node).contains("behind the start of the leader's log"))
+    });
+    // Nobody ends, and the others serve.
+    let runtime = runtime();
+    for (number, wire) in cluster.wires_but(away).into_iter().enumerate() {
+        let id = format!("m{number}");
+        let sent = runtime.block_on(wire.send(vec![message("late", &id, &id)])).unwrap();
+        assert_eq!(sent.status.unwrap().code(), Code::Ok, "{}", cluster.logs());
+    }
+    assert!((0..3).all(|node| cluster.is_running(node)), "{}", cluster.logs());
+    let status = cluster.json(&["cluster", "status"]);
+    let behind = |node: usize| status["nodes"][node]["behind"].as_u64();
+    assert!(behind(away) > Some(0) && others.iter().all(|node| behind(*node) == Some(0)), "{status}");
 }

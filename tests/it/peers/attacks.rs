@@ -112,7 +112,7 @@ fn p16_only_members_are_remembered_and_only_as_they_answer_at_their_address() {
     cluster.start_node(0);
     cluster.start_node(1);
     let hello = |from| Claim { from, to: 0 }.hello(proto::Purpose::Append);
-    let facts = |disk| proto::Facts { disk, cluster_version: 1, ..proto::Facts::default() };
+    let facts = |disk| proto::Facts { disk, cluster_version: u32::MAX, ..proto::Facts::default() };
     cluster.wait_for_leader();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let address = cluster.peer_address(0);
