@@ -30,6 +30,7 @@ use crate::raft::state_digest::StateDigest;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
 use crate::store::kv::Kv;
+use crate::store::log::CommitLog;
 
 /// Time for the commands in flight when the replica stops.
 const STOP_DRAIN: Duration = Duration::from_millis(200);
@@ -50,6 +51,7 @@ pub struct Replica {
     pub(super) clock_samples: Arc<ClockSamples>,
     pub(super) rooms: Arc<VoterRooms>,
     pub(super) slow_disk: SlowDisk,
+    pub(super) log: CommitLog,
     pub(super) on_fatal: OnFatal,
     /// One permit: reading the whole state is work.
     pub(super) digests: Arc<Semaphore>,
@@ -202,6 +204,8 @@ impl Replica {
         self.proposer.drain(STOP_DRAIN).await;
         self.stop.cancel();
         self.tasks.close();
+        // Raft may wait for a vote that waits for a write that waits for room.
+        self.log.stop_waiting_for_room();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }

@@ -5,6 +5,7 @@
 //! before an append of the leader is taken (`peer/server`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,48 +170,57 @@ pub(in crate::raft) struct RoomWatch {
     pub leadership: watch::Receiver<Leadership>,
 }
 
-/// What was done so far.
-#[derive(Default)]
-struct Done {
-    asked: Option<Instant>,
-    transferred: Option<Instant>,
-    reported: Option<(RoomState, Instant)>,
-}
-
 impl RoomWatch {
     /// Runs until it is dropped.
     pub async fn run(self) {
-        let mut done = Done::default();
+        // Apart, because a peer that does not answer must not keep this node from looking at its own disk.
+        tokio::join!(self.look_often(), self.lead_with_room());
+    }
+
+    async fn look_often(&self) {
+        let (mut reported, mut failed) = (None, None);
         loop {
-            self.look().await;
-            let leads = self.leadership.borrow().is_self;
-            let is_short = self.rooms.known().0.values().any(is_short);
-            if leads && is_short && is_due(done.asked, ASK_EVERY_SHORT) {
-                done.asked = Some(Instant::now());
-                self.status_clients.ask_all().await;
+            if let Err(error) = self.look().await
+                && is_due(failed, REPORT_EVERY)
+            {
+                failed = Some(Instant::now());
+                tracing::warn!(%error, "the room on the disk cannot be looked at");
             }
             self.rooms.judge();
-            report(&self.rooms.own.now(), &mut done.reported);
-            if leads && self.rooms.is_better_off_without_this_node() && is_due(done.transferred, TRANSFER_PAUSE) {
-                done.transferred = Some(Instant::now());
+            report(&self.rooms.own.now(), &mut reported);
+            tokio::time::sleep(if self.is_short() { LOOK_EVERY_SHORT } else { LOOK_EVERY }).await;
+        }
+    }
+
+    async fn look(&self) -> io::Result<()> {
+        let needed = LOG_BYTES + self.kv.unflushed_bytes();
+        let (own, waiting) = (self.rooms.own.clone(), self.log.waiting_bytes());
+        let looked = tokio::task::spawn_blocking(move || own.look(needed, waiting)).await;
+        looked.map_err(io::Error::other)?.map(|_| ())
+    }
+
+    /// While this node leads and room is short, asks the others often, and lets one lead that has room if this one has none.
+    async fn lead_with_room(&self) {
+        let mut transferred = None;
+        loop {
+            tokio::time::sleep(ASK_EVERY_SHORT).await;
+            if !self.leadership.borrow().is_self || !self.is_short() {
+                continue;
+            }
+            self.status_clients.ask_all().await;
+            if self.rooms.is_better_off_without_this_node() && is_due(transferred, TRANSFER_PAUSE) {
+                transferred = Some(Instant::now());
                 tracing::warn!(
                     "this leader has no room on its disk and a majority of the others has: leadership is handed on"
                 );
                 let may_lead = |node| self.rooms.may_lead(NodeId(node));
                 transfer_leadership(&self.raft, self.leadership.clone(), may_lead).await;
             }
-            tokio::time::sleep(if is_short { LOOK_EVERY_SHORT } else { LOOK_EVERY }).await;
         }
     }
 
-    async fn look(&self) {
-        let needed = LOG_BYTES + self.kv.unflushed_bytes();
-        let (own, waiting) = (self.rooms.own.clone(), self.log.waiting_bytes());
-        match tokio::task::spawn_blocking(move || own.look(needed, waiting)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the room on the disk cannot be looked at"),
-            Err(panic) => tracing::error!(%panic, "looking at the disk's room failed"),
-        }
+    fn is_short(&self) -> bool {
+        self.rooms.known().0.values().any(is_short)
     }
 }
 

@@ -228,7 +228,7 @@ impl Replica {
         let room_watch = RoomWatch {
             rooms: rooms.clone(),
             kv: kv.clone(),
-            log,
+            log: log.clone(),
             raft: raft.clone(),
             status_clients: status_clients.clone(),
             leadership: leadership.clone(),
@@ -247,6 +247,7 @@ impl Replica {
             clock_samples,
             rooms,
             slow_disk,
+            log,
             on_fatal,
             digests: Arc::new(Semaphore::new(1)),
             tasks,

@@ -77,6 +77,7 @@ impl CommitLog {
             done,
             is_poisoned: false,
             is_closing: false,
+            is_stopping: false,
         };
         let log = Arc::new(LogState {
             disk: meta.disk(),
@@ -267,6 +268,13 @@ impl CommitLog {
     /// Calls `on_full` when a write finds the disk full, before it waits. Replaces the one set before.
     pub fn on_full(&self, on_full: OnFull) {
         *self.log.on_full.write() = Some(on_full);
+    }
+
+    /// From now on a write that finds the disk full fails instead of waiting, because the process is about to end. What is
+    /// lost by that is not acknowledged.
+    pub fn stop_waiting_for_room(&self) {
+        self.log.state.lock().is_stopping = true;
+        self.log.changed.notify_all();
     }
 
     /// Bytes appended that the writer has not taken up yet.

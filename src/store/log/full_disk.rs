@@ -25,7 +25,7 @@ pub(in crate::store) struct FullDisk {
 impl FullDisk {
     /// After a write that found the disk full, waits until it may be tried again: not at all if there was a reserve.
     ///
-    /// * Errors: the same, if the log is being closed.
+    /// * Errors: the same, if the log is being closed or the process is about to end.
     pub fn wait(&mut self, log: &LogState, error: Error) -> Result<(), Error> {
         let has_made_room = log.on_full.read().as_ref().is_some_and(|on_full| on_full());
         if has_made_room {
@@ -37,11 +37,11 @@ impl FullDisk {
             tracing::error!(%error, "the disk is full, and the log waits for room; it goes on by itself");
         }
         let mut state = log.state.lock();
-        if !state.is_closing {
+        if !state.is_ending() {
             // Woken early by what is appended: then it is tried once more.
             log.changed.wait_for(&mut state, PAUSE);
         }
-        if state.is_closing { Err(error) } else { Ok(()) }
+        if state.is_ending() { Err(error) } else { Ok(()) }
     }
 
     pub fn note_written(&mut self) {

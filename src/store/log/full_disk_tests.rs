@@ -72,6 +72,22 @@ fn p20_a_log_with_writes_that_wait_can_be_closed_and_opened() {
 }
 
 #[test]
+fn p20_a_vote_behind_a_write_that_waits_does_not_keep_a_process_from_its_end() {
+    let (_disk, log) = filled();
+    let done = append(&log, (6..=300).map(|index| record(1, index)).collect());
+    assert!(done.recv_timeout(MOMENT).is_err());
+    let voting = std::thread::spawn({
+        let log = log.clone();
+        move || log.save_vote(VoteRecord { term: Term(2), node: NodeId(2), committed: false })
+    });
+    std::thread::sleep(MOMENT);
+    assert!(!voting.is_finished(), "a vote makes the appends before it durable");
+    log.stop_waiting_for_room();
+    voting.join().unwrap().unwrap_err();
+    assert!(!done.recv_timeout(WAIT).unwrap());
+}
+
+#[test]
 fn d18_a_sync_that_fails_on_a_full_disk_closes_the_log() {
     let (disk, log) = filled();
     disk.resize(None);

@@ -51,6 +51,8 @@ pub(in crate::store) struct State {
     pub done: LogIndex,
     pub is_poisoned: bool,
     pub is_closing: bool,
+    /// The process is about to end: what waits for room waits no longer.
+    pub is_stopping: bool,
 }
 
 /// Where the writer answers a caller that blocks.
@@ -92,6 +94,13 @@ pub(in crate::store) enum Op {
     },
     /// Nobody waits for it.
     Acknowledged(Vec<(NodeId, LogIndex)>),
+}
+
+impl State {
+    /// Whether there is no more than the end to wait for.
+    pub fn is_ending(&self) -> bool {
+        self.is_closing || self.is_stopping
+    }
 }
 
 impl LogState {

@@ -371,8 +371,8 @@ impl Writer {
     }
 
     fn poison(&self, error: &Error) {
-        // Only a log that is being closed stops waiting for room: then nobody waits for anything any more.
-        let is_end = error.is_full() && self.log.state.lock().is_closing;
+        // Only at the end writes stop waiting for room: then nobody waits for anything any more.
+        let is_end = error.is_full() && self.log.state.lock().is_ending();
         if is_end {
             tracing::warn!(%error, "the commit log is closed with entries that it could not write");
         } else {
