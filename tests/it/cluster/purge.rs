@@ -108,6 +108,7 @@ fn a_node_that_stays_away_is_left_behind_when_room_is_short_and_that_is_said() {
     });
     // Nobody ends, and the others serve.
     let runtime = runtime();
+    let _entered = runtime.enter();
     for (number, wire) in cluster.wires_but(away).into_iter().enumerate() {
         let id = format!("m{number}");
         let sent = runtime.block_on(wire.send(vec![message("late", &id, &id)])).unwrap();
