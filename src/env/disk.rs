@@ -73,6 +73,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
     /// Whether something is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Length of a file in bytes, without opening it.
+    fn file_bytes(&self, file: &Path) -> io::Result<u64>;
     /// Locks a file for this process; `None` if another holds it.
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
 }
@@ -135,6 +137,10 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         std::fs::exists(path)
+    }
+
+    fn file_bytes(&self, file: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(file)?.len())
     }
 
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
