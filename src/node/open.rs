@@ -12,6 +12,9 @@ use crate::store;
 use crate::store::kv::rocks::RocksKv;
 use crate::store::log::{CommitLog, FlushMode, LogOwner, Options};
 
+/// Files of the log that are kept open.
+const LOG_FILES_MAX: usize = 128;
+
 /// What is open while the node runs.
 pub(super) struct Storage {
     pub disk: Arc<dyn Disk>,
@@ -33,6 +36,7 @@ pub(super) fn open(config: &BrokerConfig, on_fatal: OnFatal) -> Result<Storage, 
         segment_bytes: config.segment_bytes,
         tail_cache_bytes: config.tail_cache_bytes,
         flush: if config.syncs_before_ack { FlushMode::Sync } else { FlushMode::Async },
+        open_files_max: LOG_FILES_MAX,
     };
     let on_failure = Box::new(move |error: &store::Error| on_fatal(Fatal::Failed(error.to_string())));
     let log =
