@@ -28,6 +28,8 @@ mod segment;
 mod segments;
 #[cfg(test)]
 mod segments_tests;
+#[cfg(test)]
+mod sweep_tests;
 mod tail_cache;
 #[cfg(test)]
 mod tests;
