@@ -16,6 +16,8 @@ mod log_state;
 mod lru;
 mod meta;
 mod meta_content;
+#[cfg(test)]
+mod old_format_tests;
 mod options;
 mod places;
 mod reader;
