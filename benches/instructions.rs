@@ -55,7 +55,8 @@ fn record(index: u64, bytes: usize) -> Record {
 /// A log on a disk in memory.
 fn open(disk: &SimDisk) -> CommitLog {
     let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
-    let options = Options { segment_bytes: 1024 * 1024, tail_cache_bytes: 1024, flush: FlushMode::Sync };
+    let options =
+        Options { segment_bytes: 1024 * 1024, tail_cache_bytes: 1024, flush: FlushMode::Sync, open_files_max: 8 };
     let on_fatal = Box::new(|error: &raftmq::store::Error| panic!("{error}"));
     CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &owner, options, on_fatal).unwrap()
 }

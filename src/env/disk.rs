@@ -88,6 +88,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
     /// Whether something is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Length of a file in bytes, without opening it.
+    fn file_bytes(&self, file: &Path) -> io::Result<u64>;
     /// Locks a file for this process; `None` if another holds it.
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
     /// The room on the file system of a folder.
@@ -152,6 +154,10 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         std::fs::exists(path)
+    }
+
+    fn file_bytes(&self, file: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(file)?.len())
     }
 
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {

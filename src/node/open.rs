@@ -58,6 +58,7 @@ fn open_log(
         segment_bytes: config.segment_bytes,
         tail_cache_bytes: config.tail_cache_bytes,
         flush: if config.syncs_before_ack { FlushMode::Sync } else { FlushMode::Async },
+        open_files_max: (config.open_files_max - config.open_files_max / 2) as usize,
     };
     let on_failure = Box::new(move |error: &store::Error| on_fatal(Fatal::Failed(error.to_string())));
     CommitLog::open(disk.clone(), &folder.join("log"), &owner, options, on_failure).map_err(|error| match error {

@@ -68,7 +68,8 @@ mod tests {
     /// A log of three entries of term 2.
     fn log() -> CommitLog {
         let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NODE };
-        let options = Options { segment_bytes: 2048, tail_cache_bytes: 1024, flush: FlushMode::Sync };
+        let options =
+            Options { segment_bytes: 2048, tail_cache_bytes: 1024, flush: FlushMode::Sync, open_files_max: 8 };
         let disk = Arc::new(SimDisk::default());
         let log = CommitLog::open(disk, Path::new("/log"), &owner, options, Box::new(|_| {})).unwrap();
         let record = |index| Record { term: TERM, node: NODE, index, kind: RecordKind::Blank, body: Bytes::new() };

@@ -90,7 +90,8 @@ struct Node {
 impl Node {
     async fn start(folder: &Path, members: u64) -> Self {
         let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
-        let options = Options { segment_bytes: SEGMENT_BYTES, tail_cache_bytes: 512, flush: FlushMode::Sync };
+        let options =
+            Options { segment_bytes: SEGMENT_BYTES, tail_cache_bytes: 512, flush: FlushMode::Sync, open_files_max: 16 };
         let open = || {
             let (disk, options) = (Arc::new(RealDisk), options.clone());
             CommitLog::open(disk, &folder.join("log"), &owner, options, Box::new(|_| {}))

@@ -32,7 +32,7 @@ type Guard = (Option<tempfile::TempDir>, watch::Sender<LogIndex>);
 
 fn build(disk: Arc<dyn Disk>, folder: &Path, kv: Arc<dyn Kv>) -> (watch::Sender<LogIndex>, LogStorage, StateMachine) {
     let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
-    let options = Options { segment_bytes: 2048, tail_cache_bytes: 1024, flush: FlushMode::Sync };
+    let options = Options { segment_bytes: 2048, tail_cache_bytes: 1024, flush: FlushMode::Sync, open_files_max: 8 };
     let log_folder = folder.join("log");
     let log = CommitLog::open(disk, &log_folder, &owner, options, Box::new(|_| {})).unwrap();
     // The suite applies entries that are in no log, so nothing waits for the log here.

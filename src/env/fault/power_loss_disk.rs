@@ -99,6 +99,10 @@ impl Disk for PowerLossDisk {
         RealDisk.exists(path)
     }
 
+    fn file_bytes(&self, file: &Path) -> io::Result<u64> {
+        RealDisk.file_bytes(file)
+    }
+
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
         RealDisk.lock(file)
     }

@@ -1,7 +1,8 @@
-//! A disk in memory that can fail: what was not synced is lost or partly kept at a crash, and a chosen
-//! write or sync can fail, or it can be full.
+//! A disk in memory that can fail: at a crash what was not synced is lost or partly kept, a chosen write or sync fails, the
+//! disk stops after a chosen operation, or it is full.
 //!
-//! Directory entries are durable at once; what tests need is the fate of bytes.
+//! Bytes and lengths of a file are durable after its sync, the entries of a folder after the folder's. Operations are what
+//! changes anything, and syncs; reads are not counted among them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,16 +26,61 @@ struct Content {
     synced: Vec<u8>,
 }
 
+type SharedContent = Arc<Mutex<Content>>;
+
+/// A change of a folder that is not synced yet.
+#[derive(Clone)]
+enum Change {
+    Create(PathBuf, SharedContent),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+impl Change {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Create(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
+        }
+    }
+
+    fn make(self, files: &mut BTreeMap<PathBuf, SharedContent>) {
+        match self {
+            Self::Create(path, content) => {
+                files.insert(path, content);
+            }
+            Self::Remove(path) => {
+                files.remove(&path);
+            }
+            Self::Rename(from, to) => {
+                if let Some(content) = files.remove(&from) {
+                    files.insert(to, content);
+                }
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
+    /// As the process sees them.
+    files: BTreeMap<PathBuf, SharedContent>,
+    /// Those that their folders know durably.
+    durable: BTreeMap<PathBuf, SharedContent>,
+    /// What happened to folders since their sync, in order.
+    changes: Vec<Change>,
     locked: BTreeMap<PathBuf, ()>,
     /// Crashes so far: what was opened before one is of another life.
     crashes: u64,
+    /// Operations so far.
+    operations: u64,
+    /// After so many the disk has stopped.
+    operations_max: Option<u64>,
     writes_until_error: Option<u64>,
     syncs_until_error: Option<u64>,
     sync_error: Option<io::ErrorKind>,
     syncs: u64,
+    bytes_read: u64,
+    files_opened: u64,
     sync_takes: Duration,
     is_cold: bool,
     /// Bytes that all files together may have; no limit if `None`.
@@ -42,6 +88,7 @@ struct State {
 }
 
 impl State {
+    /// Bytes of all files, used or reserved.
     fn used(&self) -> u64 {
         self.files.values().map(|content| content.lock().now.len() as u64).sum()
     }
@@ -67,22 +114,53 @@ impl SimDisk {
         Self { state: self.state.clone(), life }
     }
 
-    fn alive(&self) -> io::Result<()> {
-        let crashes = self.state.lock().crashes;
-        if self.life.is_none_or(|life| life == crashes) { Ok(()) } else { Err(io::Error::other("the machine crashed")) }
+    fn check_alive(&self, state: &State) -> io::Result<()> {
+        let is_stopped = state.operations_max.is_some_and(|max| state.operations > max);
+        let is_alive = self.life.is_none_or(|life| life == state.crashes);
+        if is_alive && !is_stopped { Ok(()) } else { Err(io::Error::other("the machine crashed")) }
     }
 
-    /// Loses power: of every file, what was not synced is kept or lost sector by sector, by the seed.
-    /// Locks are gone. Files opened before must not be used any more.
+    fn alive(&self) -> io::Result<()> {
+        self.check_alive(&self.state.lock())
+    }
+
+    /// Counts an operation; fails if the disk has stopped before it.
+    fn operate(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        self.check_alive(&state)?;
+        state.operations += 1;
+        self.check_alive(&state)
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// Stops when so many more operations are done: the next one and all that come later fail, as reads do. A crash ends
+    /// it.
+    pub fn stop_after(&self, operations: u64) {
+        let mut state = self.state.lock();
+        state.operations_max = Some(state.operations + operations);
+    }
+
+    /// Loses power: of every file, what was not synced is kept or lost sector by sector, and so is each change of a folder,
+    /// by the seed. Locks are gone. Files opened before must not be used any more.
     pub fn crash(&self, seed: u64) {
         let mut rng = SeededRng::new(seed);
         let mut state = self.state.lock();
         state.crashes += 1;
         state.locked.clear();
+        state.operations_max = None;
         state.writes_until_error = None;
         state.syncs_until_error = None;
-        let files = std::mem::take(&mut state.files);
-        for (path, content) in files {
+        let mut files = std::mem::take(&mut state.durable);
+        for change in std::mem::take(&mut state.changes) {
+            if rng.below(2) == 0 {
+                change.make(&mut files);
+            }
+        }
+        for content in files.values_mut() {
             let Content { now, synced } = content.lock().clone();
             let kept_len = if rng.below(2) == 0 { now.len() } else { synced.len() };
             let mut kept = synced;
@@ -93,9 +171,30 @@ impl SimDisk {
                     kept[start..end].copy_from_slice(&now[start..end]);
                 }
             }
-            let content = Content { now: kept.clone(), synced: kept };
-            state.files.insert(path, Arc::new(Mutex::new(content)));
+            *content = Arc::new(Mutex::new(Content { now: kept.clone(), synced: kept }));
         }
+        state.files.clone_from(&files);
+        state.durable = files;
+    }
+
+    /// A disk of its own with the same content and the same fate at a crash. Nothing is locked on it.
+    pub fn copy(&self) -> Self {
+        let state = self.state.lock();
+        let mut copies: BTreeMap<*const Mutex<Content>, SharedContent> = BTreeMap::new();
+        let mut copy = |content: &SharedContent| {
+            let new = || Arc::new(Mutex::new(content.lock().clone()));
+            copies.entry(Arc::as_ptr(content)).or_insert_with(new).clone()
+        };
+        let files = state.files.iter().map(|(path, content)| (path.clone(), copy(content))).collect();
+        let durable = state.durable.iter().map(|(path, content)| (path.clone(), copy(content))).collect();
+        let changes = state.changes.iter().map(|change| match change {
+            Change::Create(path, content) => Change::Create(path.clone(), copy(content)),
+            other => other.clone(),
+        });
+        let changes = changes.collect();
+        let capacity = state.capacity;
+        let state = State { files, durable, changes, capacity, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), life: None }
     }
 
     /// The n-th write from now fails, counted from 0.
@@ -140,6 +239,12 @@ impl SimDisk {
         self.state.lock().syncs
     }
 
+    /// Bytes read, and files opened, so far.
+    pub fn reads(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.bytes_read, state.files_opened)
+    }
+
     /// The bytes of a file as the process sees them.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
         self.state.lock().files.get(path).map(|content| content.lock().now.clone())
@@ -147,14 +252,17 @@ impl SimDisk {
 
     /// Replaces a file's bytes, as damage would.
     pub fn put_bytes(&self, path: &Path, bytes: Vec<u8>) {
-        let content = Content { now: bytes.clone(), synced: bytes };
-        self.state.lock().files.insert(path.to_owned(), Arc::new(Mutex::new(content)));
+        let content = Arc::new(Mutex::new(Content { now: bytes.clone(), synced: bytes }));
+        let mut state = self.state.lock();
+        state.changes.retain(|change| change.path() != path);
+        state.files.insert(path.to_owned(), content.clone());
+        state.durable.insert(path.to_owned(), content);
     }
 }
 
 struct SimFile {
     disk: SimDisk,
-    content: Arc<Mutex<Content>>,
+    content: SharedContent,
 }
 
 struct SimLock {
@@ -166,8 +274,9 @@ impl DiskLock for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        if self.disk.alive().is_ok() {
-            self.disk.state.lock().locked.remove(&self.path);
+        let mut state = self.disk.state.lock();
+        if self.disk.life.is_none_or(|life| life == state.crashes) {
+            state.locked.remove(&self.path);
         }
     }
 }
@@ -195,27 +304,42 @@ impl Disk for SimDisk {
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.alive()?;
-        let content = self.state.lock().files.get(file).cloned().ok_or_else(|| missing(file))?;
+        let mut state = self.state.lock();
+        let content = state.files.get(file).cloned().ok_or_else(|| missing(file))?;
+        state.files_opened += 1;
         Ok(Box::new(SimFile { disk: self.clone(), content }))
     }
 
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.alive()?;
-        let content = self.state.lock().files.entry(file.to_owned()).or_default().clone();
+        self.operate()?;
+        let mut state = self.state.lock();
+        let content = match state.files.get(file) {
+            Some(content) => content.clone(),
+            None => {
+                let content = SharedContent::default();
+                state.files.insert(file.to_owned(), content.clone());
+                state.changes.push(Change::Create(file.to_owned(), content.clone()));
+                content
+            }
+        };
         Ok(Box::new(SimFile { disk: self.clone(), content }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.alive()?;
+        self.operate()?;
         let mut state = self.state.lock();
         let content = state.files.remove(from).ok_or_else(|| missing(from))?;
         state.files.insert(to.to_owned(), content);
+        state.changes.push(Change::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, file: &Path) -> io::Result<()> {
-        self.alive()?;
-        self.state.lock().files.remove(file).map(|_| ()).ok_or_else(|| missing(file))
+        self.operate()?;
+        let mut state = self.state.lock();
+        state.files.remove(file).ok_or_else(|| missing(file))?;
+        state.changes.push(Change::Remove(file.to_owned()));
+        Ok(())
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -225,12 +349,29 @@ impl Disk for SimDisk {
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
-    fn sync_dir(&self, _folder: &Path) -> io::Result<()> {
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        self.operate()?;
+        let mut state = self.state.lock();
+        let changes = std::mem::take(&mut state.changes);
+        for change in changes {
+            if change.path().parent() == Some(folder) {
+                change.make(&mut state.durable);
+            } else {
+                state.changes.push(change);
+            }
+        }
         Ok(())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         Ok(self.state.lock().files.contains_key(path))
+    }
+
+    fn file_bytes(&self, file: &Path) -> io::Result<u64> {
+        self.alive()?;
+        let state = self.state.lock();
+        let content = state.files.get(file).ok_or_else(|| missing(file))?;
+        Ok(content.lock().now.len() as u64)
     }
 
     fn lock(&self, file: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
@@ -256,8 +397,22 @@ impl SimFile {
     }
 }
 
+impl SimFile {
+    /// Makes the file longer, if there is room.
+    fn grow(&self, len: usize) -> io::Result<()> {
+        self.room_for(self.len()?, len as u64).map_err(|_| io::ErrorKind::StorageFull)?;
+        let mut content = self.content.lock();
+        if content.now.len() < len {
+            content.now.resize(len, 0);
+        }
+        Ok(())
+    }
+}
+
 impl DiskFile for SimFile {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.disk.alive()?;
+        self.disk.state.lock().bytes_read += bytes.len() as u64;
         let content = self.content.lock();
         let at = usize::try_from(at).map_err(io::Error::other)?;
         let from = content.now.get(at..at + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -273,7 +428,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.disk.alive()?;
+        self.disk.operate()?;
         if is_due(&mut self.disk.state.lock().writes_until_error) {
             return Err(io::Error::other("injected write error"));
         }
@@ -295,7 +450,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.alive()?;
+        self.disk.operate()?;
         let takes = {
             let mut state = self.disk.state.lock();
             if is_due(&mut state.syncs_until_error) {
@@ -313,21 +468,82 @@ impl DiskFile for SimFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.content.lock().now.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+        self.disk.operate()?;
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        self.grow(len)?;
+        self.content.lock().now.truncate(len);
         Ok(())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.room_for(self.len()?, len).map_err(|_| io::ErrorKind::StorageFull)?;
-        let len = usize::try_from(len).map_err(io::Error::other)?;
-        let mut content = self.content.lock();
-        if content.now.len() < len {
-            content.now.resize(len, 0);
-        }
-        Ok(())
+        self.disk.operate()?;
+        self.grow(usize::try_from(len).map_err(io::Error::other)?)
     }
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.content.lock().now.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_entries_are_durable_after_the_sync_of_their_folder_only() {
+        let (mut kept, mut lost) = (0, 0);
+        for seed in 0..100 {
+            let disk = SimDisk::default();
+            let path = |name: &str| Path::new("/folder").join(name);
+            for name in ["removed", "renamed", "stays"] {
+                disk.create(&path(name)).unwrap();
+            }
+            disk.sync_dir(Path::new("/folder")).unwrap();
+            disk.create(&path("created")).unwrap();
+            disk.remove(&path("removed")).unwrap();
+            disk.rename(&path("renamed"), &path("new")).unwrap();
+            disk.sync_dir(Path::new("/other")).unwrap();
+            disk.crash(seed);
+            let has = |name: &str| disk.exists(&path(name)).unwrap();
+            assert!(has("stays"));
+            assert_ne!(has("renamed"), has("new"), "a rename happens or not");
+            kept += [has("created"), !has("removed"), has("renamed")].iter().filter(|has| **has).count();
+            lost += [!has("created"), has("removed"), has("new")].iter().filter(|has| **has).count();
+        }
+        assert!(kept > 50 && lost > 50, "{kept} {lost}");
+    }
+
+    #[test]
+    fn it_stops_after_any_operation_until_the_crash() {
+        let disk = SimDisk::default();
+        let file = disk.create(Path::new("/file")).unwrap();
+        disk.stop_after(2);
+        file.write_at(b"one", 0).unwrap();
+        file.sync_data().unwrap();
+        assert!(file.write_at(b"two", 0).is_err());
+        assert!(file.read_at(&mut [0; 3], 0).is_err());
+        assert!(disk.copy().bytes(Path::new("/file")).is_some());
+        disk.sync_dir(Path::new("/")).unwrap_err();
+        let copy = disk.copy();
+        copy.sync_dir(Path::new("/")).unwrap();
+        copy.crash(1);
+        assert_eq!(copy.bytes(Path::new("/file")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_needs_more_and_takes_what_was_reserved() {
+        let disk = SimDisk::default();
+        disk.resize(Some(1000));
+        let file = disk.create(Path::new("/file")).unwrap();
+        file.allocate(600).unwrap();
+        assert_eq!(disk.state.lock().free(), 400);
+        let other = disk.create(Path::new("/other")).unwrap();
+        other.write_at(&[1; 400], 0).unwrap();
+        for full in [other.write_at(&[1; 1], 400), file.allocate(601), file.set_len(601)] {
+            assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        }
+        file.write_at(&[1; 600], 0).unwrap();
+        disk.remove(Path::new("/other")).unwrap();
+        assert_eq!(disk.state.lock().free(), 400);
     }
 }

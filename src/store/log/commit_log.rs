@@ -18,13 +18,17 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
-use crate::store::log::log_state::{Done, LogState, OnDurable, OnFatal, OnFull, Op, OpReply, State};
-use crate::store::log::meta::{KnownPeer, LogOwner, Meta, StartMark, VoteRecord};
+use crate::store::log::log_state::{Done, LogState, OnDurable, OnFatal, OnFull, Op, OpReply, State, latest};
+use crate::store::log::meta::Meta;
+use crate::store::log::meta_content::{KnownPeer, LogOwner, StartMark, VoteRecord};
+use crate::store::log::options::Options;
 use crate::store::log::reader::LogReader;
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::recover::{Recovered, recover};
+use crate::store::log::sealed_files::SealedFiles;
+use crate::store::log::segments::{LogMemory, SegmentExtent, Segments};
 use crate::store::log::tail_cache::TailCache;
-use crate::store::log::writer::{Options, Writer};
+use crate::store::log::writer::Writer;
 
 /// Bytes that wait for the writer; an append beyond waits.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -55,15 +59,10 @@ impl CommitLog {
         disk.create_dir_all(folder).map_err(Error::io(folder.display()))?;
         let lock = disk.lock(&folder.join(LOCK_FILE)).map_err(Error::io(folder.display()))?;
         let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
-        let meta = Meta::open(&*disk, folder, owner)?;
-        let Recovered { segments, last, committed, durable } = recover(&*disk, folder, &meta)?;
-        // What recovery found may only be in the page cache of a process that died: make it durable before
-        // this process vouches for it. Written anew first: after a failed sync the kernel takes the pages
-        // for clean, and another sync would write nothing.
-        if let Some(segment) = segments.last() {
-            segment.write_again(durable.next())?;
-            segment.sync()?;
-        }
+        let mut meta = Meta::open(&*disk, folder, owner)?;
+        let segments = Segments::new(SealedFiles::new(disk.clone(), folder, options.open_files_max));
+        let Recovered { leftovers, last, committed } =
+            recover(&*disk, folder, &segments, options.segment_bytes, &mut meta)?;
         let done = last.map_or(LogIndex(0), |last| last.index);
         let state = State {
             queue: VecDeque::new(),
@@ -71,7 +70,8 @@ impl CommitLog {
             cache: TailCache::new(options.tail_cache_bytes),
             last,
             vote: meta.vote(),
-            purged: meta.purged(),
+            purged: latest(meta.purged(), meta.start().and_then(|start| start.before)),
+            start: meta.start(),
             known: meta.known().clone(),
             committed,
             done,
@@ -84,12 +84,12 @@ impl CommitLog {
             starts: meta.starts().to_vec(),
             state: Mutex::new(state),
             changed: Condvar::new(),
-            segments: RwLock::new(segments),
+            segments,
             on_durable: RwLock::new(None),
             on_full: RwLock::new(None),
             on_fatal,
         });
-        let writer = Writer::new(log.clone(), disk, folder, options, meta, lock);
+        let writer = Writer::new(log.clone(), options, meta, leftovers, lock);
         let thread = std::thread::Builder::new()
             .name("commit-log".to_owned())
             .spawn(move || writer.run())
@@ -152,11 +152,13 @@ impl CommitLog {
             // Readers see the shorter log first; then the files follow.
             let kept = if keep == LogIndex(0) { None } else { self.reader.read(keep, keep.next(), 1)?.pop() };
             let mut state = self.log.state.lock();
+            let start = state.start.map_or(LogIndex(0), |start| start.first);
+            assert!(keep.next() >= start, "entries after {keep} are to be cut, but the log begins with {start}");
             state.cache.truncate_after(keep);
             state.last = match kept {
                 Some(record) => Some(record.id()),
                 None if state.last.is_some_and(|last| last.index <= keep) => state.last,
-                None => None,
+                None => state.start.filter(|start| start.first == keep.next()).and_then(|start| start.before),
             };
         }
         self.blocking(|reply| Op::Cut { keep, reply })
@@ -166,8 +168,10 @@ impl CommitLog {
     ///
     /// * Errors: [`Error::Poisoned`].
     pub fn purge(&self, upto: RecordId) -> Result<(), Error> {
+        self.log.segments.files().note_purged(upto.index);
         self.blocking(|reply| Op::Purge { upto, reply })?;
-        self.log.state.lock().purged = Some(upto);
+        let mut state = self.log.state.lock();
+        state.purged = latest(Some(upto), state.start.and_then(|start| start.before));
         Ok(())
     }
 
@@ -178,15 +182,28 @@ impl CommitLog {
         self.blocking(|reply| Op::Sync { reply })
     }
 
-    /// Removes the whole sealed segments in which every entry is before `first`, durably; returns the bytes freed. Raft
-    /// must have purged what goes. Blocks.
+    /// Removes the segments whose entries are all before `first`, never the one with the last entry. Gives the bytes that
+    /// this freed. Where the log begins then is durable before anything is removed. Blocks, but holds up no append.
     ///
-    /// * Errors: [`Error::Poisoned`].
+    /// * Errors: [`Error::Io`] and [`Error::Damaged`] if a file cannot be read or removed; the log goes on, and the next
+    ///   start removes what is left. [`Error::Poisoned`].
     pub fn forget_before(&self, first: LogIndex) -> Result<u64, Error> {
-        let bytes = |log: &Self| log.reader.segments().iter().map(|segment| segment.bytes).sum::<u64>();
-        let before = bytes(self);
-        self.blocking(|reply| Op::Forget { first, reply })?;
-        Ok(before.saturating_sub(bytes(self)))
+        self.blocking(|reply| Op::ForgetBefore { first, reply })
+    }
+
+    /// All segments, oldest first.
+    pub fn segments(&self) -> Vec<SegmentExtent> {
+        self.log.segments.extents()
+    }
+
+    /// Bytes of all segments on disk, used or reserved.
+    pub fn bytes(&self) -> u64 {
+        self.log.segments.bytes()
+    }
+
+    /// Memory and open files that the sealed segments take.
+    pub fn memory(&self) -> LogMemory {
+        self.log.segments.memory()
     }
 
     /// Which disk this folder is on: a number drawn when it was made, never 0.
@@ -249,7 +266,7 @@ impl CommitLog {
 
     /// The first entry on disk or on its way there.
     pub fn first_index(&self) -> Option<LogIndex> {
-        let first = self.log.segments.read().first().map(|segment| segment.first);
+        let first = self.log.segments.first_index();
         first.filter(|first| self.last().is_some_and(|last| last.index >= *first))
     }
 
@@ -294,7 +311,7 @@ impl CommitLog {
         state.committed.min(state.done)
     }
 
-    fn blocking(&self, op: impl FnOnce(OpReply) -> Op) -> Result<(), Error> {
+    fn blocking<T>(&self, op: impl FnOnce(OpReply<T>) -> Op) -> Result<T, Error> {
         let (reply, answer) = sync_channel(1);
         {
             let mut state = self.log.state.lock();

@@ -8,9 +8,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
-use crate::store::log::meta::{KnownPeer, StartMark, VoteRecord};
+use crate::store::log::meta_content::{KnownPeer, LogStart, StartMark, VoteRecord};
 use crate::store::log::record::{Record, RecordId};
-use crate::store::log::segment::Segment;
+use crate::store::log::segments::Segments;
 use crate::store::log::tail_cache::TailCache;
 
 /// Called once with the result of one append.
@@ -31,7 +31,7 @@ pub(in crate::store) struct LogState {
     pub state: Mutex<State>,
     /// Notified for the writer when work comes, and for appenders when room comes.
     pub changed: Condvar,
-    pub segments: RwLock<Vec<Segment>>,
+    pub segments: Segments,
     pub on_durable: RwLock<Option<OnDurable>>,
     pub on_full: RwLock<Option<OnFull>>,
     pub on_fatal: OnFatal,
@@ -43,7 +43,10 @@ pub(in crate::store) struct State {
     pub cache: TailCache,
     pub last: Option<RecordId>,
     pub vote: Option<VoteRecord>,
+    /// What Raft has purged; at least what is before the start of the log.
     pub purged: Option<RecordId>,
+    /// Where the log begins since something was forgotten.
+    pub start: Option<LogStart>,
     /// What is remembered of the peers' disks.
     pub known: BTreeMap<NodeId, KnownPeer>,
     pub committed: LogIndex,
@@ -56,7 +59,7 @@ pub(in crate::store) struct State {
 }
 
 /// Where the writer answers a caller that blocks.
-pub(in crate::store) type OpReply = SyncSender<Result<(), Error>>;
+pub(in crate::store) type OpReply<T = ()> = SyncSender<Result<T, Error>>;
 
 /// Work for the writer, done in the order of the queue.
 pub(in crate::store) enum Op {
@@ -80,10 +83,6 @@ pub(in crate::store) enum Op {
     Sync {
         reply: OpReply,
     },
-    Forget {
-        first: LogIndex,
-        reply: OpReply,
-    },
     Know {
         node: NodeId,
         peer: KnownPeer,
@@ -91,6 +90,11 @@ pub(in crate::store) enum Op {
     },
     ForgetStart {
         reply: OpReply,
+    },
+    /// Of segments on disk only; waits for no append.
+    ForgetBefore {
+        first: LogIndex,
+        reply: OpReply<u64>,
     },
     /// Nobody waits for it.
     Acknowledged(Vec<(NodeId, LogIndex)>),
@@ -104,9 +108,21 @@ impl State {
 }
 
 impl LogState {
+    /// Something was forgotten.
+    pub fn note_start(&self, start: LogStart) {
+        let mut state = self.state.lock();
+        state.start = Some(start);
+        state.purged = latest(state.purged, start.before);
+    }
+
     pub fn notify_durable(&self, index: LogIndex) {
         if let Some(on_durable) = &*self.on_durable.read() {
             on_durable(index);
         }
     }
+}
+
+/// The one with the higher index.
+pub(in crate::store) fn latest(one: Option<RecordId>, other: Option<RecordId>) -> Option<RecordId> {
+    [one, other].into_iter().flatten().max_by_key(|id| id.index)
 }

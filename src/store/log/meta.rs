@@ -1,96 +1,31 @@
 //! The small durable facts beside the log: whose folder this is, which disk it is on and its last starts, what is known of
-//! the peers' disks, the vote, what Raft has purged.
+//! the peers' disks, the vote, what Raft has purged, where the log begins.
 //!
 //! * Shape: two slots of 4096 bytes, both written and synced each time, one after the other: a torn write
 //!   leaves the other slot as it was, and damage to one slot later leaves the same facts in the other. Each:
-//!   `length u32, crc32c u32, payload`, payload `version u8, sequence u64, cluster, group, node u64,
-//!   disk u64, known disks (node u64, disk u64), vote?, purged?, durable u64, starts (number u64, nonce u64), known
-//!   states (node u64, start?, acknowledged u64)`. The valid slot with the higher sequence counts. Version 1 ended before
-//!   `durable`, version 2 after it.
+//!   `length u32, crc32c u32, payload` (`meta_content`). The valid slot with the higher sequence counts.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::env::disk::{Disk, DiskFile};
 use crate::env::rng::random_u64;
-use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{LogIndex, NodeId, Term};
+use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
+use crate::store::log::meta_content::{
+    Content, KNOWN_MAX, KnownPeer, LogOwner, LogStart, StartMark, VoteRecord, decode_slot, encode,
+};
 use crate::store::log::record::RecordId;
+use crate::store::log::segment;
 
-const VERSION: u8 = 3;
 /// Starts that are remembered: more would have to pass unseen by a peer before it takes an old disk for a new one.
 const STARTS_MAX: usize = 32;
-/// Peers that are remembered; the configuration has fewer.
-const KNOWN_MAX: usize = 32;
 const SLOT_BYTES: u64 = 4096;
 /// Names are at most 255 bytes, so a payload is far below a slot.
 const PAYLOAD_BYTES_MAX: usize = SLOT_BYTES as usize - 8;
 pub(in crate::store) const FILE: &str = "meta";
-
-/// Whose log it is; checked against the folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogOwner {
-    /// `brokerClusterName`.
-    pub cluster: String,
-    /// `dLegerGroup`.
-    pub group: String,
-    pub node: NodeId,
-}
-
-impl fmt::Display for LogOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node n{} of group {} in cluster {}", self.node, self.group, self.cluster)
-    }
-}
-
-/// A vote of this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VoteRecord {
-    pub term: Term,
-    /// For whom.
-    pub node: NodeId,
-    /// Whether that node is known to lead.
-    pub committed: bool,
-}
-
-/// One opening of a folder. A folder that was put back from a copy does not know those since the copy was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartMark {
-    /// Counts up.
-    pub number: u64,
-    /// Drawn.
-    pub nonce: u64,
-}
-
-/// What is remembered of a peer's disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownPeer {
-    /// The disk it was on when this node first met it.
-    pub disk: u64,
-    /// The last start that this node saw of it; none from before version 3.
-    pub start: Option<StartMark>,
-    /// What it has acknowledged of the committed log, coarsely: its log can never end before.
-    pub acknowledged: LogIndex,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Content {
-    sequence: u64,
-    owner: LogOwner,
-    /// Drawn when the folder is made, never 0.
-    disk: u64,
-    /// The last starts, oldest first.
-    starts: Vec<StartMark>,
-    known: BTreeMap<NodeId, KnownPeer>,
-    vote: Option<VoteRecord>,
-    purged: Option<RecordId>,
-    /// The log is known to be synced this far; it may be further.
-    durable: LogIndex,
-}
 
 /// The open meta file.
 pub(in crate::store) struct Meta {
@@ -128,7 +63,8 @@ impl Meta {
                 let owner = owner.clone();
                 let known = BTreeMap::new();
                 let (starts, durable) = (Vec::new(), LogIndex(0));
-                Content { sequence: 0, owner, disk, starts, known, vote: None, purged: None, durable }
+                let (vote, purged, start, segment_format) = (None, None, None, segment::VERSION);
+                Content { sequence: 0, owner, disk, starts, known, vote, purged, durable, segment_format, start }
             }
             None => {
                 let reason = "neither slot can be read, but there are segments".to_owned();
@@ -224,6 +160,31 @@ impl Meta {
         self.write()
     }
 
+    /// Where the log begins, if something was forgotten.
+    pub fn start(&self) -> Option<LogStart> {
+        self.content.start
+    }
+
+    /// Durable on return.
+    pub fn set_start(&mut self, start: LogStart) -> Result<(), Error> {
+        self.content.start = Some(start);
+        self.write()
+    }
+
+    /// Whether all segments but the last have the newest format.
+    pub fn is_upgraded(&self) -> bool {
+        self.content.segment_format == segment::VERSION
+    }
+
+    /// Notes that all segments have the newest format. Durable on return.
+    pub fn note_upgraded(&mut self) -> Result<(), Error> {
+        if self.is_upgraded() {
+            return Ok(());
+        }
+        self.content.segment_format = segment::VERSION;
+        self.write()
+    }
+
     /// Durable on return.
     pub fn set_vote(&mut self, vote: VoteRecord) -> Result<(), Error> {
         self.content.vote = Some(vote);
@@ -254,104 +215,15 @@ impl Meta {
 
 fn has_segments(disk: &dyn Disk, folder: &Path) -> Result<bool, Error> {
     let names = disk.list(folder).map_err(Error::io(folder.display()))?;
-    Ok(names.iter().any(|name| name.ends_with(crate::store::log::segment::SUFFIX)))
-}
-
-fn encode(content: &Content) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_u8(VERSION);
-    out.put_u64(content.sequence);
-    out.put_text(&content.owner.cluster);
-    out.put_text(&content.owner.group);
-    out.put_u64(content.owner.node.0);
-    out.put_u64(content.disk);
-    let known: Vec<_> = content.known.iter().collect();
-    out.put_list(&known, |out, (node, known)| {
-        out.put_u64(node.0);
-        out.put_u64(known.disk);
-    });
-    out.put_option(content.vote, |out, vote| {
-        out.put_u64(vote.term.0);
-        out.put_u64(vote.node.0);
-        out.put_u8(vote.committed.into());
-    });
-    out.put_option(content.purged, |out, id| {
-        out.put_u64(id.term.0);
-        out.put_u64(id.node.0);
-        out.put_u64(id.index.0);
-    });
-    out.put_u64(content.durable.0);
-    out.put_list(&content.starts, put_start);
-    out.put_list(&known, |out, (node, known)| {
-        out.put_u64(node.0);
-        out.put_option(known.start.as_ref(), put_start);
-        out.put_u64(known.acknowledged.0);
-    });
-    out.freeze()
-}
-
-fn put_start(out: &mut BytesMut, start: &StartMark) {
-    out.put_u64(start.number);
-    out.put_u64(start.nonce);
-}
-
-fn read_start(reader: &mut Reader) -> Result<StartMark, Malformed> {
-    Ok(StartMark { number: reader.u64()?, nonce: reader.u64()? })
-}
-
-fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> {
-    let mut reader = Reader::new(bytes, "meta slot");
-    let (length, crc) = (reader.u32()? as usize, reader.u32()?);
-    let payload = reader.take(length)?;
-    if crc32c::crc32c(&payload) != crc {
-        return Err(Malformed::Short("meta slot"));
-    }
-    let mut reader = Reader::new(payload, "meta");
-    let version = reader.u8()?;
-    if !(1..=VERSION).contains(&version) {
-        return Err(reader.unknown(version.into()));
-    }
-    let mut content = Content {
-        sequence: reader.u64()?,
-        owner: LogOwner { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
-        disk: reader.u64()?,
-        starts: Vec::new(),
-        known: reader
-            .list(|reader| {
-                let (node, disk) = (NodeId(reader.u64()?), reader.u64()?);
-                Ok((node, KnownPeer { disk, start: None, acknowledged: LogIndex(0) }))
-            })?
-            .into_iter()
-            // Older builds remembered whoever called itself a member.
-            .take(KNOWN_MAX)
-            .collect(),
-        vote: reader.option(|reader| {
-            let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
-            Ok(VoteRecord { term, node, committed: reader.bool()? })
-        })?,
-        purged: reader.option(|reader| {
-            let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
-            Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
-        })?,
-        durable: if version >= 2 { LogIndex(reader.u64()?) } else { LogIndex(0) },
-    };
-    if version >= 3 {
-        content.starts = reader.list(read_start)?;
-        for (node, start, acknowledged) in
-            reader.list(|reader| Ok((NodeId(reader.u64()?), reader.option(read_start)?, LogIndex(reader.u64()?))))?
-        {
-            if let Some(known) = content.known.get_mut(&node) {
-                (known.start, known.acknowledged) = (start, acknowledged);
-            }
-        }
-    }
-    Ok(content)
+    Ok(names.iter().any(|name| segment::is_segment(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::env::fault::sim::SimDisk;
+    use crate::model::Term;
+    use crate::model::codec::Writer;
 
     fn owner() -> LogOwner {
         LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) }
@@ -407,7 +279,9 @@ mod tests {
         let names = LogOwner { cluster: "c".repeat(255), group: "g".repeat(255), node: NodeId(1) };
         meta.content.owner = names;
         meta.content.vote = Some(VoteRecord { term: Term(1), node: NodeId(1), committed: true });
-        meta.content.purged = Some(RecordId { term: Term(1), node: NodeId(1), index: LogIndex(1) });
+        let id = RecordId { term: Term(1), node: NodeId(1), index: LogIndex(1) };
+        meta.content.purged = Some(id);
+        meta.content.start = Some(LogStart { first: LogIndex(2), before: Some(id) });
         meta.save().expect("all of it fits into a slot");
     }
 
@@ -444,5 +318,20 @@ mod tests {
         assert_eq!(meta.vote(), Some(VoteRecord { term: Term(6), node: NodeId(2), committed: true }));
         assert_eq!(meta.known()[&NodeId(2)], KnownPeer { disk: 5, start: None, acknowledged: LogIndex(0) });
         assert_eq!(meta.starts().len(), 1);
+        assert!(!meta.is_upgraded(), "its segments are of the format before");
+        assert_eq!(meta.start(), None);
+    }
+
+    #[test]
+    fn p18_the_start_of_the_log_and_the_format_of_its_segments_are_remembered() {
+        let disk = SimDisk::default();
+        let mut meta = open(&disk);
+        assert!(meta.is_upgraded());
+        let before = Some(RecordId { term: Term(3), node: NodeId(2), index: LogIndex(99) });
+        meta.set_start(LogStart { first: LogIndex(100), before }).unwrap();
+        drop(meta);
+        let meta = open(&disk);
+        assert_eq!(meta.start(), Some(LogStart { first: LogIndex(100), before }));
+        assert!(meta.is_upgraded());
     }
 }

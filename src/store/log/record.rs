@@ -174,9 +174,14 @@ impl WireHeader {
         Ok(Self { term: Term(term), node: NodeId(node), index: LogIndex(index), kind, body_bytes, body_crc })
     }
 
+    /// Whether this is the body that was written.
+    pub fn is_body(&self, body: &[u8]) -> bool {
+        crc32c::crc32c(body) == self.body_crc
+    }
+
     /// The record, if the body is what was written.
     pub fn with_body(self, body: Bytes) -> Result<Record, BadRecord> {
-        if crc32c::crc32c(&body) != self.body_crc {
+        if !self.is_body(&body) {
             return Err(BadRecord::Checksum);
         }
         Ok(Record { term: self.term, node: self.node, index: self.index, kind: self.kind, body })

@@ -7,23 +7,26 @@
 //! that finds the disk full did not fail: it waits for room (`full_disk`).
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::env::disk::{Disk, DiskLock};
+use crate::env::disk::DiskLock;
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
 use crate::model::LogIndex;
 use crate::store::Error;
 use crate::store::log::full_disk::FullDisk;
 use crate::store::log::gather_buffer::GatherBuffer;
+use crate::store::log::last_segment::{LastSegment, RECORDS_MAX};
 use crate::store::log::log_state::{Done, LogState, Op, OpReply};
 use crate::store::log::meta::Meta;
+use crate::store::log::meta_content::LogStart;
+use crate::store::log::options::{FlushMode, Options};
 use crate::store::log::record::{ALIGN, PREAMBLE_BYTES, Preamble, Record};
-use crate::store::log::segment::Segment;
+use crate::store::log::removal::Removal;
+use crate::store::log::segments::Sealed;
 
 /// Bytes the writer takes for one sync.
 const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -36,30 +39,11 @@ const MARK_AFTER: Duration = Duration::from_secs(1);
 /// What the peers acknowledged is written this often.
 const SAVE_MARKS_EVERY: Duration = Duration::from_secs(10);
 
-/// When an append counts as done (`flushDiskType`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushMode {
-    /// After its sync.
-    Sync,
-    /// After its write; a power loss can take the last half second.
-    Async,
-}
-
-/// How the log is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Size of a segment; a larger record makes a larger segment.
-    pub segment_bytes: u64,
-    pub tail_cache_bytes: usize,
-    pub flush: FlushMode,
-}
-
 pub(in crate::store) struct Writer {
     log: Arc<LogState>,
-    disk: Arc<dyn Disk>,
-    folder: PathBuf,
     options: Options,
     meta: Meta,
+    removal: Removal,
     /// Everything up to here is synced.
     synced: LogIndex,
     /// The last index written since.
@@ -76,23 +60,30 @@ pub(in crate::store) struct Writer {
 
 type Completion = (LogIndex, Done);
 
+/// Why the writer woke up.
+enum Wake {
+    Ops(Vec<Op>),
+    /// A background sync or the mark is due.
+    Idle,
+    /// Forgotten segments are to be removed.
+    Removal,
+}
+
 impl Writer {
     /// Over what recovery left, all of it synced.
     pub fn new(
         log: Arc<LogState>,
-        disk: Arc<dyn Disk>,
-        folder: &Path,
         options: Options,
         meta: Meta,
+        leftovers: Vec<Sealed>,
         lock: Box<dyn DiskLock>,
     ) -> Self {
         let synced = log.state.lock().done;
         Self {
             log,
-            disk,
-            folder: folder.to_owned(),
             options,
             meta,
+            removal: Removal::of_leftovers(leftovers),
             synced,
             unsynced: None,
             unsynced_since: None,
@@ -105,14 +96,23 @@ impl Writer {
 
     /// Works until the log is closed or fails.
     pub fn run(mut self) {
-        while let Some(ops) = self.next_ops() {
+        while let Some(wake) = self.next_wake() {
             let is_late = |since: Instant| since.elapsed() >= ASYNC_SYNC_EVERY;
-            let worked = self.work(ops).and_then(|()| match self.unsynced_since {
+            let worked = match wake {
+                Wake::Ops(ops) => self.work(ops),
+                Wake::Idle => self.sync().and_then(|()| self.meta.mark_durable(self.synced)),
+                Wake::Removal => Ok(()),
+            };
+            let worked = worked.and_then(|()| match self.unsynced_since {
                 Some(since) if is_late(since) => self.sync(),
                 _ => Ok(()),
             });
             if let Err(error) = worked {
                 return self.poison(&error);
+            }
+            // One step each time: what waits has its turn in between.
+            if !self.removal.is_done() {
+                self.removal.step(&self.log.segments);
             }
         }
         if let Err(error) = self.sync().and_then(|()| self.meta.mark_durable(self.synced)) {
@@ -120,8 +120,8 @@ impl Writer {
         }
     }
 
-    /// Waits for work; an empty list means that a background sync or the mark is due, `None` the end.
-    fn next_ops(&mut self) -> Option<Vec<Op>> {
+    /// Waits for work; `None` is the end.
+    fn next_wake(&mut self) -> Option<Wake> {
         let mut state = self.log.state.lock();
         loop {
             if !state.queue.is_empty() {
@@ -129,6 +129,9 @@ impl Writer {
             }
             if state.is_closing {
                 return None;
+            }
+            if !self.removal.is_done() {
+                return Some(Wake::Removal);
             }
             let wait = match self.unsynced_since {
                 Some(since) => Some(ASYNC_SYNC_EVERY.saturating_sub(since.elapsed())),
@@ -138,7 +141,7 @@ impl Writer {
             match wait {
                 Some(wait) => {
                     if self.log.changed.wait_for(&mut state, wait).timed_out() {
-                        return Some(Vec::new());
+                        return Some(Wake::Idle);
                     }
                 }
                 None => self.log.changed.wait(&mut state),
@@ -156,14 +159,10 @@ impl Writer {
         }
         drop(state);
         self.log.changed.notify_all();
-        Some(ops)
+        Some(Wake::Ops(ops))
     }
 
     fn work(&mut self, ops: Vec<Op>) -> Result<(), Error> {
-        if ops.is_empty() {
-            self.sync()?;
-            return self.meta.mark_durable(self.synced);
-        }
         let mut records: Vec<Record> = Vec::new();
         let mut completions: Vec<Completion> = Vec::new();
         for op in ops {
@@ -192,10 +191,6 @@ impl Writer {
                     let result = self.barrier(&mut records, &mut completions);
                     answer(result, &reply)?;
                 }
-                Op::Forget { first, reply } => {
-                    let result = self.forget(first);
-                    answer(result, &reply)?;
-                }
                 Op::Know { node, peer, reply } => {
                     let result = self.meta.know(node, peer);
                     self.log.state.lock().known.clone_from(self.meta.known());
@@ -205,6 +200,7 @@ impl Writer {
                     let result = self.meta.forget_start();
                     answer(result, &reply)?;
                 }
+                Op::ForgetBefore { first, reply } => self.forget_before(first, reply)?,
                 Op::Acknowledged(marks) => {
                     marks.iter().for_each(|(node, index)| self.meta.note_acknowledged(*node, *index));
                     if self.marks_saved.elapsed() >= SAVE_MARKS_EVERY {
@@ -275,7 +271,7 @@ impl Writer {
                 let preamble = Preamble::of(record, self.synced, committed);
                 let size = preamble.whole_bytes();
                 // The first one fits or has the segment to itself.
-                if size > room && !sizes.is_empty() {
+                if (size > room || sizes.len() >= RECORDS_MAX) && !sizes.is_empty() {
                     break;
                 }
                 preamble.put(record, &mut self.framed);
@@ -302,28 +298,23 @@ impl Writer {
     }
 
     /// The segment that takes `record` next: the last one, or a new one after it.
-    fn segment_for(&mut self, record: &Record) -> Result<Segment, Error> {
-        let last = self.log.segments.read().last().cloned();
-        if let Some(last) = last {
+    fn segment_for(&mut self, record: &Record) -> Result<Arc<LastSegment>, Error> {
+        if let Some(last) = self.log.segments.last() {
             let size = (PREAMBLE_BYTES + record.wire_bytes() + ALIGN) as u64;
-            let is_empty = last.next() == last.first;
-            let has_room = last.end() + size <= self.options.segment_bytes || is_empty;
-            if last.next() == record.index && has_room {
+            if last.next() == record.index && last.has_room(size, self.options.segment_bytes) {
                 return Ok(last);
             }
             // A later segment proves that the one before was whole: recovery relies on it.
             self.sync()?;
         }
-        let segment = Segment::create(&*self.disk, &self.folder, record.index, self.options.segment_bytes)?;
-        self.log.segments.write().push(segment.clone());
-        Ok(segment)
+        let committed = self.log.state.lock().committed;
+        self.log.segments.roll(record.index, self.options.segment_bytes, committed)
     }
 
     fn sync(&mut self) -> Result<(), Error> {
         let Some(upto) = self.unsynced.take() else { return Ok(()) };
         self.unsynced_since = None;
-        let last = self.log.segments.read().last().cloned();
-        if let Some(segment) = last {
+        if let Some(segment) = self.log.segments.last() {
             segment.sync()?;
         }
         self.synced = upto;
@@ -333,18 +324,7 @@ impl Writer {
     fn cut(&mut self, keep: LogIndex) -> Result<(), Error> {
         // First: a crash in between must not leave a mark beyond the end of the log.
         self.meta.mark_durable(self.meta.durable().min(keep))?;
-        loop {
-            let last = self.log.segments.read().last().cloned();
-            let Some(segment) = last else { break };
-            if segment.first <= keep {
-                segment.cut_after(keep)?;
-                break;
-            }
-            // From the back, each durably, so that a crash in between leaves no gap.
-            self.disk.remove(&segment.path).map_err(Error::io(segment.path.display()))?;
-            self.disk.sync_dir(&self.folder).map_err(Error::io(self.folder.display()))?;
-            self.log.segments.write().pop();
-        }
+        self.log.segments.cut(keep, self.options.segment_bytes)?;
         self.synced = self.synced.min(keep);
         let done = {
             let mut state = self.log.state.lock();
@@ -356,18 +336,24 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes the segments wholly below an index, from the front.
-    fn forget(&mut self, first: LogIndex) -> Result<(), Error> {
-        loop {
-            let oldest = {
-                let segments = self.log.segments.read();
-                segments.get(1).filter(|next| next.first <= first).and_then(|_| segments.first().cloned())
-            };
-            let Some(segment) = oldest else { return Ok(()) };
-            self.disk.remove(&segment.path).map_err(Error::io(segment.path.display()))?;
-            self.disk.sync_dir(&self.folder).map_err(Error::io(self.folder.display()))?;
-            self.log.segments.write().remove(0);
-        }
+    /// Notes durably where the log begins now; the files follow, step by step.
+    fn forget_before(&mut self, first: LogIndex, reply: OpReply<u64>) -> Result<(), Error> {
+        let start = match self.log.segments.start_after_forgetting(first) {
+            Ok(Some((first, before))) => LogStart { first, before },
+            Ok(None) => {
+                self.removal.push(Vec::new(), reply);
+                return Ok(());
+            }
+            Err(error) => {
+                // Only a read failed: nothing is forgotten, and the log goes on.
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        self.meta.set_start(start)?;
+        self.log.note_start(start);
+        self.removal.push(self.log.segments.forget_before(start.first), reply);
+        Ok(())
     }
 
     fn poison(&self, error: &Error) {
@@ -389,7 +375,7 @@ impl Writer {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller sees the closed channel.
                 Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
-                Op::Sync { .. } | Op::Forget { .. } | Op::ForgetStart { .. } | Op::Acknowledged(_) => {}
+                Op::Sync { .. } | Op::ForgetStart { .. } | Op::ForgetBefore { .. } | Op::Acknowledged(_) => {}
             }
         }
         if !is_end {

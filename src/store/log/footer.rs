@@ -1,0 +1,141 @@
+//! The footer of a sealed segment: what a start, a reader and a repair need to know of it without reading its records.
+//!
+//! It is written once the records before it are synced, so a whole footer also says that they are durable.
+//!
+//! * Shape, after the last record: `version u8 (1), shard varint, first record (term u64, node u64, index u64), last
+//!   record (the same), count varint, committed u64, end u64, checksum u32`, the length of each record as a varint in
+//!   units of 8 bytes. Then a trailer, which ends the file: `length of the footer u32, crc32c of footer and length u32,
+//!   magic u64`.
+//! * `committed` is a hint for a start that finds no record after this segment; `end` is where the records end;
+//!   `checksum` is the crc32c of all bytes from the header to there, for comparing whole segments.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::env::disk::DiskFile;
+use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::{LogIndex, NodeId, Term};
+use crate::store::log::places::Places;
+use crate::store::log::record::RecordId;
+use crate::store::log::segment::HEADER_BYTES;
+
+const VERSION: u8 = 1;
+/// There is only one shard yet.
+const SHARD: u64 = 0;
+const MAGIC: u64 = 0x5241_4654_4D51_4654;
+const TRAILER_BYTES: u64 = 4 + 4 + 8;
+
+/// What a sealed segment says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Footer {
+    pub first: RecordId,
+    pub last: RecordId,
+    /// Highest committed index known when the segment was sealed.
+    pub committed: LogIndex,
+    /// Over all bytes of the records.
+    pub checksum: u32,
+    /// At least one.
+    pub places: Places,
+}
+
+impl Footer {
+    /// Footer and trailer.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        out.put_varint(SHARD);
+        put_id(&mut out, self.first);
+        put_id(&mut out, self.last);
+        out.put_varint(self.places.count() as u64);
+        out.put_u64(self.committed.0);
+        out.put_u64(self.places.end());
+        out.put_u32(self.checksum);
+        self.places.put_lengths(&mut out);
+        out.put_u32(u32::try_from(out.len()).expect("a footer is far below 4 GiB"));
+        let crc = crc32c::crc32c(&out);
+        out.put_u32(crc);
+        out.put_u64(MAGIC);
+        out.freeze()
+    }
+
+    /// Reads the footer at the end of a file; `None` if there is none, or none that is whole.
+    pub fn read(file: &dyn DiskFile, first: LogIndex) -> std::io::Result<Option<Self>> {
+        let file_bytes = file.len()?;
+        if file_bytes < HEADER_BYTES + TRAILER_BYTES {
+            return Ok(None);
+        }
+        let mut trailer = [0; TRAILER_BYTES as usize];
+        let trailer_at = file_bytes - TRAILER_BYTES;
+        file.read_at(&mut trailer, trailer_at)?;
+        let mut rest = &trailer[..];
+        let (length, crc, magic) = (u64::from(rest.get_u32()), rest.get_u32(), rest.get_u64());
+        if magic != MAGIC || length > trailer_at - HEADER_BYTES {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; usize::try_from(length).expect("a length of four bytes")];
+        file.read_at(&mut bytes, trailer_at - length)?;
+        if crc32c::crc32c_append(crc32c::crc32c(&bytes), &trailer[..4]) != crc {
+            return Ok(None);
+        }
+        let footer = Self::decode(bytes.into()).ok();
+        let is_here = |footer: &Self| footer.places.first() == first && footer.places.end() == trailer_at - length;
+        Ok(footer.filter(is_here))
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::versioned(bytes, "footer of a segment", VERSION)?;
+        let shard = reader.varint()?;
+        if shard != SHARD {
+            return Err(reader.unknown(shard));
+        }
+        let (first, last) = (read_id(&mut reader)?, read_id(&mut reader)?);
+        let count = reader.varint()?;
+        let (committed, end, checksum) = (LogIndex(reader.u64()?), reader.u64()?, reader.u32()?);
+        let places = Places::read_lengths(first.index, count, &mut reader)?;
+        if places.end() != end || places.next() != last.index.next() || reader.remaining() > 0 {
+            return Err(reader.unknown(end));
+        }
+        Ok(Self { first, last, committed, checksum, places })
+    }
+}
+
+fn put_id(out: &mut BytesMut, id: RecordId) {
+    out.put_u64(id.term.0);
+    out.put_u64(id.node.0);
+    out.put_u64(id.index.0);
+}
+
+fn read_id(reader: &mut Reader) -> Result<RecordId, Malformed> {
+    let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
+    Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::env::disk::Disk;
+    use crate::env::fault::sim::SimDisk;
+
+    #[test]
+    fn p19_a_footer_reads_back_and_with_any_byte_changed_it_is_none() {
+        let mut places = Places::new(LogIndex(5));
+        [80, 72, 4000].into_iter().for_each(|bytes| places.push(bytes));
+        let id = |index| RecordId { term: Term(2), node: NodeId(1), index: LogIndex(index) };
+        let footer = Footer { first: id(5), last: id(7), committed: LogIndex(6), checksum: 9, places };
+        let file = SimDisk::default().create(Path::new("/file")).unwrap();
+        let encoded = footer.encode();
+        file.write_at(&encoded, footer.places.end()).unwrap();
+        assert_eq!(Footer::read(&*file, LogIndex(5)).unwrap(), Some(footer.clone()));
+        assert_eq!(Footer::read(&*file, LogIndex(4)).unwrap(), None, "of another segment");
+        for at in 0..encoded.len() {
+            let mut broken = encoded.to_vec();
+            broken[at] ^= 0x10;
+            file.write_at(&broken, footer.places.end()).unwrap();
+            assert_eq!(Footer::read(&*file, LogIndex(5)).unwrap(), None, "byte {at}");
+        }
+        file.write_at(&encoded, footer.places.end()).unwrap();
+        file.set_len(footer.places.end() + encoded.len() as u64 - 1).unwrap();
+        assert_eq!(Footer::read(&*file, LogIndex(5)).unwrap(), None, "cut short");
+    }
+}
