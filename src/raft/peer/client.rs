@@ -132,8 +132,12 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         Box::pin(async move {
             let dialled = link::dial(&self.identity, self.target, &self.address, proto::Purpose::Append).await;
             let (reader, writer) = match dialled {
-                Ok(link) => link,
+                Ok(link) => {
+                    self.identity.note_reached(self.target);
+                    link
+                }
                 Err(error) => {
+                    self.identity.note_unreachable(self.target, &error);
                     // openraft waits its backoff out in the requests, and a link that does not open never asks for one:
                     // without this pause a dead follower costs the leader a core.
                     tokio::time::sleep(REDIAL_AFTER).await;

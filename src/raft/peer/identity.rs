@@ -43,6 +43,8 @@ pub struct PeerIdentity {
     /// `ASYNC_FLUSH`: a power loss may take what a peer acknowledged.
     pub may_lose_tail: bool,
     refusals: Arc<Mutex<BTreeMap<(u64, i32), Refused>>>,
+    /// When a peer that cannot be reached was last reported.
+    unreachable: Arc<Mutex<BTreeMap<u64, Instant>>>,
     /// What the peers surely have of the committed log, as heard since this node's start.
     held: Arc<Mutex<BTreeMap<u64, LogIndex>>>,
     /// What the peers said when they were met last, since this node's start.
@@ -98,6 +100,7 @@ impl PeerIdentity {
             log,
             may_lose_tail,
             refusals: Arc::default(),
+            unreachable: Arc::default(),
             held: Arc::default(),
             met: Arc::default(),
             term: Arc::default(),
@@ -281,6 +284,25 @@ impl PeerIdentity {
         drop(refusals);
         if warned.is_none() {
             tracing::warn!(peer = format!("n{node}"), %error, "peer refused");
+        }
+    }
+
+    /// Writes down, once in a while, that a member cannot be sent appends.
+    pub(in crate::raft) fn note_unreachable(&self, node: u64, error: &dyn std::fmt::Display) {
+        let now = Instant::now();
+        let mut unreachable = self.unreachable.lock();
+        if unreachable.get(&node).is_some_and(|reported| now - *reported < WARN_EVERY) {
+            return;
+        }
+        unreachable.insert(node, now);
+        drop(unreachable);
+        tracing::warn!(peer = format!("n{node}"), %error, "this leader cannot send a member what it lacks; it goes on trying");
+    }
+
+    /// It can again.
+    pub(in crate::raft) fn note_reached(&self, node: u64) {
+        if self.unreachable.lock().remove(&node).is_some() {
+            tracing::info!(peer = format!("n{node}"), "a member that could not be reached is there again");
         }
     }
 
