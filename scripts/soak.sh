@@ -48,7 +48,7 @@ sample() {
 # The drill's topics are kept longer than the log: what it sent is carried until it is audited.
 keep() {
     while sleep 1; do
-        for topic in $(raftmq -o json topic list 2>/dev/null | grep -o '"[^"]*nemesis[^"]*"' | tr -d '"' | sort -u); do
+        for topic in $(raftmq -o json topic list 2>/dev/null | grep -o '"[^"]*drill-[^"]*"' | tr -d '"' | sort -u); do
             raftmq topic update "$topic" --retention 1d >/dev/null 2>&1 || true
         done
     done
