@@ -30,6 +30,8 @@ const SEND_EVERY: Duration = Duration::from_millis(10);
 const BACKLOG: usize = 2000;
 /// While a disk is full, and between two times.
 const PHASE: Duration = Duration::from_millis(2500);
+/// For what is under way when something changes.
+const GRACE: Duration = Duration::from_millis(500);
 /// The longest time from a change on a disk to what follows from it.
 const SOON: Duration = Duration::from_secs(8);
 
@@ -166,6 +168,8 @@ fn p20_disks_that_are_filled_and_freed_end_nobody_and_lose_nothing() {
         others.clone().for_each(|node| disks[node].fill());
         let before = seen.refusals();
         eventually("sends are refused", &cluster, || seen.refusals() > before);
+        // What was under way is answered.
+        std::thread::sleep(GRACE);
         let (sent, refused, acked) = phase(&seen);
         eprintln!("round {round}: all full: {sent} sent, {refused} refused, {acked} acked");
         assert!(
