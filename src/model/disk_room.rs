@@ -50,6 +50,8 @@ pub struct DiskRoom {
     pub total: u64,
     /// To any process that is not the system's own.
     pub free: u64,
+    /// To the node: the superuser may use what a file system keeps for it beside.
+    pub usable: u64,
     /// Held by the node itself, and given to its log and state when nothing is free.
     pub reserve: u64,
     /// `diskSoftMark` on this disk.

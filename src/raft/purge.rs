@@ -106,8 +106,8 @@ impl Purge {
 
     /// Flushes the state if the disk has room for that; one that fails stops the writes to the state as well.
     async fn flush(&self) -> io::Result<Option<Marks>> {
-        let room = (self.room)();
-        if room.state == RoomState::Full || room.free < self.flush.bytes() {
+        // On a full disk too: what goes afterwards may be all the room there will be.
+        if (self.room)().usable < self.flush.bytes() {
             return Ok(None);
         }
         match self.flush.flush().await {

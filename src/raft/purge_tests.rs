@@ -145,7 +145,7 @@ impl Node {
         let leads = |metrics: &openraft::RaftMetrics<types::Types>| metrics.current_leader == Some(0);
         raft.wait(Some(Duration::from_secs(20))).metrics(leads, "leads").await.unwrap();
         let needed = Arc::<AtomicU64>::default();
-        let room = Arc::new(Mutex::new(DiskRoom { free: 1 << 30, ..DiskRoom::default() }));
+        let room = Arc::new(Mutex::new(DiskRoom { usable: 1 << 30, ..DiskRoom::default() }));
         let (asking, needing, own_room) = (events.clone(), needed.clone(), room.clone());
         let needed_from = move |_| {
             asking.lock().push(Event::Asked);
@@ -315,13 +315,13 @@ fn p20_without_room_for_a_flush_all_of_the_log_stays_and_the_node_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::start(folder.path(), 1).await;
         node.write(30).await;
-        for (state, free) in [(RoomState::Full, 1 << 30), (RoomState::Hard, 0)] {
-            *node.room.lock() = DiskRoom { state, free, ..DiskRoom::default() };
+        for state in [RoomState::Full, RoomState::Hard] {
+            *node.room.lock() = DiskRoom { state, usable: 0, ..DiskRoom::default() };
             assert!(!node.work().await);
             assert_eq!((node.begins(), node.purge.log.purged()), (LogIndex(1), None), "{state:?}");
             node.write(1).await;
         }
-        *node.room.lock() = DiskRoom { state: RoomState::Hard, free: 1 << 30, ..DiskRoom::default() };
+        *node.room.lock() = DiskRoom { state: RoomState::Full, usable: 1 << 30, ..DiskRoom::default() };
         assert!(node.work().await);
         assert!(node.begins() > LogIndex(1));
         node.stop().await;

@@ -33,7 +33,7 @@ const CLOSE_LOOK: u64 = 4;
 /// What the log needs at hand beside what the state needs.
 const LOG_BYTES: u64 = 1024 * 1024;
 /// Pause after a transfer of leadership.
-const TRANSFER_PAUSE: Duration = Duration::from_secs(10);
+const TRANSFER_PAUSE: Duration = Duration::from_secs(2);
 /// A state that goes on is logged again after this long.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
@@ -98,6 +98,11 @@ impl VoterRooms {
             return Err(no_room);
         }
         if self.own.take(bytes as u64, what) { Ok(()) } else { Err(self.no_room_here()) }
+    }
+
+    /// As it is at this moment, after as much as a flush of the state needs was made free out of the reserve.
+    pub fn for_flush(&self, bytes: u64) -> DiskRoom {
+        self.own.make_room(bytes.saturating_add(LOG_BYTES)).unwrap_or_else(|_| self.own.now())
     }
 
     /// Takes `bytes` of the leader's log, if there is room for them.

@@ -199,7 +199,7 @@ impl Replica {
             config.in_flight_max,
         );
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
-        let (needing, short) = (kv.clone(), rooms.clone());
+        let (needing, flushing, short) = (kv.clone(), kv.clone(), rooms.clone());
         let purge = Purge {
             raft: raft.clone(),
             log: log.clone(),
@@ -210,7 +210,7 @@ impl Replica {
             needed_from: Arc::new(move |at_least| {
                 View::new(&*needing).needed_from(at_least).map_err(std::io::Error::other)
             }),
-            room: Arc::new(move || short.own().now()),
+            room: Arc::new(move || short.for_flush(flushing.unflushed_bytes())),
             log_bytes_max: config.log_bytes_max,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_and_purge(purge, on_fatal.clone())));

@@ -50,8 +50,6 @@ pub struct StoreRoom {
     marks: RoomMarks,
     reserve: Mutex<Reserve>,
     now: watch::Sender<DiskRoom>,
-    /// What this node could write without the reserve, as last seen: the superuser can write more than is free.
-    usable: AtomicU64,
     /// Bytes taken since the last look.
     taken: AtomicU64,
     /// The most bytes that there was no room for, although they were no messages.
@@ -70,7 +68,6 @@ impl StoreRoom {
             marks,
             reserve,
             now: watch::Sender::new(DiskRoom::default()),
-            usable: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
@@ -93,6 +90,13 @@ impl StoreRoom {
     ///
     /// * Errors: the file system cannot be asked.
     pub fn look(&self, needed: u64, waiting: u64) -> io::Result<DiskRoom> {
+        let room = self.make_room(needed)?;
+        self.taken.store(waiting, Ordering::Relaxed);
+        Ok(room)
+    }
+
+    /// The same in between: what was taken since the last look still counts.
+    pub fn make_room(&self, needed: u64) -> io::Result<DiskRoom> {
         let mut reserve = self.reserve.lock();
         let mut space = self.disk.space(&self.folder)?;
         let (soft, hard) = (self.marks.soft.of(space.total), self.marks.hard.of(space.total));
@@ -117,14 +121,13 @@ impl StoreRoom {
         let mut room = DiskRoom {
             total: space.total,
             free: space.free,
+            usable: space.usable,
             reserve: reserve.bytes(),
             soft,
             hard,
             ..DiskRoom::default()
         };
-        room.state = self.state_of(&room, space.usable);
-        self.usable.store(space.usable, Ordering::Relaxed);
-        self.taken.store(waiting, Ordering::Relaxed);
+        room.state = self.state_of(&room);
         self.now.send_if_modified(|before| std::mem::replace(before, room) != room);
         Ok(room)
     }
@@ -136,10 +139,7 @@ impl StoreRoom {
         let most = match what {
             RoomUse::Messages if !now.has_room() => return false,
             RoomUse::Messages => now.free.saturating_sub(now.hard),
-            RoomUse::Anything => {
-                let usable = self.usable.load(Ordering::Relaxed);
-                usable.saturating_add(now.reserve).saturating_sub(last_bytes(&now))
-            }
+            RoomUse::Anything => now.usable.saturating_add(now.reserve).saturating_sub(last_bytes(&now)),
         };
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= most);
         let is_taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
@@ -150,12 +150,12 @@ impl StoreRoom {
     }
 
     /// The state that follows; out of a worse one only with some room to spare, so that it does not flicker.
-    fn state_of(&self, room: &DiskRoom, usable: u64) -> RoomState {
+    fn state_of(&self, room: &DiskRoom) -> RoomState {
         let before = self.now.borrow().state;
         let last = last_bytes(room).saturating_add(self.refused.load(Ordering::Relaxed));
         let spare = (room.soft - room.hard) / 8;
         let at = |spare: u64| {
-            if usable.saturating_add(room.reserve) < last.saturating_add(spare.min(last)) {
+            if room.usable.saturating_add(room.reserve) < last.saturating_add(spare.min(last)) {
                 RoomState::Full
             } else if room.free < room.hard.saturating_add(spare) {
                 RoomState::Hard

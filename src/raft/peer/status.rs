@@ -226,7 +226,7 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
 }
 
 fn put_room(room: DiskRoom) -> proto::DiskRoom {
-    let DiskRoom { total, free, reserve, soft, hard, state } = room;
+    let DiskRoom { total, free, reserve, soft, hard, state, .. } = room;
     proto::DiskRoom { total, free, reserve, soft, hard, state: state as i32 }
 }
 
@@ -234,7 +234,7 @@ fn read_room(room: proto::DiskRoom) -> DiskRoom {
     let proto::DiskRoom { total, free, reserve, soft, hard, state } = room;
     let known = usize::try_from(state).ok().and_then(|number| RoomState::ALL.get(number).copied());
     // A newer build may know of worse.
-    DiskRoom { total, free, reserve, soft, hard, state: known.unwrap_or(RoomState::Full) }
+    DiskRoom { total, free, usable: free, reserve, soft, hard, state: known.unwrap_or(RoomState::Full) }
 }
 
 fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
