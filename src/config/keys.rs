@@ -134,13 +134,13 @@ pub const KEYS: &[Key] = &[
     key(
         "diskSoftMark",
         Kind::DiskMark,
-        "10%,16GiB",
+        "10%,8GiB",
         "with less free than this, retention runs early: a share of the disk, a size, or both, of which the lesser counts",
     ),
     key(
         "diskHardMark",
         Kind::DiskMark,
-        "5%,4GiB",
+        "5%,2GiB",
         "with less free than this on a majority of the nodes, sends are refused; everything else goes on",
     ),
     key(

@@ -20,10 +20,16 @@ use crate::fixture::small_disk::SmallDisk;
 use crate::fixture::wire::Wire;
 
 const MIB: u64 = 90;
-/// Memory of the smallest that there are, and the reserve as it is by default; retention would take messages before their
+/// Memory of the smallest that there are, and marks and reserve as they are by default; retention would take messages before their
 /// time.
-const SETTINGS: [&str; 4] =
-    ["rocksdbMemoryBudget=16MiB", "tailCacheBytes=1MiB", "diskReserve=10%", "cleanFileForciblyEnable=false"];
+const SETTINGS: [&str; 6] = [
+    "rocksdbMemoryBudget=16MiB",
+    "tailCacheBytes=1MiB",
+    "diskReserve=10%",
+    "diskSoftMark=10%",
+    "diskHardMark=5%",
+    "cleanFileForciblyEnable=false",
+];
 const BODY_BYTES: usize = 4096;
 const SEND_EVERY: Duration = Duration::from_millis(10);
 /// Messages that wait when the load begins, so that there is something to ack however few are sent.
