@@ -31,6 +31,7 @@ mod settings;
 mod shard;
 mod topics;
 mod transaction;
+mod trim;
 
 pub use ack::Acked;
 pub use arrivals::Arrivals;
@@ -49,6 +50,7 @@ pub use send::Sent;
 pub use settings::{BrokerSettings, LogRetention, ReplicaSite};
 pub use shard::{Broker, BrokerParts};
 pub use topics::{GroupView, TopicView};
+pub use trim::{TopicTrim, TrimBefore, TrimCursor, TrimPage};
 
 pub use crate::machine::command::{UpdateGroup, UpdateTopic};
 pub use crate::model::{ConsumeFrom, GroupSettings};

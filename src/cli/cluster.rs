@@ -1,14 +1,16 @@
-//! `raftmq cluster status`: who leads, who follows, who lags.
+//! `raftmq cluster`: status (who leads, who follows, who lags, what each disk has), trim.
 
 use serde::Serialize;
 
+use crate::model::Timestamp;
 use crate::proto::admin::{ClusterStatusResponse, Node};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
 use crate::cli::options::{Context, Format};
 use crate::cli::render;
-use crate::cli::render::{Column, Listing, known, rate};
+use crate::cli::render::{Column, bytes, known, rate, rough};
+use crate::cli::trim;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -18,6 +20,10 @@ pub enum Command {
         after_long_help = "Examples:\n  raftmq cluster status\n  raftmq -n 127.0.0.1:8082 cluster status -o json"
     )]
     Status,
+    /// Delete messages that were stored before a time; consumers that had not come to them go on with the next
+    #[command(after_long_help = "Examples:\n  raftmq cluster trim --before 2h --dry-run\n  \
+                           raftmq cluster trim --before 7d --topic orders --yes")]
+    Trim(trim::Args),
 }
 
 /// A node as it is printed. Keys of the JSON.
@@ -50,34 +56,45 @@ struct NodeRow {
     /// ok; soft: retention runs early; hard: no sends; full: nothing is taken into the log.
     disk_state: Option<String>,
     slow_disk: bool,
+    /// What its log takes, the first entry in it, and when that was stored.
+    log_bytes: Option<u64>,
+    log_first: Option<u64>,
+    log_from_ms: Option<u64>,
     state: &'static str,
 }
 
-const COLUMNS: &[Column] = &[
-    Column::Text("CLUSTER"),
-    Column::Text("BROKER"),
+/// What is the same for all nodes stands above them, and what is rarely looked for only in the JSON: a row is to fit a
+/// terminal.
+const COLUMNS: [Column; 15] = [
     Column::Text("NODE"),
-    Column::Number("BID"),
     Column::Text("ROLE"),
     Column::Text("ADDR"),
     Column::Number("PID"),
     Column::Number("TERM"),
-    Column::Number("COMMIT"),
     Column::Number("APPLIED"),
     Column::Number("BEHIND"),
     Column::Number("IN/s"),
     Column::Number("OUT/s"),
     Column::Number("CLOCK"),
     Column::Number("DISK"),
+    Column::Number("LOG"),
+    Column::Number("AGE"),
+    Column::Number("FIRST"),
     Column::Text("STATE"),
 ];
 
 /// A clock that is off by more than this is called wrong; the node itself warns then.
 const CLOCK_WRONG_MS: u64 = 500;
 
-/// Prints the status; without a leader the exit code says so.
+/// Runs one of the commands; a status without a leader has an exit code that says so.
 pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
-    let Command::Status = command;
+    match command {
+        Command::Status => status(context).await,
+        Command::Trim(args) => trim::run(context, args).await,
+    }
+}
+
+async fn status(context: &Context) -> Result<Exit, Failure> {
     let status = match context.admin.cluster_status().await {
         Ok(status) => status,
         Err(error) => return Err(context.failure(&error, Subject::Cluster).await),
@@ -93,14 +110,23 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
 
 fn print(status: ClusterStatusResponse, format: Format) -> std::io::Result<()> {
     let rows: Vec<NodeRow> = status.nodes.into_iter().map(row).collect();
-    if format == Format::Json {
-        return render::print(&render::document(&serde_json::json!({
+    let text = match format {
+        Format::Table => text(status.leader.as_deref(), &rows, crate::env::clock::wall()),
+        Format::Json => render::document(&serde_json::json!({
             "schema": "raftmq.cluster.v1",
             "leader": status.leader,
             "nodes": rows,
-        }))?);
-    }
-    Listing { schema: "raftmq.cluster.v1", key: "nodes", columns: COLUMNS, rows, cells }.print(format)
+        }))?,
+        Format::Jsonl => rows.iter().map(render::line).collect::<Result<_, _>>()?,
+    };
+    render::print(&text)
+}
+
+fn text(leader: Option<&str>, rows: &[NodeRow], now: Timestamp) -> String {
+    let head = rows
+        .first()
+        .map(|row| format!("cluster {}  broker {}  leader {}\n", row.cluster, row.broker, leader.unwrap_or("-")));
+    head.unwrap_or_default() + &render::table(&COLUMNS, rows.iter().map(|row| cells(row, now)))
 }
 
 fn row(node: Node) -> NodeRow {
@@ -143,28 +169,30 @@ fn row(node: Node) -> NodeRow {
         disk_soft_mark_bytes: node.disk.as_ref().map(|disk| disk.soft_mark),
         disk_hard_mark_bytes: node.disk.as_ref().map(|disk| disk.hard_mark),
         slow_disk: node.slow_disk,
+        log_bytes: node.log_bytes,
+        log_first: node.log_first,
+        log_from_ms: node.log_from_ms,
         state,
         disk_state: node.disk.map(|disk| disk.state),
     }
 }
 
-fn cells(row: &NodeRow) -> Vec<String> {
+fn cells(row: &NodeRow, now: Timestamp) -> Vec<String> {
     vec![
-        row.cluster.clone(),
-        row.broker.clone(),
         row.node.clone(),
-        known(row.broker_id),
         row.role.clone(),
         row.address.clone(),
         known(row.process_id),
         known(row.term),
-        known(row.committed),
         known(row.applied),
         known(row.behind),
         known(row.in_per_second.map(rate)),
         known(row.out_per_second.map(rate)),
         known(row.clock_offset_ms.map(ahead)),
         known(row.disk_used_percent.map(|percent| format!("{percent}%"))),
+        known(row.log_bytes.map(bytes)),
+        known(row.log_from_ms.map(|at| rough(now.since(Timestamp(at))))),
+        known(row.log_first),
         row.state.to_owned(),
     ]
 }
@@ -180,6 +208,37 @@ mod tests {
 
     fn node(name: &str, role: &str, behind: Option<u64>) -> Node {
         Node { node: name.into(), role: role.into(), behind, process_id: Some(41), ..Default::default() }
+    }
+
+    fn shown(row: &NodeRow) -> Vec<String> {
+        cells(row, Timestamp(7_200_000))
+    }
+
+    #[test]
+    fn a_row_fits_a_terminal_and_shows_the_log() {
+        let full = row(Node {
+            cluster: "RaftCluster".into(),
+            broker: "RaftNode00".into(),
+            address: "10.20.30.40:8081".into(),
+            term: Some(12),
+            applied: Some(23_456_789),
+            in_per_second: Some(12_345.0),
+            out_per_second: Some(12_345.0),
+            clock_offset_ms: Some(-3),
+            disk: Some(crate::proto::admin::DiskRoom { used_percent: 41, ..Default::default() }),
+            log_bytes: Some(900 << 20),
+            log_first: Some(20_000_001),
+            log_from_ms: Some(3_600_000),
+            ..node("n2", "leader", Some(0))
+        });
+        let text = text(Some("n2"), &[full], Timestamp(7_200_000));
+        assert_eq!(
+            text,
+            "cluster RaftCluster  broker RaftNode00  leader n2\n\
+             NODE  ROLE    ADDR              PID  TERM   APPLIED  BEHIND   IN/s  OUT/s  CLOCK  DISK      LOG  AGE     FIRST  STATE\n\
+             n2    leader  10.20.30.40:8081   41    12  23456789       0  12.3k  12.3k   -3ms   41%  900 MiB   1h  20000001  ok\n"
+        );
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
     }
 
     #[test]
@@ -211,7 +270,7 @@ mod tests {
         ] {
             let row = row(Node { clock_offset_ms: offset, ..node("n1", "follower", Some(0)) });
             assert_eq!(row.state, state, "{offset:?}");
-            assert_eq!(cells(&row)[13], cell);
+            assert_eq!(shown(&row)[9], cell);
         }
     }
 
@@ -227,17 +286,17 @@ mod tests {
             let disk = crate::proto::admin::DiskRoom { used_percent: 91, state: room.into(), ..Default::default() };
             let row = row(Node { disk: Some(disk), slow_disk, ..node("n1", "follower", Some(0)) });
             assert_eq!((row.state, row.disk_state.as_deref()), (state, Some(room)));
-            assert_eq!(cells(&row)[14], "91%");
+            assert_eq!(shown(&row)[10], "91%");
         }
-        assert_eq!(cells(&row(node("n1", "follower", Some(0))))[14], "-", "an older build does not say it");
+        assert_eq!(shown(&row(node("n1", "follower", Some(0))))[10], "-", "an older build does not say it");
     }
 
     #[test]
     fn a_node_that_does_not_answer_shows_dashes() {
         let mut silent = node("n1", "unreachable", None);
         silent.process_id = None;
-        let cells = cells(&row(silent));
+        let cells = shown(&row(silent));
         assert_eq!(cells.len(), COLUMNS.len());
-        assert_eq!(cells[6..13], ["-"; 7].map(str::to_owned));
+        assert_eq!(cells[3..13], ["-"; 10].map(str::to_owned));
     }
 }

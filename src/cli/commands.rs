@@ -26,7 +26,7 @@ Manage
   topic       list, create, update, describe, delete
   group       list, create, update, describe, delete, reset-offset, dlq
   message     get, find, trace, delayed, recall, move
-  cluster     status
+  cluster     status, trim
   config      check, show
 Options
   -n, --endpoints <ADDR[;ADDR]>  Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
@@ -71,7 +71,7 @@ enum Command {
     /// Look at stored messages, and at those that wait for their delivery time
     #[command(subcommand)]
     Message(message::Command),
-    /// Look at the nodes of the cluster
+    /// Look at the nodes of the cluster, and delete old messages
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// Check and show configuration

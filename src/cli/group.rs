@@ -362,7 +362,7 @@ fn describe_text(
     for inconsistency in inconsistencies {
         text.push_str(&format!("WARNING members want different messages of {inconsistency}\n"));
     }
-    let columns = [
+    let mut columns = vec![
         Column::Text("TOPIC"),
         Column::Number("QUEUE"),
         Column::Number("MAX"),
@@ -370,6 +370,11 @@ fn describe_text(
         Column::Number("INFLIGHT"),
         Column::Number("LAG"),
     ];
+    let lost: u64 = positions.iter().map(|position| position.lost).sum();
+    if lost > 0 {
+        columns.push(Column::Number("LOST"));
+        text.push_str(&format!("lost {}: they were deleted before the group had consumed them\n", grouped(lost)));
+    }
     if positions.is_empty() {
         text.push_str("no positions: nothing was consumed yet\n");
     } else {
@@ -377,6 +382,7 @@ fn describe_text(
             let numbers = [u64::from(row.queue), row.max_offset, row.group_offset, row.in_flight, row.lag];
             let mut cells = vec![row.topic.clone()];
             cells.extend(numbers.map(|number| number.to_string()));
+            cells.extend((lost > 0).then(|| row.lost.to_string()));
             cells
         };
         text.push_str(&render::table(&columns, positions.iter().map(cells)));
@@ -460,7 +466,7 @@ mod tests {
             oldest_unsettled_at_ms: Some(30_000),
             ..Default::default()
         });
-        let position = PositionRow {
+        let position = || PositionRow {
             group: "g".into(),
             topic: "orders".into(),
             queue: 0,
@@ -468,6 +474,7 @@ mod tests {
             group_offset: 1100,
             in_flight: 4,
             lag: 104,
+            lost: 0,
         };
         let one = MemberRow {
             client_id: "h@1".into(),
@@ -479,7 +486,7 @@ mod tests {
             subscriptions: vec!["orders TAG *".into()],
         };
         assert_eq!(
-            describe_text(&group, &[position], &[one], &["topic 'x': a against b".into()], Timestamp(60_000)),
+            describe_text(&group, &[position()], &[one], &["topic 'x': a against b".into()], Timestamp(60_000)),
             "g  type normal  members 1  retries 16  backoff default  from default  created 1m ago\n\
              lag 104  in flight 0  returning 0  dead 2  oldest unsettled 30s\n\
              WARNING members want different messages of topic 'x': a against b\n\
@@ -489,5 +496,17 @@ mod tests {
              h@1     JAVA      5.2.1    10.0.0.7  2s ago  n1    orders TAG *\n"
         );
         assert!(describe_text(&group, &[], &[], &[], Timestamp(0)).contains("no positions"));
+        let lossy = PositionRow { lost: 1100, ..position() };
+        let text = describe_text(&group, &[position(), lossy], &[], &[], Timestamp(60_000));
+        assert!(
+            text.ends_with(
+                "oldest unsettled 30s\n\
+                 lost 1,100: they were deleted before the group had consumed them\n\
+                 TOPIC   QUEUE   MAX  COMMITTED  INFLIGHT  LAG  LOST\n\
+                 orders      0  1204       1100         4  104     0\n\
+                 orders      0  1204       1100         4  104  1100\n"
+            ),
+            "{text}"
+        );
     }
 }

@@ -10,6 +10,7 @@ mod broker;
 mod cluster;
 mod commands;
 mod config;
+mod confirm;
 mod consume;
 mod dlq;
 mod drill;
@@ -22,5 +23,6 @@ mod produce;
 mod render;
 mod topic;
 mod topic_table;
+mod trim;
 
 pub use commands::main;

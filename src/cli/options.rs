@@ -73,8 +73,8 @@ pub fn retention(text: &str) -> Result<Millis, String> {
     }
 }
 
-/// A whole number with a unit.
-fn length(text: &str) -> Option<Millis> {
+/// A whole number with a unit: `500ms`, `90s`, `7d`.
+pub fn length(text: &str) -> Option<Millis> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
     let unit_ms = match &text[digits..] {

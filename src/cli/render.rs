@@ -122,6 +122,17 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
+/// A number of bytes such as `812 B`, `1.2 MiB`, `73 GiB`.
+pub fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let Some(unit) = (count.max(1).ilog2() / 10).checked_sub(1) else { return format!("{count} B") };
+    let unit = unit.min(3);
+    let size = count as f64 / f64::from(1024_u32).powi(i32::try_from(unit).unwrap_or(0) + 1);
+    // Whole numbers and one decimal, rounded, would show 10.0.
+    let decimals = usize::from(size < 9.95);
+    format!("{size:.decimals$} {}", units[unit as usize])
+}
+
 /// The value's text, or `-` for what is not known.
 pub fn known<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -195,6 +206,11 @@ mod tests {
     #[test]
     fn numbers_and_times_read_as_in_the_examples() {
         assert_eq!([0, 999, 1000, 18_204, 1_234_567].map(grouped), ["0", "999", "1,000", "18,204", "1,234,567"]);
+        let sizes = [0, 1023, 1024, 10_188, 10_240, 1_258_291, 1 << 30, 73 << 30, 2000 << 40];
+        assert_eq!(
+            sizes.map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "9.9 KiB", "10 KiB", "1.2 MiB", "1.0 GiB", "73 GiB", "2000 TiB"]
+        );
         assert_eq!([0.0, 999.94, 1200.0, 3_400_000.0].map(rate), ["0.0", "999.9", "1.2k", "3.4M"]);
         assert_eq!(utc(Timestamp(0)), "1970-01-01 00:00:00");
         assert_eq!(utc(Timestamp(951_782_400_000)), "2000-02-29 00:00:00");

@@ -1,10 +1,9 @@
 //! `raftmq topic`: create, update, list, describe, delete.
 
-use std::io::{IsTerminal, Write};
-
 use crate::model::{Millis, TopicType, limits};
 use crate::proto::admin::{CreateTopicRequest, DescribeTopicResponse, UpdateTopicRequest};
 
+use crate::cli::confirm::is_confirmed;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
 use crate::cli::options::{Context, Format, retention};
@@ -196,6 +195,7 @@ async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
             min_offset: queue.min_offset,
             max_offset: queue.max_offset,
             last_stored_at_ms: queue.last_stored_at_ms,
+            oldest_stored_at_ms: queue.oldest_stored_at_ms,
         })
         .collect();
     let positions: Vec<PositionRow> = positions.into_iter().map(PositionRow::from).collect();
@@ -220,11 +220,7 @@ async fn delete(context: &Context, name: &str, yes: bool) -> Result<Exit, Failur
     };
     if !yes {
         let what = format!("topic '{name}' with {} messages and {} groups", grouped(topic.messages), topic.groups);
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::new(Exit::Usage, format!("would delete {what}; nothing done without --yes"))
-                .remedy("delete it:", format!("raftmq topic delete {name} --yes")));
-        }
-        if !confirm(&format!("delete {what}? [y/N] "))? {
+        if !is_confirmed(&format!("delete {what}"), &format!("raftmq topic delete {name}"))? {
             context.say("nothing done");
             return Ok(Exit::Ok);
         }
@@ -240,14 +236,6 @@ async fn delete(context: &Context, name: &str, yes: bool) -> Result<Exit, Failur
     };
     render::print(&text)?;
     Ok(Exit::Ok)
-}
-
-fn confirm(question: &str) -> std::io::Result<bool> {
-    eprint!("{question}");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn topic_type(text: &str) -> Result<&'static str, String> {

@@ -30,6 +30,7 @@ pub struct QueueRow {
     pub min_offset: u64,
     pub max_offset: u64,
     pub last_stored_at_ms: Option<u64>,
+    pub oldest_stored_at_ms: Option<u64>,
 }
 
 /// A group's offset in one queue as it is printed. Keys of the JSON.
@@ -46,6 +47,8 @@ pub struct PositionRow {
     pub in_flight: u64,
     /// Not yet settled.
     pub lag: u64,
+    /// What retention and trims took before the group had consumed it.
+    pub lost: u64,
 }
 
 impl TopicRow {
@@ -65,6 +68,7 @@ impl From<GroupPosition> for PositionRow {
             group_offset: position.group_offset,
             in_flight: position.in_flight,
             lag: position.lag,
+            lost: position.lost,
         }
     }
 }
@@ -85,6 +89,7 @@ pub fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[Positio
         Column::Number("QUEUE"),
         Column::Number("MIN"),
         Column::Number("MAX"),
+        Column::Text("OLDEST"),
         Column::Text("LAST STORED"),
         Column::Text("GROUP"),
         Column::Number("COMMITTED"),
@@ -97,6 +102,7 @@ pub fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[Positio
             queue.queue.to_string(),
             queue.min_offset.to_string(),
             queue.max_offset.to_string(),
+            known(queue.oldest_stored_at_ms.map(|at| utc(Timestamp(at)))),
             known(queue.last_stored_at_ms.map(|at| utc(Timestamp(at)))),
         ];
         let mut groups = positions.iter().filter(|position| position.queue == queue.queue).peekable();
@@ -160,7 +166,13 @@ mod tests {
             retention_ms: Some(129_600_000),
             ..Default::default()
         });
-        let queue = |queue, at| QueueRow { queue, min_offset: 0, max_offset: 125, last_stored_at_ms: at };
+        let queue = |queue, at| QueueRow {
+            queue,
+            min_offset: 25,
+            max_offset: 125,
+            last_stored_at_ms: at,
+            oldest_stored_at_ms: at,
+        };
         let position = PositionRow {
             group: "g".into(),
             topic: "demo".into(),
@@ -169,14 +181,15 @@ mod tests {
             group_offset: 120,
             in_flight: 2,
             lag: 5,
+            lost: 0,
         };
         let text = describe_text(&topic, &[queue(0, None), queue(1, Some(0))], &[position], Timestamp(125_000));
         assert_eq!(
             text,
             "demo  type NORMAL  perm RW  queues 2  messages 1,000  retention 36h  created 2m ago\n\
-             QUEUE  MIN  MAX  LAST STORED          GROUP  COMMITTED  INFLIGHT  LAG\n    \
-             0    0  125  -                    -              -         -    -\n    \
-             1    0  125  1970-01-01 00:00:00  g            120         2    5\n"
+             QUEUE  MIN  MAX  OLDEST               LAST STORED          GROUP  COMMITTED  INFLIGHT  LAG\n    \
+             0   25  125  -                    -                    -              -         -    -\n    \
+             1   25  125  1970-01-01 00:00:00  1970-01-01 00:00:00  g            120         2    5\n"
         );
     }
 }

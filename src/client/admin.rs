@@ -12,7 +12,7 @@ use crate::proto::admin::{
     FindMessagesRequest, FindMessagesResponse, GetMessageRequest, Group, ListDeadLettersRequest,
     ListDeadLettersResponse, ListDelayedRequest, ListGroupsRequest, ListTopicsRequest, MoveDelayedRequest,
     MovedPosition, RedriveRequest, ResetOffsetRequest, StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse,
-    UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
+    TrimRequest, TrimResponse, UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
 };
 use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
@@ -164,6 +164,11 @@ impl Admin {
     ) -> Result<Vec<MovedPosition>, Error> {
         let request = ResetOffsetRequest { group: group.into(), topic: topic.into(), to: Some(to), dry_run };
         Ok(call!(self, reset_offset, request)?.positions)
+    }
+
+    /// Removes old messages, or tells which that would be, for a while; go on from the cursor of the answer.
+    pub async fn trim(&self, request: TrimRequest) -> Result<TrimResponse, Error> {
+        call!(self, trim, request)
     }
 
     /// All consumer groups, by name.

@@ -1,4 +1,4 @@
-//! Retention below the log: the oldest messages of a queue go. Before: `broker/background/retention`.
+//! Retention below the log: the oldest messages of a queue go. Before: `broker/trim`.
 //!
 //! Bounded: one trim removes at most [`RUNS_MAX`] runs, or those of [`MESSAGES_MAX`] messages, and says whether more is to
 //! go. What refers to a message by its offset (leases, FIFO lines, group offsets) is not searched for: it finds the queue's

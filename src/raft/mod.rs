@@ -46,7 +46,7 @@ pub use error::{DiskFault, Disowned, Failed, Fatal, OnFatal, StartError};
 pub use leadership::Leadership;
 pub use peer::security::{PeerSecurity, PeerTlsFiles, UnusableTls};
 pub use peer::service::OnQuestion;
-pub use peer::status::{OwnFacts, ReplicaStatus};
+pub use peer::status::{LogExtent, OwnFacts, ReplicaStatus};
 pub use replica::Replica;
 pub use room::Rooms;
 pub use start::{ReplicaConfig, ReplicaParts};

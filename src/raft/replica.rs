@@ -20,7 +20,7 @@ use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::clock::samples::ClockSamples;
 use crate::raft::error::{Failed, Fatal, OnFatal};
 use crate::raft::leadership::{Leadership, transfer_leadership};
-use crate::raft::peer::status::{OwnFacts, ReplicaStatus, StatusClients, StatusReply};
+use crate::raft::peer::status::{LogExtent, OwnFacts, ReplicaStatus, StatusClients, StatusReply};
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::read_index;
 use crate::raft::room::{Rooms, VoterRooms};
@@ -171,6 +171,7 @@ impl Replica {
             clock_offset_ms: self.clock_samples.own_offset_ms(),
             room: Some(self.rooms.own().now()),
             slow_disk: self.slow_disk.is_slow(),
+            log: LogExtent::of(&self.batches.segments()),
         }
     }
 
@@ -187,7 +188,7 @@ impl Replica {
     /// * Errors: `None` if it refuses, is unknown, or does not answer within half a second.
     pub async fn status_of(&self, node: NodeId) -> Option<ReplicaStatus> {
         match self.status_clients.ask(node).await {
-            StatusReply::Status(status) => Some(status),
+            StatusReply::Status(status) => Some(*status),
             StatusReply::Disowned(disowned) => {
                 (self.on_fatal)(Fatal::Disowned(disowned));
                 None

@@ -1,5 +1,5 @@
 //! Retention above the log: the leader finds what is older than it has to be kept, and has it trimmed. After:
-//! `machine/trim`.
+//! `broker/trim`.
 //!
 //! What goes is a matter of machine time, whatever the reason: the time that the log is kept, its size, and the disk each
 //! give a time before which everything may go, and the latest counts. A topic with a retention of its own follows that
@@ -13,9 +13,7 @@ use tokio::time::Instant;
 use crate::broker::background::carry::{Carrier, LogBound};
 use crate::broker::{Broker, Error, LogRetention};
 use crate::env::clock::hour_of_day;
-use crate::machine::command::Trim;
-use crate::machine::{Command, Outcome, Rejected};
-use crate::model::{LogIndex, Millis, QueueId, RoomState, Timestamp, TopicId};
+use crate::model::{LogIndex, Millis, QueueId, RoomState, Timestamp};
 use crate::raft::SegmentExtent;
 
 /// The cluster version that knows retention.
@@ -34,7 +32,6 @@ const DEMANDED_PART: usize = 16;
 const DEMAND_PAUSE: Duration = Duration::from_secs(5);
 /// From this part of the disk in use on, messages go before their time (RocketMQ's `diskSpaceCleanForciblyRatio`).
 const FORCIBLY_USED: u8 = 85;
-const WAIT: Duration = Duration::from_secs(2);
 
 /// Runs until it is dropped.
 pub(super) async fn retain_on_leader(broker: &Broker) {
@@ -208,31 +205,6 @@ fn first_within(segments: &[SegmentExtent], bytes_max: Option<u64>) -> Option<Lo
 }
 
 impl Broker {
-    /// Trims a queue, step by step; how many messages went.
-    ///
-    /// * Errors: some of it may be done.
-    pub(in crate::broker) async fn trim_queue(
-        &self,
-        topic: TopicId,
-        queue: QueueId,
-        before: Timestamp,
-    ) -> Result<u64, Error> {
-        let mut trimmed = 0;
-        loop {
-            let command = Command::Trim(Trim { topic, queue, before });
-            match self.propose_repeatable(&command, Instant::now() + WAIT).await? {
-                (_, Outcome::Trimmed { count, more }) => {
-                    trimmed += count;
-                    if !more {
-                        return Ok(trimmed);
-                    }
-                }
-                (_, Outcome::Rejected(Rejected::TopicNotFound)) => return Ok(trimmed),
-                (_, other) => return Err(Error::unexpected(&other)),
-            }
-        }
-    }
-
     /// The part in use of the fullest disk among the voters in contact, in percent; `None` if it is not known.
     fn disk_used(&self) -> Option<u8> {
         self.replica.room().fullest().map(|(_, room)| room.used_percent())

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Clients, Error, ShardReader};
+use crate::model::{LogIndex, Timestamp};
 
 /// Reads a shard for operators. Each table is a file of its own that adds its methods.
 ///
-/// Every method waits first until this node has applied what was answered anywhere (a read barrier), so that the answer
-/// is linearizable.
+/// Every method that reads the state waits first until this node has applied what was answered anywhere (a read barrier),
+/// so that the answer is linearizable.
 ///
 /// * Errors: all definite, as nothing is proposed. [`Error::NoLeader`] if the barrier was not reached in time.
 pub struct Inspector {
@@ -27,6 +28,13 @@ impl Inspector {
             clients: broker.clients.clone(),
             leader_wait: broker.settings.leader_wait,
         }
+    }
+
+    /// When an entry of the log, or the next one with messages, was stored; `None` if this node does not have it, or cannot
+    /// read it. Without a read barrier: the log of another node may begin there.
+    pub async fn entry_stored_at(&self, index: LogIndex) -> Option<Timestamp> {
+        let stamp = self.reader.stamp_from(index).await.ok().flatten();
+        stamp.map(|stamp| self.reader.wall_of(stamp))
     }
 
     pub(super) async fn read_barrier(&self) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 
 use crate::broker::{Error, GroupConsumer, GroupView, Inspector, Subscription, TopicView};
+use crate::machine::state::queue::QueueHead;
 use crate::machine::state::view::View;
 use crate::model::{GroupId, GroupName, NodeId, QueueId, QueueOffset, TagFilter, Timestamp, TopicId, TopicName};
 
@@ -32,6 +33,8 @@ pub struct QueueSummary {
     pub max: QueueOffset,
     /// When the last message was stored.
     pub last_stored_at: Option<Timestamp>,
+    /// When the first that can be read was stored.
+    pub oldest_stored_at: Option<Timestamp>,
 }
 
 /// A group in a queue.
@@ -48,6 +51,8 @@ pub struct Position {
     pub in_flight: u64,
     /// Not yet settled.
     pub lag: u64,
+    /// What retention and trims took before the group had consumed it.
+    pub lost: u64,
 }
 
 /// A group with its counts.
@@ -108,6 +113,7 @@ impl Inspector {
         let mut queues = queues(view, topic.id, topic.queues)?;
         for queue in &mut queues {
             queue.last_stored_at = queue.last_stored_at.map(|at| self.reader.wall_of(at));
+            queue.oldest_stored_at = queue.oldest_stored_at.map(|at| self.reader.wall_of(at));
         }
         let groups = view.groups()?;
         let mut positions = Vec::new();
@@ -183,7 +189,10 @@ impl Inspector {
     }
 
     fn summary(&self, view: View<'_>, topic: TopicView) -> Result<TopicSummary, Error> {
-        let messages = queues(view, topic.id, topic.queues)?.iter().map(|queue| queue.max.0).sum();
+        let mut messages = 0;
+        for queue in (0..topic.queues).map(QueueId) {
+            messages += view.queue_head(topic.id, queue)?.max.0;
+        }
         let mut lag_max = None;
         let groups = view.subscribed_groups(topic.id)?;
         for group in &groups {
@@ -203,7 +212,9 @@ fn queues(view: View<'_>, topic: TopicId, count: u32) -> Result<Vec<QueueSummary
         .map(QueueId)
         .map(|queue| {
             let head = view.queue_head(topic, queue)?;
-            Ok(QueueSummary { queue, min: head.min, max: head.max, last_stored_at: head.last_stored_at })
+            let oldest_stored_at = view.oldest_run(topic, queue)?.map(|run| run.stored_at);
+            let QueueHead { min, max, last_stored_at } = head;
+            Ok(QueueSummary { queue, min, max, last_stored_at, oldest_stored_at })
         })
         .collect()
 }
@@ -220,6 +231,7 @@ fn positions_of(view: View<'_>, group: (GroupId, &GroupName), topic: &TopicView)
             group_offset: settled.below,
             in_flight: settled.in_flight,
             lag: settled.lag,
+            lost: view.lost(topic.id, group.0, queue)?,
         });
     }
     Ok(positions)
@@ -233,10 +245,11 @@ struct Settled {
     lag: u64,
 }
 
-/// A message is settled when the group offset is past it, no lease holds it, and it waits in no FIFO line.
+/// A message is settled when the group offset is past it, no lease holds it, and it waits in no FIFO line; or it is
+/// gone.
 fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
-    let group_offset = view.group_offset(topic, group, queue)?;
+    let group_offset = view.group_offset(topic, group, queue)?.max(head.min);
     let leases = view.leases(topic, group, queue)?;
     let held = |is_meant: fn(&crate::machine::state::lease::Lease) -> bool| -> u64 {
         leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.len())).sum()
@@ -246,7 +259,7 @@ fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId)
     let first = first_held.into_iter().chain(first_waiting).min();
     Ok(Settled {
         max: head.max,
-        below: first.map_or(group_offset, |offset| offset.min(group_offset)),
+        below: first.map_or(group_offset, |offset| offset.clamp(head.min, group_offset)),
         in_flight: held(|lease| !lease.returned),
         returning: held(|lease| lease.returned),
         lag: head.max.0.saturating_sub(group_offset.0) + held(|_| true) + waiting,

@@ -1,9 +1,11 @@
 //! The nodes of the cluster and who leads. Calls `node/status` and `node/routes`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tonic::Status;
 
 use crate::edge::admin::convert::refuse;
-use crate::model::{DiskRoom, HostPort, NodeId};
+use crate::model::{DiskRoom, HostPort, LogIndex, NodeId};
 use crate::node::{Node, NodeAddress, NodeSummary, ReplicaStatus};
 use crate::proto::admin as wire;
 
@@ -26,8 +28,15 @@ pub(super) async fn status(
         let address = |member: &NodeAddress| Some(HostPort { host: member.host.clone(), port: member.grpc_port? });
         seen.and_then(address).map(|address| address.to_string()).unwrap_or_default()
     };
+    // Mostly the same entry on all nodes.
+    let firsts: BTreeSet<LogIndex> = nodes.iter().filter_map(|node| Some(node.status.as_ref()?.log?.first)).collect();
+    let mut stored_at = BTreeMap::new();
+    for first in firsts {
+        stored_at.insert(first, node.inspector().entry_stored_at(first).await);
+    }
     let row = |node: &NodeSummary| {
         let status = node.status.as_ref();
+        let log = status.and_then(|status| status.log);
         let role = match status {
             None => node.refusal.unwrap_or("unreachable"),
             Some(_) if is_leader(node) => "leader",
@@ -52,6 +61,9 @@ pub(super) async fn status(
             clock_offset_ms: status.and_then(|status| status.clock_offset_ms),
             disk: status.and_then(|status| status.room).map(disk),
             slow_disk: status.is_some_and(|status| status.slow_disk),
+            log_bytes: log.map(|log| log.bytes),
+            log_first: log.map(|log| log.first.0),
+            log_from_ms: log.and_then(|log| *stored_at.get(&log.first)?).map(|at| at.0),
         }
     };
     let name = |node: &NodeSummary| is_leader(node).then(|| node.name.clone());

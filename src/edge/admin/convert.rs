@@ -59,5 +59,6 @@ pub(super) fn position(position: Position) -> wire::GroupPosition {
         group_offset: position.group_offset.0,
         in_flight: position.in_flight,
         lag: position.lag,
+        lost: position.lost,
     }
 }

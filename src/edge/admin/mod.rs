@@ -12,5 +12,6 @@ mod groups;
 mod messages;
 mod service;
 mod topics;
+mod trim;
 
 pub use service::AdminService;

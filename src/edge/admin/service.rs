@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::edge::admin::{cluster, dead_letters, delayed, groups, messages, topics};
+use crate::edge::admin::{cluster, dead_letters, delayed, groups, messages, topics, trim};
 use crate::node::Node;
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
@@ -110,6 +110,9 @@ impl Admin for AdminService {
         request: Request<wire::ClusterStatusRequest>,
     ) -> Answer<wire::ClusterStatusResponse> {
         cluster::status(&self.node, request.into_inner()).await.map(Response::new)
+    }
+    async fn trim(&self, request: Request<wire::TrimRequest>) -> Answer<wire::TrimResponse> {
+        trim::trim(&self.node, request.into_inner()).await.map(Response::new)
     }
     async fn state_digest(&self, request: Request<wire::StateDigestRequest>) -> Answer<wire::StateDigestResponse> {
         cluster::state_digest(&self.node, request.into_inner()).await.map(Response::new)

@@ -37,6 +37,7 @@ pub(super) async fn describe(
         min_offset: queue.min.0,
         max_offset: queue.max.0,
         last_stored_at_ms: queue.last_stored_at.map(|at| at.0),
+        oldest_stored_at_ms: queue.oldest_stored_at.map(|at| at.0),
     };
     Ok(wire::DescribeTopicResponse {
         topic: Some(topic(summary)),

@@ -36,6 +36,9 @@ pub struct TopicQueue {
     pub max_offset: u64,
     #[prost(uint64, optional, tag = "4")]
     pub last_stored_at_ms: ::core::option::Option<u64>,
+    /// When the first message that can be read was stored; absent when there is none.
+    #[prost(uint64, optional, tag = "5")]
+    pub oldest_stored_at_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupPosition {
@@ -55,6 +58,9 @@ pub struct GroupPosition {
     /// Not yet settled: waiting, in flight or coming back.
     #[prost(uint64, tag = "7")]
     pub lag: u64,
+    /// What retention and trims took before the group had consumed it.
+    #[prost(uint64, tag = "8")]
+    pub lost: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Group {
@@ -306,6 +312,14 @@ pub struct Node {
     /// Its disk takes more than a second for what it is to sync, or did a moment ago.
     #[prost(bool, tag = "21")]
     pub slow_disk: bool,
+    /// What its log takes on its disk, in bytes, the first entry in it, and when that was stored; the time is absent if the
+    /// answering node does not have that entry.
+    #[prost(uint64, optional, tag = "22")]
+    pub log_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "23")]
+    pub log_first: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "24")]
+    pub log_from_ms: ::core::option::Option<u64>,
 }
 /// Room on a node's disk, in bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -339,6 +353,62 @@ pub struct ClusterStatusResponse {
     /// The node that leads, as the answering node knows it.
     #[prost(string, optional, tag = "2")]
     pub leader: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Removes the messages that were stored before a time, queue by queue, for a bounded time; goes on from `cursor`. The files
+/// of the log follow on each node, once nothing in them is needed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrimRequest {
+    /// Empty: all topics; those with a retention of their own are left out and only reported.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Only tells what would go.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub cursor: ::prost::bytes::Bytes,
+    /// One of both, for the first request; the cursor has it for the rest.
+    #[prost(oneof = "trim_request::Before", tags = "2, 3")]
+    pub before: ::core::option::Option<trim_request::Before>,
+}
+/// Nested message and enum types in `TrimRequest`.
+pub mod trim_request {
+    /// One of both, for the first request; the cursor has it for the rest.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Before {
+        /// Older than this.
+        #[prost(uint64, tag = "2")]
+        AgeMs(u64),
+        /// Stored before, in milliseconds since 1970.
+        #[prost(uint64, tag = "3")]
+        TimestampMs(u64),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrimResponse {
+    /// What went since the cursor of the request; topics of which something did.
+    #[prost(message, repeated, tag = "1")]
+    pub topics: ::prost::alloc::vec::Vec<TrimmedTopic>,
+    /// Empty once every queue was looked at.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
+    /// Stored before, in milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub before_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrimmedTopic {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub messages: u64,
+    /// Estimated from some of the messages.
+    #[prost(uint64, tag = "3")]
+    pub bytes_about: u64,
+    /// It stays: the topic keeps its messages for a time of its own and was not named.
+    #[prost(bool, tag = "4")]
+    pub left_out: bool,
+    #[prost(uint64, optional, tag = "5")]
+    pub retention_ms: ::core::option::Option<u64>,
 }
 /// Reads everything that the answering node has applied, and nothing of other nodes. UNAVAILABLE if entries were applied
 /// all the time, or if the state is too large to be read in five seconds.
@@ -1167,6 +1237,27 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ClusterStatus"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn trim(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TrimRequest>,
+        ) -> std::result::Result<tonic::Response<super::TrimResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/Trim",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "Trim"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn state_digest(
             &mut self,
             request: impl tonic::IntoRequest<super::StateDigestRequest>,
@@ -1336,6 +1427,10 @@ pub mod admin_server {
             tonic::Response<super::ClusterStatusResponse>,
             tonic::Status,
         >;
+        async fn trim(
+            &self,
+            request: tonic::Request<super::TrimRequest>,
+        ) -> std::result::Result<tonic::Response<super::TrimResponse>, tonic::Status>;
         async fn state_digest(
             &self,
             request: tonic::Request<super::StateDigestRequest>,
@@ -2234,6 +2329,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClusterStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/Trim" => {
+                    #[allow(non_camel_case_types)]
+                    struct TrimSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::TrimRequest>
+                    for TrimSvc<T> {
+                        type Response = super::TrimResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TrimRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::trim(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TrimSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

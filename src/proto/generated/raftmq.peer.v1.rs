@@ -356,6 +356,19 @@ pub struct StatusAnswer {
     /// Its disk takes more than a second for what it is to sync, or did a moment ago.
     #[prost(bool, tag = "21")]
     pub slow_disk: bool,
+    /// Absent while it has no file, and from an older build.
+    #[prost(message, optional, tag = "22")]
+    pub log: ::core::option::Option<LogExtent>,
+}
+/// What a node has of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogExtent {
+    /// The first entry.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// What its files take on the disk.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Acknowledged {

@@ -10,6 +10,7 @@ use crate::model::{DiskRoom, LogIndex, NodeId, RoomState, Term, Timestamp};
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
 use crate::proto::peer::call::Call;
+use crate::raft::batch_reader::SegmentExtent;
 use crate::raft::clock::samples::ClockSamples;
 use crate::raft::error::{DiskFault, Disowned};
 use crate::raft::peer::control::{CallError, ControlClient};
@@ -52,6 +53,25 @@ pub struct ReplicaStatus {
     pub room: Option<DiskRoom>,
     /// Its disk takes more than a second for what it is to sync, or did a moment ago.
     pub slow_disk: bool,
+    /// What it has of the log; `None` before its first file, and from an older build.
+    pub log: Option<LogExtent>,
+}
+
+/// What a node has of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogExtent {
+    /// Its first entry.
+    pub first: LogIndex,
+    /// What its files take on the disk.
+    pub bytes: u64,
+}
+
+impl LogExtent {
+    /// Of a log of these files.
+    pub(in crate::raft) fn of(segments: &[SegmentExtent]) -> Option<Self> {
+        let bytes = segments.iter().map(|segment| segment.bytes).sum();
+        segments.first().map(|segment| Self { first: segment.first, bytes })
+    }
 }
 
 /// What a replica says of itself beside its Raft marks.
@@ -67,7 +87,7 @@ pub struct OwnFacts {
 
 /// What a peer answers.
 pub(in crate::raft) enum StatusReply {
-    Status(ReplicaStatus),
+    Status(Box<ReplicaStatus>),
     /// It refuses this node for good.
     Disowned(Disowned),
     /// It is of another shard or cluster, or has another id; its words.
@@ -122,7 +142,7 @@ impl StatusClients {
                 }
                 // What it has applied is durable in its log (D5).
                 self.identity.note_acknowledged(&[(node, status.applied)]);
-                StatusReply::Status(status)
+                StatusReply::Status(Box::new(status))
             }
             Err(CallError::Link(error)) => match &*error {
                 LinkError::Refused { kind, reason } => self.refused(node, *kind, reason.clone()),
@@ -222,6 +242,7 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
         clock_offset_ms: status.clock_offset_ms,
         room: status.room.map(put_room),
         slow_disk: status.slow_disk,
+        log: status.log.map(|log| proto::LogExtent { first: log.first.0, bytes: log.bytes }),
     }
 }
 
@@ -255,5 +276,6 @@ fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
         clock_offset_ms: answer.clock_offset_ms,
         room: answer.room.map(read_room),
         slow_disk: answer.slow_disk,
+        log: answer.log.map(|log| LogExtent { first: LogIndex(log.first), bytes: log.bytes }),
     }
 }

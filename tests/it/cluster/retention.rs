@@ -44,6 +44,9 @@ fn p2_p11_p12_what_waits_outlives_the_files_it_came_in() {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             assert!(now_millis() < due, "too slow to show anything");
+            for node in cluster.json(&["cluster", "status"])["nodes"].as_array().unwrap() {
+                assert!(node["log_first"].as_u64().unwrap() > last, "{node}");
+            }
 
             // On another leader, which has read none of it before.
             cluster.kill(cluster.wait_for_leader());

@@ -24,3 +24,4 @@ mod settings;
 mod tls;
 mod topics;
 mod transaction;
+mod trim;

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
+use crate::fixture::calls;
 use crate::fixture::calls::send;
 use crate::fixture::cluster::with_cluster;
 use crate::fixture::messages::{delivered, ids, now_millis, numbered, timestamp};
 use crate::fixture::requests::{by_sql, queue, queue_of, resource, seconds};
-use crate::fixture::wire::{CALL, POLL, Wire};
+use crate::fixture::wire::{POLL, Wire};
 
-/// The code, the bodies and the next offset of one pull.
+/// The code, the ids and the next offset of one pull.
 async fn pull(
     wire: &Wire,
     id: i32,
@@ -19,7 +20,6 @@ async fn pull(
     wait: i64,
     condition: Option<&str>,
 ) -> (Code, Vec<String>, Option<i64>) {
-    use v2::pull_message_response::Content;
     let request = v2::PullMessageRequest {
         group: Some(resource("pullers")),
         message_queue: queue_of("t", id),
@@ -28,16 +28,7 @@ async fn pull(
         filter_expression: condition.and_then(by_sql),
         long_polling_timeout: Some(seconds(wait)),
     };
-    let mut items = wire.raw().pull_message(wire.within(CALL).request(request)).await.unwrap().into_inner();
-    let (mut code, mut bodies, mut next) = (Code::Unspecified, Vec::new(), None);
-    while let Some(item) = items.message().await.unwrap() {
-        match item.content.unwrap() {
-            Content::Status(status) => code = status.code(),
-            Content::Message(message) => bodies.push(message.system_properties.unwrap().message_id),
-            Content::NextOffset(offset) => next = Some(offset),
-        }
-    }
-    (code, bodies, next)
+    calls::pull(wire, request).await
 }
 
 #[test]
