@@ -5,7 +5,8 @@
 //! for until the beginning cannot move on, and then a pass carries more than is needed at once: everything in the older
 //! half of the log. What lives on is logged about twice in the time that the log is kept.
 //!
-//! Bounded: [`BYTES_PER_SECOND`], and never more than was logged otherwise since the last pass, unless that is long ago.
+//! Bounded: [`BYTES_PER_SECOND`], and never more than was logged otherwise since the last pass, unless that is long ago and
+//! what lives longer is little beside the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,11 +27,13 @@ use crate::raft::SegmentExtent;
 /// As fast as carrying may be.
 const BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 /// References read from the state at a time.
-const PAGE: usize = 256;
+const PAGE: usize = 32;
 /// Runs of a queue read at a time.
 const RUNS: u64 = 64;
 /// Another pass may follow after this part of the time that the log reaches back.
 const PAUSE_PART: u64 = 4;
+/// The least time between two passes.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(5);
 
 /// What may go, and what of the log that makes free.
@@ -93,8 +96,16 @@ impl<'a> Carrier<'a> {
         }
         let end = LogIndex(bound.first.0 + last.0.saturating_sub(bound.first.0) / 2);
         let began = Instant::now();
-        let bytes = self.pass(bound, end).await?;
+        let result = self.pass(bound, end).await;
+        if result.is_err() {
+            // What was found and not logged has to be found again.
+            self.walked.clear();
+        }
+        let bytes = result?;
         if bytes > 0 {
+            if self.is_too_much() {
+                tracing::warn!(bytes, "what lives longer than the log is more than half of logRetentionBytes");
+            }
             tracing::info!(bytes, below = end.0, took = ?began.elapsed(), "carried what outlives the log's beginning");
         }
         self.last = Some(Pass { ended: Instant::now(), bytes, at: self.broker.reader.applied() });
@@ -104,9 +115,24 @@ impl<'a> Carrier<'a> {
     /// Whether enough was logged otherwise, or enough time has passed, since the last pass.
     fn may_begin(&self, bound: LogBound, segments: &[SegmentExtent]) -> bool {
         let Some(last) = &self.last else { return true };
+        if last.ended.elapsed() < PAUSE_MIN {
+            return false;
+        }
         let logged: u64 = segments.iter().filter(|segment| segment.first > last.at).map(|segment| segment.bytes).sum();
         let reaches_back = Millis(self.broker.machine_now().since(bound.before).0 / PAUSE_PART);
-        logged >= last.bytes || last.ended.elapsed() >= Duration::from(reaches_back)
+        let may_be_idle = !self.is_too_much();
+        logged >= last.bytes || may_be_idle && last.ended.elapsed() >= Duration::from(reaches_back)
+    }
+
+    /// Bytes that live longer than the log: those of the last pass. The log's size is bounded without them, or they would
+    /// push each other, and all other messages, out of it.
+    pub fn lives_longer(&self) -> u64 {
+        self.last.as_ref().map_or(0, |last| last.bytes)
+    }
+
+    /// Whether what lives longer is most of what the log may have.
+    fn is_too_much(&self) -> bool {
+        self.broker.settings.retention.bytes_max.is_some_and(|bytes_max| self.lives_longer() > bytes_max / 2)
     }
 
     /// Carries all that refers to entries below `end`; how many bytes.
@@ -192,14 +218,20 @@ impl<'a> Carrier<'a> {
                 let mut next = head.min.max(self.walked.get(&(topic, queue)).copied().unwrap_or_default());
                 'queue: while next < head.max {
                     let to = QueueOffset(next.0.saturating_add(RUNS).min(head.max.0));
-                    for (first, run) in self.broker.reader.view().runs(topic, queue, next, to)? {
+                    let runs = self.broker.reader.view().runs(topic, queue, next, to)?;
+                    if runs.is_empty() {
+                        // The topic was deleted, or trimmed, meanwhile.
+                        break;
+                    }
+                    for (first, run) in runs {
                         let place = RunPlace { topic, queue, first };
                         // Those after it came with later entries; what was carried says nothing of that.
                         if run.index >= end && !self.broker.reader.view().is_foreign(run.index, place)? {
                             break 'queue;
                         }
-                        next = QueueOffset(first.0 + run.items.len() as u64);
-                        if run.index < end {
+                        let is_behind = first.0 + run.items.len() as u64 <= next.0;
+                        next = next.max(QueueOffset(first.0 + run.items.len() as u64));
+                        if !is_behind && run.index < end {
                             load.add_run(place, &run);
                             bytes += self.flush_if_full(load).await?;
                         }

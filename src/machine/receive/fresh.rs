@@ -124,7 +124,7 @@ pub fn skip(
     // As in `fresh`: messages that nobody looked at are not passed over.
     if first.0 <= group_offset.max(head.min.0) && to > group_offset {
         stage.put_number(Space::Cursor, offset_key, to);
-        lost::note(stage, grant.topic, grant.group, queue, head.min.0.saturating_sub(group_offset))?;
+        lost::note(stage, grant.topic, grant.group, queue, to.min(head.min.0).saturating_sub(group_offset))?;
     }
     Ok(())
 }

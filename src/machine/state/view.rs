@@ -157,8 +157,8 @@ impl<'a> View<'a> {
         Ok(self.kv.get(Space::Queue, &keys::half(topic, message))?.map(Half::decode).transpose()?)
     }
 
-    /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets. One scan over them; the caller
-    /// bounds the range.
+    /// The runs that hold the offsets `[from, to)` of a queue, with their first offsets; the first run may end before `from`,
+    /// if that is below the queue's beginning. One scan over them; the caller bounds the range.
     pub fn runs(
         &self,
         topic: TopicId,
@@ -171,10 +171,11 @@ impl<'a> View<'a> {
         }
         let start = keys::run(topic, queue, QueueOffset(0));
         let after_first = keys::run(topic, queue, QueueOffset(from.0 + 1));
-        let Some((first_key, first_run)) = self.kv.last(Space::Queue, &start, &after_first)? else {
-            return Ok(Vec::new());
-        };
-        let mut runs = vec![(run_offset(&first_key), Run::decode(first_run)?)];
+        // There is none if retention took the first of these messages; those after them are there all the same.
+        let mut runs = Vec::new();
+        if let Some((first_key, first_run)) = self.kv.last(Space::Queue, &start, &after_first)? {
+            runs.push((run_offset(&first_key), Run::decode(first_run)?));
+        }
         let end = keys::run(topic, queue, to);
         // Every run holds at least one message, so this limit cuts nothing off.
         let limit = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX);

@@ -1,7 +1,7 @@
 //! Retention against a plain list: what is trimmed is what was old, what lives longer is carried and stays what it was, and
 //! nothing refers to an entry that could be forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use raftmq::machine::command::{
@@ -97,6 +97,9 @@ struct Seen {
     waiting: Vec<(Timestamp, MessageRef, String)>,
     halves: Vec<(MessageRef, String)>,
     sent: u64,
+    acked: BTreeSet<(TopicId, QueueId, QueueOffset)>,
+    /// Where dead letters were before.
+    dead: BTreeSet<(TopicId, QueueId, QueueOffset)>,
     /// It never falls.
     needed: LogIndex,
 }
@@ -162,6 +165,7 @@ impl Seen {
                 for (first, run) in view.runs(id, queue, head.min, head.max).unwrap() {
                     assert_eq!(first, next, "P5: dense, and trimmed between runs");
                     refers(run.index);
+                    self.dead.extend(run.origin.iter().map(|origin| (origin.topic, origin.queue, origin.offset)));
                     for (item, offset) in run.items.iter().zip(first.0..) {
                         let body = machine.message(MessageRef { index: run.index, slot: item.slot }).body;
                         let body = String::from_utf8(body.to_vec()).unwrap();
@@ -194,6 +198,34 @@ impl Seen {
             assert_eq!(needed, expected, "P2: what is referred to, and no more, is needed");
             self.needed = needed.unwrap_or(self.needed);
             assert_eq!(counted_anew(machine), expected);
+        }
+    }
+
+    /// P6: what is neither acknowledged nor trimmed comes until it is a dead letter, whatever was trimmed around it.
+    fn check_all_came(&mut self, machine: &mut Machine) {
+        for _ in 0..8 {
+            machine.now += 1_000_000;
+            machine.apply(&Command::Tick);
+            self.check(machine);
+            for topic in (1..=TOPICS).map(TopicId) {
+                loop {
+                    let plan = machine.plan(topic, GROUP, &TagFilter::All);
+                    match machine.grant(topic, GROUP, 64, 10_000, None, plan) {
+                        Ok(granted) if !granted.is_empty() => {}
+                        _ => break,
+                    }
+                }
+            }
+        }
+        for (id, record) in machine.view().topics().unwrap().into_iter().filter(|(id, _)| id.0 <= TOPICS) {
+            for queue in (0..record.queues).map(QueueId) {
+                let head = machine.view().queue_head(id, queue).unwrap();
+                for offset in (head.min.0..head.max.0).map(QueueOffset) {
+                    let at = (id, queue, offset);
+                    let is_known = self.acked.contains(&at) || self.dead.contains(&at);
+                    assert!(is_known, "P6: {} {queue}/{offset} is there and came no more", record.name);
+                }
+            }
         }
     }
 
@@ -261,7 +293,9 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                     let offset = QueueOffset(granted.first.0 + granted.messages.iter().next().unwrap());
                     let handle =
                         ReceiptHandle { group: GROUP, topic, queue: granted.queue, offset, lease: granted.lease };
-                    machine.apply(&Command::Ack(Ack { handles: vec![handle] }));
+                    if machine.apply(&Command::Ack(Ack { handles: vec![handle] })) == Outcome::Acked(vec![true]) {
+                        seen.acked.insert((topic, granted.queue, offset));
+                    }
                 }
             }
             Step::Trim { of, queue, before } => {
@@ -299,6 +333,7 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
         }
         seen.check(&machine);
     }
+    seen.check_all_came(&mut machine);
     machine
 }
 
