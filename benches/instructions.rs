@@ -31,6 +31,8 @@ const TOPIC: TopicId = TopicId(1);
 const GROUP: GroupId = GroupId(1);
 const BATCH: usize = 32;
 const BODY_BYTES: usize = 1024;
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+const LARGE_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 fn request(messages: usize) -> Bytes {
     let message = |number: usize| v2::Message {
@@ -53,17 +55,16 @@ fn record(index: u64, bytes: usize) -> Record {
 }
 
 /// A log on a disk in memory.
-fn open(disk: &SimDisk) -> CommitLog {
+fn open(disk: &SimDisk, segment_bytes: u64) -> CommitLog {
     let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(1) };
-    let options =
-        Options { segment_bytes: 1024 * 1024, tail_cache_bytes: 1024, flush: FlushMode::Sync, open_files_max: 8 };
+    let options = Options { segment_bytes, tail_cache_bytes: 1024, flush: FlushMode::Sync, open_files_max: 8 };
     let on_fatal = Box::new(|error: &raftmq::store::Error| panic!("{error}"));
     CommitLog::open(Arc::new(disk.mount()), Path::new("/log"), &owner, options, on_fatal).unwrap()
 }
 
 /// Writes `n` records in one group and closes the log.
-fn append(disk: &SimDisk, n: u64) {
-    let log = open(disk);
+fn append(disk: &SimDisk, segment_bytes: u64, n: u64) {
+    let log = open(disk, segment_bytes);
     let (told, done) = std::sync::mpsc::channel();
     let records = (1..=n).map(|index| record(index, BODY_BYTES)).collect();
     log.append(records, Box::new(move |result| told.send(result).unwrap())).unwrap();
@@ -146,11 +147,13 @@ fn work(name: &str, n: u64) {
                 machine.apply(&Command::Ack(Ack { handles }));
             });
         }
-        "append-1KiB" => append(&SimDisk::default(), n),
+        "append-1KiB" => append(&SimDisk::default(), SEGMENT_BYTES, n),
+        // A start reads the last segment only: all records are in one.
+        "append-to-one-1KiB" => append(&SimDisk::default(), LARGE_SEGMENT_BYTES, n),
         "recover-1KiB" => {
             let disk = SimDisk::default();
-            append(&disk, n);
-            assert_eq!(open(&disk).last().unwrap().index, LogIndex(n));
+            append(&disk, LARGE_SEGMENT_BYTES, n);
+            assert_eq!(open(&disk, LARGE_SEGMENT_BYTES).last().unwrap().index, LogIndex(n));
         }
         _ => panic!("no piece of work is called {name}"),
     }

@@ -3,7 +3,7 @@
 //! Synchronous; the log writes on one thread of its own. A failed write or sync poisons the log and ends the process
 //! (D18): after it nobody knows what is durable.
 //!
-//! Not here: deleting old segments (no retention yet), snapshots (`raft/snapshot`), what is in a record's body
+//! Not here: deciding what of the log may be forgotten, snapshots (`raft/snapshot`), what is in a record's body
 //! (`machine/batch`).
 
 mod error;

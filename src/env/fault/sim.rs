@@ -24,6 +24,28 @@ struct Content {
     now: Vec<u8>,
     /// As it was at the last sync.
     synced: Vec<u8>,
+    /// Where the two may differ, apart from zeros at the end: a sync copies no more.
+    changed: Option<(usize, usize)>,
+}
+
+impl Content {
+    fn of(bytes: Vec<u8>) -> SharedContent {
+        Arc::new(Mutex::new(Self { now: bytes.clone(), synced: bytes, changed: None }))
+    }
+
+    fn note_changed(&mut self, from: usize, to: usize) {
+        let (before_from, before_to) = self.changed.unwrap_or((from, to));
+        self.changed = Some((before_from.min(from), before_to.max(to)));
+    }
+
+    fn sync(&mut self) {
+        self.synced.resize(self.now.len(), 0);
+        if let Some((from, to)) = self.changed.take() {
+            let to = to.min(self.now.len());
+            let from = from.min(to);
+            self.synced[from..to].copy_from_slice(&self.now[from..to]);
+        }
+    }
 }
 
 type SharedContent = Arc<Mutex<Content>>;
@@ -81,10 +103,10 @@ struct State {
     syncs: u64,
     bytes_read: u64,
     files_opened: u64,
-    sync_takes: Duration,
-    is_cold: bool,
     /// Bytes that all files together may have; no limit if `None`.
     capacity: Option<u64>,
+    sync_takes: Duration,
+    is_cold: bool,
 }
 
 impl State {
@@ -161,7 +183,7 @@ impl SimDisk {
             }
         }
         for content in files.values_mut() {
-            let Content { now, synced } = content.lock().clone();
+            let Content { now, synced, .. } = content.lock().clone();
             let kept_len = if rng.below(2) == 0 { now.len() } else { synced.len() };
             let mut kept = synced;
             kept.resize(kept_len, 0);
@@ -171,7 +193,7 @@ impl SimDisk {
                     kept[start..end].copy_from_slice(&now[start..end]);
                 }
             }
-            *content = Arc::new(Mutex::new(Content { now: kept.clone(), synced: kept }));
+            *content = Content::of(kept);
         }
         state.files.clone_from(&files);
         state.durable = files;
@@ -224,12 +246,13 @@ impl SimDisk {
         self.state.lock().is_cold = true;
     }
 
-    /// From now on all files together may have so many bytes.
+    /// From now on all files together may have so many bytes; what would need more fails with
+    /// [`io::ErrorKind::StorageFull`].
     pub fn resize(&self, capacity: Option<u64>) {
         self.state.lock().capacity = capacity;
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files, used or reserved.
     pub fn used(&self) -> u64 {
         self.state.lock().used()
     }
@@ -252,7 +275,7 @@ impl SimDisk {
 
     /// Replaces a file's bytes, as damage would.
     pub fn put_bytes(&self, path: &Path, bytes: Vec<u8>) {
-        let content = Arc::new(Mutex::new(Content { now: bytes.clone(), synced: bytes }));
+        let content = Content::of(bytes);
         let mut state = self.state.lock();
         state.changes.retain(|change| change.path() != path);
         state.files.insert(path.to_owned(), content.clone());
@@ -390,22 +413,26 @@ impl Disk for SimDisk {
 }
 
 impl SimFile {
-    /// Whether a file of `now` bytes may have `len`; what it may have if not. The lock on its content is not held.
-    fn room_for(&self, now: u64, len: u64) -> Result<(), u64> {
-        let free = self.disk.state.lock().free();
-        if len.saturating_sub(now) <= free { Ok(()) } else { Err(now + free) }
+    /// Makes the file longer, as far as there is room.
+    fn grow(&self, len: usize) -> io::Result<()> {
+        let state = self.disk.state.lock();
+        let free = if state.capacity.is_some() { state.free() } else { u64::MAX };
+        let mut content = self.content.lock();
+        let now = content.now.len();
+        let may = usize::try_from((now as u64).saturating_add(free)).unwrap_or(usize::MAX).min(len);
+        if now < may {
+            content.now.resize(may, 0);
+        }
+        if may < len && now < len { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
 impl SimFile {
-    /// Makes the file longer, if there is room.
-    fn grow(&self, len: usize) -> io::Result<()> {
-        self.room_for(self.len()?, len as u64).map_err(|_| io::ErrorKind::StorageFull)?;
-        let mut content = self.content.lock();
-        if content.now.len() < len {
-            content.now.resize(len, 0);
-        }
-        Ok(())
+    /// Makes the file longer, all or nothing.
+    fn reserve(&self, len: usize) -> io::Result<()> {
+        let more = (len as u64).saturating_sub(self.len()?);
+        let has_room = more == 0 || more <= self.disk.state.lock().free();
+        if has_room { self.grow(len) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 }
 
@@ -432,21 +459,17 @@ impl DiskFile for SimFile {
         if is_due(&mut self.disk.state.lock().writes_until_error) {
             return Err(io::Error::other("injected write error"));
         }
-        let (room, now) = (at + bytes.len() as u64, self.len()?);
         let at = usize::try_from(at).map_err(io::Error::other)?;
-        let room = self.room_for(now, room);
-        // A full disk takes what it can.
-        let fits = room.err().map_or(bytes.len(), |len| (len as usize).saturating_sub(at).min(bytes.len()));
-        let bytes = &bytes[..fits];
-        let mut content = self.content.lock();
         let end = at + bytes.len();
-        if content.now.len() < end && !bytes.is_empty() {
-            content.now.resize(end, 0);
+        let grown = self.grow(end);
+        let mut content = self.content.lock();
+        // A full disk takes what it can.
+        let taken = end.min(content.now.len());
+        if at < taken {
+            content.now[at..taken].copy_from_slice(&bytes[..taken - at]);
+            content.note_changed(at, taken);
         }
-        if !bytes.is_empty() {
-            content.now[at..end].copy_from_slice(bytes);
-        }
-        room.map_err(|_| io::ErrorKind::StorageFull.into())
+        grown
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -462,22 +485,27 @@ impl DiskFile for SimFile {
         if !takes.is_zero() {
             std::thread::sleep(takes);
         }
-        let mut content = self.content.lock();
-        content.synced = content.now.clone();
+        self.content.lock().sync();
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.operate()?;
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        self.grow(len)?;
-        self.content.lock().now.truncate(len);
+        self.reserve(len)?;
+        let mut content = self.content.lock();
+        let before = content.now.len();
+        if len < before {
+            content.now.truncate(len);
+            // It may grow again, and has zeros there then.
+            content.note_changed(len, before);
+        }
         Ok(())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.disk.operate()?;
-        self.grow(usize::try_from(len).map_err(io::Error::other)?)
+        self.reserve(usize::try_from(len).map_err(io::Error::other)?)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -531,12 +559,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_cut_off_and_made_longer_again_is_zeros_also_after_a_crash() {
+        for seed in 0..20 {
+            let disk = SimDisk::default();
+            let path = Path::new("/file");
+            let file = disk.create(path).unwrap();
+            disk.sync_dir(Path::new("/")).unwrap();
+            file.write_at(b"0123456789", 0).unwrap();
+            file.sync_data().unwrap();
+            file.set_len(4).unwrap();
+            file.allocate(8).unwrap();
+            file.write_at(b"x", 1).unwrap();
+            file.sync_data().unwrap();
+            file.write_at(b"y", 6).unwrap();
+            disk.crash(seed);
+            let bytes = disk.bytes(path).unwrap();
+            assert!(bytes == b"0x23\0\0\0\0" || bytes == b"0x23\0\0y\0", "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn a_full_disk_refuses_what_needs_more_and_takes_what_was_reserved() {
         let disk = SimDisk::default();
         disk.resize(Some(1000));
         let file = disk.create(Path::new("/file")).unwrap();
         file.allocate(600).unwrap();
-        assert_eq!(disk.state.lock().free(), 400);
+        let free = || disk.space(Path::new("/")).unwrap().free;
+        assert_eq!(free(), 400);
         let other = disk.create(Path::new("/other")).unwrap();
         other.write_at(&[1; 400], 0).unwrap();
         for full in [other.write_at(&[1; 1], 400), file.allocate(601), file.set_len(601)] {
@@ -544,6 +593,6 @@ mod tests {
         }
         file.write_at(&[1; 600], 0).unwrap();
         disk.remove(Path::new("/other")).unwrap();
-        assert_eq!(disk.state.lock().free(), 400);
+        assert_eq!(free(), 400);
     }
 }

@@ -155,7 +155,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             encoding::encode_varint(bytes as u64, buffer);
         });
         for record in records {
-            self.copy(|buffer| record::encode_head(record, buffer));
+            self.copy(|buffer| {
+                record::encode_head(record, buffer);
+            });
             self.share(record.body.clone());
         }
         self.end();

@@ -183,7 +183,7 @@ impl CommitLog {
     }
 
     /// Removes the segments whose entries are all before `first`, never the one with the last entry. Gives the bytes that
-    /// this freed. Where the log begins then is durable before anything is removed. Blocks, but holds up no append.
+    /// this freed. Raft must have purged what goes. Where the log begins then is durable before anything is removed. Blocks, but holds up no append.
     ///
     /// * Errors: [`Error::Io`] and [`Error::Damaged`] if a file cannot be read or removed; the log goes on, and the next
     ///   start removes what is left. [`Error::Poisoned`].

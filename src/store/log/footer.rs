@@ -7,7 +7,8 @@
 //!   units of 8 bytes. Then a trailer, which ends the file: `length of the footer u32, crc32c of footer and length u32,
 //!   magic u64`.
 //! * `committed` is a hint for a start that finds no record after this segment; `end` is where the records end;
-//!   `checksum` is the crc32c of all bytes from the header to there, for comparing whole segments.
+//!   `checksum` is the crc32c of the checksums of all records, in order. Each of those stands for its whole record and not
+//!   for what only this node adds to it: so segments of two nodes with the same entries have the same.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -23,6 +24,9 @@ const VERSION: u8 = 1;
 const SHARD: u64 = 0;
 const MAGIC: u64 = 0x5241_4654_4D51_4654;
 const TRAILER_BYTES: u64 = 4 + 4 + 8;
+/// A footer and its trailer are no longer than this, and so much for each record.
+pub(in crate::store) const FOOTER_BYTES: u64 = 2 + 2 * 24 + 5 + 8 + 8 + 4 + TRAILER_BYTES;
+pub(in crate::store) const FOOTER_RECORD_BYTES: u64 = 4;
 
 /// What a sealed segment says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub(in crate::store) struct Footer {
     pub last: RecordId,
     /// Highest committed index known when the segment was sealed.
     pub committed: LogIndex,
-    /// Over all bytes of the records.
+    /// Of all records.
     pub checksum: u32,
     /// At least one.
     pub places: Places,
@@ -40,7 +44,8 @@ pub(in crate::store) struct Footer {
 impl Footer {
     /// Footer and trailer.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::new();
+        let bytes_max = FOOTER_BYTES + self.places.count() as u64 * FOOTER_RECORD_BYTES;
+        let mut out = BytesMut::with_capacity(usize::try_from(bytes_max).expect("a footer fits in memory"));
         out.put_u8(VERSION);
         out.put_varint(SHARD);
         put_id(&mut out, self.first);
@@ -125,6 +130,7 @@ mod tests {
         let footer = Footer { first: id(5), last: id(7), committed: LogIndex(6), checksum: 9, places };
         let file = SimDisk::default().create(Path::new("/file")).unwrap();
         let encoded = footer.encode();
+        assert!(encoded.len() as u64 <= FOOTER_BYTES + 3 * FOOTER_RECORD_BYTES);
         file.write_at(&encoded, footer.places.end()).unwrap();
         assert_eq!(Footer::read(&*file, LogIndex(5)).unwrap(), Some(footer.clone()));
         assert_eq!(Footer::read(&*file, LogIndex(4)).unwrap(), None, "of another segment");

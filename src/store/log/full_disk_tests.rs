@@ -88,6 +88,19 @@ fn p20_a_vote_behind_a_write_that_waits_does_not_keep_a_process_from_its_end() {
 }
 
 #[test]
+fn p20_forgetting_frees_room_while_writes_wait_for_it() {
+    let disk = SimDisk::default();
+    let log = open(&disk);
+    append_and_wait(&log, 1, 1..=300);
+    disk.resize(Some(disk.used()));
+    let done = append(&log, (301..=400).map(|index| record(1, index)).collect());
+    assert!(done.recv_timeout(MOMENT).is_err());
+    assert!(log.forget_before(LogIndex(300)).unwrap() > 3 * 4096);
+    assert!(done.recv_timeout(WAIT).unwrap());
+    assert_eq!(last_index(&log), 400);
+}
+
+#[test]
 fn d18_a_sync_that_fails_on_a_full_disk_closes_the_log() {
     let (disk, log) = filled();
     disk.resize(None);

@@ -44,12 +44,6 @@ impl GatherBuffer {
         self.open.clear();
     }
 
-    /// The crc32c of what is put, after bytes whose crc32c is `before`.
-    pub fn checksum(&self, before: u32) -> u32 {
-        let parts = self.parts.iter().map(|part| &part[..]).chain([&self.open[..]]);
-        parts.fold(before, crc32c::crc32c_append)
-    }
-
     /// Keeps no more memory than between bursts.
     pub fn shrink(&mut self) {
         if self.open.capacity() > KEPT_BYTES {

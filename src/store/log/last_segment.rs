@@ -11,16 +11,18 @@ use parking_lot::RwLock;
 use crate::env::disk::{Disk, DiskFile, is_full};
 use crate::model::LogIndex;
 use crate::store::Error;
-use crate::store::log::footer::Footer;
+use crate::store::log::footer::{FOOTER_BYTES, FOOTER_RECORD_BYTES, Footer};
 use crate::store::log::gather_buffer::GatherBuffer;
 use crate::store::log::places::{Places, Span};
+use crate::store::log::record;
 use crate::store::log::record::Record;
 use crate::store::log::scan;
+use crate::store::log::scan::Checks;
 use crate::store::log::segment;
-use crate::store::log::segment::{Access, HEADER_BYTES};
+use crate::store::log::segment::Access;
 
-/// Where a segment ends at the latest, so that its places take 4 MiB at most.
-pub(in crate::store) const RECORDS_MAX: usize = 1024 * 1024;
+/// A segment with so many records takes no more, so that its places take some 4 MiB at most.
+const RECORDS_MAX: usize = 1024 * 1024;
 /// Less space is not worth being reserved.
 const RESERVED_MIN: u64 = 64 * 1024;
 /// Bytes that are written again at once.
@@ -35,8 +37,17 @@ pub(in crate::store) struct LastSegment {
 
 struct Written {
     places: Places,
-    /// Over all bytes of the records.
+    /// Of all records.
     checksum: u32,
+}
+
+/// A record as it is written.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct FramedRecord {
+    /// In the file.
+    pub bytes: u64,
+    /// As [`record::encode_head`] gives it.
+    pub checksum: u32,
 }
 
 impl LastSegment {
@@ -75,11 +86,13 @@ impl LastSegment {
         self.next() == self.first
     }
 
-    /// Whether it takes another record of so many bytes.
-    pub fn has_room(&self, bytes: u64, segment_bytes: u64) -> bool {
+    /// Bytes that are left for records; each takes [`FOOTER_RECORD_BYTES`] more. So the footer has its place too, and to
+    /// seal a segment needs no more of the disk.
+    pub fn room(&self, segment_bytes: u64) -> u64 {
         let written = self.written.read();
-        let fits = written.places.end() + bytes <= segment_bytes && written.places.count() < RECORDS_MAX;
-        fits || written.places.count() == 0
+        let count = written.places.count();
+        let footer = FOOTER_BYTES + count as u64 * FOOTER_RECORD_BYTES;
+        if count < RECORDS_MAX { segment_bytes.saturating_sub(written.places.end() + footer) } else { 0 }
     }
 
     /// Bytes of the file, used or reserved.
@@ -92,24 +105,27 @@ impl LastSegment {
         (self.file.clone(), self.written.read().places.compact())
     }
 
-    /// Writes framed records of these sizes after the last one; not durable yet.
-    pub fn write(&self, framed: &mut GatherBuffer, sizes: &[u64]) -> Result<(), Error> {
-        let (end, checksum) = {
-            let written = self.written.read();
-            (written.places.end(), framed.checksum(written.checksum))
-        };
-        self.file.write_gathered_at(framed, end).map_err(Error::unwritten(self.path.display()))?;
+    /// Writes these framed records after the last one; not durable yet.
+    pub fn write(&self, framed: &mut GatherBuffer, records: &[FramedRecord]) -> Result<(), Error> {
+        self.file.write_gathered_at(framed, self.end()).map_err(Error::unwritten(self.path.display()))?;
         let mut written = self.written.write();
-        sizes.iter().for_each(|bytes| written.places.push(*bytes));
-        written.checksum = checksum;
+        records.iter().for_each(|record| written.places.push(record.bytes));
+        written.checksum = record::checksum_with(written.checksum, records.iter().map(|record| record.checksum));
         Ok(())
     }
 
     /// Writes the header and the records from `index` on once more, as they are.
     pub fn write_again(&self, index: LogIndex) -> Result<(), Error> {
         self.file.write_at(&segment::header(self.first), 0).map_err(self.failed())?;
-        let start = self.written.read().places.start_of(index);
-        self.each_block(start, |at, block| self.file.write_at(block, at).map_err(self.failed()))
+        let (mut at, end) = (self.written.read().places.start_of(index), self.end());
+        let mut block = vec![0; usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES)];
+        while at < end {
+            let count = usize::try_from((end - at).min(block.len() as u64)).expect("at most a block");
+            self.file.read_at(&mut block[..count], at).map_err(self.failed())?;
+            self.file.write_at(&block[..count], at).map_err(self.failed())?;
+            at += count as u64;
+        }
+        Ok(())
     }
 
     /// Makes everything written durable.
@@ -149,12 +165,12 @@ impl LastSegment {
     /// As [`Self::shorten`], after [`Self::cut_after`].
     pub fn cut_file(&self, segment_bytes: u64) -> Result<(), Error> {
         self.shorten(segment_bytes)?;
-        let mut checksum = 0;
-        self.each_block(HEADER_BYTES, |_, block| {
-            checksum = crc32c::crc32c_append(checksum, block);
-            Ok(())
-        })?;
-        self.written.write().checksum = checksum;
+        let left = scan::scan(&*self.file, &self.path, self.first, Checks::Heads)?;
+        if left.places.next() < self.next() {
+            // The checksum will say so too, and whoever reads the entry is refused.
+            tracing::warn!(file = %self.path.display(), entry = %left.places.next(), "the entry is damaged");
+        }
+        self.written.write().checksum = left.checksum;
         Ok(())
     }
 
@@ -165,34 +181,21 @@ impl LastSegment {
         segment::read_records(&*self.file, &|| self.path.clone(), span.from.max(self.first), &places, access)
     }
 
-    /// Reads from `at` to where the records end.
-    fn each_block(&self, mut at: u64, mut work: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let end = self.end();
-        let mut block = vec![0; usize::try_from(end.saturating_sub(at)).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES)];
-        while at < end {
-            let count = usize::try_from((end - at).min(block.len() as u64)).expect("at most a block");
-            self.file.read_at(&mut block[..count], at).map_err(self.failed())?;
-            work(at, &block[..count])?;
-            at += count as u64;
-        }
-        Ok(())
-    }
-
     fn failed(&self) -> impl FnOnce(std::io::Error) -> Error {
         |source| Error::Io { place: self.path.display().to_string(), source }
     }
 }
 
-/// Reserves space for a segment of which so much is used: an optimisation, a file system that cannot do it still works. On a
-/// full disk less is reserved, or nothing.
+/// Reserves space for a segment with so many bytes `used`: an optimisation, a file system that cannot do it still works. On
+/// a full disk less is reserved, or nothing.
 fn reserve(file: &dyn DiskFile, bytes: u64, used: u64) {
-    let mut bytes = bytes;
-    while let Err(error) = file.allocate(bytes) {
-        tracing::debug!(%error, bytes, "the segment grows as it is written");
+    let mut more = bytes.saturating_sub(used);
+    while let Err(error) = file.allocate(used + more) {
+        tracing::debug!(%error, more, "the segment grows as it is written");
         // What was allocated in part is given back.
         let cut = file.set_len(used);
-        bytes /= 4;
-        if cut.is_err() || !is_full(&error) || bytes < RESERVED_MIN.max(used) {
+        more /= 4;
+        if cut.is_err() || !is_full(&error) || more < RESERVED_MIN {
             return;
         }
     }

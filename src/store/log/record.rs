@@ -93,6 +93,8 @@ pub struct WireHeader {
     /// Length of the body.
     pub body_bytes: usize,
     body_crc: u32,
+    /// As [`encode_head`] gives it.
+    pub checksum: u32,
 }
 
 /// The local head of a record in a segment.
@@ -124,8 +126,9 @@ pub fn encode_wire(record: &Record, out: &mut BytesMut) {
     out.put_slice(&record.body);
 }
 
-/// Appends what comes before the body.
-pub fn encode_head(record: &Record, out: &mut BytesMut) {
+/// Appends what comes before the body. Gives the checksum over it, which has the body's in it: so it stands for the whole
+/// record.
+pub fn encode_head(record: &Record, out: &mut BytesMut) -> u32 {
     let start = out.len();
     out.put_u64(record.term.0);
     out.put_u64(record.node.0);
@@ -135,6 +138,15 @@ pub fn encode_head(record: &Record, out: &mut BytesMut) {
     out.put_u32(crc32c::crc32c(&record.body));
     let crc = crc32c::crc32c(&out[start..]);
     out.put_u32(crc);
+    crc
+}
+
+/// The checksum of consecutive records: over those of their heads (see [`encode_head`]). Equal on all nodes.
+pub fn checksum_with(before: u32, records: impl ExactSizeIterator<Item = u32>) -> u32 {
+    // Together, because each call costs more than the few bytes of one record.
+    let mut bytes = BytesMut::with_capacity(4 * records.len());
+    records.for_each(|checksum| bytes.put_u32(checksum));
+    crc32c::crc32c_append(before, &bytes)
 }
 
 /// Takes one wire record off the front; the body shares the bytes.
@@ -171,7 +183,8 @@ impl WireHeader {
             2 => RecordKind::Membership,
             kind => return Err(BadRecord::Kind(kind)),
         };
-        Ok(Self { term: Term(term), node: NodeId(node), index: LogIndex(index), kind, body_bytes, body_crc })
+        let (term, node, index) = (Term(term), NodeId(node), LogIndex(index));
+        Ok(Self { term, node, index, kind, body_bytes, body_crc, checksum: crc })
     }
 
     /// Whether this is the body that was written.
@@ -194,13 +207,14 @@ impl Preamble {
         Self { durable, committed, wire_bytes: record.wire_bytes() }
     }
 
-    /// Appends preamble, wire record and padding.
-    pub fn put(&self, record: &Record, out: &mut GatherBuffer) {
+    /// Appends preamble, wire record and padding. Gives the record's checksum, as [`encode_head`].
+    pub fn put(&self, record: &Record, out: &mut GatherBuffer) -> u32 {
         self.encode(out.buffer());
-        encode_head(record, out.buffer());
+        let checksum = encode_head(record, out.buffer());
         out.share(record.body.clone());
         let written = PREAMBLE_BYTES + self.wire_bytes;
         out.buffer().put_bytes(0, written.next_multiple_of(ALIGN) - written);
+        checksum
     }
 
     fn encode(&self, out: &mut BytesMut) {

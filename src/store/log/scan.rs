@@ -7,7 +7,8 @@ use crate::env::disk::DiskFile;
 use crate::model::LogIndex;
 use crate::store::Error;
 use crate::store::log::places::Places;
-use crate::store::log::record::{ALIGN, BadRecord, PREAMBLE_BYTES, Preamble, RecordId, WIRE_HEADER_BYTES, WireHeader};
+use crate::store::log::record;
+use crate::store::log::record::{BadRecord, PREAMBLE_BYTES, Preamble, RecordId, WIRE_HEADER_BYTES, WireHeader};
 
 const HEADS_BYTES: usize = PREAMBLE_BYTES + WIRE_HEADER_BYTES;
 /// Bytes that are read at once.
@@ -25,7 +26,7 @@ pub(in crate::store) enum Checks {
 #[derive(Debug)]
 pub(in crate::store) struct Scan {
     pub places: Places,
-    /// Over all bytes of the records, as in a footer.
+    /// Of the records, as in a footer.
     pub checksum: u32,
     pub first: Option<RecordId>,
     pub last: Option<RecordId>,
@@ -68,9 +69,7 @@ pub(in crate::store) fn scan(file: &dyn DiskFile, path: &Path, first: LogIndex, 
                     }
                     scan.bad_body.get_or_insert(header.index);
                 }
-                let padding = usize::try_from(preamble.whole_bytes()).expect("fits in memory") - framed.len();
-                let checksum = crc32c::crc32c_append(scan.checksum, framed);
-                scan.checksum = crc32c::crc32c_append(checksum, &[0; ALIGN][..padding]);
+                scan.checksum = record::checksum_with(scan.checksum, std::iter::once(header.checksum));
                 scan.first.get_or_insert(header.id());
                 scan.last = Some(header.id());
                 scan.committed = scan.committed.max(preamble.committed);
@@ -170,7 +169,7 @@ pub(in crate::store) fn is_zero(file: &dyn DiskFile, path: &Path, at: u64) -> Re
         .map(|found| found.is_none())
 }
 
-/// Reads a file from `at` on, in blocks of a multiple of [`ALIGN`], until `look` finds something in one.
+/// Reads a file from `at` on, in blocks of whole kilobytes, until `look` finds something in one.
 pub(in crate::store) fn find_in_blocks<T>(
     file: &dyn DiskFile,
     path: &Path,

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::env::disk::Disk;
 use crate::env::fault::sim::SimDisk;
 use crate::model::LogIndex;
 use crate::store::Error;
+use crate::store::log::footer::Footer;
 use crate::store::log::record::Record;
 use crate::store::log::tests::{FOLDER, all, append_and_wait, last_index, open, open_in_mode, open_with, record};
 use crate::store::log::{CommitLog, FlushMode, SegmentExtent};
@@ -94,7 +96,7 @@ fn a_sealed_segment_ends_with_its_footer_in_both_flush_modes() {
         for segment in sealed {
             let bytes = disk.bytes(&path(*segment)).unwrap();
             assert_eq!(bytes[bytes.len() - 8..], 0x5241_4654_4D51_4654_u64.to_be_bytes());
-            assert!(bytes.len() < 2 * SEGMENT_BYTES as usize);
+            assert!(bytes.len() <= SEGMENT_BYTES as usize, "with its footer it is no longer than a segment");
         }
         disk.crash(1);
         let left = open_small(&disk);
@@ -180,15 +182,49 @@ fn a_segment_without_its_footer_is_read_through_and_must_reach_the_next_one() {
     }
     // A whole segment that is missing is found when it is read.
     let disk = written.copy();
-    crate::env::disk::Disk::remove(&disk, &second).unwrap();
+    disk.remove(&second).unwrap();
     let log = open_small(&disk);
     assert!(matches!(log.reader().read(segments[1].first, LogIndex(ENTRIES + 1), 1), Err(Error::Damaged { .. })));
     // The first one, or the last one, at the start.
     for missing in [segments[0], segments[segments.len() - 1]] {
         let disk = written.copy();
-        crate::env::disk::Disk::remove(&disk, &path(missing)).unwrap();
+        disk.remove(&path(missing)).unwrap();
         assert!(matches!(open_with(&disk, SEGMENT_BYTES), Err(Error::Damaged { .. })), "{missing:?}");
     }
+}
+
+#[test]
+fn the_checksum_in_a_footer_depends_on_the_entries_only() {
+    let checksums = |disk: &SimDisk, segments: &[SegmentExtent]| {
+        let footer = |segment: &SegmentExtent| {
+            let file = disk.open(&path(*segment)).unwrap();
+            Footer::read(&*file, segment.first).unwrap().expect("it is sealed")
+        };
+        segments[..segments.len() - 1].iter().map(|segment| footer(segment).checksum).collect::<Vec<_>>()
+    };
+    let written = filled(ENTRIES);
+    let segments = open_small(&written).segments();
+    let expected = checksums(&written, &segments);
+    // Cut into a sealed one, gone on one by one over a reopening, with other marks in front of each record.
+    let disk = filled(ENTRIES);
+    let log = open_small(&disk);
+    log.set_committed(LogIndex(3));
+    log.truncate_after(Some(LogIndex(segments[1].first.0 + 2))).unwrap();
+    let middle = segments[2].first.0 + 3;
+    (segments[1].first.0 + 3..=middle).for_each(|index| append_and_wait(&log, 1, index..=index));
+    drop(log);
+    let log = open_in_mode(&disk, SEGMENT_BYTES, FlushMode::Async).unwrap();
+    (middle + 1..=ENTRIES).for_each(|index| append_and_wait(&log, 1, index..=index));
+    let firsts = |segments: &[SegmentExtent]| segments.iter().map(|segment| segment.first).collect::<Vec<_>>();
+    assert_eq!(firsts(&log.segments()), firsts(&segments));
+    assert_eq!(checksums(&disk, &log.segments()), expected);
+    // And it depends on each of them.
+    let other = SimDisk::default();
+    let log = open_small(&other);
+    append_and_wait(&log, 1, 1..=5);
+    append_and_wait(&log, 2, 6..=ENTRIES);
+    let (other, expected) = (checksums(&other, &log.segments()), expected.iter());
+    assert!(other.iter().zip(expected).all(|(other, expected)| other != expected));
 }
 
 #[test]
@@ -242,7 +278,7 @@ fn p18_a_crash_after_sealing_and_before_the_next_segment_loses_nothing() {
         let short = filled(segments.last().unwrap().first.0 - 1);
         let meta = PathBuf::from(FOLDER).join("meta");
         copy.put_bytes(&meta, short.bytes(&meta).unwrap());
-        crate::env::disk::Disk::remove(&copy, &path(segments[segments.len() - 1])).unwrap();
+        copy.remove(&path(segments[segments.len() - 1])).unwrap();
         copy
     };
     let last = segments.last().unwrap().first.0 - 1;

@@ -311,9 +311,7 @@ fn async_appends_are_synced_within_their_time_also_under_a_steady_load() {
 #[test]
 fn async_appends_are_synced_when_that_is_asked_for() {
     let disk = SimDisk::default();
-    let options =
-        Options { segment_bytes: 1 << 20, tail_cache_bytes: 512, flush: FlushMode::Async, open_files_max: 16 };
-    let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {})).unwrap();
+    let log = open_in_mode(&disk, 1 << 20, FlushMode::Async).unwrap();
     append_and_wait(&log, 1, 1..=1);
     let before = disk.syncs();
     log.sync().unwrap();

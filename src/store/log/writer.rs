@@ -6,6 +6,7 @@
 //! A failed write or sync poisons the log: what waits and all that comes later fails, and the process must end (D18). A write
 //! that finds the disk full did not fail: it waits for room (`full_disk`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
 use crate::model::LogIndex;
 use crate::store::Error;
+use crate::store::log::footer::FOOTER_RECORD_BYTES;
 use crate::store::log::full_disk::FullDisk;
 use crate::store::log::gather_buffer::GatherBuffer;
-use crate::store::log::last_segment::{LastSegment, RECORDS_MAX};
+use crate::store::log::last_segment::{FramedRecord, LastSegment};
 use crate::store::log::log_state::{Done, LogState, Op, OpReply};
 use crate::store::log::meta::Meta;
 use crate::store::log::meta_content::LogStart;
@@ -260,29 +262,30 @@ impl Writer {
         while let Some(first) = rest.first() {
             let segment = match self.segment_for(first) {
                 Err(error) if error.is_full() => {
-                    self.full_disk.wait(&self.log, error)?;
+                    self.make_room(error)?;
                     continue;
                 }
                 segment => segment?,
             };
-            let mut sizes = Vec::new();
-            let mut room = self.options.segment_bytes.saturating_sub(segment.end());
+            let mut framed: Vec<FramedRecord> = Vec::new();
+            let mut room = segment.room(self.options.segment_bytes);
             for record in rest {
                 let preamble = Preamble::of(record, self.synced, committed);
                 let size = preamble.whole_bytes();
+                let needed = size + FOOTER_RECORD_BYTES;
                 // The first one fits or has the segment to itself.
-                if (size > room || sizes.len() >= RECORDS_MAX) && !sizes.is_empty() {
+                if needed > room && !framed.is_empty() {
                     break;
                 }
-                preamble.put(record, &mut self.framed);
-                room = room.saturating_sub(size);
-                sizes.push(size);
+                let checksum = preamble.put(record, &mut self.framed);
+                room = room.saturating_sub(needed);
+                framed.push(FramedRecord { bytes: size, checksum });
             }
-            if let Err(error) = segment.write(&mut self.framed, &sizes) {
+            if let Err(error) = segment.write(&mut self.framed, &framed) {
                 self.framed.clear();
                 if error.is_full() {
                     // What was written of it is written again, at the same place.
-                    self.full_disk.wait(&self.log, error)?;
+                    self.make_room(error)?;
                     continue;
                 }
                 return Err(error);
@@ -290,9 +293,9 @@ impl Writer {
             self.full_disk.note_written();
             self.framed.shrink();
             // Noted per segment: rolling to the next one must find what this one still owes.
-            self.unsynced = Some(LogIndex(first.index.0 + sizes.len() as u64 - 1));
+            self.unsynced = Some(LogIndex(first.index.0 + framed.len() as u64 - 1));
             self.unsynced_since.get_or_insert_with(Instant::now);
-            rest = &rest[sizes.len()..];
+            rest = &rest[framed.len()..];
         }
         Ok(())
     }
@@ -300,8 +303,9 @@ impl Writer {
     /// The segment that takes `record` next: the last one, or a new one after it.
     fn segment_for(&mut self, record: &Record) -> Result<Arc<LastSegment>, Error> {
         if let Some(last) = self.log.segments.last() {
-            let size = (PREAMBLE_BYTES + record.wire_bytes() + ALIGN) as u64;
-            if last.next() == record.index && last.has_room(size, self.options.segment_bytes) {
+            let needed = (PREAMBLE_BYTES + record.wire_bytes() + ALIGN) as u64 + FOOTER_RECORD_BYTES;
+            let has_room = needed <= last.room(self.options.segment_bytes) || last.is_empty();
+            if last.next() == record.index && has_room {
                 return Ok(last);
             }
             // A later segment proves that the one before was whole: recovery relies on it.
@@ -333,6 +337,29 @@ impl Writer {
         };
         // Those who wait for a mark must not take new records at cut indexes for the old ones.
         self.log.notify_durable(done);
+        Ok(())
+    }
+
+    /// After a write that found the disk full: what frees room must not wait for it, so it goes before all that waits.
+    fn make_room(&mut self, error: Error) -> Result<(), Error> {
+        let forgetting: Vec<Op> = {
+            let mut state = self.log.state.lock();
+            let frees = |op: &Op| matches!(op, Op::ForgetBefore { .. });
+            let (freeing, others): (VecDeque<_>, _) = std::mem::take(&mut state.queue).into_iter().partition(frees);
+            state.queue = others;
+            freeing.into()
+        };
+        for op in forgetting {
+            if let Op::ForgetBefore { first, reply } = op {
+                self.forget_before(first, reply)?;
+            }
+        }
+        if self.removal.is_done() {
+            return self.full_disk.wait(&self.log, error);
+        }
+        while !self.removal.is_done() {
+            self.removal.step(&self.log.segments);
+        }
         Ok(())
     }
 
