@@ -120,7 +120,10 @@ impl Broker {
                             Sent::deferred(MessageRef { index, slot }, times.get(number).copied())
                         }
                         // Boxed: it is rare, and would make the future of every send larger.
-                        Stored::DeferredBefore(first) => Box::pin(self.sent_before(first, until)).await?,
+                        Stored::DeferredBefore(first) => {
+                            let at = times.get(number).copied();
+                            Box::pin(self.sent_before(first, at, until)).await?
+                        }
                     });
                 }
                 Ok(sent)
@@ -134,16 +137,21 @@ impl Broker {
     /// The answer for a message that was sent again while the first one is deferred: what is stored decides it, and the
     /// first one may have another delivery time, or be a half message.
     ///
-    /// * Errors: [`Error::TimedOut`] if this node cannot read the first one; it is stored, so a repeated send finds it.
-    async fn sent_before(&self, first: MessageRef, until: Instant) -> Result<Sent, Error> {
+    /// * `at`: the delivery time that is asked for now; it stands for that of the first one, if that cannot be read any more.
+    /// * Errors: [`Error::TimedOut`] if this node does not have the first one in time; it is stored, so a repeated send finds it.
+    async fn sent_before(&self, first: MessageRef, at: Option<Timestamp>, until: Instant) -> Result<Sent, Error> {
         // A node that forwards its sends may not have the entry of the first one yet.
         if !self.reader.caught_up(first.index, until).await {
             return Err(Error::TimedOut);
         }
-        let message = BodyReader::new(&self.reader).read(first).await.map_err(|error| {
-            tracing::warn!(%error, "the first of two sends with one message id cannot be read");
-            Error::TimedOut
-        })?;
+        let message = match BodyReader::new(&self.reader).read(first).await {
+            Ok(message) => message,
+            Err(error) => {
+                // Its entry is forgotten, if it was carried since or has been consumed.
+                tracing::debug!(%error, "the first of two sends with one message id cannot be read");
+                return Ok(Sent::deferred(first, at));
+            }
+        };
         let is_half = message.message_type == MessageType::Transaction;
         Ok(Sent::deferred(first, message.delivery_at.filter(|_| !is_half)))
     }

@@ -13,7 +13,8 @@ use crate::drill::history::{Applied, Event, Got, Offsets, OperationKind, Phase};
 use crate::proto::admin;
 
 const OFFSETS_EVERY: Duration = Duration::from_millis(250);
-const AUDIT_LEASE: Duration = Duration::from_secs(120);
+/// Longer than an audit takes.
+const AUDIT_LEASE: Duration = Duration::from_secs(3600);
 const COMPARE_WITHIN: Duration = Duration::from_secs(10);
 /// Dead letters read at once.
 const LETTERS: u32 = 256;

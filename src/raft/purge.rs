@@ -22,6 +22,7 @@ use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
+use crate::store;
 use crate::store::kv;
 use crate::store::log::{CommitLog, SegmentExtent};
 
@@ -171,7 +172,15 @@ impl Purge {
         let first = first.min(purged.index.next());
         let log = self.log.clone();
         let removing = tokio::task::spawn_blocking(move || log.forget_before(first));
-        let bytes = removing.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let bytes = match removing.await.map_err(io::Error::other)? {
+            Err(error @ store::Error::Poisoned) => return Err(io::Error::other(error)),
+            // What cannot be removed takes room, and no more than that.
+            Err(error) => {
+                tracing::error!(%error, "the beginning of the log is not removed; the next look tries again");
+                return Ok(());
+            }
+            Ok(bytes) => bytes,
+        };
         if bytes > 0 {
             tracing::info!(begins = %first, bytes, "the beginning of the log is removed");
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::broker::background::carry::{Carrier, LogBound};
 use crate::broker::{Broker, Error, LogRetention};
 use crate::env::clock::hour_of_day;
-use crate::model::{LogIndex, Millis, QueueId, RoomState, Timestamp};
+use crate::model::{DiskRoom, LogIndex, Millis, QueueId, RoomState, Timestamp};
 use crate::raft::SegmentExtent;
 
 /// The cluster version that knows retention.
@@ -29,7 +29,9 @@ const SLICE: usize = 64;
 /// Segments that go at once where the disk demands it: one in as many.
 const DEMANDED_PART: usize = 16;
 /// After the disk demanded room, what was trimmed has this long to be removed.
-const DEMAND_PAUSE: Duration = Duration::from_secs(5);
+const DEMAND_PAUSE: Duration = Duration::from_secs(15);
+/// If that made no room, no more goes for this long.
+const DEMAND_PAUSE_IN_VAIN: Duration = Duration::from_secs(600);
 /// From this part of the disk in use on, messages go before their time (RocketMQ's `diskSpaceCleanForciblyRatio`).
 const FORCIBLY_USED: u8 = 85;
 
@@ -55,6 +57,15 @@ pub(super) async fn retain_on_leader(broker: &Broker) {
     }
 }
 
+/// What the disk demanded last.
+struct Demand {
+    /// What was stored before had to go.
+    before: Timestamp,
+    since: Instant,
+    /// What was free then.
+    free: u64,
+}
+
 /// What the leader remembers between two rounds.
 struct Retention<'a> {
     broker: &'a Broker,
@@ -63,8 +74,7 @@ struct Retention<'a> {
     next_pass: Instant,
     /// The bound by size and disk that a pass was made for.
     passed: Timestamp,
-    /// The disk's last demand, and since when.
-    demanded: Option<(Timestamp, Instant)>,
+    demanded: Option<Demand>,
     carrier: Carrier<'a>,
 }
 
@@ -87,7 +97,6 @@ impl<'a> Retention<'a> {
             self.next_pass = Instant::now() + every.into();
         }
         if !self.broker.has_room() {
-            // What is carried takes room before it frees any.
             return Ok(());
         }
         self.carrier.carry_if_needed(bound, &segments).await
@@ -130,52 +139,65 @@ impl<'a> Retention<'a> {
             before = Timestamp(now.0.saturating_sub(settings.kept_for.0));
         }
         self.stamps.retain(|first, _| segments.iter().any(|segment| segment.first == *first));
-        let mut by_size = self.demand(segments, used).await?.unwrap_or_default();
-        if let Some(kept) = first_within(segments, settings.bytes_max) {
-            by_size = by_size.max(self.stamp(kept).await?);
+        let mut by_size = self.demand(segments).await?.unwrap_or_default();
+        let bytes_max = settings.bytes_max.map(|bytes| bytes.saturating_add(self.carrier.lives_longer()));
+        if let Some(kept) = first_within(segments, bytes_max)
+            && let Some(stamp) = self.stamp(kept).await?
+        {
+            // What was stored in the same millisecond goes too.
+            by_size = by_size.max(Timestamp(stamp.0 + 1));
         }
         let before = before.max(by_size);
         let mut first = LogIndex(0);
         for segment in segments.iter().skip(1) {
-            if self.stamp(segment.first).await? > before {
-                break;
+            match self.stamp(segment.first).await? {
+                Some(stamp) if stamp < before => first = segment.first,
+                Some(_) | None => break,
             }
-            first = segment.first;
         }
         Ok(LogBound { before, by_size, first })
     }
 
     /// What must go for the disk's sake, however young it is.
-    async fn demand(&mut self, segments: &[SegmentExtent], used: Option<u8>) -> Result<Option<Timestamp>, Error> {
+    async fn demand(&mut self, segments: &[SegmentExtent]) -> Result<Option<Timestamp>, Error> {
         let settings = &self.broker.settings.retention;
         let limit = settings.disk_used_max.max(FORCIBLY_USED);
-        let is_short = self.broker.is_room_short() || used.is_some_and(|used| used > limit);
-        if !is_short || !settings.deletes_unexpired {
+        let is_short = |room: &DiskRoom| room.state >= RoomState::Soft || room.used_percent() > limit;
+        // One full disk of three holds up nobody, and takes nothing from anybody.
+        let Some(room) = self.broker.room_of_majority().filter(is_short).filter(|_| settings.deletes_unexpired) else {
             self.demanded = None;
             return Ok(None);
-        }
-        if let Some((before, since)) = self.demanded
-            && since.elapsed() < DEMAND_PAUSE
-        {
-            return Ok(Some(before));
+        };
+        if let Some(Demand { before, since, free }) = self.demanded {
+            // Where others fill the disk it helps nobody that messages go.
+            let has_helped = room.free > free;
+            if since.elapsed() < if has_helped { DEMAND_PAUSE } else { DEMAND_PAUSE_IN_VAIN } {
+                return Ok(Some(before));
+            }
         }
         // Never the segment that is written.
         let going = (segments.len() / DEMANDED_PART).max(1);
         let Some(kept) = segments.get(going) else { return Ok(None) };
-        let before = self.stamp(kept.first).await?;
+        let Some(stamp) = self.stamp(kept.first).await? else { return Ok(None) };
+        let before = Timestamp(stamp.0 + 1);
         tracing::warn!(segments = going, "the disk is short of room: the oldest messages go before their time");
-        self.demanded = Some((before, Instant::now()));
+        self.demanded = Some(Demand { before, since: Instant::now(), free: room.free });
         Ok(Some(before))
     }
 
-    /// The time of the first entry from an index on.
-    async fn stamp(&mut self, first: LogIndex) -> Result<Timestamp, Error> {
+    /// The time of the first batch from an index on; `None` if there is none close to it, or it cannot be read.
+    async fn stamp(&mut self, first: LogIndex) -> Result<Option<Timestamp>, Error> {
         if let Some(known) = self.stamps.get(&first) {
-            return Ok(*known);
+            return Ok(Some(*known));
         }
-        // A segment without a batch near its beginning is the newest.
-        let Some(stamp) = self.broker.reader.stamp_from(first).await? else { return Ok(Timestamp(u64::MAX)) };
-        self.stamps.insert(first, stamp);
+        let stamp = match self.broker.reader.stamp_from(first).await {
+            Err(error) => {
+                tracing::warn!(%error, entry = first.0, "a segment's age is not known, so it bounds nothing");
+                return Ok(None);
+            }
+            stamp => stamp?,
+        };
+        self.stamps.extend(stamp.map(|stamp| (first, stamp)));
         Ok(stamp)
     }
 }
@@ -187,12 +209,11 @@ impl LogRetention {
     }
 }
 
-/// The first entry of the oldest segment that is kept if the log may take so many bytes; `None` if all of it is. One
-/// segment less than would fit: the last one grows.
+/// The first entry of the oldest segment that is kept if the log may take so many bytes; `None` if all of it is. The last one
+/// counts with what is reserved for it.
 fn first_within(segments: &[SegmentExtent], bytes_max: Option<u64>) -> Option<LogIndex> {
     let bytes_max = bytes_max?;
-    let largest = segments.iter().map(|segment| segment.bytes).max()?;
-    let mut bytes = largest;
+    let mut bytes = 0u64;
     let mut kept = None;
     for segment in segments.iter().rev() {
         bytes = bytes.saturating_add(segment.bytes);
@@ -210,14 +231,16 @@ impl Broker {
         self.replica.room().fullest().map(|(_, room)| room.used_percent())
     }
 
-    /// Whether no voter in contact is below its hard mark.
-    fn has_room(&self) -> bool {
-        self.replica.room().fullest().is_none_or(|(_, room)| room.has_room())
+    /// The room that a majority of the voters in contact has at least.
+    fn room_of_majority(&self) -> Option<DiskRoom> {
+        let mut rooms: Vec<DiskRoom> = self.replica.room().0.into_values().collect();
+        rooms.sort_by_key(|room| (room.state, room.used_percent()));
+        rooms.get(rooms.len() / 2).copied()
     }
 
-    /// Whether the fullest disk among the voters in contact is below its soft mark.
-    fn is_room_short(&self) -> bool {
-        self.replica.room().fullest().is_some_and(|(_, room)| room.state >= RoomState::Soft)
+    /// Whether what is carried has room, which it takes before it frees any.
+    fn has_room(&self) -> bool {
+        self.room_of_majority().is_none_or(|room| room.has_room())
     }
 }
 
@@ -232,10 +255,10 @@ mod tests {
         for (bytes_max, kept) in [
             (None, None),
             (Some(1000), None),
-            (Some(110), None),
-            (Some(109), Some(101)),
-            (Some(60), Some(501)),
-            (Some(20), Some(901)),
+            (Some(100), None),
+            (Some(99), Some(101)),
+            (Some(60), Some(401)),
+            (Some(20), Some(801)),
             (Some(1), Some(901)),
         ] {
             assert_eq!(first_within(&segments, bytes_max), kept.map(LogIndex), "{bytes_max:?}");
