@@ -1,7 +1,7 @@
 //! What in the state refers to the bytes of which entries: the log may forget an entry once nothing does (D99).
 //!
 //! Hot path. Every run, delayed message and undecided half message refers to the entry that has its bytes. References are
-//! counted for each [`BUCKET`] of entries. A *foreign* run, whose bytes came with an earlier entry than the one that
+//! counted for each 64 entries. A *foreign* run, whose bytes came with an earlier entry than the one that
 //! stored it, has a row of its own that says where it is: it may outlive all others of that entry.
 //!
 //! * `n` bucket u64 → count u64, while it is not 0
@@ -10,7 +10,7 @@
 //!
 //! The rows follow from the other spaces, so the running digest does not cover them, and [`rebuild`] makes them for a
 //! state that an older build wrote. It cannot tell which runs are foreign, but for dead letters, so replicas may differ
-//! in the kind of a row and never in [`needed_from`].
+//! in the kind of a row and never in what is needed.
 
 use std::collections::BTreeMap;
 
