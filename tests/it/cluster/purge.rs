@@ -70,7 +70,7 @@ fn p18_the_log_is_removed_behind_what_is_needed_and_nodes_start_again_and_catch_
     send_and_delete(&cluster, "gone-too");
     send(&cluster, "late");
     // Longer than it takes if all nodes are there.
-    std::thread::sleep(Duration::from_secs(25));
+    std::thread::sleep(Duration::from_secs(14));
     for node in (0..3).filter(|node| *node != down) {
         let bytes = log_bytes(&cluster, node);
         assert!(bytes > SENT_BYTES, "n{node} has {bytes} bytes and removed what n{down} lacks\n{}", cluster.logs());
