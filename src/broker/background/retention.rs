@@ -29,7 +29,9 @@ const SLICE: usize = 64;
 /// Segments that go at once where the disk demands it: one in as many.
 const DEMANDED_PART: usize = 16;
 /// After the disk demanded room, what was trimmed has this long to be removed.
-const DEMAND_PAUSE: Duration = Duration::from_secs(15);
+const DEMAND_PAUSE: Duration = Duration::from_secs(5);
+/// The files of the last demand have this long to go.
+const DEMAND_WAIT: Duration = Duration::from_secs(60);
 /// If that made no room, no more goes for this long.
 const DEMAND_PAUSE_IN_VAIN: Duration = Duration::from_secs(600);
 /// From this part of the disk in use on, messages go before their time (RocketMQ's `diskSpaceCleanForciblyRatio`).
@@ -58,12 +60,28 @@ pub(super) async fn retain_on_leader(broker: &Broker) {
 }
 
 /// What the disk demanded last.
+#[derive(Debug, Clone, Copy)]
 struct Demand {
     /// What was stored before had to go.
     before: Timestamp,
     since: Instant,
-    /// What was free then.
-    free: u64,
+    /// Where the log was to begin, and what that frees.
+    first: LogIndex,
+    freeing: u64,
+    /// What was free, and in the log, together.
+    free_and_log: u64,
+}
+
+impl Demand {
+    /// How long it stands. `begins` is where the log begins now.
+    fn pause(&self, begins: LogIndex, free_and_log: u64) -> Duration {
+        if begins < self.first {
+            return DEMAND_WAIT;
+        }
+        // What the log gave was taken by others: it helps nobody that messages go.
+        let taken = self.free_and_log.saturating_sub(free_and_log);
+        if taken > self.freeing / 2 { DEMAND_PAUSE_IN_VAIN } else { DEMAND_PAUSE }
+    }
 }
 
 /// What the leader remembers between two rounds.
@@ -168,12 +186,13 @@ impl<'a> Retention<'a> {
             self.demanded = None;
             return Ok(None);
         };
-        if let Some(Demand { before, since, free }) = self.demanded {
-            // Where others fill the disk it helps nobody that messages go.
-            let has_helped = room.free > free;
-            if since.elapsed() < if has_helped { DEMAND_PAUSE } else { DEMAND_PAUSE_IN_VAIN } {
-                return Ok(Some(before));
-            }
+        let log: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let free_and_log = room.free.saturating_add(log);
+        let begins = segments.first().map_or(LogIndex(0), |segment| segment.first);
+        if let Some(demand) = self.demanded
+            && demand.since.elapsed() < demand.pause(begins, free_and_log)
+        {
+            return Ok(Some(demand.before));
         }
         // Never the segment that is written.
         let going = (segments.len() / DEMANDED_PART).max(1);
@@ -181,7 +200,8 @@ impl<'a> Retention<'a> {
         let Some(stamp) = self.stamp(kept.first).await? else { return Ok(None) };
         let before = Timestamp(stamp.0 + 1);
         tracing::warn!(segments = going, "the disk is short of room: the oldest messages go before their time");
-        self.demanded = Some(Demand { before, since: Instant::now(), free: room.free });
+        let freeing = segments[..going].iter().map(|segment| segment.bytes).sum();
+        self.demanded = Some(Demand { before, since: Instant::now(), first: kept.first, freeing, free_and_log });
         Ok(Some(before))
     }
 
@@ -225,6 +245,12 @@ fn first_within(segments: &[SegmentExtent], bytes_max: Option<u64>) -> Option<Lo
     None
 }
 
+/// What a majority of these has at least; of an even number the worse half counts.
+fn of_majority(mut rooms: Vec<DiskRoom>) -> Option<DiskRoom> {
+    rooms.sort_by_key(|room| (room.state, room.used_percent()));
+    rooms.get(rooms.len() / 2).copied()
+}
+
 impl Broker {
     /// The part in use of the fullest disk among the voters in contact, in percent; `None` if it is not known.
     fn disk_used(&self) -> Option<u8> {
@@ -233,9 +259,7 @@ impl Broker {
 
     /// The room that a majority of the voters in contact has at least.
     fn room_of_majority(&self) -> Option<DiskRoom> {
-        let mut rooms: Vec<DiskRoom> = self.replica.room().0.into_values().collect();
-        rooms.sort_by_key(|room| (room.state, room.used_percent()));
-        rooms.get(rooms.len() / 2).copied()
+        of_majority(self.replica.room().0.into_values().collect())
     }
 
     /// Whether what is carried has room, which it takes before it frees any.
@@ -247,6 +271,35 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p2_one_short_disk_of_three_takes_no_messages_and_two_do() {
+        let of = |states: &[RoomState]| {
+            let room = |state: &RoomState| DiskRoom { state: *state, ..DiskRoom::default() };
+            of_majority(states.iter().map(room).collect()).map(|room| room.state)
+        };
+        use RoomState::{Enough, Full, Soft};
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[Soft]), Some(Soft));
+        assert_eq!(of(&[Enough, Full]), Some(Full), "of two, both are the majority");
+        assert_eq!(of(&[Full, Enough, Enough]), Some(Enough));
+        assert_eq!(of(&[Full, Enough, Soft]), Some(Soft));
+    }
+
+    #[test]
+    fn p2_a_disk_that_others_fill_stops_asking() {
+        let demand = Demand {
+            before: Timestamp(7),
+            since: Instant::now(),
+            first: LogIndex(101),
+            freeing: 100,
+            free_and_log: 1000,
+        };
+        assert_eq!(demand.pause(LogIndex(1), 1000), DEMAND_WAIT, "its files are still there");
+        assert_eq!(demand.pause(LogIndex(101), 1000), DEMAND_PAUSE, "free, or logged again");
+        assert_eq!(demand.pause(LogIndex(101), 950), DEMAND_PAUSE);
+        assert_eq!(demand.pause(LogIndex(101), 949), DEMAND_PAUSE_IN_VAIN, "others took it");
+    }
 
     #[test]
     fn the_log_is_kept_within_its_bytes_and_the_last_segment_may_grow() {

@@ -38,6 +38,8 @@ enum Step {
         from: u32,
         limit: u32,
     },
+    /// Leases over messages of two ages; the older ones go before the leases end.
+    Spread,
     Trim {
         of: u32,
         queue: u32,
@@ -61,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<usize>(), 1u64..60).prop_map(|(pick, seconds)| Step::Reschedule(pick, seconds)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(pick, commit)| Step::Decide(pick, commit)),
         4 => (1..=TOPICS, 1u32..6).prop_map(|(from, limit)| Step::Receive { from, limit }),
+        1 => Just(Step::Spread),
         3 => (1..=TOPICS + 1, 0..QUEUES, 0u64..60).prop_map(|(of, queue, before)| Step::Trim { of, queue, before }),
         3 => (0u64..200).prop_map(Step::Carry),
         3 => Just(Step::Idle),
@@ -319,6 +322,17 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                     false => Outcome::Rejected(Rejected::TopicNotFound),
                 };
                 assert_eq!(machine.apply(&Command::Trim(trim)), expected, "P2: what is old, and no more");
+            }
+            Step::Spread => {
+                (0..QUEUES).for_each(|_| seen.send(&mut machine, 1, 1, 0));
+                machine.now += 1000;
+                let before = Timestamp(machine.now);
+                (0..QUEUES).for_each(|_| seen.send(&mut machine, 1, 1, 0));
+                let plan = machine.plan(TopicId(1), GROUP, &TagFilter::All);
+                let _ = machine.grant(TopicId(1), GROUP, 64, 10_000, None, plan);
+                for queue in (0..QUEUES).map(QueueId) {
+                    machine.apply(&Command::Trim(Trim { topic: TopicId(1), queue, before }));
+                }
             }
             Step::Carry(age) => drop(machine.carry(LogIndex(machine.index.saturating_sub(*age)))),
             Step::Idle => (0..40).for_each(|_| drop(machine.apply_all(&[]))),
