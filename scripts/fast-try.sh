@@ -6,6 +6,9 @@
 #   scripts/fast-try.sh status                    who runs, who leads
 #   scripts/fast-try.sh restart [n0|n1|n2]        stop and start all nodes or one
 #   scripts/fast-try.sh kill n0|n1|n2|leader      kill -9 one node and say which
+#   scripts/fast-try.sh add n3                    start another node, up to n8, and take it into the group
+#   scripts/fast-try.sh remove n3                 let such a node go, stop it and remove its data
+#   scripts/fast-try.sh replace n1                put a new replica in the place of a node, running or not
 #   scripts/fast-try.sh clean                     remove the data of a stopped cluster
 #
 # RAFTMQ_DATA  folder of data, logs and pid files   [/tmp/raftmq-fast-try]
@@ -19,7 +22,8 @@ data="$(realpath -m "${RAFTMQ_DATA:-/tmp/raftmq-fast-try}")"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 nodes=(n0 n1 n2)
-endpoints='127.0.0.1:8081;127.0.0.1:8082;127.0.0.1:8083'
+first_nodes=3
+most_nodes=9
 leader_wait_tenths=300
 stop_wait_tenths=100
 
@@ -28,9 +32,39 @@ fail() {
     exit "${2:-1}"
 }
 
+# The nodes that were added have a folder of data; the first three may not have one yet.
+find_nodes() {
+    local number
+    for ((number = first_nodes; number < most_nodes; number++)); do
+        [ ! -d "$data/n$number" ] || nodes+=("n$number")
+    done
+    endpoints="$(endpoints_of "${nodes[@]}")"
+}
+
+# Prints where clients reach these nodes.
+endpoints_of() {
+    local node text=''
+    for node in "$@"; do text+="${text:+;}127.0.0.1:$((8081 + ${node#n}))"; done
+    printf '%s\n' "$text"
+}
+
+# Prints dLegerPeers with these nodes.
+peers_of() {
+    local node text=''
+    for node in "$@"; do text+="${text:+;}$node-127.0.0.1:$((40911 + ${node#n}))"; done
+    printf '%s\n' "$text"
+}
+
 usage() { sed -n '2,/^set /{/^# \{0,1\}/s/^# \{0,1\}//p;}' scripts/fast-try.sh; }
 
-is_node() { case "$1" in n0 | n1 | n2) return 0 ;; *) return 1 ;; esac }
+is_node() {
+    local node
+    for node in "${nodes[@]}"; do [ "$1" != "$node" ] || return 0; done
+    return 1
+}
+
+# Whether a node may be added and removed: the first three have files of their own.
+is_more() { case "$1" in n[3-8]) return 0 ;; *) return 1 ;; esac }
 
 log_of() { printf '%s/%s.log\n' "$data" "$1"; }
 pid_file_of() { printf '%s/%s.pid\n' "$data" "$1"; }
@@ -89,11 +123,17 @@ some_run() {
 # Starts one node in a session of its own, so that ctrl-c at the terminal does not reach it.
 launch() {
     local node="$1"
-    local conf="conf/dledger/broker-$node.conf" pid
+    local conf="conf/dledger/broker-$node.conf" pid number="${node#n}" own=()
+    if is_more "$node"; then
+        conf="conf/dledger/broker-n0.conf"
+        own=(-D "dLegerSelfId=$node" -D "dLegerPeers=$(peers_of "${nodes[@]}")"
+            -D "grpcServerPort=$((8081 + number))" -D "listenPort=$((30911 + 10 * number))"
+            -D "metricsPromExporterPort=$((5557 + 10 * number))")
+    fi
     [ -r "$conf" ] || fail "no $conf"
     mkdir -p "$data"
     printf '=== start %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$(log_of "$node")"
-    setsid "$binary" broker -c "$conf" -D "storePathRootDir=$data/$node" \
+    setsid "$binary" broker -c "$conf" -D "storePathRootDir=$data/$node" -D logHome=none "${own[@]}" \
         </dev/null >>"$(log_of "$node")" 2>&1 9>&- &
     pid="$!"
     printf '%s\n' "$pid" >"$(pid_file_of "$node")"
@@ -223,6 +263,7 @@ start() {
     fi
     [ "$#" -gt 1 ] || return 0
     echo "clients: $endpoints"
+    echo "http:    http://127.0.0.1:5557 (5567, 5577): /metrics, /healthz?verbose; Prometheus: conf/prometheus"
     echo "logs:    $data/n0.log $data/n1.log $data/n2.log"
     echo "next:    alias raftmq=$binary; export RAFTMQ_ENDPOINTS='$endpoints'"
     echo "         raftmq topic create demo"
@@ -239,6 +280,93 @@ status() {
     some_run || return 1
     find_binary false
     "$binary" -n "$endpoints" --timeout 2s cluster status
+}
+
+members_json() { "$binary" -n "$endpoints" --timeout 2s -q cluster members -o json 2>/dev/null || true; }
+
+# Whether a node is among the members on stdin, by its name.
+is_member_in() { sed -n '/^  "members": \[/,/^  \]/p' | grep "\"name\": \"$1\"" >/dev/null; }
+
+# Prints a field of the change that ended last, from the members on stdin.
+ended_in() { sed -n '/^  "ended": {/,/^  }/s/^    "'"$1"'": //p' | sed 's/,$//; s/^"//; s/"$//'; }
+
+# Waits until the change of this number is over, and fails unless it was done.
+wait_for_change() {
+    local number="$1" json waited=0
+    while :; do
+        json="$(members_json)"
+        if grep -q '"pending": null' <<<"$json" && [ "$(ended_in number <<<"$json")" = "$number" ]; then break; fi
+        [ "$waited" -lt "$leader_wait_tenths" ] || fail "the change is still under way; see: $binary cluster members" 5
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+    [ "$(ended_in end <<<"$json")" = done ] ||
+        fail "the change was $(ended_in end <<<"$json"): $(ended_in why <<<"$json")"
+    "$binary" -n "$endpoints" --timeout 2s cluster members
+}
+
+# Ends a node that was added, and removes what it left.
+forget_node() {
+    end "$1"
+    rm -rf "${data:?}/$1" "$(log_of "$1")"
+}
+
+add_node() {
+    local node="$1" is_new=false is_launched=false status=0
+    some_run || fail "the cluster does not run; scripts/fast-try.sh start"
+    find_binary true
+    is_node "$node" || nodes+=("$node")
+    [ -d "$data/$node" ] || is_new=true
+    if runs "$node"; then
+        echo "$node runs already, pid $(pid_of "$node")"
+    else
+        launch "$node"
+        is_launched=true
+    fi
+    "$binary" -n "$endpoints" cluster add "$node" --peer "127.0.0.1:$((40911 + ${node#n}))" || status=$?
+    if [ "$status" -ne 0 ]; then
+        # 2: it was refused, so nothing is under way, and a node that waits to be taken in answers nobody.
+        if [ "$status" -eq 2 ] && $is_new; then forget_node "$node"; fi
+        if [ "$status" -eq 2 ] && $is_launched && ! $is_new; then end "$node"; fi
+        exit "$status"
+    fi
+    is_member_in "$node" <<<"$(members_json)" || fail "$node is no member; see: $binary cluster members"
+    endpoints="$(endpoints_of "${nodes[@]}")"
+    "$binary" -n "$endpoints" --timeout 2s cluster members
+    echo "clients: $endpoints"
+}
+
+remove_node() {
+    local node="$1" status=0 json
+    find_binary false
+    "$binary" -n "$endpoints" cluster remove "$node" --yes || status=$?
+    if [ "$status" -ne 0 ]; then
+        # The answer may have been lost, and the change goes on by itself.
+        json="$(members_json)"
+        if ! grep -q '"members"' <<<"$json" || is_member_in "$node" <<<"$json"; then
+            echo "fast-try: $node is still there; when it is no member any more, run this again" >&2
+            exit "$status"
+        fi
+    fi
+    forget_node "$node"
+}
+
+replace_node() {
+    local node="$1" said number
+    some_run || fail "the cluster does not run; scripts/fast-try.sh start"
+    find_binary true
+    said="$("$binary" -n "$endpoints" cluster replace "$node" --yes --no-wait 2>&1)" || {
+        printf '%s\n' "$said" >&2
+        exit 1
+    }
+    printf '%s\n' "$said"
+    number="$(sed -n 's/^change \([0-9]*\): .*/\1/p' <<<"$said")"
+    if ! runs "$node"; then
+        launch "$node"
+        echo "started $node pid $(cat "$(pid_file_of "$node")")"
+    fi
+    # Without a number there was nothing to do.
+    if [ -n "$number" ]; then wait_for_change "$number"; fi
 }
 
 kill_node() {
@@ -286,6 +414,7 @@ exclusive() {
     fi
 }
 
+find_nodes
 command="${1:-}"
 [ "$#" -eq 0 ] || shift
 [ "$#" -le 1 ] || { usage >&2; exit 2; }
@@ -296,6 +425,13 @@ case "$command" in
     kill)
         [ "$#" -eq 1 ] || fail "kill what? n0, n1, n2 or leader" 2
         is_node "$1" || [ "$1" = leader ] || fail "'$1' is none of ${nodes[*]} leader" 2
+        ;;
+    add | remove)
+        [ "$#" -eq 1 ] && is_more "$1" || fail "$command what? n3 to n8" 2
+        [ "$command" = add ] || is_node "$1" || fail "$1 was not added" 2
+        ;;
+    replace)
+        [ "$#" -eq 1 ] && is_node "$1" || fail "replace what? ${nodes[*]}" 2
         ;;
     *) [ "$#" -eq 0 ] || { usage >&2; exit 2; } ;;
 esac
@@ -318,6 +454,18 @@ case "$command" in
         start "$@"
         ;;
     status) status ;;
+    add)
+        exclusive
+        add_node "$1"
+        ;;
+    remove)
+        exclusive
+        remove_node "$1"
+        ;;
+    replace)
+        exclusive
+        replace_node "$1"
+        ;;
     kill)
         exclusive
         kill_node "$1"

@@ -2,7 +2,7 @@
 # Brings this machine to where `cargo build` works: system packages, Rust, the RocksDB archive.
 # Safe to repeat: what is there is left alone. `--check` installs nothing and fails if something is missing.
 # `--tests` also brings what only the tests need: Node.js and npm for the official Node client,
-# libfaketime for clocks that are wrong.
+# libfaketime for clocks that are wrong, Prometheus for metrics and alerts, Chromium for the dashboard.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,6 +47,10 @@ missing_packages() {
         command -v node >/dev/null 2>&1 || echo nodejs
         command -v npm >/dev/null 2>&1 || echo npm
         compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib/faketime/libfaketimeMT.so.1' >/dev/null || echo libfaketime
+        { command -v prometheus && command -v promtool; } >/dev/null 2>&1 || echo prometheus
+        command -v chromium >/dev/null 2>&1 || echo chromium
+        # Any font with Chinese letters: the dashboard speaks Chinese too.
+        compgen -G '/usr/share/fonts/truetype/wqy/*' >/dev/null || compgen -G '/usr/share/fonts/*/noto/*CJK*' >/dev/null || echo fonts-wqy-microhei
     fi
 }
 

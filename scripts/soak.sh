@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three nodes under load for a long time, with a small log and a leader that is killed again and again: disk, memory and
+# Three nodes under load for a long time, with a small log and a leader that is killed every minute: disk, memory and
 # file descriptors must stay flat, and the drill's messages, which are kept longer than the log, must all be there.
 #
 #   scripts/soak.sh FOLDER [MINUTES]     [15 minutes]; samples as CSV and the drill's report go to FOLDER
@@ -68,6 +68,6 @@ load() {
 sample >"$folder/samples.csv" &
 keep &
 load &
-raftmq drill kill-leader --minutes "$minutes" --folder "$folder/drill" --gap 5s --lateness 5s \
+raftmq drill kill-leader --minutes "$minutes" --every 60s --folder "$folder/drill" --gap 5s --lateness 5s \
     --start 'scripts/fast-try.sh start {}' | tee "$folder/drill.txt"
 tail -n +1 "$folder/samples.csv" | awk -F, 'NR == 1 || NR % 6 == 2' | column -s, -t

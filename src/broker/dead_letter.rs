@@ -1,6 +1,6 @@
 //! Dead letters above the log. Before: `edge/grpc/messaging/dead_letter`; after: `machine/dead_letter`.
 
-use crate::broker::{Broker, Deadline, Error, TopicView};
+use crate::broker::{ActWords, Broker, Deadline, Error, Operator, TopicView};
 use crate::machine::command::Redrive;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::REDRIVE_MAX;
@@ -44,7 +44,12 @@ impl Broker {
     /// Delivers dead letters to their group again; per offset, in order, whether it is delivered now and was not before.
     ///
     /// * Errors: [`Error::TimedOut`] if they may be redriven. Others are definite.
-    pub async fn redrive(&self, group: &GroupName, offsets: Vec<QueueOffset>) -> Result<Vec<bool>, Error> {
+    pub async fn redrive(
+        &self,
+        by: &Operator,
+        group: &GroupName,
+        offsets: Vec<QueueOffset>,
+    ) -> Result<Vec<bool>, Error> {
         if offsets.len() > REDRIVE_MAX {
             let text =
                 format!("{} dead letters at once are more than {REDRIVE_MAX}; use several requests", offsets.len());
@@ -53,7 +58,8 @@ impl Broker {
         let until = self.held_until(Deadline::NONE);
         let id = self.existing_group(group, until).await?.id;
         // Not tried again when its fate is unknown: a second try would say of each that it was redriven before.
-        match self.propose(&Command::Redrive(Redrive { group: id, offsets }), until).await? {
+        let words = ActWords::new("redrive", group, redrive_words(&offsets));
+        match self.propose_act(by, words, Command::Redrive(Redrive { group: id, offsets }), until).await? {
             (index, Outcome::Redriven(redriven)) => {
                 self.reader.caught_up(index, until).await;
                 Ok(redriven)
@@ -64,5 +70,14 @@ impl Broker {
             }
             (_, other) => Err(Error::unexpected(&other)),
         }
+    }
+}
+
+/// Which dead letters, for the events.
+fn redrive_words(offsets: &[QueueOffset]) -> String {
+    match offsets {
+        [] => "no dead letter".to_owned(),
+        [one] => format!("the dead letter at {one}"),
+        [first, .., last] => format!("{} dead letters, {first} to {last}", offsets.len()),
     }
 }

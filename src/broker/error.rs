@@ -79,7 +79,7 @@ pub enum Error {
     Busy,
     /// Nothing was done; too few nodes have room on their disks for messages.
     #[error(
-        "no room: {} of {} nodes have room on their disks for messages; the fullest, n{}, has {} free and needs {} \
+        "no room: {} of {} nodes have room on their disks for messages; the fullest, {}, has {} free and needs {} \
          (diskHardMark). Nothing was done; try again later. Room comes from retention (fileReservedTime), from deleted \
          topics (raftmq topic delete), or from other files on that disk", .0.with_room, .0.voters, .0.fullest,
         size(.0.free), size(.0.mark)
@@ -158,10 +158,11 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NodeId;
 
     #[test]
     fn p20_a_refusal_for_lack_of_room_names_values_mark_and_remedy() {
-        let no_room = NoRoom { with_room: 1, voters: 3, fullest: 2, free: 5 << 20, mark: 9 << 20 };
+        let no_room = NoRoom { with_room: 1, voters: 3, fullest: NodeId(2), free: 5 << 20, mark: 9 << 20 };
         let text = Error::from(Failed::NoRoom(no_room)).to_string();
         for part in ["1 of 3 nodes", "n2, has 5 MiB free and needs 9 MiB", "diskHardMark", "retention", "topic delete"]
         {

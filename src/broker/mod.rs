@@ -16,11 +16,13 @@ mod dead_letter;
 mod deadline;
 mod delay;
 mod error;
+mod events;
 mod handle_key;
 mod inspect;
 mod invisible;
 mod lease_handle;
 mod member;
+mod member_rules;
 mod offset;
 #[cfg(debug_assertions)]
 mod planted;
@@ -39,18 +41,27 @@ pub use background::Background;
 pub use clients::{ClientInfo, Clients, GroupConsumer, OrphanedTransaction, Subscription};
 pub use deadline::Deadline;
 pub use error::Error;
+pub use events::ActWords;
 pub use inspect::{
-    Event, EventKind, Found, GroupDescription, GroupSummary, GroupTrace, Inspector, MessageQuery, Position,
-    QueryCursor, QueueSummary, StoredMessage, TopicSummary, Trace, Traffic,
+    Backlog, Backlogs, CountsKey, CountsOf, CountsPage, CountsQuery, CountsRow, Event, EventKind, EventPage, EventView,
+    Flow, Found, GroupDescription, GroupSummary, GroupTrace, GroupTraffic, Inspector, Life, MessageQuery, MinuteFlows,
+    NamePage, Periods, Position, QueryCursor, QueueSummary, ShardCounts, Statistics, StoredMessage, TopicSummary,
+    TopicTraffic, Trace, Traffic,
 };
-pub use offset::{Moved, Pull, Pulled, Where};
+pub use member_rules::{NotAllowed, Voters, check as check_member_change};
+pub use offset::{Moved, Pull, Pulled, PulledMessage, Where};
 pub use reader::ShardReader;
 pub use receive::{Delivery, Receive, Received, UndeliveredLeases};
-pub use send::Sent;
+pub use send::{SendReceipt, Sent, SentToQueue};
 pub use settings::{BrokerSettings, LogRetention, ReplicaSite};
 pub use shard::{Broker, BrokerParts};
 pub use topics::{GroupView, TopicView};
 pub use trim::{TopicTrim, TrimBefore, TrimCursor, TrimPage};
 
 pub use crate::machine::command::{UpdateGroup, UpdateTopic};
+pub use crate::machine::state::events::{NewLeader, Operator};
+pub use crate::machine::state::member_changes::{
+    ChangeEnd, EndedChange, MemberChange, MemberChangeKind, MemberChanges,
+};
 pub use crate::model::{ConsumeFrom, GroupSettings};
+pub use crate::raft::EntryPlace;

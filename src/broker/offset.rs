@@ -3,27 +3,30 @@
 //!
 //! A pull leases nothing: it reads this node's applied state, after a read barrier where that may be behind.
 
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
-use crate::broker::{Broker, Deadline, Error};
+use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::{OffsetMove, SetGroupOffsets};
 use crate::machine::state::lease::SPAN;
 use crate::machine::state::queue::first_stored_at;
 use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Rejected};
-use crate::model::limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX};
+use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
-    Filter, GroupId, GroupName, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp, TopicId,
-    TopicName,
+    Filter, GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp,
+    TopicId, TopicName,
 };
 
 /// Stands for all pulls of a topic, where a notifier belongs to a group.
 const PULLING: GroupId = GroupId(u32::MAX);
 
 /// One pull.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Pull {
     /// Need not exist.
     pub group: GroupName,
@@ -34,6 +37,10 @@ pub struct Pull {
     pub filter: Filter,
     /// Most messages.
     pub batch: u32,
+    /// No message is added once there are this many bytes.
+    pub bytes_max: u64,
+    /// Gives a place to what is read; a pull without one waits before it reads.
+    pub room: Option<Arc<Semaphore>>,
     /// How long to wait for the first.
     pub wait: Millis,
 }
@@ -44,15 +51,23 @@ pub struct PulledMessage {
     pub message: Message,
     pub offset: QueueOffset,
     pub stored_at: Timestamp,
+    /// Where it is stored.
+    pub at: MessageRef,
 }
 
 /// What a pull read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Pulled {
     /// In order.
     pub messages: Vec<PulledMessage>,
     /// Where the next pull begins.
     pub next: QueueOffset,
+    /// The first that the queue has.
+    pub min: QueueOffset,
+    /// That of its next message.
+    pub max: QueueOffset,
+    /// The place that the messages have until this is dropped.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Which offset is asked for.
@@ -139,10 +154,17 @@ impl Broker {
     /// Up to 64 offsets on from `from`.
     async fn read_on(&self, topic: TopicId, request: &Pull, from: QueueOffset) -> Result<Pulled, Error> {
         let view = self.reader.view();
-        let max = view.queue_head(topic, request.queue)?.max;
-        let to = QueueOffset(max.0.min(from.0 + SPAN));
+        let head = view.queue_head(topic, request.queue)?;
+        let mut pulled = Pulled { next: from, min: head.min, max: head.max, ..Pulled::default() };
+        if from >= head.max {
+            return Ok(pulled);
+        }
+        if let Some(room) = &request.room {
+            // It is never closed.
+            pulled.room = room.clone().acquire_owned().await.ok();
+        }
+        let to = QueueOffset(head.max.0.min(from.0 + SPAN));
         let mut reader = BodyReader::new(&self.reader);
-        let mut pulled = Pulled { messages: Vec::new(), next: from };
         let mut bytes = 0;
         let limit = request.batch.clamp(1, RECEIVE_BATCH_MAX) as usize;
         for (first, run) in view.runs(topic, request.queue, from, to)? {
@@ -150,18 +172,19 @@ impl Broker {
                 if offset < from.0 {
                     continue;
                 }
-                if pulled.messages.len() == limit || bytes >= RECEIVE_BYTES_MAX {
+                if pulled.messages.len() == limit || bytes >= request.bytes_max {
                     return Ok(pulled);
                 }
                 pulled.next = QueueOffset(offset + 1);
                 if !request.filter.may_match(item.tag_hash) {
                     continue;
                 }
-                let message = reader.read(MessageRef { index: run.index, slot: item.slot }).await?;
+                let at = MessageRef { index: run.index, slot: item.slot };
+                let message = reader.read(at).await?;
                 if request.filter.matches(&message) {
                     bytes += u64::from(item.bytes);
                     let (offset, stored_at) = (QueueOffset(offset), self.reader.wall_of(run.stored_at));
-                    pulled.messages.push(PulledMessage { message, offset, stored_at });
+                    pulled.messages.push(PulledMessage { message, offset, stored_at, at });
                 }
             }
         }
@@ -239,7 +262,32 @@ impl Broker {
         let group_id = self.existing_group(&group, until).await?.id;
         let offsets = vec![(queue, offset)];
         let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how: OffsetMove::Advance };
-        self.set_positions(&topic, set, until).await
+        let outcome = self.propose_repeatable(&Command::SetGroupOffsets(set), until).await?;
+        self.positions_set(&topic, outcome, until).await
+    }
+
+    /// Sets group offsets in queues of a topic as a client says them, backwards too, within what the queues have; makes the group
+    /// if it may. If they are the first of the group in the topic, it begins in the other queues as its settings say.
+    ///
+    /// * Errors: [`Error::TimedOut`] if they may be set. Others are definite.
+    /// * Source: remoting §6.2.
+    pub async fn commit_offsets(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        offsets: Vec<(QueueId, QueueOffset)>,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let until = self.held_until(deadline);
+        let (topic_id, _) = self.existing_topic(topic, until).await?;
+        self.subscribe_until(group.clone(), &[], until).await?;
+        let group_id = self.existing_group(group, until).await?.id;
+        let is_first = !self.reader.view().is_subscribed(topic_id, group_id)?;
+        let how = if is_first { OffsetMove::Advance } else { OffsetMove::Set };
+        let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how };
+        // Not tried again when its fate is unknown: the client says its offset again soon.
+        let outcome = self.propose(&Command::SetGroupOffsets(set), until).await?;
+        self.positions_set(topic, outcome, until).await
     }
 
     /// Moves the offsets of a group in a topic, and ends its leases and FIFO lines there; `dry` only says what it would
@@ -248,6 +296,7 @@ impl Broker {
     /// * Errors: [`Error::TimedOut`] if they may have moved. Others are definite.
     pub async fn reset_group(
         &self,
+        by: &Operator,
         group: GroupName,
         topic: TopicName,
         wanted: Where,
@@ -269,17 +318,21 @@ impl Broker {
         if !dry {
             let offsets = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
             let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how: OffsetMove::Reset };
-            self.set_positions(&topic, set, until).await?;
+            let words = ActWords::new("offset-reset", &group, reset_words(&topic, wanted, &moved));
+            let command = self.of_operator(by, words, Command::SetGroupOffsets(set))?;
+            // Not tried again when its fate is unknown: a second try could undo what came between.
+            let outcome = self.propose(&command, until).await?;
+            self.positions_set(&topic, outcome, until).await?;
         }
         Ok(moved)
     }
 
-    async fn set_positions(&self, topic: &TopicName, set: SetGroupOffsets, until: Instant) -> Result<(), Error> {
-        let outcome = match set.how {
-            OffsetMove::Advance => self.propose_repeatable(&Command::SetGroupOffsets(set), until).await?,
-            // Not tried again when its fate is unknown: a second try could undo what came between.
-            OffsetMove::Reset | OffsetMove::Set => self.propose(&Command::SetGroupOffsets(set), until).await?,
-        };
+    async fn positions_set(
+        &self,
+        topic: &TopicName,
+        outcome: (LogIndex, Outcome),
+        until: Instant,
+    ) -> Result<(), Error> {
         match outcome {
             (index, Outcome::Done) => {
                 self.reader.caught_up(index, until).await;
@@ -293,6 +346,19 @@ impl Broker {
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
+}
+
+/// What a reset does, for the events.
+fn reset_words(topic: &TopicName, wanted: Where, moved: &[Moved]) -> String {
+    let to = match wanted {
+        Where::Beginning => "earliest".to_owned(),
+        Where::End => "latest".to_owned(),
+        Where::Exactly(offset) => format!("offset {offset}"),
+        Where::At(at) => at.utc(),
+    };
+    let back: u64 = moved.iter().map(|moved| moved.from.0.saturating_sub(moved.to.0)).sum();
+    let forward: u64 = moved.iter().map(|moved| moved.to.0.saturating_sub(moved.from.0)).sum();
+    format!("topic {topic} to {to}: {back} messages back, {forward} forward")
 }
 
 pub(super) fn find(view: View<'_>, topic: TopicId, queue: QueueId, wanted: Where) -> Result<QueueOffset, Error> {

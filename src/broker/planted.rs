@@ -2,7 +2,7 @@
 //! (`env/fault/planted_bug`). The verbs and the timer call them in one line each.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use crate::broker::{Broker, Deadline};
 use crate::env::fault::planted_bug::{self, PlantedBug};
 use crate::machine::command::{Ack, Change, GiveBack, Placement};
 use crate::machine::state::lease::key_of;
+use crate::machine::{self, Proposal};
 use crate::machine::{Command, Stored};
 use crate::model::{Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp};
 
@@ -19,6 +20,9 @@ const GIVE_BACK_WAIT: Duration = Duration::from_secs(1);
 const ACK_AFTER: Duration = Duration::from_secs(1);
 /// Longer than the drill's delays, so that it is seen on a slow machine, too.
 const ROUNDED_MS: u64 = 10_000;
+/// Of the encoding of commands.
+const COMMAND_VERSION: u8 = 2;
+const NEW_COMMAND_WAIT: Duration = Duration::from_millis(500);
 
 /// Where messages are stored, with the offsets that this node would have given out when they came.
 pub(super) fn expected_offsets(stored: Vec<Stored>) -> Vec<Stored> {
@@ -51,6 +55,23 @@ pub(super) fn placement(placement: Placement) -> Placement {
             Placement::DeliverAt(times.into_iter().map(|at| Timestamp(at.0 - at.0 % ROUNDED_MS)).collect())
         }
         placement => placement,
+    }
+}
+
+/// Proposes the command that only newer builds know, as soon as the cluster takes it; once.
+pub(super) async fn propose_new_command(broker: &Broker) {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    let is_newer = planted_bug::is(PlantedBug::NewCommand) || planted_bug::is(PlantedBug::NewCommandTooEarly);
+    if !is_newer || IS_DONE.load(Ordering::Relaxed) {
+        return;
+    }
+    let command = bytes::Bytes::from_static(&[COMMAND_VERSION, machine::planted::TAG]);
+    match broker.replica.propose(Proposal { command, messages: Vec::new() }, NEW_COMMAND_WAIT).await {
+        Ok(_) => {
+            IS_DONE.store(true, Ordering::Relaxed);
+            tracing::info!("the new command is applied");
+        }
+        Err(error) => tracing::info!(%error, "the new command is not taken"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::broker::Error;
 use crate::machine::Batch;
 use crate::machine::state::view::View;
 use crate::model::{LogIndex, Timestamp};
-use crate::raft::{Replica, SegmentExtent};
+use crate::raft::{EntryPlace, Replica, SegmentExtent};
 
 /// What is read without a read barrier of its own is at most this old (P14).
 const RECENT: Duration = Duration::from_millis(500);
@@ -83,9 +83,22 @@ impl ShardReader {
         Ok(self.batches_on_disk(index).await?.first().map(|(_, batch)| batch.stamp()))
     }
 
+    /// Which entry that is, and in which file of this node's log; `None` if it is not there.
+    ///
+    /// * Errors: [`Error::Stopped`] if the log cannot be read.
+    pub(super) async fn entry_place(&self, index: LogIndex) -> Result<Option<EntryPlace>, Error> {
+        let failed = |error| Error::Stopped(format!("entry {index} cannot be read: {error}"));
+        self.replica.batches().place(index).await.map_err(failed)
+    }
+
     /// The time of day at a machine time, as users see it.
     pub(super) fn wall_of(&self, at: Timestamp) -> Timestamp {
         self.replica.clock().wall_of(at)
+    }
+
+    /// Where machine time is now.
+    pub(super) fn machine_now(&self) -> Timestamp {
+        self.replica.clock().machine_now()
     }
 
     /// The batch of an entry, if it can be read without waiting for the disk.

@@ -1,4 +1,4 @@
-//! Sends above the log. Before: `edge/grpc/messaging/send`; after: `machine/send`.
+//! Sends above the log. Before: `edge/grpc/messaging/send`, `edge/remoting/send`; after: `machine/send`.
 //!
 //! Hot path. The queue and the offset are chosen below the log, so nothing here takes a lock or a
 //! number: the messages are encoded once and wait for their entry.
@@ -10,11 +10,13 @@ use crate::broker::planted;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Deadline, Error};
 use crate::machine::command::{Placement, Send};
-use crate::machine::{Command, Outcome, Proposal, Rejected, Stored};
+use crate::machine::{Command, Outcome, Proposal, Rejected, Stored, command};
 use crate::model::filter::tag;
 use crate::model::{
-    Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName, TransactionChecks,
+    LogIndex, Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Term, Timestamp, TopicName,
+    TransactionChecks,
 };
+use crate::raft::CommandPlace;
 
 /// What became of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,26 @@ pub enum Sent {
     },
     /// Durable on a majority; consumers see it when its transaction is committed.
     Half(MessageRef),
+}
+
+/// What an OK to a send means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendReceipt {
+    /// The entry of the send, and its term (0 if the leader is of an older build). A message that had been stored before is
+    /// in an earlier one.
+    pub index: LogIndex,
+    pub term: Term,
+    /// Synced on a majority; otherwise a node has ASYNC_FLUSH, and the entry may only be in page caches.
+    pub is_synced: bool,
+}
+
+/// What became of messages that were sent to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentToQueue {
+    /// Of the first one; the others follow.
+    pub offset: QueueOffset,
+    /// Where the first one is stored; the others are in the next slots.
+    pub message: MessageRef,
 }
 
 impl Sent {
@@ -84,7 +106,7 @@ impl Broker {
         message_type: MessageType,
         messages: Vec<Message>,
         deadline: Deadline,
-    ) -> Result<Vec<Sent>, Error> {
+    ) -> Result<(Vec<Sent>, SendReceipt), Error> {
         let until = self.held_until(deadline);
         let (mut id, mut record) = self.topic_to_send_to(&topic, until).await?;
         if !record.topic_type.accepts(message_type) {
@@ -106,7 +128,7 @@ impl Broker {
             messages: messages.into_iter().map(|message| message.encode()).collect(),
         };
         let left = until.saturating_duration_since(Instant::now());
-        let (index, outcome) = self.replica.propose(proposal, left).await?;
+        let (CommandPlace { index, term }, outcome) = self.replica.propose(proposal, left).await?;
         match outcome {
             Outcome::Sent(places) if places.len() == count => {
                 self.traffic.count_in(count);
@@ -126,10 +148,51 @@ impl Broker {
                         }
                     });
                 }
-                Ok(sent)
+                Ok((sent, SendReceipt { index, term, is_synced: self.replica.all_sync() }))
             }
             Outcome::Rejected(Rejected::TopicNotFound) => Err(Box::pin(self.topic_gone(&topic, until)).await),
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, &topic, message_type)),
+            other => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Stores plain messages in a queue of a topic, all or none, one after the other. What is sent again is stored again.
+    ///
+    /// * Errors: as [`Self::send`]; [`Error::Invalid`] for a queue that the topic does not have.
+    /// * Source: remoting §4.
+    pub async fn send_to_queue(
+        &self,
+        topic: &TopicName,
+        queue: QueueId,
+        messages: &[Message],
+        deadline: Deadline,
+    ) -> Result<SentToQueue, Error> {
+        let until = self.held_until(deadline);
+        let (id, record) = self.existing_topic(topic, until).await?;
+        let (accepts, got) = (record.topic_type, MessageType::Normal);
+        if !accepts.accepts(got) {
+            return Err(Error::TypeMismatch { topic: topic.clone(), accepts, got });
+        }
+        if queue.0 >= record.queues {
+            let queues = record.queues;
+            return Err(Error::Invalid(format!(
+                "topic '{topic}' has {queues} queues, counted from 0: no queue {queue}"
+            )));
+        }
+        let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
+        let proposal = Proposal {
+            command: Command::SendToQueue(command::SendToQueue { topic: id, queue, tag_hashes }).encode(),
+            messages: messages.iter().map(Message::encode).collect(),
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let (CommandPlace { index, .. }, outcome) = self.replica.propose(proposal, left).await?;
+        match outcome {
+            Outcome::SentToQueue { offset, slot } => {
+                self.traffic.count_in(messages.len());
+                Ok(SentToQueue { offset, message: MessageRef { index, slot } })
+            }
+            Outcome::Rejected(Rejected::TopicNotFound) => Err(Box::pin(self.topic_gone(topic, until)).await),
+            Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, topic, got)),
             other => Err(Error::unexpected(&other)),
         }
     }

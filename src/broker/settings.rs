@@ -1,8 +1,8 @@
-//! What a shard is given when it is made: settings, and on which nodes its replicas are.
+//! What a shard is given when it is made: settings, and where its replica is.
 
 use std::time::Duration;
 
-use crate::model::{HoursOfDay, Millis, NodeId, TransactionChecks};
+use crate::model::{HoursOfDay, Millis, TransactionChecks};
 
 /// Settings that decide what a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,24 +35,9 @@ pub struct LogRetention {
     pub bytes_max: Option<u64>,
 }
 
-/// On which nodes the replicas of a shard are.
+/// Where the replica of a shard is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaSite {
-    /// The node of this replica.
-    pub self_id: NodeId,
-    /// The nodes of all replicas, this one included, in the same order on each.
-    pub nodes: Vec<NodeId>,
     /// Where this node stores messages, as clients see it: `host:port`.
     pub store_host: String,
-}
-
-impl ReplicaSite {
-    /// The turn of this node, counted from 0, when all nodes take turns and the one of number `first`, modulo their
-    /// count, begins.
-    pub(super) fn turn(&self, first: u64) -> u32 {
-        let count = self.nodes.len().max(1);
-        let own = self.nodes.iter().position(|node| *node == self.self_id).unwrap_or(0);
-        let first = usize::try_from(first % count as u64).unwrap_or(0);
-        u32::try_from((own + count - first) % count).unwrap_or(0)
-    }
 }

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::background::first_renewals::FirstRenewals;
 use crate::broker::background::tasks::Tasks;
 use crate::broker::receive::reservations::Reservations;
-use crate::broker::{Arrivals, BrokerSettings, Clients, Deadline, Error, ReplicaSite, ShardReader, Traffic};
+use crate::broker::{
+    Arrivals, BrokerSettings, Clients, Deadline, Error, ReplicaSite, ShardReader, Statistics, Traffic,
+};
 use crate::env::clock::Clock;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::limits::POLLS_WAITING_MAX;
@@ -33,6 +35,7 @@ pub struct BrokerParts {
     pub arrivals: Arc<Arrivals>,
     pub clients: Arc<dyn Clients>,
     pub traffic: Arc<Traffic>,
+    pub statistics: Arc<Statistics>,
     /// Cancelled when the node begins to stop: polls that would wait end then.
     pub stopping: CancellationToken,
 }
@@ -53,6 +56,7 @@ pub struct Broker {
     pub(super) first_renewals: FirstRenewals,
     pub(super) tasks: Tasks,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) statistics: Arc<Statistics>,
     /// Known once it was needed; it never changes.
     pub(super) handle_key: OnceLock<HandleKey>,
     pub(super) stopping: CancellationToken,
@@ -62,7 +66,7 @@ pub struct Broker {
 impl Broker {
     /// Over a running replica, on its runtime.
     pub fn new(parts: BrokerParts) -> Arc<Self> {
-        let BrokerParts { settings, site, replica, clock, arrivals, clients, traffic, stopping } = parts;
+        let BrokerParts { settings, site, replica, clock, arrivals, clients, traffic, statistics, stopping } = parts;
         Arc::new(Self {
             settings,
             site,
@@ -76,6 +80,7 @@ impl Broker {
             first_renewals: FirstRenewals::default(),
             tasks: Tasks::here(),
             traffic,
+            statistics,
             handle_key: OnceLock::new(),
             stopping,
             clock,
@@ -90,6 +95,11 @@ impl Broker {
     /// Where machine time is: what due times and the ends of leases are compared with.
     pub(super) fn machine_now(&self) -> Timestamp {
         self.clock.machine_now()
+    }
+
+    /// Polls that wait for messages on this node.
+    pub fn waiting_polls(&self) -> usize {
+        POLLS_WAITING_MAX - self.polls.available_permits()
     }
 
     /// Who leads the shard.
@@ -129,7 +139,8 @@ impl Broker {
     /// * Errors: [`Error::TimedOut`] is an unknown fate, [`Error::NoLeader`] and [`Error::Busy`] are definite.
     pub(super) async fn propose(&self, command: &Command, until: Instant) -> Result<(LogIndex, Outcome), Error> {
         let proposal = Proposal { command: command.encode(), messages: Vec::new() };
-        Ok(self.replica.propose(proposal, until.saturating_duration_since(Instant::now())).await?)
+        let (place, outcome) = self.replica.propose(proposal, until.saturating_duration_since(Instant::now())).await?;
+        Ok((place.index, outcome))
     }
 
     /// Proposes what is safe to repeat: tries again while its fate is unknown and time is left.

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Deadline, Error};
+use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, KEPT_MAX, KEPT_MIN, TOPIC_QUEUES_MAX};
 use crate::model::{
-    GroupId, GroupName, GroupSettings, LogIndex, MessageType, Millis, Permission, ReceiptHandle, Timestamp, TopicId,
-    TopicName, TopicType,
+    ConsumeFrom, GroupId, GroupName, GroupSettings, LogIndex, MessageType, Millis, Permission, ReceiptHandle,
+    Timestamp, TopicId, TopicName, TopicType,
 };
 
 /// A topic as requests see it.
@@ -115,6 +115,25 @@ impl Broker {
         Ok(TopicView::of(id, record))
     }
 
+    /// The topic; a missing one is made with so many queues.
+    pub async fn find_or_make_topic_with(
+        &self,
+        name: &TopicName,
+        queues: u32,
+        deadline: Deadline,
+    ) -> Result<TopicView, Error> {
+        let until = self.held_until(deadline);
+        let (id, record) = match self.existing_topic(name, until).await {
+            Err(Error::TopicNotFound(_)) => {
+                check_queues(queues)?;
+                Box::pin(self.make_topic(name, queues, Permission::READ_WRITE, until)).await?;
+                self.existing_topic(name, until).await?
+            }
+            found => found?,
+        };
+        Ok(TopicView::of(id, record))
+    }
+
     pub(super) async fn topic_to_send_to(
         &self,
         name: &TopicName,
@@ -209,6 +228,7 @@ impl Broker {
     /// * Errors: [`Error::TimedOut`] if it may be made; a retry then hears [`Error::TopicExists`].
     pub async fn create_topic(
         &self,
+        by: &Operator,
         name: TopicName,
         topic_type: TopicType,
         queues: Option<u32>,
@@ -221,7 +241,9 @@ impl Broker {
         let command =
             Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention });
         let until = self.held_until(Deadline::NONE);
-        match self.propose(&command, until).await? {
+        let kept = retention.map_or_else(String::new, |kept_for| format!(", kept for {}", kept_for.in_one_unit()));
+        let words = ActWords::new("topic-create", &name, format!("{}, {queues} queues{kept}", topic_type.name()));
+        match self.propose_act(by, words, command, until).await? {
             (index, Outcome::TopicCreated(_)) => self.read_back_topic(&name, index, until).await,
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
             (_, other) => Err(Error::unexpected(&other)),
@@ -231,7 +253,7 @@ impl Broker {
     /// Changes what is given.
     ///
     /// * Errors: [`Error::TimedOut`] if it may be changed.
-    pub async fn update_topic(&self, update: UpdateTopic) -> Result<TopicView, Error> {
+    pub async fn update_topic(&self, by: &Operator, update: UpdateTopic) -> Result<TopicView, Error> {
         if let Some(queues) = update.queues {
             check_queues(queues)?;
         }
@@ -244,7 +266,8 @@ impl Broker {
             self.existing_topic(&name, until).await?;
         }
         // Not tried again when its fate is unknown: a second try could undo what another operator did since.
-        match self.propose(&Command::UpdateTopic(update), until).await? {
+        let words = ActWords::new("topic-update", &name, changed_topic(&update));
+        match self.propose_act(by, words, Command::UpdateTopic(update), until).await? {
             (index, Outcome::Done) => self.read_back_topic(&name, index, until).await,
             (_, Outcome::Rejected(rejected)) => Err(Error::of_topic(rejected, &name, MessageType::Normal)),
             (_, other) => Err(Error::unexpected(&other)),
@@ -271,10 +294,10 @@ impl Broker {
     /// Ends a topic and everything stored for it.
     ///
     /// * Errors: [`Error::TimedOut`] if it may be deleted; a retry then hears [`Error::TopicNotFound`].
-    pub async fn delete_topic(&self, name: TopicName) -> Result<(), Error> {
+    pub async fn delete_topic(&self, by: &Operator, name: TopicName) -> Result<(), Error> {
         let command = Command::DeleteTopic { topic: name.clone() };
         let until = self.held_until(Deadline::NONE);
-        match self.propose(&command, until).await? {
+        match self.propose_act(by, ActWords::new("topic-delete", &name, ""), command, until).await? {
             (index, Outcome::Done) => {
                 self.reader.caught_up(index, until).await;
                 Ok(())
@@ -289,14 +312,17 @@ impl Broker {
     /// * Errors: [`Error::TimedOut`] if it may be made; a retry then hears [`Error::GroupExists`].
     pub async fn create_group(
         &self,
+        by: &Operator,
         name: GroupName,
         settings: GroupSettings,
         orderly: bool,
     ) -> Result<GroupView, Error> {
         check_retries(settings.retries_max)?;
+        let order = if orderly { ", in order" } else { "" };
+        let words = ActWords::new("group-create", &name, format!("{} retries{order}", settings.retries_max));
         let command = Command::CreateGroup(CreateGroup { group: name.clone(), orderly, settings });
         let until = self.held_until(Deadline::NONE);
-        match self.propose(&command, until).await? {
+        match self.propose_act(by, words, command, until).await? {
             (index, Outcome::GroupCreated(_)) => self.read_back_group(name, index, until).await,
             (_, Outcome::Rejected(Rejected::GroupExists)) => Err(Error::GroupExists(name)),
             (_, other) => Err(Error::unexpected(&other)),
@@ -306,12 +332,13 @@ impl Broker {
     /// Changes what is given.
     ///
     /// * Errors: [`Error::TimedOut`] if it may be changed.
-    pub async fn update_group(&self, update: UpdateGroup) -> Result<GroupView, Error> {
+    pub async fn update_group(&self, by: &Operator, update: UpdateGroup) -> Result<GroupView, Error> {
         check_retries(update.retries_max.unwrap_or(0))?;
         let name = update.group.clone();
         let until = self.held_until(Deadline::NONE);
         // As an update of a topic.
-        match self.propose(&Command::UpdateGroup(update), until).await? {
+        let words = ActWords::new("group-update", &name, changed_group(&update));
+        match self.propose_act(by, words, Command::UpdateGroup(update), until).await? {
             (index, Outcome::Done) => self.read_back_group(name, index, until).await,
             (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name)),
             (_, other) => Err(Error::unexpected(&other)),
@@ -321,10 +348,10 @@ impl Broker {
     /// Ends a group, its offsets, leases and FIFO lines; its dead letters stay.
     ///
     /// * Errors: [`Error::TimedOut`] if it may be deleted; a retry then hears [`Error::GroupNotFound`].
-    pub async fn delete_group(&self, name: GroupName) -> Result<(), Error> {
+    pub async fn delete_group(&self, by: &Operator, name: GroupName) -> Result<(), Error> {
         let command = Command::DeleteGroup { group: name.clone() };
         let until = self.held_until(Deadline::NONE);
-        match self.propose(&command, until).await? {
+        match self.propose_act(by, ActWords::new("group-delete", &name, ""), command, until).await? {
             (index, Outcome::Done) => {
                 self.reader.caught_up(index, until).await;
                 Ok(())
@@ -339,6 +366,38 @@ impl Broker {
     /// * Errors: [`Error::GroupNotFound`] without `autoCreateSubscriptionGroup`.
     pub async fn subscribe(&self, group: GroupName, topics: &[TopicName], deadline: Deadline) -> Result<(), Error> {
         self.subscribe_until(group, topics, self.held_until(deadline)).await
+    }
+
+    /// Finds a group, or makes it if it may be made at first use; then it begins in topics as `consume_from` says.
+    ///
+    /// * Errors: [`Error::GroupNotFound`] without `autoCreateSubscriptionGroup`.
+    pub async fn find_or_make_group(
+        &self,
+        name: &GroupName,
+        consume_from: ConsumeFrom,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let until = self.held_until(deadline);
+        match self.existing_group(name, until).await {
+            Err(Error::GroupNotFound(_)) => {}
+            found => return found.map(drop),
+        }
+        self.subscribe_until(name.clone(), &[], until).await?;
+        let update = UpdateGroup {
+            group: name.clone(),
+            retries_max: None,
+            backoff: None,
+            consume_from: Some(consume_from),
+            filter: None,
+        };
+        match self.propose_repeatable(&Command::UpdateGroup(update), until).await? {
+            (index, Outcome::Done) => {
+                self.reader.caught_up(index, until).await;
+                Ok(())
+            }
+            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(name.clone())),
+            (_, other) => Err(Error::unexpected(&other)),
+        }
     }
 
     pub(super) async fn subscribe_until(
@@ -378,6 +437,36 @@ impl Broker {
         let nothing_to_do = group.is_some() && missing.is_empty();
         Ok((!nothing_to_do).then(|| missing.into_iter().collect()))
     }
+}
+
+/// What changes, for the events.
+fn changed_topic(update: &UpdateTopic) -> String {
+    let changes = [
+        update.topic_type.map(|topic_type| format!("type {}", topic_type.name())),
+        update.queues.map(|queues| format!("{queues} queues")),
+        update.permission.map(|permission| format!("permission {}", permission.0)),
+        update.retention.map(|kept_for| match kept_for {
+            Millis(0) => "kept as long as the log".to_owned(),
+            kept_for => format!("kept for {}", kept_for.in_one_unit()),
+        }),
+    ];
+    changes.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn changed_group(update: &UpdateGroup) -> String {
+    let from = |from: ConsumeFrom| match from {
+        ConsumeFrom::Standard => "consumes from default".to_owned(),
+        ConsumeFrom::First => "consumes from first".to_owned(),
+        ConsumeFrom::Last => "consumes from last".to_owned(),
+        ConsumeFrom::At(at) => format!("consumes from {}", at.utc()),
+    };
+    let changes = [
+        update.retries_max.map(|retries| format!("{retries} retries")),
+        update.backoff.as_ref().map(|backoff| format!("backoff {}", backoff.to_text())),
+        update.consume_from.map(from),
+        update.filter.as_ref().map(|filter| format!("filter '{filter}'")),
+    ];
+    changes.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn check_queues(queues: u32) -> Result<(), Error> {

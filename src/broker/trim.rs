@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Deadline, Error};
+use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::Trim;
 use crate::machine::state::catalog::TopicRecord;
 use crate::machine::state::queue::first_stored_at;
@@ -75,7 +75,13 @@ impl Broker {
     ///
     /// * Errors: [`Error::TopicNotFound`], [`Error::Invalid`] for a time to come; with any other one some of it may be done,
     ///   and it is safe to repeat.
-    pub async fn trim(&self, topic: Option<&TopicName>, before: TrimBefore, dry: bool) -> Result<TrimPage, Error> {
+    pub async fn trim(
+        &self,
+        by: &Operator,
+        topic: Option<&TopicName>,
+        before: TrimBefore,
+        dry: bool,
+    ) -> Result<TrimPage, Error> {
         let until = self.held_until(Deadline::NONE);
         self.reader.read_barrier(until).await?;
         let topics = match topic {
@@ -84,6 +90,12 @@ impl Broker {
         };
         let ends = Instant::now() + TRIM_FOR;
         let start = self.trim_start(before)?;
+        if !dry && !matches!(before, TrimBefore::Cursor(_)) {
+            // Before anything goes, and once for all requests of the trim.
+            let on = topic.map_or("", TopicName::as_str);
+            let words = ActWords::new("trim", on, format!("stored before {}", self.reader.wall_of(start.before).utc()));
+            self.note_act(by, words, "begun").await?;
+        }
         let mut page = TrimPage { topics: Vec::new(), before: self.reader.wall_of(start.before), cursor: None };
         for (id, record) in topics.into_iter().filter(|(id, _)| *id >= start.topic) {
             let stays = topic.is_none() && record.retention.is_some();

@@ -1,17 +1,17 @@
 //! `raftmq broker`: reads the configuration, announces it, and runs the server. What fails ends with one line and a named
 //! exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
 use crate::cli::config::{key_value, load};
 use crate::cli::exit::Exit;
-use crate::config::{Loaded, LogFormat};
-use crate::env::{disk, panic};
+use crate::config::{BrokerConfig, Loaded, LogConfig, LogFormat};
+use crate::env::{disk, panic, process};
 use crate::logging;
-use crate::server::{self, Fatal, StartError};
+use crate::server::{self, Ended, Fatal, StartAgain, StartError};
 
 /// Start a broker node.
 #[derive(Debug, Args)]
@@ -28,6 +28,12 @@ pub struct BrokerArgs {
 
 /// Runs the node until a signal stops it.
 pub fn run(args: &BrokerArgs) -> Exit {
+    let exit = run_logged(args);
+    logging::flush();
+    exit
+}
+
+fn run_logged(args: &BrokerArgs) -> Exit {
     let loaded = match load(args.config.as_deref(), &args.define, disk::read_text) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -35,20 +41,43 @@ pub fn run(args: &BrokerArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let format = match loaded.config.log_format {
-        LogFormat::Text => logging::Format::Text,
-        LogFormat::Json => logging::Format::Json,
-    };
-    logging::start(&loaded.config.log_level, format);
+    start_log(&loaded.config);
     announce(&loaded);
     panic::end_on_panic(die_of_panic);
-    match server::run(&loaded.config, Arc::new(die)) {
-        Ok(()) => Exit::Ok,
+    let folder = loaded.config.store.clone();
+    match server::run(&loaded, Arc::new(move |reason| die(reason, &folder))) {
+        Ok(Ended::Stopped) => Exit::Ok,
+        Ok(Ended::MustRestart) => run_anew(),
+        Err(server::Error::Node(StartError::Again(again))) => start_again(&again, &loaded.config.store),
         Err(error) => {
             tracing::error!("{error}");
             exit_of(&error)
         }
     }
+}
+
+fn start_log(config: &BrokerConfig) {
+    let LogConfig { level, format, files } = &config.log;
+    let format = match format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    let files = files.as_ref().map(|files| logging::Files {
+        folder: log_home(files.home.as_deref(), &config.store).join(&files.folder),
+        bytes_max: files.bytes_max,
+        kept: files.kept,
+    });
+    let folder = files.as_ref().map(|files| files.folder.clone());
+    logging::start(level.parse().expect("one of the words that logLevel takes"), format, files);
+    if let Some(folder) = folder {
+        tracing::info!(target: logging::ANNOUNCEMENTS, folder = %folder.display(), "lines of this log go to broker.log too");
+    }
+}
+
+/// A service may have no home folder; it has its store.
+fn log_home(given: Option<&Path>, store: &Path) -> PathBuf {
+    let of_user = || std::env::home_dir().filter(|home| home.is_absolute());
+    given.map(Path::to_owned).or_else(of_user).unwrap_or_else(|| store.to_owned())
 }
 
 fn exit_of(error: &server::Error) -> Exit {
@@ -58,7 +87,7 @@ fn exit_of(error: &server::Error) -> Exit {
         server::Error::Node(StartError::FolderTaken(_)) => Exit::FolderTaken,
         server::Error::Node(StartError::Damaged(_)) => Exit::Damaged,
         server::Error::Node(StartError::NoRoom(_)) => Exit::NoRoom,
-        server::Error::Node(StartError::Raft(_)) | server::Error::System(_) => Exit::Failed,
+        server::Error::Node(StartError::Raft(_) | StartError::Again(_)) | server::Error::System(_) => Exit::Failed,
     }
 }
 
@@ -69,28 +98,50 @@ fn announce(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!(target: logging::ANNOUNCEMENTS, "{warning}");
     }
-    let is_asked_for = |level: &str| loaded.config.log_level == level;
-    if tracing::level_filters::STATIC_MAX_LEVEL < tracing::Level::DEBUG
-        && (is_asked_for("debug") || is_asked_for("trace"))
-    {
-        let level = &loaded.config.log_level;
-        tracing::warn!(target: logging::ANNOUNCEMENTS, "logLevel={level}: a release build logs info and above only");
+    if tracing::level_filters::STATIC_MAX_LEVEL < tracing::Level::TRACE && loaded.config.log.level == "trace" {
+        tracing::warn!(target: logging::ANNOUNCEMENTS, "logLevel=trace: a release build logs debug and above only");
     }
 }
 
 /// A thread or task that panicked is missed by nobody, and what it was to do is not done any more (D74).
 fn die_of_panic(what: &str) {
     tracing::error!("this node cannot go on, which is a bug in raftmq: {what}");
+    logging::flush();
     std::process::exit(i32::from(Exit::Panicked as u8));
 }
 
 /// After a failed write or sync nothing may be acknowledged any more, and a node that the shard knows with another
 /// disk must not vote: the process ends at once (D18).
-fn die(reason: Fatal) {
-    tracing::error!("this node cannot go on: {reason}");
+fn die(reason: Fatal, folder: &Path) {
+    if !matches!(reason, Fatal::Again(_)) {
+        tracing::error!("this node cannot go on: {reason}");
+    }
     let exit = match reason {
         Fatal::Failed(_) => Exit::Damaged,
         Fatal::Disowned(_) => Exit::FolderTaken,
+        Fatal::Again(again) => start_again(&again, folder),
     };
+    logging::flush();
     std::process::exit(i32::from(exit as u8));
+}
+
+/// Starts this process anew in its place: what runs of it is gone as after a crash, which every start expects. Returns only
+/// if that fails.
+fn start_again(again: &StartAgain, folder: &Path) -> Exit {
+    tracing::warn!("this node {again}");
+    if again.discards
+        && let Err(error) = server::discard(folder)
+    {
+        tracing::error!(%error, folder = %folder.display(), "what is in the folder of a replica that was replaced cannot be dropped");
+        return Exit::Damaged;
+    }
+    run_anew()
+}
+
+/// Returns only if that fails.
+fn run_anew() -> Exit {
+    logging::flush();
+    let error = process::start_again();
+    tracing::error!("this program cannot be started again: {error}; start this node");
+    Exit::Failed
 }

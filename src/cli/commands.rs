@@ -6,8 +6,12 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::options::{Context, Global};
-use crate::cli::{bench, broker, cluster, config, consume, drill, group, message, options, produce, topic};
+use crate::cli::options::{Context, Format, Global};
+use crate::cli::stats::What;
+use crate::cli::{
+    backup, bench, broker, check, cluster, config, consume, debug, drill, group, message, options, produce, stats, top,
+    topic,
+};
 
 /// Commands by what one wants to do; clap cannot group subcommands, and a test holds this to the real ones.
 const HELP: &str = "\
@@ -23,20 +27,25 @@ Use
   bench       Measure: send, receive, e2e, null, raw, compare, failover, picture
   drill       Hurt a cluster and check that nothing was lost
 Manage
-  topic       list, create, update, describe, delete
-  group       list, create, update, describe, delete, reset-offset, dlq
+  topic       list, create, update, describe, stats, delete
+  group       list, create, update, describe, stats, delete, reset-offset, dlq
   message     get, find, trace, delayed, recall, move
-  cluster     status, trim
+  cluster     status, members, add, replace, remove, cancel, transfer-leader, trim, events
+  backup      create, verify, restore
   config      check, show
+Diagnose
+  check       Look for problems and say what to do (exit 0 ok, 5 unhealthy)
+  top         Live rates, lag and Raft state
+  debug       log-level
 Options
   -n, --endpoints <ADDR[;ADDR]>  Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
-  -o, --output <FMT>             table, json, jsonl [default: table]
+  -o, --output <FMT>             table, wide, json, jsonl [default: table]
       --timeout <DUR>            Per request, such as 5s or 500ms [default: 5s]
   -q, --quiet                    No progress, no talk
   -v, --verbose                  Say what is tried again and why
   -h, --help                     -V, --version
 
-mqadmin's name also works: raftmq clusterList
+mqadmin's names also work: raftmq clusterList, statsAll, brokerConsumeStats
 First steps: scripts/fast-try.sh start   |   raftmq help produce
 ";
 
@@ -71,15 +80,42 @@ enum Command {
     /// Look at stored messages, and at those that wait for their delivery time
     #[command(subcommand)]
     Message(message::Command),
-    /// Look at the nodes of the cluster, and delete old messages
+    /// Look at the nodes of the cluster, say who leads, and delete old messages
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// Check and show configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Back a cluster up, check a backup, and start from one
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// Watch nodes, topics and groups, live in the terminal
+    Top(top::Args),
+    /// Look for problems and say what to do
+    Check(check::Args),
+    /// Look into running nodes
+    #[command(subcommand)]
+    Debug(debug::Command),
     /// mqadmin's name for `cluster status`
     #[command(name = "clusterList", hide = true)]
-    ClusterList,
+    ClusterList {
+        /// With the totals of today and yesterday, as `-o wide`
+        #[arg(short, long = "moreStats")]
+        more: bool,
+    },
+    /// mqadmin's name for the statistics of each topic with each of its groups
+    #[command(name = "statsAll", hide = true)]
+    StatsAll {
+        /// Only what moved in the last 24 hours
+        #[arg(short, long)]
+        active: bool,
+        /// One topic
+        #[arg(short, long)]
+        topic: Option<String>,
+    },
+    /// mqadmin's name for `group stats`
+    #[command(name = "brokerConsumeStats", hide = true)]
+    BrokerConsumeStats,
 }
 
 /// Runs the command of this process's arguments and returns its exit code.
@@ -112,8 +148,20 @@ pub fn main() -> ExitCode {
         Command::Group(command) => with_cluster(global, async |context| group::run(context, command).await),
         Command::Message(command) => with_cluster(global, async |context| message::run(context, command).await),
         Command::Cluster(command) => with_cluster(global, async |context| cluster::run(context, command).await),
-        Command::ClusterList => {
+        Command::Backup(command) => with_cluster(global, async |context| backup::run(context, command).await),
+        Command::Check(args) => with_cluster(global, async |context| check::run(context, args).await),
+        Command::Debug(command) => with_cluster(global, async |context| debug::run(context, command).await),
+        Command::Top(args) => with_cluster(global, async |context| top::run(context, args).await),
+        Command::ClusterList { more } => {
+            let output = if more && global.output == Format::Table { Format::Wide } else { global.output };
+            let global = Global { output, ..global };
             with_cluster(global, async |context| cluster::run(context, cluster::Command::Status).await)
+        }
+        Command::StatsAll { active, topic } => with_cluster(global, async |context| {
+            stats::run(context, What::All { topic: topic.as_deref(), active }).await
+        }),
+        Command::BrokerConsumeStats => {
+            with_cluster(global, async |context| stats::run(context, What::Groups(None)).await)
         }
     }
     .into()
@@ -192,8 +240,10 @@ mod tests {
 
     #[test]
     fn mqadmin_s_name_for_the_status_is_understood() {
-        let cli = Cli::try_parse_from(["raftmq", "clusterList", "-n", "a:1"]).unwrap();
-        assert!(matches!(cli.command, Command::ClusterList));
+        let cli = Cli::try_parse_from(["raftmq", "clusterList", "-m", "-n", "a:1"]).unwrap();
+        assert!(matches!(cli.command, Command::ClusterList { more: true }));
+        let stats = Cli::try_parse_from(["raftmq", "statsAll", "-a", "-t", "orders"]).unwrap();
+        assert!(matches!(stats.command, Command::StatsAll { active: true, topic: Some(topic) } if topic == "orders"));
         assert_eq!(cli.global.endpoints.as_deref(), Some("a:1"));
     }
 }

@@ -141,7 +141,7 @@ fn show(loaded: &Loaded, args: &ShowArgs, format: Format, out: &mut dyn Write) -
             }
             Ok(())
         }
-        Format::Table => {
+        Format::Table | Format::Wide => {
             for row in rows {
                 writeln!(out, "{:<28} {:<56} {}", row.key, row.value, row.origin)?;
             }

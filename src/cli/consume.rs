@@ -9,13 +9,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::client::{Consumer, Error, FilterText, Received};
-use crate::model::limits;
+use crate::model::{Timestamp, limits};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
 use crate::cli::options::{Context, Format, duration};
 use crate::cli::render;
-use crate::cli::render::grouped;
+use crate::cli::render::{grouped, utc};
 
 /// A poll with an end in sight, and one that waits for whatever comes. The server takes 5 to 20 s.
 const WAIT_WITH_MAX: Duration = Duration::from_secs(5);
@@ -73,6 +73,26 @@ struct MessageRow {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     properties: BTreeMap<String, String>,
     attempt: u32,
+    r#type: String,
+    /// Where a message of this kind has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_at_ms: Option<u64>,
+    /// Of a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    died_in: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_before: Option<String>,
+    born_host: String,
+    born_at_ms: u64,
+    /// The node that gave it out.
+    broker: String,
+    stored_at_ms: u64,
+    body_bytes: usize,
+    is_gzip: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
     /// In place of `body` when that is not UTF-8.
@@ -136,7 +156,7 @@ async fn receive_all(context: &Context, args: &Args, consumer: &Consumer, tally:
     // One future for the whole run: a ctrl-c between two polls must not be missed.
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
-    if context.global.output == Format::Table && !context.global.quiet {
+    if context.global.output.is_table() && !context.global.quiet {
         render::print(&heading())?;
     }
     loop {
@@ -180,6 +200,7 @@ impl Tally {
         let rows = messages.iter().map(row);
         match context.global.output {
             Format::Table => render::print(&rows.map(|row| line(&row)).collect::<String>())?,
+            Format::Wide => render::print(&rows.map(|row| line(&row) + &more(&row)).collect::<String>())?,
             Format::Jsonl => render::print(&rows.map(|row| render::line(&row)).collect::<Result<String, _>>()?)?,
             Format::Json => self.rows.extend(rows),
         }
@@ -226,6 +247,18 @@ fn row(message: &Received) -> MessageRow {
         keys: message.keys.clone(),
         properties: message.properties.clone(),
         attempt: message.attempt,
+        r#type: message.kind.clone(),
+        message_group: message.message_group.clone(),
+        priority: message.priority,
+        delivery_at_ms: message.delivery_at.map(|at| at.0),
+        died_in: message.died_in.as_ref().map(|(topic, _)| topic.clone()),
+        id_before: message.died_in.as_ref().map(|(_, id)| id.clone()),
+        born_host: message.born_host.clone(),
+        born_at_ms: message.born_at.0,
+        broker: message.store_host.clone(),
+        stored_at_ms: message.stored_at.0,
+        body_bytes: message.body.len(),
+        is_gzip: message.is_gzip,
         body: text.map(ToOwned::to_owned),
         body_base64: text.is_none().then(|| STANDARD.encode(&message.body)),
     }
@@ -254,6 +287,20 @@ fn line(row: &MessageRow) -> String {
     )
 }
 
+/// What else there is to a message, below its row.
+fn more(row: &MessageRow) -> String {
+    let times = format!("stored {} at {}", utc(Timestamp(row.stored_at_ms)), row.broker);
+    let mut parts = vec![times, format!("made {} at {}", utc(Timestamp(row.born_at_ms)), visible(&row.born_host))];
+    parts.push(format!("{} bytes{}", row.body_bytes, if row.is_gzip { ", gzip" } else { "" }));
+    parts.push(row.r#type.clone());
+    parts.extend(row.message_group.as_ref().map(|group| format!("message group {}", visible(group))));
+    parts.extend(row.priority.map(|priority| format!("priority {priority}")));
+    parts.extend(row.delivery_at_ms.map(|at| format!("due {}", utc(Timestamp(at)))));
+    parts.extend(row.died_in.as_ref().map(|topic| format!("dead letter of {topic}")));
+    parts.extend(row.properties.iter().map(|(key, value)| format!("{}={}", visible(key), visible(value))));
+    format!("       {}\n", parts.join("  "))
+}
+
 /// Control letters as escapes: one message is one line, and none steers the terminal.
 fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -270,7 +317,6 @@ fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
 
     fn message(body: &'static [u8]) -> Received {
         Received {
@@ -283,6 +329,15 @@ mod tests {
             properties: Default::default(),
             attempt: 1,
             born_at: Timestamp(0),
+            born_host: "made-here".into(),
+            stored_at: Timestamp(1000),
+            store_host: "10.0.0.1:8081".into(),
+            delivery_at: None,
+            kind: "NORMAL".into(),
+            message_group: None,
+            priority: None,
+            died_in: None,
+            is_gzip: false,
             body: bytes::Bytes::from_static(body),
             handle: "secret".into(),
         }
@@ -293,7 +348,14 @@ mod tests {
         assert_eq!(
             render::line(&row(&message(b"hi"))).unwrap(),
             "{\"topic\":\"demo\",\"queue\":3,\"offset\":0,\"id\":\"01A2\",\"tag\":\"TagA\",\"keys\":[\"k-0\"],\
-             \"attempt\":1,\"body\":\"hi\"}\n"
+             \"attempt\":1,\"type\":\"NORMAL\",\"born_host\":\"made-here\",\"born_at_ms\":0,\"broker\":\"10.0.0.1:8081\",\
+             \"stored_at_ms\":1000,\"body_bytes\":2,\"is_gzip\":false,\"body\":\"hi\"}\n"
+        );
+        let wide = more(&row(&Received { message_group: Some("a\nb".into()), priority: Some(3), ..message(b"hi") }));
+        assert_eq!(
+            wide,
+            "       stored 1970-01-01 00:00:01 at 10.0.0.1:8081  made 1970-01-01 00:00:00 at made-here  2 bytes  NORMAL  \
+             message group a\\nb  priority 3\n"
         );
     }
 

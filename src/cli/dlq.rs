@@ -1,10 +1,11 @@
 //! `raftmq group dlq`: list, redrive.
 
+use crate::documents::messages::MessageRow;
 use crate::proto::admin::StoredMessage;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
-use crate::cli::message::{MessageRow, print_rows};
+use crate::cli::message::print_rows;
 use crate::cli::options::{Context, Format};
 use crate::cli::render;
 
@@ -111,8 +112,8 @@ async fn redrive(context: &Context, group: &str, which: Which) -> Result<Exit, F
     }
     let facts = serde_json::json!({ "group": group, "redriven": redriven, "left": left });
     let text = match context.global.output {
-        Format::Table if left.is_empty() => format!("redriven {redriven}\n"),
-        Format::Table => {
+        Format::Table | Format::Wide if left.is_empty() => format!("redriven {redriven}\n"),
+        Format::Table | Format::Wide => {
             format!("redriven {redriven}, left {} (redriven before, or what they came from is gone)\n", left.len())
         }
         Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.redriven.v1", "redriven": facts }))?,

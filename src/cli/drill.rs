@@ -15,7 +15,7 @@ use crate::cli::render;
 use crate::drill::check::Verdict;
 use crate::drill::history;
 use crate::drill::report::{self, Report, SCHEMA, Sums};
-use crate::drill::{self, DrillPlan, Length, RunningCluster, Scenario};
+use crate::drill::{self, Build, Builds, DrillPlan, Length, RunningCluster, Scenario};
 use crate::env::{disk, process, rng};
 
 /// Seconds a round of a drill may take, and a drill beside its rounds, before it is ended as unknown.
@@ -41,6 +41,7 @@ Examples:
   raftmq drill quick
   raftmq drill kill-leader --rounds 100 --folder /tmp/drill
   raftmq drill random --minutes 20 -o json
+  raftmq drill upgrade --old-binary ./raftmq-before
   raftmq -n 127.0.0.1:8081 drill kill-leader --start 'scripts/fast-try.sh start {}'"
 )]
 pub struct DrillArgs {
@@ -53,6 +54,9 @@ pub struct DrillArgs {
     /// Again and again for so long instead; what parts found can be added up
     #[arg(long, value_name = "N", conflicts_with = "rounds", value_parser = clap::value_parser!(u16).range(1..=60))]
     minutes: Option<u16>,
+    /// From the beginning of one step to that of the next, at least
+    #[arg(long, value_name = "DUR", value_parser = options::duration)]
+    every: Option<Duration>,
     /// Messages sent per second
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
     rate: u32,
@@ -72,10 +76,16 @@ pub struct DrillArgs {
     /// Hurt the cluster that runs here; this shell command starts the node whose name takes the place of {}
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["define", "plant"])]
     start: Option<String>,
+    /// For upgrade: what all nodes run first [default: this program]
+    #[arg(long, value_name = "PATH", conflicts_with = "start")]
+    old_binary: Option<PathBuf>,
+    /// For upgrade: what nodes run once they were upgraded [default: this program]
+    #[arg(long, value_name = "PATH", conflicts_with = "start")]
+    new_binary: Option<PathBuf>,
     /// A configuration key for the brokers
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     define: Vec<String>,
-    /// Planted bugs, to see that the drill finds them (debug builds only)
+    /// Planted bugs, to see that the drill finds them; in an upgrade of the new build (debug builds only)
     #[arg(long, hide = true)]
     plant: Option<String>,
 }
@@ -102,13 +112,14 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
     let plan = DrillPlan {
         scenario: args.scenario,
         length,
+        every: args.every.unwrap_or_default(),
         rate: args.rate,
         seed,
         lateness: args.lateness,
         gap: args.gap,
         folder: folder.clone(),
         settings: args.define.clone(),
-        planted_bug: args.plant.clone(),
+        builds: builds(args)?,
         running: args.start.as_ref().map(|start| running(global, start)).transpose()?,
     };
     let scenario = args.scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
@@ -152,6 +163,23 @@ fn drill(global: &Global, args: &DrillArgs) -> Result<Exit, Failure> {
     })
 }
 
+fn builds(args: &DrillArgs) -> Result<Builds, Failure> {
+    let is_upgrade = args.scenario == Scenario::Upgrade;
+    let (old, new) = (args.old_binary.clone(), args.new_binary.clone());
+    if let Some(path) = old.iter().chain(&new).find(|_| !is_upgrade) {
+        let text = format!("{}: only the scenario upgrade runs two builds", path.display());
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    if let Some(path) = old.iter().chain(&new).find(|path| !disk::is_there(path)) {
+        return Err(Failure::new(Exit::Usage, format!("there is no {}", path.display())));
+    }
+    let planted_bug = args.plant.clone();
+    Ok(Builds {
+        old: Build { program: old, planted_bug: planted_bug.clone().filter(|_| !is_upgrade) },
+        new: Build { program: new, planted_bug },
+    })
+}
+
 fn running(global: &Global, start: &str) -> Result<RunningCluster, Failure> {
     if !start.contains("{}") {
         let text = format!("--start '{start}' names no node; write {{}} where its name belongs");
@@ -174,7 +202,7 @@ fn print(global: &Global, report: &Report, folder: &Path) -> std::io::Result<()>
     match global.output {
         Format::Json => return render::print(&render::document(report)?),
         Format::Jsonl => return render::print(&render::line(report)?),
-        Format::Table => {}
+        Format::Table | Format::Wide => {}
     }
     let (checked, sums) = (&report.checked, &report.sums);
     let [ok, unknown, refused] = checked.sends;

@@ -1,19 +1,20 @@
-//! `raftmq group`: create, update, list, describe, delete, reset-offset, dlq.
+//! `raftmq group`: create, update, list, describe, stats, delete, reset-offset, dlq.
 
-use serde::Serialize;
-
+use crate::documents::groups;
+use crate::documents::groups::{GroupRow, MemberRow, MovedRow, member, row};
+use crate::documents::topics::PositionRow;
 use crate::model::{Backoff, Timestamp};
 use crate::proto::admin::reset_offset_request::To;
-use crate::proto::admin::{
-    CreateGroupRequest, DescribeGroupResponse, Group, Member, MovedPosition, UpdateGroupRequest,
-};
+use crate::proto::admin::{CreateGroupRequest, UpdateGroupRequest};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
+use crate::cli::moment::past;
 use crate::cli::options::{Context, Format};
 use crate::cli::render;
 use crate::cli::render::{Column, Listing, grouped, known, rough};
-use crate::cli::topic_table::PositionRow;
+use crate::cli::stats;
+use crate::cli::stats::What;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -34,8 +35,8 @@ pub enum Command {
         /// What push consumers wait between deliveries: default, 1s,5s,30s or exponential:5s,2h,2
         #[arg(long, value_name = "WAITS", value_parser = backoff)]
         backoff: Option<String>,
-        /// Where it starts in a topic: default, first, last, or milliseconds since 1970
-        #[arg(long, value_name = "WHERE")]
+        /// Where it starts in a topic: default, first, last, or a time such as 2h (ago), 2026-11-28T10:00:00Z
+        #[arg(long, value_name = "WHERE", value_parser = consume_from)]
         consume_from: Option<String>,
         /// SQL condition: all that the group is to have, whatever its clients subscribe to
         #[arg(long, value_name = "SQL")]
@@ -72,7 +73,8 @@ pub enum Command {
     #[command(
         name = "reset-offset",
         after_long_help = "Examples:\n  raftmq group reset-offset billing orders --to earliest --dry-run\n  \
-                           raftmq group reset-offset billing orders --to-time 1764028800000"
+                           raftmq group reset-offset billing orders --to-time 2h\n  \
+                           raftmq group reset-offset billing orders --to-time 2026-11-28T10:00:00Z"
     )]
     ResetOffset {
         /// The group
@@ -84,6 +86,15 @@ pub enum Command {
         /// Only show what it would do
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Show what groups were delivered and acknowledged: per second, by hour and day, in all (mqadmin: brokerConsumeStats)
+    #[command(
+        after_long_help = "Counts are of the node that leads, in its memory: the first line says since when.\n\n\
+                           Examples:\n  raftmq group stats\n  raftmq group stats billing -o json"
+    )]
+    Stats {
+        /// One group
+        group: Option<String>,
     },
     /// Show one group's positions and members
     #[command(after_long_help = "Examples:\n  raftmq group describe billing\n  raftmq group describe billing -o json")]
@@ -103,8 +114,8 @@ pub struct Change {
     /// What push consumers wait between deliveries: default, 1s,5s,30s or exponential:5s,2h,2
     #[arg(long, value_name = "WAITS", value_parser = backoff)]
     backoff: Option<String>,
-    /// Where it starts in a topic it has not consumed yet: default, first, last, or milliseconds since 1970
-    #[arg(long, value_name = "WHERE")]
+    /// Where it starts in a topic it has not consumed yet: default, first, last, or a time such as 2h (ago), 2026-11-28T10:00:00Z
+    #[arg(long, value_name = "WHERE", value_parser = consume_from)]
     consume_from: Option<String>,
     /// SQL condition: all that the group is to have, whatever its clients subscribe to; '' for everything
     #[arg(long, value_name = "SQL")]
@@ -115,6 +126,14 @@ fn backoff(text: &str) -> Result<String, String> {
     Backoff::parse(text).map(|backoff| backoff.to_text())
 }
 
+/// As the nodes read it: a word, or milliseconds since 1970.
+fn consume_from(text: &str) -> Result<String, String> {
+    match text {
+        "default" | "first" | "last" => Ok(text.to_owned()),
+        _ => past(text).map(|at| at.0.to_string()).map_err(|error| format!("{error}; or default, first, last")),
+    }
+}
+
 /// Where a group is moved to.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -122,9 +141,9 @@ pub struct Target {
     /// The first message that can be read, or the next one to be stored
     #[arg(long, value_name = "END")]
     to: Option<End>,
-    /// The first message stored then or later, in milliseconds since 1970
-    #[arg(long, value_name = "MS")]
-    to_time: Option<u64>,
+    /// The first message stored then or later: 2h ago, 2026-11-28, 2026-11-28T10:00:00Z or milliseconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    to_time: Option<Timestamp>,
     /// This offset in every queue, or the nearest a queue has
     #[arg(long, value_name = "OFFSET")]
     to_offset: Option<u64>,
@@ -137,45 +156,6 @@ pub enum End {
     Earliest,
     /// The next message to be stored
     Latest,
-}
-
-/// A moved position as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-struct MovedRow {
-    queue: u32,
-    from: u64,
-    to: u64,
-}
-
-/// A group as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-struct GroupRow {
-    group: String,
-    r#type: &'static str,
-    members: u32,
-    topics: u32,
-    in_flight: u64,
-    lag: u64,
-    retries_max: u32,
-    created_at_ms: u64,
-    backoff: String,
-    consume_from: String,
-    filter: String,
-    returning: u64,
-    dead: u64,
-    oldest_unsettled_at_ms: Option<u64>,
-}
-
-/// A member as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-struct MemberRow {
-    client_id: String,
-    language: String,
-    version: String,
-    address: String,
-    last_seen_at_ms: u64,
-    node: String,
-    subscriptions: Vec<String>,
 }
 
 /// Runs one of the commands.
@@ -207,6 +187,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
         Command::List => list(context).await,
         Command::ResetOffset { group, topic, to, dry_run } => reset(context, &group, &topic, &to, dry_run).await,
         Command::Describe { group } => describe(context, &group).await,
+        Command::Stats { group } => stats::run(context, What::Groups(group.as_deref())).await,
     }
 }
 
@@ -228,7 +209,7 @@ async fn update(context: &Context, request: UpdateGroupRequest) -> Result<Exit, 
 
 fn print_one(context: &Context, what: &str, group: GroupRow) -> Result<Exit, Failure> {
     let text = match context.global.output {
-        Format::Table => format!("{what} group {}  retries {}\n", group.group, group.retries_max),
+        Format::Table | Format::Wide => format!("{what} group {}  retries {}\n", group.group, group.retries_max),
         Format::Json => {
             render::document(&serde_json::json!({ "schema": format!("raftmq.group.{what}.v1"), "group": group }))?
         }
@@ -243,7 +224,7 @@ async fn delete(context: &Context, name: &str) -> Result<Exit, Failure> {
         return Err(context.failure(&error, Subject::Group(name)).await);
     }
     let text = match context.global.output {
-        Format::Table => format!("deleted group {name}\n"),
+        Format::Table | Format::Wide => format!("deleted group {name}\n"),
         Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.group.deleted.v1", "group": name }))?,
         Format::Jsonl => render::line(&serde_json::json!({ "group": name }))?,
     };
@@ -255,19 +236,18 @@ async fn reset(context: &Context, group: &str, topic: &str, target: &Target, dry
     let to = match (target.to, target.to_time, target.to_offset) {
         (Some(End::Earliest), ..) => To::Earliest(true),
         (Some(End::Latest), ..) => To::Latest(true),
-        (None, Some(at), _) => To::TimestampMs(at),
+        (None, Some(at), _) => To::TimestampMs(at.0),
         (None, None, offset) => To::Offset(offset.unwrap_or_default()),
     };
     let moved = match context.admin.reset_offset(group, topic, to, dry_run).await {
         Ok(moved) => moved,
         Err(error) => return Err(context.failure(&error, Subject::Group(group)).await),
     };
-    let row = |moved: MovedPosition| MovedRow { queue: moved.queue, from: moved.from, to: moved.to };
     Listing {
         schema: "raftmq.group.moved.v1",
         key: "positions",
         columns: &[Column::Number("QUEUE"), Column::Number("FROM"), Column::Number("TO")],
-        rows: moved.into_iter().map(row).collect(),
+        rows: moved.into_iter().map(MovedRow::from).collect(),
         cells: |row: &MovedRow| vec![row.queue.to_string(), grouped(row.from), grouped(row.to)],
     }
     .print(context.global.output)?;
@@ -313,20 +293,19 @@ async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
         Ok(response) => response,
         Err(error) => return Err(context.failure(&error, Subject::Group(name)).await),
     };
-    let DescribeGroupResponse { group, positions, members, inconsistencies } = response;
-    let group = row(group.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the group"))?);
-    let positions: Vec<PositionRow> = positions.into_iter().map(PositionRow::from).collect();
-    let members: Vec<MemberRow> = members.into_iter().map(member).collect();
+    if context.global.output == Format::Json {
+        render::print(&render::document(&groups::one(response))?)?;
+        return Ok(Exit::Ok);
+    }
+    let group =
+        row(response.group.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the group"))?);
+    let positions: Vec<PositionRow> = response.positions.into_iter().map(PositionRow::from).collect();
+    let members: Vec<MemberRow> = response.members.into_iter().map(member).collect();
     let text = match context.global.output {
-        Format::Table => describe_text(&group, &positions, &members, &inconsistencies, crate::env::clock::wall()),
-        Format::Json => render::document(&serde_json::json!({
-            "schema": "raftmq.group.v1",
-            "group": group,
-            "positions": positions,
-            "members": members,
-            "inconsistencies": inconsistencies,
-        }))?,
         Format::Jsonl => positions.iter().map(render::line).collect::<Result<String, _>>()?,
+        Format::Table | Format::Wide | Format::Json => {
+            describe_text(&group, &positions, &members, &response.inconsistencies, crate::env::clock::wall())
+        }
     };
     render::print(&text)?;
     Ok(Exit::Ok)
@@ -414,44 +393,10 @@ fn describe_text(
     text
 }
 
-fn row(group: Group) -> GroupRow {
-    GroupRow {
-        group: group.name,
-        r#type: if group.orderly { "fifo" } else { "normal" },
-        members: group.members,
-        topics: group.topics,
-        in_flight: group.in_flight,
-        lag: group.lag,
-        retries_max: group.retries_max,
-        created_at_ms: group.created_at_ms,
-        backoff: group.backoff,
-        consume_from: group.consume_from,
-        filter: group.filter,
-        returning: group.returning,
-        dead: group.dead,
-        oldest_unsettled_at_ms: group.oldest_unsettled_at_ms,
-    }
-}
-
-fn member(member: Member) -> MemberRow {
-    MemberRow {
-        client_id: member.client_id,
-        language: member.language,
-        version: member.version,
-        address: member.address,
-        last_seen_at_ms: member.last_seen_at_ms,
-        node: member.node,
-        subscriptions: member
-            .subscriptions
-            .into_iter()
-            .map(|wanted| format!("{} {} {}", wanted.topic, wanted.r#type, wanted.expression).trim_end().to_owned())
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::admin::Group;
 
     #[test]
     fn a_description_has_positions_and_members() {
@@ -475,6 +420,7 @@ mod tests {
             in_flight: 4,
             lag: 104,
             lost: 0,
+            ..PositionRow::default()
         };
         let one = MemberRow {
             client_id: "h@1".into(),

@@ -5,24 +5,34 @@
 //!
 //! Not here: anything about the wire (`client`) or about running a node (`edge` and below).
 
+mod backup;
 mod bench;
 mod broker;
+mod check;
 mod cluster;
+mod cluster_status;
 mod commands;
 mod config;
 mod confirm;
 mod consume;
+mod debug;
 mod dlq;
 mod drill;
+mod events;
 mod exit;
 mod failure;
 mod group;
+mod members;
 mod message;
+mod moment;
 mod options;
 mod produce;
 mod render;
+mod stats;
+mod top;
 mod topic;
 mod topic_table;
+mod trace;
 mod trim;
 
 pub use commands::main;

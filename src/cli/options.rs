@@ -25,10 +25,19 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 pub enum Format {
     /// Columns for people
     Table,
+    /// More columns, where there are more
+    Wide,
     /// One document with a schema field
     Json,
     /// One object a line
     Jsonl,
+}
+
+impl Format {
+    /// Whether people read it.
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
 }
 
 /// Options before or after any command.
@@ -156,6 +165,15 @@ impl Context {
         let endpoints = beside_name_servers(endpoints);
         let connection = Arc::new(Connection::new(&endpoints, global.timeout, identity).map_err(usage)?);
         Ok(Self { global, admin: Admin::new(connection.clone()), connection })
+    }
+
+    /// Administration of one node and no other.
+    pub fn admin_of(&self, address: &str) -> Result<Admin, Failure> {
+        let usage = |error| Failure::new(Exit::Failed, format!("a node's address '{address}': {error}"));
+        let endpoints = Endpoints::parse(address).map_err(usage)?;
+        let identity = self.connection.identity().clone();
+        let connection = Connection::new(&endpoints, self.global.timeout, identity).map_err(usage)?;
+        Ok(Admin::new(Arc::new(connection)))
     }
 
     /// Says something to the person at the terminal, unless `-q` forbids it.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::{Error, Kind, Outgoing, Producer, SendReceipt};
+use crate::client::{EntryReceipt, Error, Kind, Outgoing, Producer, SendReceipt};
 use crate::model::limits;
 
 use crate::cli::exit::Exit;
@@ -105,6 +105,8 @@ enum Body {
     MadeUp(usize),
 }
 
+const SYNCED: &str = "synced_on_majority";
+
 /// How long requests took: microseconds, rounded to two digits, and how many messages each.
 #[derive(Debug, Default)]
 struct Latencies(BTreeMap<u64, u64>);
@@ -118,6 +120,10 @@ struct Tally {
     latencies: Latencies,
     first_id: Option<String>,
     last_id: Option<String>,
+    /// Of the last entry.
+    last_entry: Option<EntryReceipt>,
+    /// What the OKs meant; the weakest, if they differ.
+    durability: Option<&'static str>,
     /// The first failure, which ends the run.
     failure: Option<Error>,
 }
@@ -137,6 +143,11 @@ struct Summary<'a> {
     max_ms: Option<f64>,
     first_id: Option<&'a str>,
     last_id: Option<&'a str>,
+    /// Where the last of them is in the Raft log.
+    last_term: Option<u64>,
+    last_index: Option<u64>,
+    /// synced_on_majority, or page_cache_on_majority (a node has ASYNC_FLUSH); the weakest of all.
+    durability: Option<&'static str>,
 }
 
 /// A sent message as a line of `-o jsonl`.
@@ -147,6 +158,10 @@ struct SentRow<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     recall_handle: Option<&'a str>,
+    /// Its entry in the Raft log; of one that had been sent before, that of the repetition.
+    term: Option<u64>,
+    index: Option<u64>,
+    durability: Option<&'static str>,
 }
 
 /// One finished request.
@@ -356,10 +371,11 @@ impl Tally {
             match result {
                 Ok(sent) => {
                     self.sent += 1;
-                    if context.global.output == Format::Jsonl {
-                        let (id, recall_handle) = (&sent.message_id, sent.recall_handle.as_deref());
-                        let row = SentRow { topic, offset: sent.queue_offset, id, recall_handle };
-                        lines.push_str(&render::line(&row)?);
+                    self.note(sent.entry);
+                    match context.global.output {
+                        Format::Jsonl => lines.push_str(&render::line(&sent_row(topic, &sent))?),
+                        Format::Wide => lines.push_str(&receipt_text(&sent)),
+                        Format::Table | Format::Json => {}
                     }
                     if number == 0 {
                         self.first_id = Some(sent.message_id.clone());
@@ -378,10 +394,20 @@ impl Tally {
         if lines.is_empty() { Ok(()) } else { render::print(&lines) }
     }
 
+    fn note(&mut self, entry: Option<EntryReceipt>) {
+        let Some(entry) = entry else { return };
+        if self.last_entry.is_none_or(|last| last.index < entry.index) {
+            self.last_entry = Some(entry);
+        }
+        if self.durability.is_none() || entry.durability_name() != SYNCED {
+            self.durability = Some(entry.durability_name());
+        }
+    }
+
     fn report(&self, context: &Context, topic: &str, elapsed: Duration) -> std::io::Result<()> {
         let summary = self.summary(topic, elapsed);
         match context.global.output {
-            Format::Table => render::print(&text(&summary)),
+            Format::Table | Format::Wide => render::print(&text(&summary)),
             Format::Json => render::print(&render::document(&summary)?),
             Format::Jsonl => {
                 context.say(text(&summary).trim_end());
@@ -406,8 +432,32 @@ impl Tally {
             max_ms: self.latencies.quantile(1.0),
             first_id: self.first_id.as_deref(),
             last_id: self.last_id.as_deref(),
+            last_term: self.last_entry.map(|entry| entry.term),
+            last_index: self.last_entry.map(|entry| entry.index),
+            durability: self.durability,
         }
     }
+}
+
+fn sent_row<'a>(topic: &'a str, sent: &'a SendReceipt) -> SentRow<'a> {
+    SentRow {
+        topic,
+        offset: sent.queue_offset,
+        id: &sent.message_id,
+        recall_handle: sent.recall_handle.as_deref(),
+        term: sent.entry.map(|entry| entry.term),
+        index: sent.entry.map(|entry| entry.index),
+        durability: sent.entry.map(|entry| entry.durability_name()),
+    }
+}
+
+/// What an OK meant, for people.
+fn receipt_text(sent: &SendReceipt) -> String {
+    let entry = sent.entry.map_or_else(
+        || "the server does not say what its OK means".to_owned(),
+        |entry| format!("term {}  index {}  {}", entry.term, entry.index, entry.durability_name().replace('_', " ")),
+    );
+    format!("{}  offset {}  {entry}\n", sent.message_id, sent.queue_offset)
 }
 
 fn text(summary: &Summary<'_>) -> String {
@@ -432,6 +482,7 @@ fn text(summary: &Summary<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::admin::send_receipt::Durability;
 
     #[test]
     fn a_key_template_takes_the_number() {
@@ -462,6 +513,28 @@ mod tests {
     }
 
     #[test]
+    fn the_weakest_durability_counts_and_the_last_entry() {
+        let mut tally = Tally::default();
+        let entry = |index, durability| Some(EntryReceipt { term: 3, index, durability });
+        tally.note(None);
+        for index in [7, 9, 8] {
+            tally.note(entry(index, Durability::SyncedOnMajority));
+        }
+        let of = |tally: &Tally| (tally.durability, tally.last_entry.map(|entry| entry.index));
+        assert_eq!(of(&tally), (Some("synced_on_majority"), Some(9)));
+        tally.note(entry(1, Durability::PageCacheOnMajority));
+        tally.note(entry(2, Durability::SyncedOnMajority));
+        assert_eq!(of(&tally), (Some("page_cache_on_majority"), Some(9)));
+        let sent = SendReceipt {
+            message_id: "01A".into(),
+            queue_offset: 5,
+            recall_handle: None,
+            entry: entry(9, Durability::SyncedOnMajority),
+        };
+        assert_eq!(receipt_text(&sent), "01A  offset 5  term 3  index 9  synced on majority\n");
+    }
+
+    #[test]
     fn the_summary_reads_as_in_the_example() {
         let mut tally = Tally { sent: 1000, bytes: 200_000, first_id: Some("01A".into()), ..Default::default() };
         tally.last_id = Some("01B".into());
@@ -474,5 +547,6 @@ mod tests {
         let json = serde_json::to_value(tally.summary("demo", Duration::from_millis(125))).unwrap();
         assert_eq!(json["schema"], "raftmq.produce.v1");
         assert_eq!(json["sent"], 1000);
+        assert!(json["durability"].is_null(), "another broker does not say it");
     }
 }

@@ -1,7 +1,9 @@
-//! `raftmq topic`: create, update, list, describe, delete.
+//! `raftmq topic`: create, update, list, describe, stats, delete.
 
+use crate::documents::topics;
+use crate::documents::topics::{PositionRow, QueueRow, TopicRow, row};
 use crate::model::{Millis, TopicType, limits};
-use crate::proto::admin::{CreateTopicRequest, DescribeTopicResponse, UpdateTopicRequest};
+use crate::proto::admin::{CreateTopicRequest, UpdateTopicRequest};
 
 use crate::cli::confirm::is_confirmed;
 use crate::cli::exit::Exit;
@@ -9,7 +11,10 @@ use crate::cli::failure::{Failure, Subject};
 use crate::cli::options::{Context, Format, retention};
 use crate::cli::render;
 use crate::cli::render::{Column, Listing, grouped, known};
-use crate::cli::topic_table::{PositionRow, QueueRow, TopicRow, describe_text, row};
+use crate::cli::stats;
+use crate::cli::stats::What;
+use crate::cli::topic_table;
+use crate::cli::topic_table::describe_text;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -50,6 +55,15 @@ pub enum Command {
     Describe {
         /// Its name
         topic: String,
+    },
+    /// Show what entered topics: per second, by hour and day, in all (mqadmin: statsAll)
+    #[command(
+        after_long_help = "Counts are of the node that leads, in its memory: the first line says since when.\n\n\
+                           Examples:\n  raftmq topic stats\n  raftmq topic stats demo\n  raftmq topic stats -o json"
+    )]
+    Stats {
+        /// One topic, with its groups
+        topic: Option<String>,
     },
     /// Delete a topic and its messages
     #[command(after_long_help = "Examples:\n  raftmq topic delete demo\n  raftmq topic delete demo --yes")]
@@ -95,6 +109,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
         Command::Update { topic, change } => update(context, &topic, &change).await,
         Command::List => list(context).await,
         Command::Describe { topic } => describe(context, &topic).await,
+        Command::Stats { topic } => stats::run(context, What::Topics(topic.as_deref())).await,
         Command::Delete { topic, yes } => delete(context, &topic, yes).await,
     }
 }
@@ -124,7 +139,7 @@ async fn update(context: &Context, name: &str, change: &Change) -> Result<Exit, 
 
 fn print_one(context: &Context, what: &str, topic: TopicRow) -> Result<Exit, Failure> {
     let text = match context.global.output {
-        Format::Table => {
+        Format::Table | Format::Wide => {
             let retention =
                 topic.retention_ms.map(|kept_for| format!("  retention {}", Millis(kept_for).in_one_unit()));
             format!(
@@ -173,7 +188,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
                 grouped(row.messages),
                 row.groups.to_string(),
                 known(row.lag_max.map(grouped)),
-                row.retention(),
+                topic_table::retention(row),
             ]
         },
     }
@@ -186,28 +201,19 @@ async fn describe(context: &Context, name: &str) -> Result<Exit, Failure> {
         Ok(response) => response,
         Err(error) => return Err(context.failure(&error, Subject::Topic(name)).await),
     };
-    let DescribeTopicResponse { topic, queues, positions } = response;
-    let topic = row(topic.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the topic"))?);
-    let queues: Vec<QueueRow> = queues
-        .into_iter()
-        .map(|queue| QueueRow {
-            queue: queue.queue,
-            min_offset: queue.min_offset,
-            max_offset: queue.max_offset,
-            last_stored_at_ms: queue.last_stored_at_ms,
-            oldest_stored_at_ms: queue.oldest_stored_at_ms,
-        })
-        .collect();
-    let positions: Vec<PositionRow> = positions.into_iter().map(PositionRow::from).collect();
+    if context.global.output == Format::Json {
+        render::print(&render::document(&topics::one(response))?)?;
+        return Ok(Exit::Ok);
+    }
+    let topic =
+        row(response.topic.ok_or_else(|| Failure::new(Exit::Failed, "the server told nothing of the topic"))?);
+    let queues: Vec<QueueRow> = response.queues.into_iter().map(QueueRow::from).collect();
+    let positions: Vec<PositionRow> = response.positions.into_iter().map(PositionRow::from).collect();
     let text = match context.global.output {
-        Format::Table => describe_text(&topic, &queues, &positions, crate::env::clock::wall()),
-        Format::Json => render::document(&serde_json::json!({
-            "schema": "raftmq.topic.v1",
-            "topic": topic,
-            "queues": queues,
-            "positions": positions,
-        }))?,
         Format::Jsonl => queues.iter().map(render::line).collect::<Result<String, _>>()?,
+        Format::Table | Format::Wide | Format::Json => {
+            describe_text(&topic, &queues, &positions, crate::env::clock::wall())
+        }
     };
     render::print(&text)?;
     Ok(Exit::Ok)
@@ -230,7 +236,7 @@ async fn delete(context: &Context, name: &str, yes: bool) -> Result<Exit, Failur
         Err(error) => return Err(Failure::of(&error, Subject::Topic(name))),
     }
     let text = match context.global.output {
-        Format::Table => format!("deleted topic {name}\n"),
+        Format::Table | Format::Wide => format!("deleted topic {name}\n"),
         Format::Json => render::document(&serde_json::json!({ "schema": "raftmq.topic.deleted.v1", "topic": name }))?,
         Format::Jsonl => render::line(&serde_json::json!({ "topic": name }))?,
     };

@@ -1,76 +1,14 @@
 //! Topics, queues and positions of groups as the commands print them.
 
-use serde::Serialize;
-
+use crate::documents::topics::{PositionRow, QueueRow, TopicRow};
 use crate::model::{Millis, Timestamp};
-use crate::proto::admin::{GroupPosition, Topic};
 
 use crate::cli::render;
 use crate::cli::render::{Column, grouped, known, rough, utc};
 
-/// A topic as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-pub struct TopicRow {
-    pub topic: String,
-    pub r#type: String,
-    pub queues: u32,
-    pub permission: &'static str,
-    pub messages: u64,
-    pub groups: u32,
-    pub lag_max: Option<u64>,
-    pub created_at_ms: u64,
-    /// Null: as long as the log.
-    pub retention_ms: Option<u64>,
-}
-
-/// A queue as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-pub struct QueueRow {
-    pub queue: u32,
-    pub min_offset: u64,
-    pub max_offset: u64,
-    pub last_stored_at_ms: Option<u64>,
-    pub oldest_stored_at_ms: Option<u64>,
-}
-
-/// A group's offset in one queue as it is printed. Keys of the JSON.
-#[derive(Debug, Serialize)]
-pub struct PositionRow {
-    pub group: String,
-    pub topic: String,
-    pub queue: u32,
-    /// End of the queue.
-    pub max_offset: u64,
-    /// Everything below is settled.
-    pub group_offset: u64,
-    /// Leased and not yet settled.
-    pub in_flight: u64,
-    /// Not yet settled.
-    pub lag: u64,
-    /// What retention and trims took before the group had consumed it.
-    pub lost: u64,
-}
-
-impl TopicRow {
-    /// How long its messages are kept; `default` is the nodes' `fileReservedTime`.
-    pub fn retention(&self) -> String {
-        self.retention_ms.map_or_else(|| "default".to_owned(), |kept_for| Millis(kept_for).in_one_unit())
-    }
-}
-
-impl From<GroupPosition> for PositionRow {
-    fn from(position: GroupPosition) -> Self {
-        Self {
-            group: position.group,
-            topic: position.topic,
-            queue: position.queue,
-            max_offset: position.max_offset,
-            group_offset: position.group_offset,
-            in_flight: position.in_flight,
-            lag: position.lag,
-            lost: position.lost,
-        }
-    }
+/// How long its messages are kept; `default` is the nodes' `fileReservedTime`.
+pub fn retention(topic: &TopicRow) -> String {
+    topic.retention_ms.map_or_else(|| "default".to_owned(), |kept_for| Millis(kept_for).in_one_unit())
 }
 
 pub fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[PositionRow], now: Timestamp) -> String {
@@ -82,7 +20,7 @@ pub fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[Positio
         topic.permission,
         topic.queues,
         grouped(topic.messages),
-        topic.retention(),
+        retention(topic),
         rough(Millis(age.0))
     );
     let columns = [
@@ -122,38 +60,11 @@ pub fn describe_text(topic: &TopicRow, queues: &[QueueRow], positions: &[Positio
     head + &render::table(&columns, rows.into_iter())
 }
 
-pub fn row(topic: Topic) -> TopicRow {
-    TopicRow {
-        topic: topic.name,
-        r#type: topic.r#type,
-        queues: topic.queues,
-        permission: permission(topic.permission),
-        messages: topic.messages,
-        groups: topic.groups,
-        lag_max: topic.lag_max,
-        created_at_ms: topic.created_at_ms,
-        retention_ms: topic.retention_ms,
-    }
-}
-
-/// RocketMQ's permission bits as letters.
-fn permission(bits: u32) -> &'static str {
-    match bits & 6 {
-        6 => "RW",
-        4 => "R",
-        2 => "W",
-        _ => "-",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn permission_bits_are_shown_as_letters() {
-        assert_eq!([6, 4, 2, 0, 7].map(permission), ["RW", "R", "W", "-", "RW"]);
-    }
+    use crate::documents::topics::row;
+    use crate::proto::admin::Topic;
 
     #[test]
     fn a_description_shows_every_queue_and_group() {
@@ -182,6 +93,7 @@ mod tests {
             in_flight: 2,
             lag: 5,
             lost: 0,
+            ..PositionRow::default()
         };
         let text = describe_text(&topic, &[queue(0, None), queue(1, Some(0))], &[position], Timestamp(125_000));
         assert_eq!(

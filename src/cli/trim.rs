@@ -10,14 +10,15 @@ use crate::proto::admin::{TrimRequest, TrimmedTopic};
 use crate::cli::confirm::is_confirmed;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
-use crate::cli::options::{Context, Format, length};
+use crate::cli::moment::{Moment, moment};
+use crate::cli::options::{Context, Format};
 use crate::cli::render;
 use crate::cli::render::{Column, bytes, grouped, utc};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Those stored longer ago than this, such as 2h or 7d; or before this time in milliseconds since 1970
-    #[arg(long, value_name = "AGE|MS", value_parser = before)]
+    /// Those stored longer ago than this, such as 2h or 7d; or before 2026-11-28, 2026-11-28T10:00:00Z or milliseconds since 1970
+    #[arg(long, value_name = "AGE|TIME", value_parser = before)]
     before: Before,
     /// Only of this topic, which may have a retention of its own; without it topics that have one are left out
     #[arg(long)]
@@ -154,7 +155,7 @@ impl Report {
 fn print(context: &Context, report: &Report, dry_run: bool) -> Result<Exit, Failure> {
     let (messages, bytes_about) = report.going();
     let text = match context.global.output {
-        Format::Table => report.text(dry_run),
+        Format::Table | Format::Wide => report.text(dry_run),
         Format::Json => render::document(&serde_json::json!({
             "schema": "raftmq.trim.v1",
             "dry_run": dry_run,
@@ -172,13 +173,12 @@ fn print(context: &Context, report: &Report, dry_run: bool) -> Result<Exit, Fail
     Ok(Exit::Ok)
 }
 
-/// An age has a unit; a bare number is a time of day.
+/// An age counts by the clock of the cluster.
 fn before(text: &str) -> Result<Before, String> {
-    if let Ok(at) = text.parse() {
-        return Ok(Before::TimestampMs(at));
-    }
-    let wrong = || format!("'{text}' is neither an age such as 90s, 2h or 7d nor a time in milliseconds since 1970");
-    length(text).map(|age| Before::AgeMs(age.0)).ok_or_else(wrong)
+    Ok(match moment(text, "an age such as 90s, 2h or 7d")? {
+        Moment::At(at) => Before::TimestampMs(at.0),
+        Moment::Away(age) => Before::AgeMs(age.0),
+    })
 }
 
 #[cfg(test)]
@@ -199,9 +199,10 @@ mod tests {
     fn before_is_an_age_with_a_unit_or_a_time_without() {
         assert_eq!(before("2h"), Ok(Before::AgeMs(7_200_000)));
         assert_eq!(before("0s"), Ok(Before::AgeMs(0)));
+        assert_eq!(before("2025-11-25"), Ok(Before::TimestampMs(1_764_028_800_000)));
         assert_eq!(before("1764028800000"), Ok(Before::TimestampMs(1_764_028_800_000)));
         for wrong in ["", "h", "-2h", "2 h", "yesterday", "1.5h"] {
-            assert!(before(wrong).unwrap_err().contains("neither an age such as 90s"), "{wrong}");
+            assert!(before(wrong).unwrap_err().contains("write an age such as 90s"), "{wrong}");
         }
     }
 

@@ -1,24 +1,40 @@
 //! Asks a cluster about topics, groups and nodes, and creates and deletes them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::model::limits;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::admin::{
-    ClusterStatusRequest, ClusterStatusResponse, CreateGroupRequest, CreateTopicRequest, DeleteGroupRequest,
+    BackupPart, ChangeMembersRequest, ChangeMembersResponse, ClusterStatusRequest, ClusterStatusResponse,
+    CountsRequest, CountsResponse, CreateBackupRequest, CreateGroupRequest, CreateTopicRequest, DeleteGroupRequest,
     DeleteTopicRequest, DescribeGroupRequest, DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse,
     FindMessagesRequest, FindMessagesResponse, GetMessageRequest, Group, ListDeadLettersRequest,
-    ListDeadLettersResponse, ListDelayedRequest, ListGroupsRequest, ListTopicsRequest, MoveDelayedRequest,
-    MovedPosition, RedriveRequest, ResetOffsetRequest, StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse,
-    TrimRequest, TrimResponse, UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
+    ListDeadLettersResponse, ListDelayedRequest, ListEventsRequest, ListEventsResponse, ListGroupsRequest,
+    ListMembersRequest, ListMembersResponse, ListTopicsRequest, LogLevelRequest, LogLevelResponse, MoveDelayedRequest,
+    MovedPosition, NodeFactsRequest, NodeFactsResponse, RecallDelayedRequest, RedriveRequest, ResetOffsetRequest,
+    StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse, TransferLeaderRequest, TrimRequest, TrimResponse,
+    UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
 };
-use crate::proto::v2;
-use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
 use crate::client::connection::Connection;
 use crate::client::error::Error;
+
+/// So often statistics are read from the beginning.
+const COUNTS_TRIES: u32 = 3;
+/// An answer, at most: a part of a backup has one record at least.
+const ANSWER_BYTES_MAX: usize = limits::RECORD_BYTES_MAX + 1024 * 1024;
+/// A node has so long to begin with a backup.
+const BACKUP_BEGINS_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// Which message is traced.
+pub enum Traced<'a> {
+    Place { queue: u32, offset: u64 },
+    Id(&'a str),
+}
 
 /// The administration of one cluster. Refusals come as [`Error::Status`].
 ///
@@ -57,7 +73,7 @@ impl Admin {
 
     /// All topics, by name.
     pub async fn list_topics(&self) -> Result<Vec<Topic>, Error> {
-        let mut topics = call!(self, list_topics, ListTopicsRequest {})?.topics;
+        let mut topics = call!(self, list_topics, ListTopicsRequest::default())?.topics;
         topics.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(topics)
     }
@@ -100,12 +116,43 @@ impl Admin {
     pub async fn trace_message(
         &self,
         topic: &str,
-        queue: u32,
-        offset: u64,
+        message: Traced<'_>,
         seconds: u32,
     ) -> Result<TraceMessageResponse, Error> {
-        let timeout = self.connection.timeout() + std::time::Duration::from_secs(seconds.into());
-        call!(self, trace_message, TraceMessageRequest { topic: topic.into(), queue, offset, seconds }, timeout)
+        let timeout = self.connection.timeout() + Duration::from_secs(seconds.into());
+        let mut request = TraceMessageRequest { topic: topic.into(), seconds, ..Default::default() };
+        match message {
+            Traced::Place { queue, offset } => (request.queue, request.offset) = (queue, offset),
+            Traced::Id(id) => request.message_id = id.to_owned(),
+        }
+        call!(self, trace_message, request, timeout)
+    }
+
+    /// Statistics of all topics and groups, or of one topic or group. If the node that counted goes away meanwhile, another
+    /// one is asked from the beginning.
+    pub async fn counts(&self, topic: &str, group: &str) -> Result<CountsResponse, Error> {
+        let mut request = CountsRequest { topic: topic.into(), group: group.into(), ..Default::default() };
+        let mut tries = 1..COUNTS_TRIES;
+        let mut all: Option<CountsResponse> = None;
+        loop {
+            let page = match call!(self, counts, request.clone()) {
+                Ok(page) => page,
+                Err(_) if all.is_some() && tries.next().is_some() => {
+                    (all, request.cursor) = (None, Default::default());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            request.cursor = page.cursor.clone();
+            let is_last = page.cursor.is_empty();
+            match &mut all {
+                Some(all) => all.rows.extend(page.rows),
+                None => all = Some(page),
+            }
+            if let Some(all) = all.take_if(|_| is_last) {
+                return Ok(all);
+            }
+        }
     }
 
     /// Messages that wait for their delivery times, earliest first.
@@ -119,20 +166,15 @@ impl Admin {
         Ok(call!(self, move_delayed, request)?.recall_handle)
     }
 
-    /// Takes a waiting message back, as its producer would; its id.
+    /// Events, newest first; go on with the number of the answer.
+    pub async fn list_events(&self, request: ListEventsRequest) -> Result<ListEventsResponse, Error> {
+        call!(self, list_events, request)
+    }
+
+    /// Takes a waiting message back; its id.
     pub async fn recall(&self, topic: &str, recall_handle: &str) -> Result<String, Error> {
-        let topic = Some(v2::Resource { resource_namespace: String::new(), name: topic.into() });
-        let request = v2::RecallMessageRequest { topic, recall_handle: recall_handle.into() };
-        let timeout = self.connection.timeout();
-        let call = |channel| {
-            let request = self.connection.request(request.clone(), timeout);
-            async move { MessagingServiceClient::new(channel).recall_message(request).await }
-        };
-        let answer = self.connection.call(timeout, call).await?.into_inner();
-        match answer.status {
-            Some(status) if status.code() == v2::Code::Ok => Ok(answer.message_id),
-            status => Err(Error::refusal(status)),
-        }
+        let request = RecallDelayedRequest { topic: topic.into(), recall_handle: recall_handle.into() };
+        Ok(call!(self, recall_delayed, request)?.message_id)
     }
 
     /// Dead letters of a group from an offset on.
@@ -171,9 +213,20 @@ impl Admin {
         call!(self, trim, request)
     }
 
+    /// Makes a node the leader; gives who led before.
+    pub async fn transfer_leader(&self, node: &str) -> Result<Option<String>, Error> {
+        Ok(call!(self, transfer_leader, TransferLeaderRequest { node: node.into() })?.from)
+    }
+
+    /// Has a node make a backup of itself; its parts come one after the other.
+    pub async fn create_backup(&self) -> Result<Streaming<BackupPart>, Error> {
+        // The node reads all of its state before it answers.
+        call!(self, create_backup, CreateBackupRequest {}, BACKUP_BEGINS_WITHIN)
+    }
+
     /// All consumer groups, by name.
     pub async fn list_groups(&self) -> Result<Vec<Group>, Error> {
-        let mut groups = call!(self, list_groups, ListGroupsRequest {})?.groups;
+        let mut groups = call!(self, list_groups, ListGroupsRequest::default())?.groups;
         groups.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(groups)
     }
@@ -181,6 +234,26 @@ impl Admin {
     /// One group with its positions and members.
     pub async fn describe_group(&self, name: &str) -> Result<DescribeGroupResponse, Error> {
         call!(self, describe_group, DescribeGroupRequest { name: name.into() })
+    }
+
+    /// The members of the group, and what change of them is under way.
+    pub async fn list_members(&self) -> Result<ListMembersResponse, Error> {
+        call!(self, list_members, ListMembersRequest {})
+    }
+
+    /// Begins a change of members, or says that it is under way already.
+    pub async fn change_members(&self, request: ChangeMembersRequest) -> Result<ChangeMembersResponse, Error> {
+        call!(self, change_members, request)
+    }
+
+    /// What the node that answers says of its process.
+    pub async fn node_facts(&self) -> Result<NodeFactsResponse, Error> {
+        call!(self, node_facts, NodeFactsRequest {})
+    }
+
+    /// Asks the log level of the node that answers, or changes it.
+    pub async fn log_level(&self, request: LogLevelRequest) -> Result<LogLevelResponse, Error> {
+        call!(self, log_level, request)
     }
 
     /// All nodes, by name, and who leads.
@@ -192,5 +265,5 @@ impl Admin {
 }
 
 fn service(channel: Channel) -> AdminClient<Channel> {
-    AdminClient::new(channel).max_decoding_message_size(limits::REQUEST_BYTES_MAX)
+    AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }

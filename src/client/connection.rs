@@ -16,6 +16,8 @@ use crate::client::error::{Error, Unreachable};
 
 const PORT_DEFAULT: u16 = 8081;
 const ADDRESSES_MAX: usize = 64;
+/// What programs say that they are: it is among the events of what they did.
+const AGENT: &str = concat!("raftmq/", env!("CARGO_PKG_VERSION"));
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -176,6 +178,8 @@ impl Connection {
                 let address = address.to_string();
                 let endpoint = Endpoint::from_shared(format!("http://{address}"))
                     .map_err(|_| AddressError::Unreadable(address.clone()))?
+                    .user_agent(AGENT)
+                    .map_err(|_| AddressError::Unreadable(address.clone()))?
                     .connect_timeout(CONNECT_WITHIN)
                     .tcp_nodelay(true)
                     .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
@@ -203,6 +207,11 @@ impl Connection {
     /// The bound of each request.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Changes when another node is asked first.
+    pub(super) fn preferred(&self) -> usize {
+        self.preferred.load(Ordering::Relaxed) % self.nodes.len()
     }
 
     /// Asks another node first from now on, if there is another.

@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tonic::transport::Channel;
 
-use crate::model::{Millis, Timestamp, limits};
+use crate::model::{Timestamp, limits};
 use crate::proto::v2;
 use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 use crate::proto::v2::receive_message_response::Content;
 
 use crate::client::connection::Connection;
 use crate::client::error::{Error, check};
-
-/// Time between heartbeats (contract §7).
-const HEARTBEAT_EVERY: Millis = Millis::from_secs(10);
+use crate::client::membership::Membership;
 
 /// A message leased to this consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +29,20 @@ pub struct Received {
     /// Deliveries so far, this one included.
     pub attempt: u32,
     pub born_at: Timestamp,
+    pub born_host: String,
+    pub stored_at: Timestamp,
+    /// The node that gave it out, as clients see it.
+    pub store_host: String,
+    /// Of a message that was delayed.
+    pub delivery_at: Option<Timestamp>,
+    /// NORMAL, FIFO, DELAY, TRANSACTION or PRIORITY.
+    pub kind: String,
+    pub message_group: Option<String>,
+    pub priority: Option<i32>,
+    /// Of a dead letter: its topic before, and its id there.
+    pub died_in: Option<(String, String)>,
+    /// Whether the body is compressed.
+    pub is_gzip: bool,
     /// The body as transmitted.
     pub body: Bytes,
     /// Proves the lease.
@@ -53,25 +64,25 @@ pub struct Consumer {
     group: v2::Resource,
     topic: v2::Resource,
     filter: v2::FilterExpression,
-    /// Wall-clock milliseconds; 0 before the first.
-    heartbeat_at: AtomicU64,
+    _membership: Membership,
 }
 
 impl Consumer {
-    /// A consumer of `topic` in `group` for the messages that `filter` wants.
+    /// A consumer of `topic` in `group` for the messages that `filter` wants, and a member of the group from now on; must be
+    /// made inside a tokio runtime.
     pub fn new(connection: Arc<Connection>, group: &str, topic: &str, filter: &FilterText) -> Self {
         let (filter_type, expression) = match filter {
             FilterText::Tags(expression) => (v2::FilterType::Tag, expression),
             FilterText::Sql(expression) => (v2::FilterType::Sql, expression),
         };
         let resource = |name: &str| v2::Resource { name: name.to_owned(), ..Default::default() };
-        Self {
-            connection,
-            group: resource(group),
-            topic: resource(topic),
-            filter: v2::FilterExpression { r#type: filter_type.into(), expression: expression.clone() },
-            heartbeat_at: AtomicU64::new(0),
-        }
+        let (group, topic) = (resource(group), resource(topic));
+        let filter = v2::FilterExpression { r#type: filter_type.into(), expression: expression.clone() };
+        let entry = v2::SubscriptionEntry { topic: Some(topic.clone()), expression: Some(filter.clone()) };
+        let subscription =
+            v2::Subscription { group: Some(group.clone()), subscriptions: vec![entry], ..Default::default() };
+        let _membership = Membership::start(connection.clone(), subscription);
+        Self { connection, group, topic, filter, _membership }
     }
 
     /// Waits up to `wait` for messages and leases at most `batch` of them for `invisible_for`.
@@ -80,7 +91,6 @@ impl Consumer {
     ///
     /// * Units: the server bounds `wait` to 5–20 s and `invisible_for` to 10 s–12 h.
     pub async fn receive(&self, batch: u32, invisible_for: Duration, wait: Duration) -> Result<Vec<Received>, Error> {
-        self.beat_if_due().await;
         let request = v2::ReceiveMessageRequest {
             group: Some(self.group.clone()),
             // No broker named: any queue of the topic will do.
@@ -199,23 +209,6 @@ impl Consumer {
         Ok(())
     }
 
-    /// Renews this member's session.
-    pub async fn heartbeat(&self) -> Result<(), Error> {
-        let request = v2::HeartbeatRequest {
-            group: Some(self.group.clone()),
-            client_type: v2::ClientType::SimpleConsumer as i32,
-        };
-        let timeout = self.connection.timeout();
-        let response = self
-            .connection
-            .call(timeout, |channel| {
-                let request = self.connection.request(request.clone(), timeout);
-                async move { service(channel).heartbeat(request).await }
-            })
-            .await?;
-        check(response.into_inner().status)
-    }
-
     /// Ends this member's session. Its leases end by themselves.
     pub async fn close(&self) -> Result<(), Error> {
         let request = v2::NotifyClientTerminationRequest { group: Some(self.group.clone()) };
@@ -228,19 +221,6 @@ impl Consumer {
             })
             .await?;
         check(response.into_inner().status)
-    }
-
-    async fn beat_if_due(&self) {
-        let now = (self.connection.identity().now)();
-        let last = Timestamp(self.heartbeat_at.load(Ordering::Relaxed));
-        if now.since(last) < HEARTBEAT_EVERY {
-            return;
-        }
-        self.heartbeat_at.store(now.0, Ordering::Relaxed);
-        // The receive that follows will say what is wrong, if it is more than a hiccup.
-        if let Err(error) = self.heartbeat().await {
-            tracing::info!(%error, "heartbeat failed");
-        }
     }
 }
 
@@ -258,9 +238,13 @@ fn wire_duration(length: Duration) -> prost_types::Duration {
 fn received(message: v2::Message) -> Result<Received, Error> {
     let system = message.system_properties.ok_or(Error::Malformed("a message without system properties"))?;
     let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-    let born_at = system.born_timestamp.unwrap_or_default();
-    let born_ms = born_at.seconds.saturating_mul(1000).saturating_add(i64::from(born_at.nanos / 1_000_000));
+    let time = |at: prost_types::Timestamp| {
+        let millis = at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos / 1_000_000));
+        Timestamp(number(Some(millis)).unwrap_or_default())
+    };
     Ok(Received {
+        kind: system.message_type().as_str_name().to_owned(),
+        is_gzip: system.body_encoding() == v2::Encoding::Gzip,
         topic: message.topic.map(|topic| topic.name).unwrap_or_default(),
         queue: u32::try_from(system.queue_id).map_err(|_| Error::Malformed("a negative queue id"))?,
         queue_offset: number(system.queue_offset).ok_or(Error::Malformed("a message without queue offset"))?,
@@ -269,7 +253,14 @@ fn received(message: v2::Message) -> Result<Received, Error> {
         keys: system.keys,
         properties: message.user_properties,
         attempt: system.delivery_attempt.and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1),
-        born_at: Timestamp(number(Some(born_ms)).unwrap_or_default()),
+        born_at: system.born_timestamp.map(time).unwrap_or_default(),
+        born_host: system.born_host,
+        stored_at: system.store_timestamp.map(time).unwrap_or_default(),
+        store_host: system.store_host,
+        delivery_at: system.delivery_timestamp.map(time),
+        message_group: system.message_group,
+        priority: system.priority,
+        died_in: system.dead_letter_queue.map(|before| (before.topic, before.message_id)),
         body: message.body,
         handle: system.receipt_handle.ok_or(Error::Malformed("a message without receipt handle"))?,
     })

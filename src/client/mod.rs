@@ -3,19 +3,20 @@
 //! Called by `cli`, `bench` and tests. Speaks `apache.rocketmq.v2` and `raftmq.admin.v1` to any node, and goes on to the
 //! next address at once when one fails. Wall clock and random identity come from the caller ([`ClientIdentity`]).
 //!
-//! Not here: telemetry, routes and server-side renewal. Any node takes any request, and leases last as long as the caller
-//! asked.
+//! Not here: routes and server-side renewal. Any node takes any request, and leases last as long as the caller asked.
 
 mod admin;
 mod connection;
 mod consumer;
 mod error;
+mod membership;
 mod producer;
+mod send_codec;
 #[cfg(test)]
 mod wire_test;
 
-pub use admin::Admin;
+pub use admin::{Admin, Traced};
 pub use connection::{Address, AddressError, ClientIdentity, Connection, Endpoints};
 pub use consumer::{Consumer, FilterText, Received};
 pub use error::{Error, Unreachable};
-pub use producer::{Kind, Outgoing, Producer, SendReceipt, wire_time};
+pub use producer::{EntryReceipt, Kind, Outgoing, Producer, SendReceipt, wire_time};

@@ -6,17 +6,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
+use tonic::Status;
+use tonic::client::Grpc;
 
 use crate::model::limits;
 use crate::model::{Millis, Timestamp};
+use crate::proto::admin::send_receipt::Durability;
 use crate::proto::v2;
-use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
 use crate::client::connection::{ClientIdentity, Connection, Patience};
 use crate::client::error::{Error, check};
+use crate::client::send_codec::SendCodec;
 
 /// 2021-01-01T00:00:00Z, from which message ids count seconds.
 const ID_EPOCH_SECS: u64 = 1_609_459_200;
+
+const SEND_PATH: &str = "/apache.rocketmq.v2.MessagingService/SendMessage";
 
 /// A message to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,12 +57,34 @@ pub struct SendReceipt {
     pub queue_offset: u64,
     /// Recalls a delayed message.
     pub recall_handle: Option<String>,
+    /// What the OK meant; only raftmq says it.
+    pub entry: Option<EntryReceipt>,
+}
+
+/// What the OK to a send meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryReceipt {
+    /// The entry of the send in the Raft log; the term is 0 if the leader is of an older build.
+    pub term: u64,
+    pub index: u64,
+    pub durability: Durability,
 }
 
 /// Sends messages. Share one: its sequence keeps message ids apart.
 pub struct Producer {
     connection: Arc<Connection>,
     sequence: AtomicU32,
+}
+
+impl EntryReceipt {
+    /// Stable, for programs.
+    pub fn durability_name(&self) -> &'static str {
+        match self.durability {
+            Durability::SyncedOnMajority => "synced_on_majority",
+            Durability::PageCacheOnMajority => "page_cache_on_majority",
+            Durability::Unspecified => "unknown",
+        }
+    }
 }
 
 impl Producer {
@@ -116,11 +144,15 @@ impl Producer {
         let count = messages.len();
         let request = v2::SendMessageRequest { messages };
         let timeout = self.connection.timeout();
-        let response = self
+        let (response, added) = self
             .connection
             .call(timeout, |channel| {
                 let request = self.connection.request(request.clone(), timeout);
-                async move { MessagingServiceClient::new(channel).send_message(request).await }
+                async move {
+                    let mut client = Grpc::new(channel);
+                    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+                    client.unary(request, PathAndQuery::from_static(SEND_PATH), SendCodec).await
+                }
             })
             .await?
             .into_inner();
@@ -131,7 +163,12 @@ impl Producer {
         if response.entries.len() != count {
             return Err(Error::Malformed("not one send result for each message"));
         }
-        Ok(response.entries.into_iter().map(sent).collect())
+        let entry = added.receipt.map(|receipt| EntryReceipt {
+            term: receipt.term,
+            index: receipt.index,
+            durability: receipt.durability(),
+        });
+        Ok(response.entries.into_iter().map(|result| sent(result, entry)).collect())
     }
 }
 
@@ -144,11 +181,11 @@ fn is_open(result: Option<&Result<SendReceipt, Error>>) -> bool {
     }
 }
 
-fn sent(entry: v2::SendResultEntry) -> Result<SendReceipt, Error> {
-    check(entry.status)?;
-    let queue_offset = u64::try_from(entry.offset).map_err(|_| Error::Malformed("a negative queue offset"))?;
-    let recall_handle = Some(entry.recall_handle).filter(|handle| !handle.is_empty());
-    Ok(SendReceipt { message_id: entry.message_id, queue_offset, recall_handle })
+fn sent(result: v2::SendResultEntry, entry: Option<EntryReceipt>) -> Result<SendReceipt, Error> {
+    check(result.status)?;
+    let queue_offset = u64::try_from(result.offset).map_err(|_| Error::Malformed("a negative queue offset"))?;
+    let recall_handle = Some(result.recall_handle).filter(|handle| !handle.is_empty());
+    Ok(SendReceipt { message_id: result.message_id, queue_offset, recall_handle, entry })
 }
 
 fn wire(topic: &str, message: Outgoing, id: String, now: Timestamp, host: &str) -> v2::Message {
@@ -226,7 +263,7 @@ mod tests {
     #[test]
     fn acknowledged_and_refused_messages_are_not_sent_again() {
         let code = |code: v2::Code| Some(v2::Status { code: code as i32, message: String::new() });
-        let result = |status| sent(v2::SendResultEntry { status, offset: 3, ..Default::default() });
+        let result = |status| sent(v2::SendResultEntry { status, offset: 3, ..Default::default() }, None);
         assert!(is_open(None));
         assert!(!is_open(Some(&result(code(v2::Code::Ok)))));
         assert!(!is_open(Some(&result(code(v2::Code::MessageBodyEmpty)))));

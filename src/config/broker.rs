@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::characters::shown;
-use crate::config::members::members;
+use crate::config::http::{HttpConfig, http};
+use crate::config::logs::log;
+use crate::config::members::{members, preferred_leader};
 use crate::config::retention::retention;
 use crate::config::value::Values;
-use crate::config::{PeerAddress, RetentionConfig};
-use crate::model::limits::NODE_NAME_BYTES_MAX;
-use crate::model::{DiskMark, Millis, NodeId};
+use crate::config::{LogConfig, PeerAddress, RetentionConfig};
+use crate::model::limits::{NODE_NAME_BYTES_MAX, SNAPSHOT_BYTES_MIN};
+use crate::model::{DiskMark, MemberName, Millis};
 
 /// What the client ports speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,15 +61,6 @@ impl PeerSecurityConfig {
     }
 }
 
-/// Format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Everything a node is started with. One field per honoured key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
@@ -88,10 +81,12 @@ pub struct BrokerConfig {
     pub grpc_port: u16,
     /// `grpcServerPort` is nobody's choice: if it is in use, `listenPort` alone serves clients.
     pub grpc_port_is_default: bool,
-    /// `dLegerPeers`, by id.
+    /// `dLegerPeers`, by name.
     pub peers: Vec<PeerAddress>,
     /// `dLegerSelfId`.
-    pub self_id: NodeId,
+    pub self_name: MemberName,
+    /// `preferredLeaderId`.
+    pub preferred_leader: Option<MemberName>,
     /// `storePathRootDir`.
     pub store: PathBuf,
     /// `diskSoftMark`.
@@ -104,6 +99,8 @@ pub struct BrokerConfig {
     pub syncs_before_ack: bool,
     /// `autoCreateTopicEnable`.
     pub creates_topics: bool,
+    /// The same for clients of the classic protocol, for whom it is RocketMQ's default.
+    pub creates_topics_classic: bool,
     /// `autoCreateSubscriptionGroup`.
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
@@ -122,8 +119,14 @@ pub struct BrokerConfig {
     pub segment_bytes: u64,
     /// What is deleted, and when.
     pub retention: RetentionConfig,
+    /// `memberWaitMs`.
+    pub member_wait_ms: u64,
+    /// `snapshotRate`; 0: no bound.
+    pub snapshot_rate: u64,
     /// `openFilesMax`.
     pub open_files_max: u32,
+    /// `scrubRate`; 0: no scrub.
+    pub scrub_rate: u64,
     /// `raftHeartbeatIntervalMs`.
     pub heartbeat_ms: u64,
     /// `raftElectionTimeoutMinMs`.
@@ -148,18 +151,20 @@ pub struct BrokerConfig {
     pub tls: TlsConfig,
     /// `peerSecretPath`, `peerTls*`.
     pub peer_security: PeerSecurityConfig,
-    /// `logLevel`.
-    pub log_level: String,
+    /// `metrics*`.
+    pub http: HttpConfig,
     /// `simulatePowerLoss`.
     pub loses_power: bool,
-    /// `logFormat`.
-    pub log_format: LogFormat,
+    /// `slowRequestMs`; `None`: none is slow.
+    pub slow_request: Option<Duration>,
+    /// `log*`.
+    pub log: LogConfig,
 }
 
 impl BrokerConfig {
     /// This node among the members.
     pub fn me(&self) -> &PeerAddress {
-        self.peers.iter().find(|peer| peer.id == self.self_id).expect("checked when the configuration was read")
+        self.peers.iter().find(|peer| peer.name == self.self_name).expect("checked when the configuration was read")
     }
 }
 
@@ -171,8 +176,9 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let broker_name = names(values);
     let listen_port = port(values, "listenPort");
     let grpc_port = port(values, "grpcServerPort");
-    let (peers, self_id) = members(values);
-    let me = peers.iter().find(|peer| Some(peer.id) == self_id);
+    let (peers, self_name) = members(values);
+    let me = peers.iter().find(|peer| Some(peer.name) == self_name);
+    let preferred_leader = preferred_leader(values);
     if listen_port == grpc_port {
         values.complain("grpcServerPort", "is listenPort as well; both serve gRPC and need a port each");
     }
@@ -201,14 +207,16 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
     let tls = tls(values);
     let loses_power = values.bool("simulatePowerLoss");
     let flush = values.choice("flushDiskType", &[("SYNC_FLUSH", true), ("ASYNC_FLUSH", false)]);
-    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
-    let log_level = values.choice("logLevel", &levels);
-    let log_format = values.choice("logFormat", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let log = log(values, &broker_name, &peers, self_name);
+    let slow_request_ms = values.number("slowRequestMs");
     let segment_bytes = values.number("mappedFileSizeCommitLog");
     let retention = retention(values, segment_bytes);
     let size = |values: &mut Values<'_>, name| usize::try_from(values.number(name)).unwrap_or(usize::MAX);
     let own_host = me.map(|me| me.address.host.clone());
     let bind_address = bind_address(values, me);
+    let mut ports = vec![("listenPort", listen_port), ("grpcServerPort", grpc_port)];
+    ports.extend(me.map(|me| ("this node's port for peers in dLegerPeers", me.address.port)));
+    let http = http(values, bind_address.as_deref().unwrap_or_default(), &ports);
     let peer_security = peer_security(values);
     let trusts_network = !peer_security.is_on() && peers.len() > 1 && !values.is_given("bindAddress");
     // What a name stands for on this host need not be what it stands for elsewhere.
@@ -227,12 +235,14 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         listen_port,
         grpc_port,
         grpc_port_is_default: !values.is_given("grpcServerPort"),
+        preferred_leader,
         store,
         disk_soft,
         disk_hard,
         disk_reserve,
         syncs_before_ack: flush?,
         creates_topics: values.bool("autoCreateTopicEnable"),
+        creates_topics_classic: values.bool("autoCreateTopicEnable") || !values.is_given("autoCreateTopicEnable"),
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
         topic_queues: u32::try_from(values.number("defaultTopicQueueNums")).ok()?,
         transaction_timeout: Millis(values.number("transactionTimeOut")),
@@ -242,7 +252,10 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         body_bytes_max: size(values, "maxMessageSize"),
         segment_bytes,
         retention: retention?,
+        member_wait_ms: values.number("memberWaitMs"),
+        snapshot_rate: snapshot_rate(values),
         open_files_max: u32::try_from(values.number("openFilesMax")).ok()?,
+        scrub_rate: values.number("scrubRate"),
         heartbeat_ms,
         election_min_ms,
         election_max_ms,
@@ -255,10 +268,11 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         shutdown_time: Duration::from_secs(values.number("grpcShutdownTimeSeconds")),
         tls: tls?,
         peer_security,
+        http: http?,
         loses_power,
-        log_level: log_level?.to_owned(),
-        log_format: log_format?,
-        self_id: self_id?,
+        slow_request: (slow_request_ms > 0).then(|| Duration::from_millis(slow_request_ms)),
+        log: log?,
+        self_name: self_name?,
         peers,
     })
 }
@@ -295,6 +309,16 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
         let count = config.peers.len();
         warnings.push(format!("{count} members tolerate no more failures than {}", count - 1));
     }
+}
+
+fn snapshot_rate(values: &mut Values<'_>) -> u64 {
+    let rate = values.number("snapshotRate");
+    if (1..SNAPSHOT_BYTES_MIN).contains(&rate) {
+        let what =
+            format!("must be 0 for no bound, or {SNAPSHOT_BYTES_MIN} at least: with less, no snapshot would be whole");
+        values.complain("snapshotRate", what);
+    }
+    rate
 }
 
 fn names(values: &mut Values<'_>) -> String {

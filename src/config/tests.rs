@@ -48,7 +48,7 @@ fn the_files_of_the_repository_boot_with_the_announced_warnings() {
     ];
     for (id, text) in files.into_iter().enumerate() {
         let loaded = load_text(text).unwrap();
-        assert_eq!(loaded.config.self_id.0, id as u64);
+        assert_eq!(loaded.config.self_name.0, id as u32);
         assert_eq!(loaded.config.grpc_port, 8081 + id as u16);
         assert!(loaded.warnings.iter().any(|warning| warning.contains("peerSecretPath")), "{:?}", loaded.warnings);
         assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
@@ -304,7 +304,7 @@ fn check_value(key: &str, value: &str, sources: &Sources<'_>) {
         Ok(Loaded { config, effective, .. }) => {
             for peer in &config.peers {
                 let address = peer.address.to_string();
-                http::Uri::try_from(format!("http://{address}")).unwrap_or_else(|error| panic!("{address}: {error}"));
+                ::http::Uri::try_from(format!("http://{address}")).unwrap_or_else(|error| panic!("{address}: {error}"));
                 assert_eq!(crate::model::HostPort::parse(&address).as_ref(), Some(&peer.address));
                 if peer.address.host.contains(':') {
                     address.parse::<std::net::SocketAddr>().unwrap();
@@ -478,6 +478,7 @@ fn a_retention_that_cannot_be_meant_is_refused_with_the_remedy() {
         ("diskMaxUsedSpaceRatio=101", "must be between 0 and 100"),
         ("logRetentionBytes=134217727", "must be at least 134217728, 2 segments of mappedFileSizeCommitLog (67108864)"),
         ("openFilesMax=63", "must be between 64 and 1048576"),
+        ("snapshotRate=1048575", "must be 0 for no bound, or 1048576 at least"),
     ] {
         let found = errors(text);
         assert!(found.starts_with(&format!("broker.conf:1: {text}: ")) && found.contains(expected), "{text}: {found}");
@@ -507,4 +508,64 @@ fn a_retention_that_surprises_is_remarked_on() {
     {
         assert_eq!(about(text, "fileReservedTime"), [""; 0], "{text}");
     }
+}
+
+#[test]
+fn the_port_for_http_has_its_own_keys_and_words() {
+    let http = |text: &str| load_text(text).unwrap().config.http;
+    let default = http("bindAddress=10.0.0.1");
+    assert_eq!((default.port, default.port_is_default, default.serves_metrics), (5557, true, true));
+    assert_eq!(default.host, "10.0.0.1");
+    let own = http("metricsPromExporterPort=9000\nmetricsPromExporterHost=127.0.0.1\nmetricsLabel= zone:a , rack:7,");
+    assert_eq!((own.port, own.port_is_default, own.host.as_str()), (9000, false, "127.0.0.1"));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(own.labels, [pair("zone", "a"), pair("rack", "7")]);
+    assert!(!http("metricsExporterType=DISABLE").serves_metrics);
+    for other in ["LOG", "OTLP_GRPC"] {
+        let loaded = load_text(&format!("metricsExporterType={other}")).unwrap();
+        assert!(loaded.config.http.serves_metrics);
+        let says = |warning: &&String| warning.contains("metricsExporterType") && warning.contains("/metrics");
+        assert_eq!(loaded.warnings.iter().filter(says).count(), 1, "{:?}", loaded.warnings);
+    }
+    // A port that nobody chose gives way (`server/run`).
+    assert!(load_text("listenPort=5557").is_ok());
+    let refused = [
+        ("metricsPromExporterPort=8081", "is grpcServerPort as well"),
+        ("metricsExporterType=STATSD", "is not one of DISABLE, PROM, OTLP_GRPC, LOG"),
+        ("metricsLabel=zone", "'zone' is not like zone:a,rack:7"),
+        ("metricsLabel=9a:b", "'9a:b' is not like"),
+        ("metricsLabel=cluster:b", "is a label of every metric already"),
+        ("metricsLabel=a:b,a:c", "is there twice"),
+    ];
+    for (text, expected) in refused {
+        let found = errors(text);
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+}
+
+#[test]
+fn log_files_are_where_rocketmq_has_them_and_nodes_of_one_host_have_a_folder_each() {
+    let files = |text: &str| load_text(text).unwrap().config.log.files;
+    let folder = |text: &str| files(text).unwrap().folder.display().to_string();
+    let plain = files("brokerName=a").unwrap();
+    assert_eq!((plain.home, plain.bytes_max, plain.kept), (None, 32 << 20, 10));
+    let names = "dLegerGroup=Raft/Node\nbrokerName=Raft/Node\ndLegerSelfId=n1\ndLegerPeers=";
+    assert_eq!(folder(&format!("{names}n0-10.0.0.1:1;n1-10.0.0.2:1;n2-10.0.0.1:2")), "logs/rocketmqlogs/");
+    assert_eq!(folder(&format!("{names}n0-a:1;n1-b:1;n2-b:2")), "logs/rocketmqlogs/Raft_Node_n1");
+    assert_eq!(folder("isolateLogEnable=true"), "logs/rocketmqlogs/RaftNode00_n0");
+    assert_eq!(files("logHome=none"), None);
+    assert_eq!(files("logHome=/var/log").unwrap().home, Some("/var/log".into()));
+    assert!(errors("logFileSize=1").contains("logFileSize=1: must be between 65536"), "{}", errors("logFileSize=1"));
+}
+
+#[test]
+fn docs_operate_has_every_key_that_does_something_as_it_is() {
+    let operate = include_str!("../../docs/operate.md");
+    let row = |key: &crate::config::Key| {
+        let default = if key.default.is_empty() { "–".to_owned() } else { format!("`{}`", key.default) };
+        format!("| `{}` | {default} | {} |", key.name, key.meaning.replace('|', "\\|"))
+    };
+    let honoured = KEYS.iter().filter(|key| key.status == Status::Honoured);
+    let missing: Vec<String> = honoured.map(row).filter(|row| !operate.contains(row)).collect();
+    assert!(missing.is_empty(), "docs/operate.md lacks these rows, or has others:\n{}", missing.join("\n"));
 }

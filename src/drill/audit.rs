@@ -1,6 +1,7 @@
 //! What an operator sees: the offsets during the drill, and everything that each replica has after it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,12 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drill::clients::{ANSWER_WITHIN, Clients, Node, got, hash, poll, request};
 use crate::drill::history::{Applied, Event, Got, Offsets, OperationKind, Phase};
+use crate::drill::not_done::not_done;
 use crate::proto::admin;
 
 const OFFSETS_EVERY: Duration = Duration::from_millis(250);
 /// Longer than an audit takes.
 const AUDIT_LEASE: Duration = Duration::from_secs(3600);
-const COMPARE_WITHIN: Duration = Duration::from_secs(10);
+const DIGEST_WITHIN: Duration = Duration::from_secs(10);
+/// Retention goes on for a while after the last message, and each of its entries is one that not all replicas have yet.
+const COMPARE_WITHIN: Duration = Duration::from_secs(60);
+/// Damage is repaired within this, once it was found.
+const HEALED_WITHIN: Duration = Duration::from_secs(30);
 /// Dead letters read at once.
 const LETTERS: u32 = 256;
 
@@ -25,13 +31,14 @@ impl Clients {
         let mut turn = 0;
         while end.run_until_cancelled(tokio::time::sleep(OFFSETS_EVERY)).await.is_some() {
             turn += 1;
-            self.offsets(turn % self.nodes.len()).await;
+            let _open = self.gate.open().await;
+            self.offsets(turn).await;
         }
     }
 
-    /// The offsets as one node has them, and how many messages the group has not settled.
-    async fn offsets(&self, node: usize) -> Option<(BTreeMap<u32, Offsets>, u64)> {
-        let node = &self.nodes[node];
+    /// The offsets as the node has them whose turn it is, and how many messages the group has not settled.
+    async fn offsets(&self, turn: usize) -> Option<(BTreeMap<u32, Offsets>, u64)> {
+        let node = self.node(turn);
         let head = |ph| Event { node: Some(node.name.clone()), ..Event::new("operator", ph, OperationKind::QueryOff) };
         let asked = self.recorder.record(head(Phase::Inv));
         let describe = admin::DescribeGroupRequest { name: self.group.to_string() };
@@ -56,7 +63,7 @@ impl Clients {
         let mut turn = 0;
         while Instant::now() < until {
             turn += 1;
-            if self.offsets(turn % self.nodes.len()).await.is_some_and(|(_, lag)| lag == 0) {
+            if self.offsets(turn).await.is_some_and(|(_, lag)| lag == 0) {
                 self.recorder.record(Event::new("operator", Phase::Ok, OperationKind::Drained));
                 return true;
             }
@@ -96,13 +103,38 @@ impl Clients {
     async fn digest_of(&self, node: &Node) -> Option<u64> {
         let head = |ph| Event { node: Some(node.name.clone()), ..Event::new("operator", ph, OperationKind::Digest) };
         let asked = self.recorder.record(head(Phase::Inv));
-        let call = request(admin::StateDigestRequest {}, "operator", COMPARE_WITHIN);
+        let call = request(admin::StateDigestRequest {}, "operator", DIGEST_WITHIN);
         let answer = node.admin.clone().state_digest(call).await.ok().map(|answer| answer.into_inner());
         let applied =
             answer.map(|answer| Applied { index: answer.applied, content: answer.content, running: answer.running });
         let ph = if applied.is_some() { Phase::Ok } else { Phase::Info };
         self.recorder.record(Event { of: Some(asked), applied, ..head(ph) });
         applied.map(|applied| applied.index)
+    }
+
+    /// Waits until a node's log has no damage left; records whether anything was repaired.
+    pub async fn healed(&self, node: usize) -> io::Result<()> {
+        let until = Instant::now() + HEALED_WITHIN;
+        while Instant::now() < until {
+            let call = request(admin::ClusterStatusRequest {}, "nemesis", ANSWER_WITHIN);
+            let status = self.nodes[node].admin.clone().cluster_status(call).await;
+            let nodes = status.map(|status| status.into_inner().nodes).unwrap_or_default();
+            let own = nodes.into_iter().find(|seen| seen.node == self.nodes[node].name);
+            // Of an older build, or a node that does not answer yet.
+            let Some(damage) = own.and_then(|node| node.damage) else {
+                tokio::time::sleep(OFFSETS_EVERY).await;
+                continue;
+            };
+            if damage.damaged_segments == 0 && !damage.lacks_tail {
+                let is_repaired = damage.repaired_entries + damage.rebuilt_segments > 0;
+                let ph = if is_repaired { Phase::Ok } else { Phase::Info };
+                let node = Some(self.nodes[node].name.clone());
+                self.recorder.record(Event { node, ..Event::new("operator", ph, OperationKind::Rot) });
+                return Ok(());
+            }
+            tokio::time::sleep(OFFSETS_EVERY).await;
+        }
+        Err(not_done(format!("the log of {} is not whole after {HEALED_WITHIN:?}", self.nodes[node].name)))
     }
 
     async fn dead_letters_of(&self, node: &Node) {

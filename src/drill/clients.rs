@@ -5,9 +5,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -24,6 +26,8 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(300);
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_secs(5);
 const POLL_BATCH: i32 = 16;
+/// The drill's messages are read again at its end.
+const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Deliveries of a message to the group, before it is a dead letter.
 pub(super) const ATTEMPTS_MAX: u32 = 4;
 
@@ -45,6 +49,33 @@ pub struct Clients {
     pub(super) recorder: Arc<Recorder>,
     /// Half messages that were left open and about which nobody was asked yet.
     pub(super) open: Arc<Mutex<BTreeSet<String>>>,
+    pub(super) gate: Gate,
+}
+
+/// Holds up the clients of a drill, and says who serves them. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Gate {
+    /// Whoever writes holds everybody up: requests are made by readers.
+    lock: Arc<RwLock<()>>,
+    /// The number of the only node there is, after 0.
+    only: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Until requests may be made; none is in flight when it is closed.
+    pub async fn open(&self) -> RwLockReadGuard<'_, ()> {
+        self.lock.read().await
+    }
+
+    /// Waits until no request is in flight; none is made until the guard is dropped.
+    pub async fn close(&self) -> OwnedRwLockWriteGuard<()> {
+        self.lock.clone().write_owned().await
+    }
+
+    /// From now on this node alone is asked.
+    pub fn ask_only(&self, node: usize) {
+        self.only.store(node + 1, Ordering::Relaxed);
+    }
 }
 
 /// Where the nodes of the cluster behind an address serve clients, n0 first.
@@ -82,7 +113,14 @@ impl Clients {
             });
         }
         let group = format!("{topic}-group").into();
-        Ok(Self { nodes, topic: topic.into(), group, recorder, open: Arc::default() })
+        Ok(Self { nodes, topic: topic.into(), group, recorder, open: Arc::default(), gate: Gate::default() })
+    }
+
+    /// The node whose turn it is.
+    pub(super) fn node(&self, turn: usize) -> &Node {
+        let only = self.gate.only.load(Ordering::Relaxed);
+        let number = only.checked_sub(1).unwrap_or(turn % self.nodes.len());
+        &self.nodes[number]
     }
 
     /// The leader, if one says that it leads and `count` nodes answer.
@@ -105,7 +143,7 @@ impl Clients {
             name: self.topic.to_string(),
             r#type: "MIXED".to_owned(),
             queues: 4,
-            ..Default::default()
+            retention_ms: KEPT_MS,
         };
         admin.create_topic(request(create, "nemesis", within)).await?;
         let create = admin::CreateGroupRequest {
@@ -115,6 +153,18 @@ impl Clients {
             ..Default::default()
         };
         admin.create_group(request(create, "nemesis", within)).await.map(drop)
+    }
+
+    /// Has the group's dead letters kept as long as the messages, if there are any yet.
+    pub async fn keep_dead_letters(&self) {
+        let name = format!("%DLQ%{}", self.group);
+        for node in &self.nodes {
+            let update =
+                admin::UpdateTopicRequest { name: name.clone(), retention_ms: Some(KEPT_MS), ..Default::default() };
+            if node.admin.clone().update_topic(request(update, "nemesis", ANSWER_WITHIN)).await.is_ok() {
+                break;
+            }
+        }
     }
 
     /// The group that reads everything from one node.

@@ -31,9 +31,10 @@ impl Clients {
 
     async fn consumer(&self, number: usize, end: CancellationToken) {
         let name = format!("cons-{number}");
-        let node = &self.nodes[number % self.nodes.len()];
         let late = RefCell::new(JoinSet::new());
         while !end.is_cancelled() {
+            let _open = self.gate.open().await;
+            let node = self.node(number);
             let asked = self.recorder.record(Event {
                 node: Some(node.name.clone()),
                 group: Some(self.group.to_string()),
@@ -75,6 +76,7 @@ impl Clients {
                 let (own, node, name) = (self.clone(), node.clone(), name.to_owned());
                 late.borrow_mut().spawn_local(async move {
                     tokio::time::sleep(Duration::from_secs(1)).await;
+                    let _open = own.gate.open().await;
                     own.ack(&node, &name, got.mid, handle).await;
                 });
             }

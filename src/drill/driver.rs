@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Address;
-use crate::drill::clients::Clients;
+use crate::drill::clients::{Clients, Gate};
 use crate::drill::history::Recorder;
 
 /// The running thread.
 pub(super) struct Driver {
     thread: std::thread::JoinHandle<io::Result<()>>,
     sent: CancellationToken,
+    gate: Gate,
 }
 
 impl Driver {
@@ -26,7 +27,8 @@ impl Driver {
         sending: CancellationToken,
         receiving: CancellationToken,
     ) -> io::Result<Self> {
-        let sent = CancellationToken::new();
+        let (sent, gate) = (CancellationToken::new(), Gate::default());
+        let gate_of_clients = gate.clone();
         let (addresses, topic, all_sent) = (addresses.to_vec(), topic.to_owned(), sent.clone());
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -35,6 +37,7 @@ impl Driver {
             let all_sent = all_sent.drop_guard();
             local.block_on(&runtime, async {
                 let clients = Clients::new(&addresses, &topic, recorder).map_err(io::Error::other)?;
+                let clients = Clients { gate: gate_of_clients, ..clients };
                 let answering = CancellationToken::new();
                 let produce = async {
                     clients.produce(rate, sending).await;
@@ -51,7 +54,11 @@ impl Driver {
             })
         };
         let thread = std::thread::Builder::new().name("clients".to_owned()).spawn(run)?;
-        Ok(Self { thread, sent })
+        Ok(Self { thread, sent, gate })
+    }
+
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     pub fn wait_for_senders(&self) {

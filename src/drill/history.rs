@@ -59,10 +59,22 @@ pub enum OperationKind {
     Heal,
     /// A node ended by itself.
     Ended,
+    /// A node started itself again, without a snapshot that it had pulled.
+    StartedAgain,
+    /// Something that was asked of the cluster was not done in its time.
+    NotDone,
+    /// The log of a node was damaged; [`Phase::Ok`]: what was damaged is whole again.
+    Rot,
+    /// Nodes catch up by a snapshot: so many had since the drill began ([`Event::off`]).
+    Snapshots,
     /// From here on fewer than two nodes can do anything.
     MajorityLost,
     /// Until here, that is.
     MajorityBack,
+    /// From here on the drill itself holds its clients, to compare replicas.
+    Held,
+    /// Until here, that is.
+    Released,
     /// The group's messages are all received and settled, or the drill gave up waiting.
     Drained,
 }

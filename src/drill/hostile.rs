@@ -40,7 +40,7 @@ pub(super) struct Forged {
 impl Forged {
     fn hello(&self, purpose: proto::Purpose) -> proto::Hello {
         let (cluster, group) = (self.cluster.clone(), self.group.clone());
-        let envelope = proto::Envelope { cluster, group, from: self.from, to: self.to, shard: 0 };
+        let envelope = proto::Envelope { cluster, group, from: self.from, to: self.to, shard: 0, lineage: 0 };
         proto::Hello { envelope: Some(envelope), purpose: purpose.into(), nonce: vec![7; 16].into() }
     }
 

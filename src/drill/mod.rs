@@ -17,13 +17,18 @@ mod consume;
 mod driver;
 pub mod history;
 mod hostile;
+mod members;
 mod net;
 mod nodes;
+mod not_done;
+mod own_cluster;
 mod plan;
 mod produce;
 pub mod report;
+mod rot;
 mod run;
 mod transact;
 
+pub use own_cluster::{Build, Builds};
 pub use plan::{DrillPlan, Length, RunningCluster, Scenario};
 pub use run::{Outcome, run};

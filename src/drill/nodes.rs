@@ -4,7 +4,6 @@
 //! Of its own, only processes it started are ever signalled, and none outlives it. Those of a running cluster stay.
 
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,22 +14,20 @@ use tokio::time::Instant;
 use crate::client::Address;
 use crate::drill::clock::Clocks;
 use crate::drill::history::{Event, FULL_DISK, OperationKind, Phase, Recorder};
-use crate::drill::hostile::{self, Forged};
 use crate::drill::net::Network;
-use crate::env::fault::power_loss_disk;
+use crate::drill::not_done::not_done;
+use crate::drill::own_cluster::{Builds, NODES, Own, RESTORED, free_ports};
+use crate::drill::rot;
+use crate::env::rng::{SeededRng, random_u64};
 use crate::env::{disk, process};
 
-/// Nodes of the cluster.
-pub const NODES: usize = 3;
 /// Longest time for a node to stop after a signal, and to start.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 const START_WITHIN: Duration = Duration::from_secs(30);
-const CLUSTER: &str = "Drill";
-const BROKER: &str = "Drill00";
 /// A clock that drifts is moved this often.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
-/// What a sync takes longer on a slow disk: more than a leader may be behind (D84).
-const SLOW_SYNC: Duration = Duration::from_millis(1500);
+/// So long a node under load takes for a segment, which a drill of damage makes small.
+const SEALED_WITHIN: Duration = Duration::from_secs(60);
 /// Stands for a node's name in the command that starts it.
 const NAME: &str = "{}";
 
@@ -42,23 +39,12 @@ pub struct Nodes {
 }
 
 enum Cluster {
-    Own(Own),
+    Own(Box<Own>),
     Running {
         addresses: Vec<Address>,
         /// Starts a node, by the shell.
         start: String,
     },
-}
-
-/// A cluster for this drill.
-struct Own {
-    folder: PathBuf,
-    network: Option<Network>,
-    ports: Vec<[u16; 3]>,
-    settings: Vec<String>,
-    planted_bug: Option<String>,
-    /// If clocks can be moved.
-    clocks: Option<Clocks>,
 }
 
 enum Running {
@@ -99,10 +85,7 @@ impl Running {
                     child.kill()?;
                     child.wait()?;
                 }
-                return Err(io::Error::other(format!(
-                    "process {} was {how} and did not end in {STOP_WITHIN:?}",
-                    self.id()
-                )));
+                return Err(not_done(format!("process {} was {how} and did not end in {STOP_WITHIN:?}", self.id())));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -129,6 +112,12 @@ pub enum Hurt {
     DiskFull,
     /// Its disk takes long for each sync.
     DiskSlow,
+    /// Killed, and its disk is gone.
+    Wiped,
+    /// Its log is damaged while it runs.
+    Rots,
+    /// `kill -9`, and its log is damaged before it is started again.
+    Rotted,
 }
 
 /// What happens to a time of day.
@@ -167,6 +156,11 @@ pub enum Role {
 }
 
 impl Hurt {
+    /// Whether a log is damaged.
+    pub fn rots(self) -> bool {
+        matches!(self, Self::Rots | Self::Rotted)
+    }
+
     /// Its name in the history.
     pub fn name(self) -> &'static str {
         match self {
@@ -181,31 +175,38 @@ impl Hurt {
             Self::Attacked => "hostile-peers",
             Self::DiskFull => FULL_DISK,
             Self::DiskSlow => "slow-disk",
+            Self::Wiped => "wipe",
+            Self::Rots => "rots",
+            Self::Rotted => "rotted",
         }
     }
 }
 
 impl Nodes {
-    /// Prepares a cluster in a folder; `settings` are configuration keys, `planted_bug` is for debug builds, `clocks` moves
-    /// the nodes' clocks.
+    /// Prepares a cluster in a folder; `settings` are configuration keys, `clocks` moves the nodes' clocks.
     pub fn new(
+        count: usize,
         folder: PathBuf,
         settings: Vec<String>,
-        planted_bug: Option<String>,
+        builds: Builds,
         clocks: Option<Clocks>,
         recorder: Arc<Recorder>,
     ) -> io::Result<(Self, Option<String>)> {
         // In namespaces of their own all nodes can have the same ports.
-        let (network, note) = match Network::make(NODES) {
+        let (network, note) = match Network::make(count) {
             Ok(network) => (Some(network), None),
             Err(error) => (None, Some(format!("no network namespaces ({error})"))),
         };
         let ports = match &network {
-            Some(_) => vec![[8081, 10911, 40911]; NODES],
-            None => free_ports()?,
+            Some(_) => vec![[8081, 10911, 40911]; count],
+            None => free_ports(count)?,
         };
-        let processes = (0..NODES).map(|_| None).collect();
-        let place = Cluster::Own(Own { folder, network, ports, settings, planted_bug, clocks });
+        let processes = (0..count).map(|_| None).collect();
+        let upgraded = vec![false; count];
+        let restored = None;
+        let backups = 0;
+        let own = Own { folder, network, nodes: count, ports, settings, builds, upgraded, restored, backups, clocks };
+        let place = Cluster::Own(Box::new(own));
         Ok((Self { place, processes, recorder }, note))
     }
 
@@ -220,15 +221,6 @@ impl Nodes {
         };
         let processes = addresses.iter().map(found).collect::<io::Result<_>>()?;
         Ok(Self { place: Cluster::Running { addresses, start }, processes, recorder })
-    }
-
-    /// Starts those that do not run.
-    pub fn start_all(&mut self) -> io::Result<()> {
-        (0..NODES)
-            .filter(|node| self.processes[*node].is_none())
-            .collect::<Vec<_>>()
-            .into_iter()
-            .try_for_each(|node| self.start(node))
     }
 
     /// Whether a node can be cut off from its peers.
@@ -275,7 +267,16 @@ impl Nodes {
         }
     }
 
-    fn start(&mut self, node: usize) -> io::Result<()> {
+    /// Where a node's peers reach it; `None` in a cluster that is not our own.
+    pub fn peer_address(&self, node: usize) -> Option<String> {
+        self.own().map(|own| format!("{}:{}", own.peer_host(node), own.ports[node][2]))
+    }
+
+    /// Starts a node that does not run.
+    pub fn start(&mut self, node: usize) -> io::Result<()> {
+        if self.processes[node].is_some() {
+            return Ok(());
+        }
         self.processes[node] = Some(match &self.place {
             Cluster::Own(own) => Running::Child(own.start(node)?),
             Cluster::Running { addresses, start } => restart(node, addresses[node].port, start)?,
@@ -294,6 +295,10 @@ impl Nodes {
         self.recorder.record(event);
         match how {
             Hurt::Killed => self.end(node, Running::kill),
+            Hurt::Wiped => {
+                self.end(node, Running::kill)?;
+                self.own().map_or(Ok(()), |own| disk::remove_folder(&own.data_folder(node)))
+            }
             Hurt::Paused => self.signal(node, process::Signal::Stop),
             Hurt::CutOff => self.network().map_or(Ok(()), |network| network.cut_off(node)),
             Hurt::Stopped => {
@@ -305,7 +310,90 @@ impl Nodes {
             Hurt::Attacked => Ok(()),
             Hurt::DiskFull => self.own().map_or(Ok(()), |own| own.fill_disk(node)),
             Hurt::DiskSlow => self.own().map_or(Ok(()), |own| own.slow_disk(node)),
+            Hurt::Rots => self.rot(node, rot::Node::Runs),
+            Hurt::Rotted => {
+                self.end(node, Running::kill)?;
+                self.rot(node, rot::Node::Stopped)
+            }
         }
+    }
+
+    /// From its next start on a node runs the new build.
+    pub fn upgrade(&mut self, node: usize) {
+        if let Cluster::Own(own) = &mut self.place {
+            own.upgraded[node] = true;
+        }
+    }
+
+    /// Notes in the history that all nodes are lost, or that there are again as many as there will be.
+    pub fn note_all(&self, f: OperationKind, leader: usize) {
+        for node in 0..NODES {
+            let led = (f == OperationKind::Fault).then_some(node == leader);
+            let kind = Some("lost".to_owned());
+            self.recorder.record(Event {
+                node: Some(format!("n{node}")),
+                kind,
+                led,
+                ..Event::new("nemesis", Phase::Info, f)
+            });
+        }
+    }
+
+    /// Makes a backup of a node that is used, checks it, and has it restored beside, for nobody.
+    pub fn back_up(&mut self, from: usize) -> io::Result<()> {
+        let Cluster::Own(own) = &mut self.place else { return Ok(()) };
+        let (backup, number) = own.back_up(from)?;
+        own.restore(&backup, &own.folder.join(format!("restored-beside-{number}")))?;
+        disk::remove_folder(&own.folder.join(format!("restored-beside-{number}")))?;
+        disk::remove_folder(backup.as_ref())
+    }
+
+    /// Makes a backup of a node, takes all nodes away for good, and starts n0 as what was restored.
+    pub fn restore(&mut self, from: usize) -> io::Result<()> {
+        let Cluster::Own(own) = &mut self.place else { return Ok(()) };
+        let (backup, number) = own.back_up(from)?;
+        (0..NODES).try_for_each(|node| self.end(node, Running::kill))?;
+        let Cluster::Own(own) = &mut self.place else { return Ok(()) };
+        let store = own.folder.join(format!("restored-{number}"));
+        own.restore(&backup, &store)?;
+        own.restored = Some(store);
+        self.start(RESTORED)
+    }
+
+    /// Damages the log of a node, and writes down how; waits until there is something to damage.
+    fn rot(&mut self, node: usize, does: rot::Node) -> io::Result<()> {
+        let Some(own) = self.own() else { return Ok(()) };
+        let until = Instant::now() + SEALED_WITHIN;
+        let how = loop {
+            if let Some(how) = rot::damage(&own.log_folder(node), does, &mut SeededRng::new(random_u64()))? {
+                break how;
+            }
+            if Instant::now() >= until {
+                return Err(io::Error::other(format!(
+                    "n{node} sealed no segment in {SEALED_WITHIN:?}: nothing to damage"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        let (node, kind) = (Some(format!("n{node}")), Some(how));
+        self.recorder.record(Event { node, kind, ..Event::new("nemesis", Phase::Info, OperationKind::Rot) });
+        Ok(())
+    }
+
+    /// Notes in the history what the nodes' own lines say of their starts.
+    pub fn note_starts(&self) {
+        let Some(own) = self.own() else { return };
+        let mut snapshots = 0;
+        for node in 0..self.processes.len() {
+            let (pulled, by_itself) = own.starts_of(node);
+            snapshots += pulled as u64;
+            for _ in 0..by_itself {
+                let node = Some(format!("n{node}"));
+                self.recorder.record(Event { node, ..Event::new("nemesis", Phase::Info, OperationKind::StartedAgain) });
+            }
+        }
+        let off = Some(snapshots);
+        self.recorder.record(Event { off, ..Event::new("nemesis", Phase::Info, OperationKind::Snapshots) });
     }
 
     fn end(&mut self, node: usize, how: impl FnOnce(Running) -> io::Result<()>) -> io::Result<()> {
@@ -342,18 +430,18 @@ impl Nodes {
     }
 
     /// Notes in the history that fewer than two nodes can do anything, or that this ends.
-    pub fn note_majority(&self, f: OperationKind) {
+    pub fn note(&self, f: OperationKind) {
         self.recorder.record(Event::new("nemesis", Phase::Info, f));
     }
 
     /// Undoes what hurt a node, and records it.
     pub fn heal(&mut self, node: usize, how: Hurt) -> io::Result<()> {
         match how {
-            Hurt::Killed | Hurt::Stopped => self.start(node)?,
+            Hurt::Killed | Hurt::Stopped | Hurt::Wiped | Hurt::Rotted => self.start(node)?,
             Hurt::Paused => self.signal(node, process::Signal::Continue)?,
             Hurt::CutOff => self.network().map_or(Ok(()), |network| network.join(node))?,
             Hurt::Clock(_) => self.move_clock(node, 0)?,
-            Hurt::Attacked => {}
+            Hurt::Attacked | Hurt::Rots => {}
             Hurt::DiskFull | Hurt::DiskSlow => {
                 if let Some(own) = self.own() {
                     own.heal_disk(node);
@@ -387,96 +475,6 @@ impl Nodes {
 
     fn signal(&self, node: usize, signal: process::Signal) -> io::Result<()> {
         self.processes[node].as_ref().map_or(Ok(()), |process| process::signal(process.id(), signal))
-    }
-}
-
-impl Own {
-    fn address(&self, node: usize) -> Address {
-        let host = self.network.as_ref().map_or_else(|| LOOPBACK.to_owned(), |network| network.client_host(node));
-        Address { host, port: self.ports[node][0] }
-    }
-
-    fn peer_host(&self, node: usize) -> String {
-        self.network.as_ref().map_or_else(|| LOOPBACK.to_owned(), |network| network.peer_host(node))
-    }
-
-    fn start(&self, node: usize) -> io::Result<Child> {
-        let peer = |node: usize| format!("n{node}-{}:{}", self.peer_host(node), self.ports[node][2]);
-        let [grpc, listen, _] = self.ports[node];
-        let own = [
-            format!("brokerClusterName={CLUSTER}"),
-            format!("brokerName={BROKER}"),
-            format!("dLegerPeers={}", (0..NODES).map(peer).collect::<Vec<_>>().join(";")),
-            format!("dLegerSelfId=n{node}"),
-            format!("brokerIP1={}", self.address(node).host),
-            format!("bindAddress={}", if self.network.is_some() { "0.0.0.0" } else { LOOPBACK }),
-            format!("grpcServerPort={grpc}"),
-            format!("listenPort={listen}"),
-            format!("storePathRootDir={}", self.data_folder(node).display()),
-        ];
-        let program = std::env::current_exe()?;
-        let mut command = match &self.network {
-            Some(network) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", &network.space(node)]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
-        command.arg("broker");
-        for setting in own.iter().chain(&self.settings) {
-            command.args(["-D", setting]);
-        }
-        if let Some(bug) = &self.planted_bug {
-            command.env("RAFTMQ_PLANT", bug);
-        }
-        if let Some(clocks) = &self.clocks {
-            command.envs(clocks.environment(node)?);
-        }
-        let log = process::append_to(&self.folder.join(format!("n{node}.log")))?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
-    }
-
-    fn data_folder(&self, node: usize) -> PathBuf {
-        self.folder.join(format!("n{node}"))
-    }
-
-    /// From now on the files of a node may have no more bytes than they have.
-    fn fill_disk(&self, node: usize) -> io::Result<()> {
-        let folder = self.data_folder(node);
-        let bytes = disk::folder_bytes(&folder)?;
-        disk::replace_text(&folder.join(power_loss_disk::QUOTA_FILE), &bytes.to_string())
-    }
-
-    fn slow_disk(&self, node: usize) -> io::Result<()> {
-        let folder = self.data_folder(node).join("log");
-        disk::replace_text(&folder.join(power_loss_disk::SLOW_SYNC_FILE), &SLOW_SYNC.as_millis().to_string())
-    }
-
-    fn heal_disk(&self, node: usize) {
-        let folder = self.data_folder(node);
-        disk::remove_if_there(&folder.join(power_loss_disk::QUOTA_FILE));
-        disk::remove_if_there(&folder.join("log").join(power_loss_disk::SLOW_SYNC_FILE));
-    }
-
-    /// Speaks to a node's peer port as strangers do, and as somebody with another member's id.
-    fn attack(&self, node: usize, length: Duration) -> io::Result<()> {
-        let peer_port = |node: usize| Address { port: self.ports[node][2], ..self.address(node) };
-        let address = peer_port(node);
-        let forged = |from: usize| Forged {
-            cluster: CLUSTER.to_owned(),
-            group: BROKER.to_owned(),
-            from: from as u64,
-            to: node as u64,
-            asked: (from < NODES).then(|| peer_port(from)),
-        };
-        let (stranger, other) = (forged(NODES + 4), forged((node + 1) % NODES));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let attacks =
-                tokio::join!(hostile::attack(&address, &stranger, length), hostile::attack(&address, &other, length));
-            attacks.0.and(attacks.1)
-        })
     }
 }
 
@@ -523,13 +521,4 @@ impl Drop for Nodes {
             }
         }
     }
-}
-
-const LOOPBACK: &str = "127.0.0.1";
-
-/// Ports that are free now, held together until all are known so that none comes twice.
-fn free_ports() -> io::Result<Vec<[u16; 3]>> {
-    let held: Vec<TcpListener> = (0..NODES * 3).map(|_| TcpListener::bind((LOOPBACK, 0))).collect::<io::Result<_>>()?;
-    let ports: Vec<u16> = held.iter().map(|port| Ok(port.local_addr()?.port())).collect::<io::Result<_>>()?;
-    Ok(ports.chunks(3).map(|ports| [ports[0], ports[1], ports[2]]).collect())
 }

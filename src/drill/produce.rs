@@ -53,6 +53,7 @@ impl Clients {
             });
             let (own, free) = (self.clone(), free.clone());
             sends.spawn_local(async move {
+                let _open = own.gate.open().await;
                 own.send(&format!("prod-{producer}"), number).await;
                 free.lock().push(producer);
             });
@@ -63,7 +64,7 @@ impl Clients {
     /// Sends one message, and decides or recalls it.
     async fn send(&self, producer: &str, number: u64) {
         let turn = number as usize;
-        let node = &self.nodes[turn % self.nodes.len()];
+        let node = self.node(turn);
         let mid = format!("01D{:013X}{:016X}", hash(producer.as_bytes()) >> 12, number);
         let body = format!("{mid}/{}", "x".repeat((number % 7 * 150) as usize));
         let draw = hash(mid.as_bytes());
@@ -129,7 +130,7 @@ impl Clients {
     }
 
     async fn recall(&self, producer: &str, turn: usize, mid: &str, recall_handle: String) {
-        let node = &self.nodes[turn % self.nodes.len()];
+        let node = self.node(turn);
         let head = |ph| Event { mid: Some(mid.to_owned()), ..Event::new(producer, ph, OperationKind::Recall) };
         let asked = self.recorder.record(Event { node: Some(node.name.clone()), ..head(Phase::Inv) });
         let recall = v2::RecallMessageRequest { topic: Some(resource(&self.topic)), recall_handle };

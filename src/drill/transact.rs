@@ -45,7 +45,7 @@ impl Clients {
             self.open.lock().insert(mid.to_owned());
             return;
         }
-        let node = &self.nodes[turn % self.nodes.len()];
+        let node = self.node(turn);
         let commit = is_committed(mid);
         if self.end_transaction(node, producer, mid, transaction_id, commit).await == Phase::Ok && is_tried_twice(mid) {
             self.end_transaction(node, producer, mid, transaction_id, !commit).await;
@@ -116,6 +116,7 @@ impl Clients {
             self.open.lock().remove(&mid);
             let (own, node, who) = (self.clone(), node.clone(), who.to_owned());
             answers.spawn_local(async move {
+                let _open = own.gate.open().await;
                 let commit = is_committed(&mid);
                 own.end_transaction(&node, &who, &mid, &question.transaction_id, commit).await;
             });

@@ -1,5 +1,5 @@
-//! The client ports: accepts connections, distinguishes TLS from plaintext by the first byte, and serves HTTP/2 on
-//! threads of its own, connections taking turns, or on Raft's thread (D22, D43).
+//! The client ports: accepts connections, distinguishes TLS from plaintext and gRPC from the classic protocol by the first
+//! byte, and serves them on threads of its own, connections taking turns, or on Raft's thread (D22, D43, D186).
 //!
 //! tonic's services are called from hyper's connections directly; tonic's own transport is not used. Requests run in a
 //! `LocalSet`: on Raft's thread, however many are ready, Raft's tasks have their turn after sixty of them.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -22,6 +23,7 @@ use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
 use crate::edge::peer::RemoteAddress;
+use crate::edge::remoting::{Remoting, connection as classic};
 use crate::env::panic::contained;
 use crate::model::HostPort;
 
@@ -40,6 +42,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TLS_FIRST_BYTE: u8 = 0x16;
+/// A frame of the classic protocol begins with its length, of 16 MiB at most; HTTP/2 begins with a letter.
+const CLASSIC_FIRST_BYTES: std::ops::RangeInclusive<u8> = 0..=1;
 /// A stop checks this often whether the threads have ended.
 const STOP_STEP: Duration = Duration::from_millis(10);
 /// Time between the timers of [`keep_a_timer`]; shorter than any deadline of a request.
@@ -52,6 +56,13 @@ pub struct Security {
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether plaintext is served too.
     pub allows_plaintext: bool,
+}
+
+/// What is served. Cheap to clone.
+#[derive(Clone)]
+pub struct Protocols {
+    pub grpc: Services,
+    pub classic: Remoting,
 }
 
 /// Makes the runtime of a thread.
@@ -82,7 +93,7 @@ impl FrontEnd {
         threads: usize,
         runtime: NewRuntime,
         security: Security,
-        services: Services,
+        protocols: Protocols,
     ) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -91,7 +102,7 @@ impl FrontEnd {
         for number in 0..threads.max(1) {
             let (connections, taken) = mpsc::channel(ACCEPTED_MAX);
             workers.push(connections);
-            let worker = Worker { taken, security: security.clone(), services: services.clone(), stop: stop.clone() };
+            let worker = Worker { taken, security: security.clone(), protocols: protocols.clone(), stop: stop.clone() };
             if threads == 0 {
                 tasks.spawn_local(worker.run());
             } else {
@@ -172,7 +183,7 @@ async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>
 struct Worker {
     taken: mpsc::Receiver<Accepted>,
     security: Security,
-    services: Services,
+    protocols: Protocols,
     stop: CancellationToken,
 }
 
@@ -181,10 +192,10 @@ impl Worker {
         let tasks = TaskTracker::new();
         let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
         while let Some(Some((stream, peer, permit))) = self.stop.run_until_cancelled(self.taken.recv()).await {
-            let (security, services, stop) = (self.security.clone(), self.services.clone(), self.stop.clone());
+            let (security, protocols, stop) = (self.security.clone(), self.protocols.clone(), self.stop.clone());
             tasks.spawn_local(async move {
                 // What panics here ends its connection, and no other.
-                if let Ok(Err(error)) = contained(serve(stream, peer, security, services, stop)).await {
+                if let Ok(Err(error)) = contained(serve(stream, peer, security, protocols, stop)).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 drop(permit);
@@ -209,7 +220,7 @@ async fn serve(
     stream: std::net::TcpStream,
     peer: SocketAddr,
     security: Security,
-    services: Services,
+    protocols: Protocols,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let stream = TcpStream::from_std(stream)?;
@@ -221,13 +232,29 @@ async fn serve(
     match security.tls {
         Some(tls) if first[0] == TLS_FIRST_BYTE => {
             let secure = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await??;
-            connection(TokioIo::new(AuthorityRewriter::new(secure)), peer, services, stop).await
+            // Its buffer has room for the one byte that is looked at: all else is read past it.
+            let mut secure = BufReader::with_capacity(1, secure);
+            let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.fill_buf()).await??.first().copied();
+            let Some(first) = first else { return Ok(()) };
+            speak(first, secure, peer, protocols, stop).await
         }
-        _ if security.allows_plaintext => {
-            connection(TokioIo::new(AuthorityRewriter::new(stream)), peer, services, stop).await
-        }
+        _ if security.allows_plaintext => speak(first[0], stream, peer, protocols, stop).await,
         _ => Err("plaintext is not served on this port (tls.server.mode=enforcing)".into()),
     }
+}
+
+/// Serves the protocol that a connection begins with.
+async fn speak(
+    first: u8,
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    protocols: Protocols,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    if CLASSIC_FIRST_BYTES.contains(&first) {
+        return Ok(classic::serve(io, peer, protocols.classic, stop).await?);
+    }
+    connection(TokioIo::new(AuthorityRewriter::new(io)), peer, protocols.grpc, stop).await
 }
 
 async fn connection<I>(io: I, peer: SocketAddr, services: Services, stop: CancellationToken) -> Result<(), Failure>

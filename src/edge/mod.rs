@@ -4,12 +4,14 @@
 //! Every node serves every request (D15). Connections are spread over current-thread runtimes, one per core that the
 //! front end may use (D22), or are served by Raft's thread (D43).
 //!
-//! Not here: what a request does (`broker/`), authentication, HTTP pages and metrics.
+//! Not here: what a request does (`broker/`), authentication.
 
 pub mod admin;
 pub mod grpc;
+pub mod http;
 pub mod listener;
 mod peer;
 mod recall_handle;
+pub mod remoting;
 pub mod rules;
 pub mod tls;

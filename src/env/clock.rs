@@ -1,9 +1,9 @@
-//! Clocks: the wall for stamps and display, the monotonic one for lengths; the hour of the day in this machine's time zone.
+//! Clocks: the wall for stamps and display, the monotonic one for lengths; hours and days in this machine's time zone.
 #![allow(clippy::disallowed_methods, reason = "env/ is where clocks are read")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::{Local, TimeZone, Timelike, Utc};
+use chrono::{DateTime, Datelike, Local, TimeZone, Timelike, Utc};
 use parking_lot::Mutex;
 
 use crate::model::{Millis, Timestamp};
@@ -46,10 +46,18 @@ pub fn wall() -> Timestamp {
 
 /// The hour of the day, 0 to 23, in this machine's time zone: `TZ`, else `/etc/localtime`, else UTC.
 pub fn hour_of_day(at: Timestamp) -> u8 {
+    u8::try_from(local(at).hour()).unwrap_or(0)
+}
+
+/// The day, counted from the calendar's first one, in this machine's time zone as [`hour_of_day`].
+pub fn local_day(at: Timestamp) -> i32 {
+    local(at).num_days_from_ce()
+}
+
+fn local(at: Timestamp) -> DateTime<Local> {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     // Times that no calendar has are in no hour; any will do.
-    let utc = Utc.timestamp_millis_opt(millis).single().unwrap_or_default();
-    u8::try_from(utc.with_timezone(&Local).hour()).unwrap_or(0)
+    Utc.timestamp_millis_opt(millis).single().unwrap_or_default().with_timezone(&Local)
 }
 
 /// A clock that moves only by [`Self::advance`].
@@ -89,12 +97,14 @@ mod tests {
     const BEFORE_SEVEN: u64 = 1_795_935_599_999;
 
     #[test]
-    fn the_hour_of_the_day_is_that_of_this_machine() {
+    fn hours_and_days_are_those_of_this_machine() {
         for at in [0, BEFORE_SEVEN, BEFORE_SEVEN + 1, 1_783_468_800_000] {
             let date = std::process::Command::new("date").args(["+%H", "-d", &format!("@{}", at / 1000)]).output();
             let hour: u8 = String::from_utf8(date.unwrap().stdout).unwrap().trim().parse().unwrap();
             assert_eq!(hour_of_day(Timestamp(at)), hour, "{at}");
         }
         assert!(hour_of_day(Timestamp(u64::MAX)) < 24);
+        assert_eq!(local_day(Timestamp(BEFORE_SEVEN + 86_400_000)), local_day(Timestamp(BEFORE_SEVEN)) + 1);
+        assert_eq!(local_day(Timestamp(12 * 3_600_000)), 719_163);
     }
 }

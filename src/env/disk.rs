@@ -67,6 +67,14 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether this says of what is on the disk that it cannot be read: a part of it is unreadable or inconsistent, or the file
+/// ends before. Other errors, of too many open files for instance, say nothing about it.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    let bad = [Errno::IO, Errno::NODATA, Errno::BADMSG, Errno::UCLEAN, Errno::ILSEQ, Errno::REMOTEIO];
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || Errno::from_io_error(error).is_some_and(|errno| bad.contains(&errno))
+}
+
 /// Keeps a lock until dropped.
 pub trait DiskLock: Send + Sync {}
 
@@ -82,7 +90,10 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; durable after [`Self::sync_dir`].
     fn remove(&self, file: &Path) -> io::Result<()>;
-    /// The names in a folder, sorted.
+    /// Removes a folder with all that is in it, if it is there; durable after [`Self::sync_dir`] of the folder above.
+    /// After a crash any part of it may be left.
+    fn remove_tree(&self, folder: &Path) -> io::Result<()>;
+    /// The names in a folder, sorted, those of folders among them.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Makes the folder's entries durable.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
@@ -137,6 +148,13 @@ impl Disk for RealDisk {
 
     fn remove(&self, file: &Path) -> io::Result<()> {
         std::fs::remove_file(file)
+    }
+
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -260,6 +278,14 @@ pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
         sum += if metadata.is_dir() { folder_bytes(&entry.path()).unwrap_or(0) } else { metadata.len() };
     }
     Ok(sum)
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Removes a file, if it is there and may be removed.

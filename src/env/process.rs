@@ -39,6 +39,38 @@ pub fn usage(process_id: u32) -> io::Result<Usage> {
     })
 }
 
+/// This process as Prometheus's libraries show one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OwnProcess {
+    pub cpu_seconds: f64,
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+    /// Since 1970.
+    pub started_at_seconds: f64,
+    pub open_files: u64,
+    pub open_files_max: u64,
+    pub threads: u64,
+}
+
+/// This process; what cannot be read is zero.
+pub fn own() -> OwnProcess {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let booted_at = named(&fs::read_to_string("/proc/stat").unwrap_or_default(), "btime");
+    let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND as f64;
+    OwnProcess {
+        cpu_seconds: seconds(field(11) + field(12)),
+        resident_bytes: named(&status, "VmRSS:") * 1024,
+        virtual_bytes: named(&status, "VmSize:") * 1024,
+        started_at_seconds: booted_at as f64 + seconds(field(19)),
+        open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+        open_files_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX),
+        threads: named(&status, "Threads:"),
+    }
+}
+
 fn switches(folder: &str) -> io::Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("{folder}/task"))? {
@@ -105,6 +137,16 @@ pub fn use_small_pages() -> io::Result<()> {
     Ok(rustix::thread::disable_transparent_huge_pages(true)?)
 }
 
+/// Starts this program again in the place of this process, with the same arguments and under the same id. Returns only if that
+/// fails.
+pub fn start_again() -> io::Error {
+    use std::os::unix::process::CommandExt;
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // As it was started, also if another file was put in its place since.
+    std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).exec()
+}
+
 /// A signal to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -164,5 +206,8 @@ mod tests {
         assert!(is_running(me) && !is_running(u32::MAX));
         assert!(usage.resident_bytes > 100_000, "{usage:?}");
         assert!(usage.context_switches > 0, "{usage:?}");
+        let own = own();
+        assert!(own.open_files > 2 && own.open_files_max >= own.open_files && own.threads > 1, "{own:?}");
+        assert!(own.started_at_seconds > 1e9 && own.resident_bytes > 100_000, "{own:?}");
     }
 }

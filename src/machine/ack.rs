@@ -38,7 +38,7 @@ fn settle(
     handles: &[ReceiptHandle],
     settled: &mut Vec<bool>,
 ) -> Result<usize, Failure> {
-    let (mut taken, mut has_changed) = (0, false);
+    let (mut taken, mut acked, mut has_changed) = (0, 0, false);
     for handle in handles.iter().take_while(|handle| lease::key_of(handle) == at) {
         taken += 1;
         let message = lease.one(handle.offset).unwrap_or_default();
@@ -48,11 +48,16 @@ fn settle(
         }
         lease.settle(message);
         settled.push(true);
+        // One that is only delivered again after an earlier one was counted when it was first settled.
+        acked += u64::from((lease.settled_after_gap & message).is_empty());
         has_changed = true;
         if !lease.is_at_work() {
             // The handles that follow are answered by what is stored then.
             break;
         }
+    }
+    if acked > 0 {
+        stage.counts().of_group(at.topic, at.group).acked += acked;
     }
     if has_changed {
         lease_life_cycle::shrink(stage, at, &mut lease)?;

@@ -5,12 +5,15 @@
 //! by the leader, before they wait for the log.
 
 use crate::machine::batch::Proposal;
-use crate::machine::cluster_version::CLUSTER_VERSION;
+use crate::machine::cluster_version::newest_version;
 use crate::machine::command::{Candidate, CarriedReference, Command, Placement, Send};
+use crate::machine::state::events::Act;
+use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::codec::Malformed;
 use crate::model::limits::{
-    ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CARRY_REFERENCES_MAX, FILTER_BYTES_MAX, RECEIVE_BATCH_MAX,
-    REDRIVE_MAX, REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
+    ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CARRY_REFERENCES_MAX, EVENT_TEXT_BYTES_MAX, FILTER_BYTES_MAX,
+    RECEIVE_BATCH_MAX, REDRIVE_MAX, REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX,
+    TOPIC_QUEUES_MAX,
 };
 use crate::model::{GroupName, GroupSettings, Message, TopicName};
 
@@ -39,6 +42,9 @@ pub enum Inadmissible {
     /// Not all nodes can apply it.
     #[error("a command needs cluster version {required}, the log has {version}: nodes of an older build are in it")]
     TooNew { required: u32, version: u32 },
+    /// Nothing that operators ask for is noted as theirs.
+    #[error("a command is said to be an operator's, and is none of theirs")]
+    NotOfOperator,
     /// A name that cannot be one.
     #[error("{0:?} in a command is no name of a topic or a group")]
     Name(String),
@@ -51,6 +57,7 @@ pub fn check(proposal: &Proposal) -> Checked {
     let command = Command::decode(proposal.command.clone())?;
     let expected = match &command {
         Command::Send(send) => send.tag_hashes.len(),
+        Command::SendToQueue(send) => send.tag_hashes.len(),
         Command::Carry(carry) => carry.references.iter().map(CarriedReference::messages).sum(),
         _ => 0,
     };
@@ -90,6 +97,10 @@ fn check_command(command: &Command) -> Checked {
             subscribe.topics.iter().try_for_each(topic)
         }
         Command::Send(send) => check_send(send),
+        Command::SendToQueue(send) => {
+            at_most("the number of the queue", send.queue.0 as usize, TOPIC_QUEUES_MAX as usize - 1)?;
+            check_count(send.tag_hashes.len())
+        }
         Command::Grant(grant) => {
             at_most("the number of messages", grant.limit as usize, RECEIVE_BATCH_MAX as usize)?;
             at_most("the client id", grant.client.len(), SHORT_TEXT_BYTES_MAX)?;
@@ -110,7 +121,25 @@ fn check_command(command: &Command) -> Checked {
             at_most("the number of references", carry.references.len(), CARRY_REFERENCES_MAX)
         }
         Command::Announce(announce) => at_most("the address", announce.address.len(), SHORT_TEXT_BYTES_MAX),
+        Command::BeginMemberChange(MemberChangeKind::Add { address, .. } | MemberChangeKind::Replace { address, .. }) => {
+            at_most("the address", address.len(), SHORT_TEXT_BYTES_MAX)
+        }
+        Command::EndMemberChange { end: ChangeEnd::Refused(why), .. } => {
+            at_most("the reason", why.len(), SHORT_TEXT_BYTES_MAX)
+        }
+        Command::OfOperator { act, command } => {
+            texts(act)?;
+            if command.may_be_of_operator() { check_command(command) } else { Err(Inadmissible::NotOfOperator) }
+        }
+        Command::NoteAct { act, said } => {
+            texts(act)?;
+            at_most("what is said of an act", said.len(), EVENT_TEXT_BYTES_MAX)
+        }
         Command::Change(_)
+        | Command::NoteLeader(_)
+        | Command::BeginMemberChange(MemberChangeKind::Remove { .. })
+        | Command::CancelMemberChange { .. }
+        | Command::EndMemberChange { .. }
         | Command::Recall(_)
         | Command::Reschedule(_)
         | Command::DeadLetter { .. }
@@ -121,14 +150,13 @@ fn check_command(command: &Command) -> Checked {
         | Command::Clock { .. }
         | Command::Tick => Ok(()),
         // Nobody could take part in a version that is not there yet, and it never goes down.
-        Command::RaiseClusterVersion { to } => at_most("the cluster version", *to as usize, CLUSTER_VERSION as usize),
+        Command::RaiseClusterVersion { to } => at_most("the cluster version", *to as usize, newest_version() as usize),
     }
 }
 
 fn check_send(send: &Send) -> Checked {
     let count = send.tag_hashes.len();
-    at_least_one("the number of messages", count)?;
-    at_most("the number of messages", count, SEND_MESSAGES_MAX)?;
+    check_count(count)?;
     let placed = match &send.placement {
         Placement::DeliverAt(times) => times.len(),
         Placement::Fifo(groups) => groups.len(),
@@ -138,6 +166,11 @@ fn check_send(send: &Send) -> Checked {
     if placed == count { Ok(()) } else { Err(Inadmissible::Messages { expected: placed, carried: count }) }
 }
 
+fn check_count(messages: usize) -> Checked {
+    at_least_one("the number of messages", messages)?;
+    at_most("the number of messages", messages, SEND_MESSAGES_MAX)
+}
+
 fn check_candidate(candidate: &Candidate) -> Checked {
     let length = match candidate {
         Candidate::Fresh { length, .. } | Candidate::Next { length, .. } => *length,
@@ -145,6 +178,10 @@ fn check_candidate(candidate: &Candidate) -> Checked {
         Candidate::Returned { .. } | Candidate::Skip { .. } => 0,
     };
     at_most("the span", length.into(), CANDIDATE_OFFSETS_MAX.into())
+}
+
+fn texts(act: &Act) -> Checked {
+    act.texts().into_iter().try_for_each(|text| at_most("a text of an act", text.len(), EVENT_TEXT_BYTES_MAX))
 }
 
 fn at_most(what: &'static str, value: usize, max: usize) -> Checked {
@@ -192,7 +229,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{BodyEncoding, MessageType, Timestamp, TopicId};
+    use crate::machine::command::SendToQueue;
+    use crate::machine::state::events::Operator;
+    use crate::model::{BodyEncoding, MessageType, NodeId, QueueId, Timestamp, TopicId};
 
     fn message() -> Message {
         Message {
@@ -210,6 +249,7 @@ mod tests {
             trace_context: None,
             priority: None,
             recovery_after: None,
+            classic: None,
             body_md5: None,
         }
     }
@@ -233,10 +273,25 @@ mod tests {
     }
 
     #[test]
+    fn p16_a_send_to_a_queue_carries_what_it_says_to_a_queue_that_a_topic_may_have() {
+        let to = |queue, messages, carried| {
+            let (topic, queue) = (TopicId(1), QueueId(queue));
+            let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; messages] });
+            Proposal { command: command.encode(), messages: vec![message().encode(); carried] }
+        };
+        assert!(check(&to(TOPIC_QUEUES_MAX - 1, 2, 2)).is_ok());
+        for bad in
+            [to(TOPIC_QUEUES_MAX, 2, 2), to(0, 2, 1), to(0, 0, 0), to(0, SEND_MESSAGES_MAX + 1, SEND_MESSAGES_MAX + 1)]
+        {
+            assert!(check(&bad).is_err(), "{:?}", Command::decode(bad.command));
+        }
+    }
+
+    #[test]
     fn p16_what_would_shut_the_cluster_is_refused() {
         let raise = |to| Proposal { command: Command::RaiseClusterVersion { to }.encode(), messages: Vec::new() };
-        assert!(check(&raise(CLUSTER_VERSION)).is_ok());
-        assert!(check(&raise(CLUSTER_VERSION + 1)).is_err(), "no build could take part");
+        assert!(check(&raise(newest_version())).is_ok());
+        assert!(check(&raise(newest_version() + 1)).is_err(), "no build could take part");
         let large = |bytes| {
             let message = Message { body: vec![7; bytes].into(), ..message() };
             Proposal { messages: vec![message.encode()], ..send(1, 0) }
@@ -246,6 +301,30 @@ mod tests {
         assert!(check_all(&[large(15 * mib), large(15 * mib)], 0).is_err(), "no record is that large");
         let newer = Proposal { command: Bytes::from_static(&[2, 32]), messages: Vec::new() };
         assert_eq!(Command::required_version(&newer.command), 1);
+    }
+
+    #[test]
+    fn p16_only_what_operators_ask_for_is_noted_as_theirs_and_in_short_texts() {
+        let act = |detail: usize| Act {
+            by: Operator { address: "10.0.0.9".into(), tool: "raftmq".into() },
+            node: NodeId(0),
+            what: "topic-delete".into(),
+            on: String::new(),
+            detail: "x".repeat(detail),
+        };
+        let of = |command: Command| Command::OfOperator { act: act(0), command: Box::new(command) };
+        let proposal = |command: Command| Proposal { command: command.encode(), messages: Vec::new() };
+        let delete = Command::DeleteTopic { topic: TopicName::parse("t").unwrap() };
+        assert!(check(&proposal(of(delete.clone()))).is_ok());
+        let said = |length: usize| Command::NoteAct { act: act(0), said: "x".repeat(length) };
+        assert!(check(&proposal(said(EVENT_TEXT_BYTES_MAX))).is_ok());
+        let too_long = Command::OfOperator { act: act(EVENT_TEXT_BYTES_MAX + 1), command: Box::new(delete) };
+        for command in [of(Command::Tick), of(said(0)), too_long, said(EVENT_TEXT_BYTES_MAX + 1)] {
+            assert!(check(&proposal(command.clone())).is_err(), "{command:?}");
+        }
+        // What is wrong by itself is wrong for an operator too.
+        let nameless = of(Command::DeleteTopic { topic: TopicName::stored("no name!") });
+        assert!(matches!(check(&proposal(nameless)), Err(Inadmissible::Name(_))));
     }
 
     #[test]

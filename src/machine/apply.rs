@@ -11,8 +11,8 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
-    ack, carry, clock, cluster_version, dead_letter, delay, groups, handle_key, invisible, member, offset, receive,
-    send, tick, topics, transaction, trim,
+    ack, carry, clock, cluster_version, dead_letter, delay, events, groups, handle_key, invisible, member, offset,
+    receive, send, tick, topics, transaction, trim,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -62,7 +62,7 @@ fn apply_batch(
     for command in batch.commands() {
         let command = Command::decode(command?)?;
         stage.begin_command(lease_ordinals.of(&command));
-        if !matches!(command, Command::Send(_)) {
+        if !matches!(command, Command::Send(_) | Command::SendToQueue(_)) {
             // Every other command reads queues from the stage.
             sends.put_into(stage)?;
         }
@@ -82,6 +82,7 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::DeleteGroup { group } => groups::delete_group(stage, group),
         Command::Subscribe(subscribe) => groups::subscribe(stage, subscribe),
         Command::Send(send) => send::apply(stage, sends, send),
+        Command::SendToQueue(send) => send::to_queue(stage, sends, send),
         Command::Grant(grant) => receive::apply(stage, grant),
         Command::Repeat(repeat) => receive::repeat(stage, repeat),
         Command::Ack(ack) => ack::apply(stage, ack),
@@ -100,6 +101,16 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::Tick => tick::apply(stage),
         Command::Trim(trim) => trim::apply(stage, trim),
         Command::Carry(carry) => carry::apply(stage, sends, carry),
+        Command::BeginMemberChange(kind) => member::begin_change(stage, kind),
+        Command::CancelMemberChange { number } => member::cancel_change(stage, *number),
+        Command::EndMemberChange { number, end } => member::end_change(stage, *number, end),
         Command::Clock { shift } => Ok(clock::apply(stage, *shift)),
+        Command::OfOperator { act, command } => {
+            let outcome = run(stage, sends, command)?;
+            events::note_act(stage, act, &outcome)?;
+            Ok(outcome)
+        }
+        Command::NoteAct { act, said } => events::note_said(stage, act, said),
+        Command::NoteLeader(new) => events::note_leader(stage, *new),
     }
 }

@@ -9,17 +9,30 @@
 //! | 0 | all builds before the version was in the log |
 //! | 1 | commands with the tags 32 to 35, moves of offsets that only advance |
 //! | 2 | retention: commands with the tags 36 and up, and what they store |
+//! | 3 | changes of members, repair: commands with the tags 40 and up |
+//! | 4 | events: commands with the tags 43 to 45, and what they store; sends to a queue (46), messages of classic clients |
 
 use bytes::Bytes;
 
 use crate::machine::outcome::Outcome;
+#[cfg(debug_assertions)]
+use crate::machine::planted;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::stage::Stage;
 use crate::store::kv::Space;
 
 /// The newest cluster version that this build can take part in.
-pub const CLUSTER_VERSION: u32 = 2;
+pub const CLUSTER_VERSION: u32 = 4;
+
+/// The newest cluster version that this build can take part in, or one more if a test has it be a newer build.
+pub fn newest_version() -> u32 {
+    #[cfg(debug_assertions)]
+    if planted::is_known() {
+        return CLUSTER_VERSION + 1;
+    }
+    CLUSTER_VERSION
+}
 
 /// It never goes down.
 pub(super) fn raise(stage: &mut Stage<'_>, to: u32) -> Result<Outcome, Failure> {

@@ -3,11 +3,16 @@
 //!
 //! Not here: the bytes of a command (`machine/command_codec`), what it does (the file of its verb).
 
+use crate::machine::state::events::{Act, NewLeader};
+use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::{
     Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MessageGroupHash,
     MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp,
     TopicId, TopicName, TopicType, TransactionChecks,
 };
+
+/// The cluster version from which on events may be noted.
+pub const NEEDS_EVENTS: u32 = 4;
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum Command {
     Subscribe(Subscribe),
     /// Stores messages, which follow in the batch.
     Send(Send),
+    /// The same, now and in the queue that their producer chose.
+    SendToQueue(SendToQueue),
     /// Leases messages to a consumer.
     Grant(Grant),
     /// Settles leased messages.
@@ -76,6 +83,72 @@ pub enum Command {
     /// Logs the bytes of messages again, which follow in the batch, for what refers to them and lives longer than the
     /// entries that they are in.
     Carry(Carry),
+    /// Begins a change of members, unless one is under way.
+    BeginMemberChange(MemberChangeKind),
+    /// Has the change of this number undone, if it has not come too far.
+    CancelMemberChange {
+        number: u64,
+    },
+    /// The change of this number is over. Only the leader, who sees it through, says so.
+    EndMemberChange {
+        number: u64,
+        end: ChangeEnd,
+    },
+    /// A command that an operator asked for ([`Command::may_be_of_operator`]): runs it, and notes it with its outcome, which
+    /// is the outcome of both.
+    OfOperator {
+        act: Act,
+        command: Box<Command>,
+    },
+    /// Notes what an operator did without a command of the log, or with many.
+    NoteAct {
+        act: Act,
+        said: String,
+    },
+    /// Notes who leads.
+    NoteLeader(NewLeader),
+}
+
+impl Command {
+    /// Whether it is one that operators ask for.
+    pub fn may_be_of_operator(&self) -> bool {
+        match self {
+            Self::CreateTopic(_)
+            | Self::DeleteTopic { .. }
+            | Self::UpdateTopic(_)
+            | Self::CreateGroup(_)
+            | Self::UpdateGroup(_)
+            | Self::DeleteGroup { .. }
+            | Self::Recall(_)
+            | Self::Reschedule(_)
+            | Self::Redrive(_)
+            | Self::SetGroupOffsets(_)
+            | Self::BeginMemberChange(_)
+            | Self::CancelMemberChange { .. } => true,
+            Self::Subscribe(_)
+            | Self::Send(_)
+            | Self::SendToQueue(_)
+            | Self::Grant(_)
+            | Self::Ack(_)
+            | Self::Change(_)
+            | Self::Prolong(_)
+            | Self::Tick
+            | Self::GiveBack(_)
+            | Self::Announce(_)
+            | Self::SetHandleKey(_)
+            | Self::DeadLetter { .. }
+            | Self::Decide(_)
+            | Self::Repeat(_)
+            | Self::RaiseClusterVersion { .. }
+            | Self::Clock { .. }
+            | Self::Trim(_)
+            | Self::Carry(_)
+            | Self::EndMemberChange { .. }
+            | Self::OfOperator { .. }
+            | Self::NoteAct { .. }
+            | Self::NoteLeader(_) => false,
+        }
+    }
 }
 
 /// See [`Command::CreateTopic`].
@@ -166,6 +239,16 @@ pub struct Send {
     /// Hash of each message's tag, 0 for none. The batch holds as many messages for this command.
     pub tag_hashes: Vec<u64>,
     pub placement: Placement,
+}
+
+/// See [`Command::SendToQueue`]. Its messages have no type but NORMAL, and what is sent again is stored again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendToQueue {
+    /// As in [`Send`].
+    pub topic: TopicId,
+    pub queue: QueueId,
+    /// As in [`Send`].
+    pub tag_hashes: Vec<u64>,
 }
 
 /// What decides when and into which queue messages go; a list has one value for each message.

@@ -5,11 +5,17 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+#[cfg(debug_assertions)]
+use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{
     Ack, Announce, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack,
-    Grant, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, Trim,
-    UpdateGroup, UpdateTopic,
+    Grant, NEEDS_EVENTS, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendToQueue,
+    SetGroupOffsets, Subscribe, Trim, UpdateGroup, UpdateTopic,
 };
+#[cfg(debug_assertions)]
+use crate::machine::planted;
+use crate::machine::state::events::{Act, NewLeader};
+use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
 use crate::model::{
@@ -29,8 +35,19 @@ const FIRST_OF_VERSION_2: u8 = TRIM;
 const CARRY: u8 = 37;
 const CREATE_TOPIC_KEPT: u8 = 38;
 const UPDATE_TOPIC_KEPT: u8 = 39;
-/// Of [`Command::Send`], by placement.
-const SENDS: [u8; 5] = [5, 13, 16, 18, 27];
+const BEGIN_MEMBER_CHANGE: u8 = 40;
+/// Tags from here on came with cluster version 3.
+const FIRST_OF_VERSION_3: u8 = BEGIN_MEMBER_CHANGE;
+const CANCEL_MEMBER_CHANGE: u8 = 41;
+const END_MEMBER_CHANGE: u8 = 42;
+const OF_OPERATOR: u8 = 43;
+/// Tags from here on came with cluster version 4.
+const FIRST_OF_VERSION_4: u8 = OF_OPERATOR;
+const NOTE_ACT: u8 = 44;
+const NOTE_LEADER: u8 = 45;
+const SEND_TO_QUEUE: u8 = 46;
+/// Of [`Command::Send`], by placement, and of [`Command::SendToQueue`].
+const SENDS: [u8; 6] = [5, 13, 16, 18, 27, SEND_TO_QUEUE];
 
 impl Command {
     /// The bytes for the log.
@@ -109,6 +126,12 @@ impl Command {
                     Placement::Priority(priorities) => out.put_list(priorities, |out, priority| out.put_u32(*priority)),
                     Placement::OnCommit(checks) => checks.encode(&mut out),
                 }
+            }
+            Self::SendToQueue(send) => {
+                out.put_u8(SEND_TO_QUEUE);
+                out.put_varint(send.topic.0.into());
+                out.put_varint(send.queue.0.into());
+                out.put_list(&send.tag_hashes, |out, hash| tag::put_hash(out, *hash));
             }
             Self::Grant(grant) => {
                 out.put_u8(30);
@@ -221,6 +244,36 @@ impl Command {
                 out.put_u8(CARRY);
                 out.put_list(&carry.references, |out, reference| reference.encode(out));
             }
+            Self::BeginMemberChange(kind) => {
+                out.put_u8(BEGIN_MEMBER_CHANGE);
+                kind.encode(&mut out);
+            }
+            Self::CancelMemberChange { number } => {
+                out.put_u8(CANCEL_MEMBER_CHANGE);
+                out.put_u64(*number);
+            }
+            Self::EndMemberChange { number, end } => {
+                out.put_u8(END_MEMBER_CHANGE);
+                out.put_u64(*number);
+                end.encode(&mut out);
+            }
+            Self::OfOperator { act, command } => {
+                let command = command.encode();
+                out.put_u8(OF_OPERATOR);
+                // Its tag in a fixed place: what it needs is known by it.
+                out.put_u8(command[1]);
+                act.encode(&mut out);
+                out.put_bytes_field(&command);
+            }
+            Self::NoteAct { act, said } => {
+                out.put_u8(NOTE_ACT);
+                act.encode(&mut out);
+                out.put_text(said);
+            }
+            Self::NoteLeader(new) => {
+                out.put_u8(NOTE_LEADER);
+                new.encode(&mut out);
+            }
         }
         out.freeze()
     }
@@ -229,9 +282,27 @@ impl Command {
     ///
     /// * Shape: `command` is encoded.
     pub fn required_version(command: &[u8]) -> u32 {
+        let of_tag = Self::version_of(command.get(1));
         match command.get(1) {
+            Some(&OF_OPERATOR) => of_tag.max(Self::version_of(command.get(2))),
+            _ => of_tag,
+        }
+    }
+
+    fn version_of(tag: Option<&u8>) -> u32 {
+        match tag {
+            #[cfg(debug_assertions)]
+            Some(&planted::TAG) => {
+                if planted::is_too_early() {
+                    0
+                } else {
+                    CLUSTER_VERSION + 1
+                }
+            }
             // It raises the version, so it cannot ask for one.
             Some(&RAISE_CLUSTER_VERSION) => 0,
+            Some(tag) if *tag >= FIRST_OF_VERSION_4 => NEEDS_EVENTS,
+            Some(tag) if *tag >= FIRST_OF_VERSION_3 => 3,
             Some(tag) if *tag >= FIRST_OF_VERSION_2 => 2,
             Some(tag) if *tag >= FIRST_OF_VERSION_1 => 1,
             Some(_) | None => 0,
@@ -246,6 +317,27 @@ impl Command {
     /// Whether encoded bytes are of a command that adds messages.
     pub fn adds_messages(bytes: &[u8]) -> bool {
         bytes.get(1).is_some_and(|tag| SENDS.contains(tag))
+    }
+
+    /// What encoded bytes ask for, in a word.
+    pub fn kind(bytes: &[u8]) -> &'static str {
+        match bytes.get(1) {
+            Some(tag) if SENDS.contains(tag) => "send",
+            Some(30 | 31) => "receive",
+            Some(7) => "ack",
+            Some(8) => "change invisible",
+            Some(9) => "renewal",
+            Some(10) => "tick",
+            Some(11) => "give back",
+            Some(4) => "subscription",
+            Some(14 | 28) => "change of a delayed message",
+            Some(15 | 29) => "dead letter",
+            Some(17) => "end of a transaction",
+            Some(20) => "offset",
+            Some(&TRIM | &CARRY) => "retention",
+            Some(_) => "administration",
+            None => "nothing",
+        }
     }
 
     /// From the bytes of the log.
@@ -298,6 +390,11 @@ impl Command {
                 };
                 Self::Send(Send { topic, message_type, tag_hashes, placement })
             }
+            SEND_TO_QUEUE => Self::SendToQueue(SendToQueue {
+                topic: TopicId(reader.varint_u32()?),
+                queue: QueueId(reader.varint_u32()?),
+                tag_hashes: reader.list(tag::read_hash)?,
+            }),
             30 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
                 topic: TopicId(reader.u32()?),
@@ -362,6 +459,9 @@ impl Command {
                 leases: reader.list(|reader| Ok((QueueId(reader.u32()?), LeaseId(reader.u64()?))))?,
             }),
             RAISE_CLUSTER_VERSION => Self::RaiseClusterVersion { to: reader.u32()? },
+            // It does nothing: the version never goes down.
+            #[cfg(debug_assertions)]
+            planted::TAG if planted::is_known() => Self::RaiseClusterVersion { to: 0 },
             CLOCK => Self::Clock { shift: Millis(reader.u64()?) },
             TRIM => Self::Trim(Trim {
                 topic: TopicId(reader.u32()?),
@@ -369,6 +469,20 @@ impl Command {
                 before: Timestamp(reader.u64()?),
             }),
             CARRY => Self::Carry(Carry { references: reader.list(CarriedReference::decode)? }),
+            BEGIN_MEMBER_CHANGE => Self::BeginMemberChange(MemberChangeKind::decode(&mut reader)?),
+            CANCEL_MEMBER_CHANGE => Self::CancelMemberChange { number: reader.u64()? },
+            END_MEMBER_CHANGE => Self::EndMemberChange { number: reader.u64()?, end: ChangeEnd::decode(&mut reader)? },
+            OF_OPERATOR => {
+                let tag = reader.u8()?;
+                let (act, bytes) = (Act::decode(&mut reader)?, reader.bytes()?);
+                // One in one would be decoded as deep as somebody likes.
+                if tag == OF_OPERATOR || bytes.get(1) != Some(&tag) {
+                    return Err(reader.unknown(tag.into()));
+                }
+                Self::OfOperator { act, command: Box::new(Self::decode(bytes)?) }
+            }
+            NOTE_ACT => Self::NoteAct { act: Act::decode(&mut reader)?, said: reader.text()? },
+            NOTE_LEADER => Self::NoteLeader(NewLeader::decode(&mut reader)?),
             tag => return Err(reader.unknown(tag.into())),
         })
     }
@@ -536,6 +650,8 @@ fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::state::events::Operator;
+    use crate::model::{MemberName, Term};
 
     #[test]
     fn a_clock_command_is_known_by_its_bytes() {
@@ -582,6 +698,55 @@ mod tests {
             assert_eq!(Command::required_version(&command.encode()), version, "{command:?}");
             assert_eq!(Command::decode(command.encode()), Ok(command));
         }
+    }
+
+    #[test]
+    fn changes_of_members_wait_for_their_cluster_version() {
+        let name = MemberName(3);
+        for command in [
+            Command::BeginMemberChange(MemberChangeKind::Add { name, address: "h:1".into() }),
+            Command::BeginMemberChange(MemberChangeKind::Replace { old: NodeId(2), address: "h:1".into() }),
+            Command::BeginMemberChange(MemberChangeKind::Remove { node: NodeId(2) }),
+            Command::CancelMemberChange { number: 7 },
+            Command::EndMemberChange { number: 7, end: ChangeEnd::Refused("why".into()) },
+        ] {
+            assert_eq!(Command::required_version(&command.encode()), 3, "{command:?}");
+            assert_eq!(Command::decode(command.encode()), Ok(command));
+        }
+    }
+
+    #[test]
+    fn events_wait_for_their_cluster_version_and_so_does_what_is_in_one() {
+        let act = || Act {
+            by: Operator { address: "10.0.0.9".into(), tool: "raftmq/0.1.0".into() },
+            node: NodeId(2),
+            what: "topic-delete".into(),
+            on: "t".into(),
+            detail: String::new(),
+        };
+        let of = |command| Command::OfOperator { act: act(), command: Box::new(command) };
+        let delete = || Command::DeleteTopic { topic: TopicName::parse("t").unwrap() };
+        let new = NewLeader { term: Term(3), leader: NodeId(1), gap: Some(Millis(5)) };
+        for command in [of(delete()), Command::NoteAct { act: act(), said: "ok".into() }, Command::NoteLeader(new)] {
+            assert_eq!(Command::required_version(&command.encode()), NEEDS_EVENTS, "{command:?}");
+            assert_eq!(Command::decode(command.encode()), Ok(command));
+        }
+        // What a later build puts into one needs that build, though the outer tag is known.
+        assert_eq!(Command::required_version(&[VERSION, OF_OPERATOR, planted::TAG]), NEEDS_EVENTS + 1);
+        assert!(Command::decode(of(of(delete())).encode()).is_err(), "one in another");
+        let mut bytes = of(delete()).encode().to_vec();
+        bytes[2] = 26;
+        assert!(Command::decode(bytes.into()).is_err(), "another tag than that of the command");
+    }
+
+    #[test]
+    fn a_send_to_a_queue_waits_for_its_cluster_version_and_adds_messages() {
+        let (topic, queue) = (TopicId(300), QueueId(1023));
+        let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0, u64::MAX] });
+        let bytes = command.encode();
+        assert_eq!((bytes[1], Command::required_version(&bytes)), (46, 4));
+        assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (true, "send"));
+        assert_eq!(Command::decode(bytes), Ok(command));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(super) fn add(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, messages: 
     let Some(topic) = catalog::topic(stage, at.topic)? else { return Ok(()) };
     let Some(dead_letters) = of_group(stage, at.group)? else { return Ok(()) };
     let mut entering = EnqueueBuffer::default();
+    let mut count = 0;
     for offset in lease.offsets(messages) {
         let Some((run, item)) = queue::find(stage, at.topic, at.queue, offset)? else {
             // Retention took it while it was leased.
@@ -43,6 +44,10 @@ pub(super) fn add(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, messages: 
             Origin { topic: at.topic, name: topic.name.clone(), queue: at.queue, offset, attempts: lease.attempt };
         let letter = EnteringMessage { origin: Some(origin), ..EnteringMessage::plain(run.index, item) };
         entering.enqueue(stage, dead_letters, letter)?;
+        count += 1;
+    }
+    if count > 0 {
+        stage.counts().of_group(at.topic, at.group).dead_letters += count;
     }
     entering.put_into(stage)
 }

@@ -91,6 +91,8 @@ pub(super) fn deliver(
     if stage.clock().machine_of(at) > stage.now() {
         return wait(stage, topic, message, at, delayed);
     }
-    entering.enqueue(stage, topic, EnteringMessage::plain(index, delayed.item))?;
+    if entering.enqueue(stage, topic, EnteringMessage::plain(index, delayed.item))?.is_some() {
+        stage.counts().of_topic(topic).delays_ended += 1;
+    }
     Ok(())
 }

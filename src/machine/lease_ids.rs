@@ -32,6 +32,7 @@ impl Ordinals {
                 self.changes += 1;
                 return Some(one..one + 1);
             }
+            Command::OfOperator { command, .. } => return self.of(command),
             _ => 0,
         };
         let end = self.shared.checked_add(most).filter(|end| *end <= SHARED)?;

@@ -9,7 +9,8 @@
 //!   `command_codec`, `outcome`; `apply` runs a batch.
 //! * One file for each verb, with the name it has at every layer: `send`, `receive`, `ack`, `invisible`, `delay`,
 //!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `trim`, `carry`, `clock`,
-//!   `cluster_version`.
+//!   `cluster_version`, `events`.
+//! * For tests of upgrades, in debug builds: `planted`.
 //! * What may come in from another node: `admissible`.
 //! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
 //! * The state that they read and change: [`state`]. It imports none of the files above.
@@ -31,6 +32,7 @@ mod command_codec;
 mod dead_letter;
 mod dead_letter_topic;
 mod delay;
+mod events;
 mod fifo_advance;
 mod groups;
 mod handle_key;
@@ -40,6 +42,8 @@ mod lease_life_cycle;
 mod member;
 mod offset;
 pub mod outcome;
+#[cfg(debug_assertions)]
+pub mod planted;
 mod receive;
 mod send;
 pub mod state;
@@ -51,7 +55,7 @@ mod trim;
 pub use admissible::Inadmissible;
 pub use apply::{Error, apply};
 pub use batch::{Batch, Proposal};
-pub use cluster_version::CLUSTER_VERSION;
+pub use cluster_version::newest_version;
 pub use command::Command;
 pub use outcome::{Outcome, Rejected};
 pub use state::failure::Failure;

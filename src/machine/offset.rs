@@ -32,7 +32,8 @@ pub(super) fn set(stage: &mut Stage<'_>, set: &SetGroupOffsets) -> Result<Outcom
             OffsetMove::Advance if to.0 <= before && !is_first => continue,
             OffsetMove::Set if to.0 >= before => {}
             OffsetMove::Reset | OffsetMove::Set => remove_leases(stage, set, *queue)?,
-            OffsetMove::Advance => {}
+            OffsetMove::Advance if is_first => {}
+            OffsetMove::Advance => stage.counts().of_group(set.topic, set.group).acked += to.0 - before,
         }
         stage.put_number(Space::Cursor, key, to.0);
     }

@@ -54,6 +54,11 @@ pub enum Outcome {
     GroupCreated(GroupId),
     /// Where each message was stored, in order.
     Sent(Vec<Stored>),
+    /// Where the first message was stored in the queue that was chosen, and its slot in the entry; the others follow.
+    SentToQueue {
+        offset: QueueOffset,
+        slot: u32,
+    },
     /// The leases, in the order of the candidates that they are for.
     Granted(Vec<Granted>),
     /// For each handle: settled, now or before; else its lease had ended.
@@ -87,7 +92,7 @@ pub struct Granted {
 }
 
 impl Rejected {
-    fn code(self) -> (u8, u8) {
+    pub(in crate::machine) fn code(self) -> (u8, u8) {
         match self {
             Self::TopicNotFound => (1, 0),
             Self::TopicExists => (2, 0),
@@ -102,6 +107,11 @@ impl Rejected {
             Self::TypeIsFixed => (11, 0),
             Self::QueuesAreFixed => (12, 0),
         }
+    }
+
+    /// The refusal of a code, as an event has it; `None` if a newer build noted it.
+    pub fn of_code(code: u8, detail: u8) -> Option<Self> {
+        Self::decode(&mut Reader::new(Bytes::copy_from_slice(&[code, detail]), "refusal")).ok()
     }
 
     fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
@@ -176,6 +186,11 @@ impl Outcome {
                 out.put_u64(*count);
                 out.put_u8((*more).into());
             }
+            Self::SentToQueue { offset, slot } => {
+                out.put_u8(12);
+                out.put_u64(offset.0);
+                out.put_u32(*slot);
+            }
         }
         out.freeze()
     }
@@ -203,6 +218,7 @@ impl Outcome {
             9 => Self::Ticked { more: reader.bool()? },
             10 => Self::Redriven(reader.list(Reader::bool)?),
             11 => Self::Trimmed { count: reader.u64()?, more: reader.bool()? },
+            12 => Self::SentToQueue { offset: QueueOffset(reader.u64()?), slot: reader.u32()? },
             tag => return Err(reader.unknown(tag.into())),
         })
     }

@@ -3,7 +3,7 @@
 //! Hot path. What the sends of one entry add to a queue is stored together (`machine/state/enqueue`).
 
 use crate::machine::batch::Batch;
-use crate::machine::command::{Placement, Send};
+use crate::machine::command::{Placement, Send, SendToQueue};
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage, QueueChoice};
 use crate::machine::state::failure::Failure;
@@ -13,7 +13,8 @@ use crate::machine::state::recent_sends::{Key, Recent};
 use crate::machine::state::stage::Stage;
 use crate::machine::state::stored::Stored;
 use crate::machine::{delay, transaction};
-use crate::model::MessageRef;
+use crate::model::counts::TopicCounts;
+use crate::model::{MessageRef, MessageType};
 
 /// What the sends of one entry share.
 pub(super) struct EntrySends<'e> {
@@ -71,6 +72,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, send: &Se
     let key = |(slot, _)| recent_sends::key(send.topic, &sends.batch.message(slot).unwrap_or_default());
     let ids: Vec<Option<Key>> = (first_slot..).zip(&send.tag_hashes).map(key).collect();
     sends.recent.expect(&ids);
+    let mut counts = TopicCounts::default();
     for (slot, (number, (tag_hash, id))) in (first_slot..).zip(send.tag_hashes.iter().zip(ids).enumerate()) {
         if let Some(before) = id.and_then(|id| sends.recent.find(id)) {
             stored.push(before);
@@ -83,9 +85,54 @@ pub(super) fn apply(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, send: &Se
         if let Some(id) = id {
             sends.recent.note(id, index, now);
         }
+        counts.messages += 1;
+        counts.bytes += u64::from(item.bytes);
+        if let Stored::Deferred(_) = now {
+            let is_half = matches!(send.placement, Placement::OnCommit(_));
+            *(if is_half { &mut counts.halves } else { &mut counts.delayed }) += 1;
+        }
         stored.push(now);
     }
+    if counts.messages > 0 {
+        *stage.counts().of_topic(send.topic) += &counts;
+    }
     Ok(Outcome::Sent(stored))
+}
+
+/// Stores the messages of a command in the queue that their producer chose, one after the other.
+///
+/// No earlier message of the same id is looked for: what a classic client sends again is another message, be it a retry of a
+/// consumer or a loop of the application (D189).
+pub(super) fn to_queue(
+    stage: &mut Stage<'_>,
+    sends: &mut EntrySends<'_>,
+    send: &SendToQueue,
+) -> Result<Outcome, Failure> {
+    let first_slot = sends.take_slots(send.tag_hashes.len());
+    let Some(topic) = sends.entering.topic(stage, send.topic)? else {
+        return Ok(Outcome::Rejected(Rejected::TopicNotFound));
+    };
+    if !topic.permission.can_write() {
+        return Ok(Outcome::Rejected(Rejected::Forbidden));
+    }
+    if !topic.topic_type.accepts(MessageType::Normal) {
+        return Ok(Outcome::Rejected(Rejected::TypeMismatch(topic.topic_type)));
+    }
+    let mut first = None;
+    let mut counts = TopicCounts::default();
+    for (slot, tag_hash) in (first_slot..).zip(&send.tag_hashes) {
+        let item = RunItem { slot, bytes: sends.batch.message_bytes(slot), tag_hash: *tag_hash };
+        let choice = QueueChoice::Given(send.queue);
+        let entering = EnteringMessage { choice, ..EnteringMessage::plain(stage.at(), item) };
+        let Some((_, offset)) = sends.entering.enqueue(stage, send.topic, entering)? else {
+            return Ok(Outcome::Rejected(Rejected::TopicNotFound));
+        };
+        first.get_or_insert(offset);
+        counts.messages += 1;
+        counts.bytes += u64::from(item.bytes);
+    }
+    *stage.counts().of_topic(send.topic) += &counts;
+    Ok(Outcome::SentToQueue { offset: first.unwrap_or_default(), slot: first_slot })
 }
 
 /// Stores the message of a command with this number; `None` if the topic is deleted.

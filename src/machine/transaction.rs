@@ -55,6 +55,8 @@ fn end(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: Half, c
     let bytes_in = half.bytes_at(message).index;
     references::release(stage, bytes_in)?;
     half::put(stage, topic, message, &Half { due, decided: Some(commit), ..half });
+    let counts = stage.counts().of_topic(topic);
+    *(if commit { &mut counts.commits } else { &mut counts.rollbacks }) += 1;
     if commit {
         let mut entering = EnqueueBuffer::default();
         entering.enqueue(stage, topic, EnteringMessage::plain(bytes_in, half.item))?;

@@ -1,5 +1,7 @@
 //! Room on a node's disk: how much is free, how much should stay free, and what follows from it.
 
+use crate::model::NodeId;
+
 /// How much of a disk is meant: a share of it, a number of bytes, or whichever of both is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskMark {
@@ -81,8 +83,8 @@ pub struct NoRoom {
     /// Voters with room, of all voters.
     pub with_room: u32,
     pub voters: u32,
-    /// The number of the fullest one.
-    pub fullest: u64,
+    /// The fullest one.
+    pub fullest: NodeId,
     /// What is free there, in bytes.
     pub free: u64,
     /// What had to be free there.

@@ -29,10 +29,16 @@ number! {
     /// The time in which one node leads, numbered (Raft §5.1).
     Term(u64)
 }
-number! {
-    /// One node: the number in `dLegerSelfId` (`n2` is 2). Never reused.
-    NodeId(u64)
-}
+/// The name of a member, as `dLegerSelfId` has it: `n2` is 2. It stays when the replica behind it is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MemberName(pub u32);
+
+/// One replica in Raft: a number that is never used again (D110). The lower half is the name of the member, the upper half
+/// 0 for those that `dLegerPeers` had at the very first start, and different for every later one. Written `n2`, or `n2.5`
+/// for a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NodeId(pub u64);
+
 number! {
     /// Identity of a topic from creation to deletion; a topic created again under the same name gets a new one.
     TopicId(u32)
@@ -52,6 +58,58 @@ number! {
 number! {
     /// One lease, never reused: the log index and an ordinal of the command that made it.
     LeaseId(u64)
+}
+
+impl fmt::Display for MemberName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl MemberName {
+    /// From `n2`, written as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = Self(text.strip_prefix('n')?.parse().ok()?);
+        (name.to_string() == text).then_some(name)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number() {
+            0 => self.name().fmt(f),
+            number => write!(f, "{}.{number}", self.name()),
+        }
+    }
+}
+
+impl NodeId {
+    /// As it is displayed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, number) = text.split_once('.').unwrap_or((text, "0"));
+        let node = Self::later_of(MemberName::parse(name)?, number.parse().ok()?);
+        (node.to_string() == text).then_some(node)
+    }
+
+    /// The replica that had this name at the very first start.
+    pub fn first_of(name: MemberName) -> Self {
+        Self(name.0.into())
+    }
+
+    /// A later replica of this name; no two have the same number.
+    pub fn later_of(name: MemberName, number: u32) -> Self {
+        Self(u64::from(number) << 32 | u64::from(name.0))
+    }
+
+    /// The name of the member that it is the replica of.
+    pub fn name(self) -> MemberName {
+        MemberName(self.0 as u32)
+    }
+
+    /// 0 for one of the very first start.
+    pub fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl LogIndex {
@@ -100,5 +158,24 @@ impl MessageRef {
     /// From [`Self::encode`].
     pub fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
         Ok(Self { index: LogIndex(reader.u64()?), slot: reader.u32()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_written_with_the_name_of_its_member() {
+        assert_eq!(NodeId(2), NodeId::first_of(MemberName(2)), "a replica of an older build keeps its number");
+        assert_eq!(NodeId(2).to_string(), "n2");
+        let later = NodeId::later_of(MemberName(2), 5);
+        assert_eq!((later.name(), later.number(), later.to_string()), (MemberName(2), 5, "n2.5".to_owned()));
+        let largest = NodeId::later_of(MemberName(u32::MAX), u32::MAX);
+        assert_eq!((largest.name(), largest.number()), (MemberName(u32::MAX), u32::MAX));
+        assert_eq!(MemberName::parse("n7"), Some(MemberName(7)));
+        for text in ["", "n", "7", "n07", "n+7", "m7", "n4294967296"] {
+            assert_eq!(MemberName::parse(text), None, "{text}");
+        }
     }
 }

@@ -22,6 +22,8 @@ pub const TRANSACTION_RECOVERY_MAX: Millis = Millis::from_secs(3600);
 pub const NODE_NAME_BYTES_MAX: usize = 255;
 /// Longest message id, trace context or host text we store (RocketMQ sets no bound; ours protects the log).
 pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
+/// Longest text of an event: who did what to what.
+pub const EVENT_TEXT_BYTES_MAX: usize = 256;
 
 /// Most properties that a client may send about itself.
 pub const CLIENT_PROPERTY_COUNT_MAX: usize = 32;
@@ -90,6 +92,10 @@ pub const BATCH_COMMANDS_MAX: usize = 4096;
 pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Largest gRPC message a client may send.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Slowest snapshot: whoever pulls one gives up on parts that take longer than they would at this rate.
+pub const SNAPSHOT_BYTES_MIN: u64 = 1 << 20;
+/// Fastest scrub; at this rate it does not pause between passes either.
+pub const SCRUB_BYTES_MAX: u64 = 1 << 30;
 /// How long a request waits for a leader before it is refused.
 pub const LEADER_WAIT: Millis = Millis(2500);
 /// A client that was silent for this long is forgotten.

@@ -8,6 +8,8 @@ use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::time::{Millis, Timestamp};
 
 const VERSION: u8 = 2;
+/// With what classic clients say beside.
+const VERSION_CLASSIC: u8 = 3;
 /// Where the id begins: version, type and the bits are before it.
 const ID_AT: usize = 3;
 /// Bits of what a message has.
@@ -149,10 +151,22 @@ pub enum BodyEncoding {
     Gzip = 2,
 }
 
+/// What a client of the classic protocol says of a message and no other has a field for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClassicMarks {
+    /// The application's own.
+    pub flag: i32,
+    /// How often its group could not consume it.
+    pub reconsume_times: u32,
+    /// Of the host that created it.
+    pub born_port: u16,
+}
+
 /// One message as its producer sent it. Where it was stored is not part of it.
 ///
 /// * Shape: version, type, a bit for each optional field, id, born, host, keys, properties, the optional fields that
-///   there are, body. Most messages are small, so a field that is missing takes no byte.
+///   there are, in version 3 the marks of a classic client, body. Most messages are small, so a field that is missing takes
+///   no byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Chosen by the client; opaque.
@@ -183,13 +197,15 @@ pub struct Message {
     pub priority: Option<u32>,
     /// From when a half message is stored to its first check.
     pub recovery_after: Option<Millis>,
+    /// If a classic client sent it.
+    pub classic: Option<ClassicMarks>,
 }
 
 impl Message {
     /// The bytes for the log.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.encoded_bytes_hint());
-        out.put_u8(VERSION);
+        out.put_u8(if self.classic.is_some() { VERSION_CLASSIC } else { VERSION });
         out.put_u8(self.message_type as u8);
         let has = [
             (self.body_encoding == BodyEncoding::Gzip, GZIP),
@@ -225,6 +241,9 @@ impl Message {
         if let Some(md5) = &self.body_md5 {
             out.put_slice(md5);
         }
+        if let Some(classic) = self.classic {
+            classic.encode(&mut out);
+        }
         out.put_bytes_field(&self.body);
         out.freeze()
     }
@@ -240,7 +259,8 @@ impl Message {
 
     /// From the bytes of the log; the body shares them.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::versioned(bytes, "message", VERSION)?;
+        let is_classic = bytes.first() == Some(&VERSION_CLASSIC);
+        let mut reader = Reader::versioned(bytes, "message", if is_classic { VERSION_CLASSIC } else { VERSION })?;
         let message_type = reader.u8()?;
         let message_type = MessageType::from_u8(message_type).ok_or_else(|| reader.unknown(message_type.into()))?;
         let has = reader.u8()?;
@@ -260,6 +280,7 @@ impl Message {
             priority: has(PRIORITY).then(|| reader.varint_u32()).transpose()?,
             recovery_after: has(RECOVERY).then(|| reader.varint()).transpose()?.map(Millis),
             body_md5: has(MD5).then(|| read_md5(&mut reader)).transpose()?,
+            classic: is_classic.then(|| ClassicMarks::decode(&mut reader)).transpose()?,
             body: reader.bytes()?,
         })
     }
@@ -276,6 +297,22 @@ impl Message {
             + text(&self.trace_context)
             + keys
             + properties
+    }
+}
+
+impl ClassicMarks {
+    fn encode(self, out: &mut BytesMut) {
+        out.put_varint(u64::from(self.flag.cast_unsigned()));
+        out.put_varint(self.reconsume_times.into());
+        out.put_varint(self.born_port.into());
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        let flag = reader.varint_u32()?.cast_signed();
+        let reconsume_times = reader.varint_u32()?;
+        let port = reader.varint_u32()?;
+        let born_port = u16::try_from(port).map_err(|_| reader.unknown(port.into()))?;
+        Ok(Self { flag, reconsume_times, born_port })
     }
 }
 
@@ -333,6 +370,7 @@ mod tests {
             trace_context: None,
             priority: Some(3),
             recovery_after: None,
+            classic: None,
         }
     }
 
@@ -373,6 +411,9 @@ mod tests {
                 body_md5: has(MD5).then_some([0xFE; 16]),
                 ..sample()
             };
+            assert_eq!(Message::decode(message.encode()), Ok(message.clone()));
+            let classic = Some(ClassicMarks { flag: -1 - i32::from(bits), reconsume_times: 300, born_port: 65_535 });
+            let message = Message { classic, ..message };
             assert_eq!(Message::decode(message.encode()), Ok(message));
         }
     }
@@ -388,9 +429,11 @@ mod tests {
 
     #[test]
     fn a_message_cut_short_anywhere_is_refused() {
-        let bytes = sample().encode();
-        for end in 0..bytes.len() {
-            assert!(Message::decode(bytes.slice(..end)).is_err(), "cut at {end}");
+        for classic in [None, Some(ClassicMarks { flag: 1, reconsume_times: 2, born_port: 3 })] {
+            let bytes = Message { classic, ..sample() }.encode();
+            for end in 0..bytes.len() {
+                assert!(Message::decode(bytes.slice(..end)).is_err(), "cut at {end}");
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod codec;
+pub mod counts;
 pub mod disk_room;
 pub mod filter;
 pub mod group_settings;
@@ -32,8 +33,8 @@ pub use group_settings::{ConsumeFrom, GroupSettings};
 pub use handle::{HandleKey, HandleKind, NotAHandle};
 pub use host_port::HostPort;
 pub use hours_of_day::HoursOfDay;
-pub use ids::{GroupId, LeaseId, LogIndex, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
-pub use message::{BodyEncoding, Message, MessageType, TopicType};
+pub use ids::{GroupId, LeaseId, LogIndex, MemberName, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
+pub use message::{BodyEncoding, ClassicMarks, Message, MessageType, TopicType};
 pub use message_group::MessageGroupHash;
 pub use names::{GroupName, NameError, TopicName};
 pub use offset_set::OffsetSet;

@@ -20,6 +20,24 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// As `2026-11-21 10:02:11`, in UTC.
+    pub fn utc(self) -> String {
+        let secs = self.0 / 1000;
+        let (days, second) = (secs / 86_400, secs % 86_400);
+        // Days to a civil date, counted in eras of 400 years that begin on 1 March (H. Hinnant, "chrono-compatible
+        // low-level date algorithms").
+        let from_era = days + 719_468;
+        let (era, day_of_era) = (from_era / 146_097, from_era % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
 }
 
 impl Millis {

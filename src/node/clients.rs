@@ -9,12 +9,11 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::broker::{Clients, GroupConsumer, OrphanedTransaction};
 use crate::model::{GroupName, NodeId};
+use crate::node::Sessions;
 use crate::node::consumers::read_answer;
-use crate::node::{NodeSettings, Sessions};
 use crate::raft::Replica;
 
 pub(super) struct NodeClients {
-    pub settings: Arc<NodeSettings>,
     pub sessions: Arc<Sessions>,
     /// Asks the other nodes.
     pub replica: Replica,
@@ -36,12 +35,13 @@ impl Clients for NodeClients {
 
 impl NodeClients {
     async fn ask_all_nodes(&self, group: &GroupName) -> Vec<(NodeId, GroupConsumer)> {
-        let answers = self.settings.nodes.iter().map(async |node| {
-            if node.id == self.settings.self_id {
-                return (node.id, self.sessions.consumers(group));
+        let members = self.replica.members();
+        let answers = members.all().map(|member| member.node).map(async |node| {
+            if node == self.replica.node() {
+                return (node, self.sessions.consumers(group));
             }
-            let answer = self.replica.ask(node.id, group.as_str().to_owned().into()).await;
-            (node.id, answer.and_then(|answer| read_answer(answer).ok()).unwrap_or_default())
+            let answer = self.replica.ask(node, group.as_str().to_owned().into()).await;
+            (node, answer.and_then(|answer| read_answer(answer).ok()).unwrap_or_default())
         });
         let mut by_client: BTreeMap<String, (NodeId, GroupConsumer)> = BTreeMap::new();
         for (node, consumers) in join_all(answers).await {

@@ -20,6 +20,9 @@ pub enum StartError {
     /// Its configuration is not the shard's.
     #[error("{0}")]
     Contradiction(String),
+    /// The group has another place for this node than its folder says.
+    #[error(transparent)]
+    Again(raft::StartAgain),
     /// Raft refused.
     #[error("{0}")]
     Raft(String),
@@ -31,9 +34,11 @@ impl From<raft::StartError> for StartError {
         match error {
             raft::StartError::ForeignState { .. }
             | raft::StartError::StateBehindLog { .. }
+            | raft::StartError::LostEntries { .. }
             | raft::StartError::Storage(_) => Self::Damaged(text),
+            raft::StartError::Again(again) => Self::Again(again),
             raft::StartError::Disowned(_) => Self::FolderTaken(text),
-            raft::StartError::Stranger(_) | raft::StartError::OtherMembers { .. } => Self::Contradiction(text),
+            raft::StartError::Stranger(_) | raft::StartError::TooOld { .. } => Self::Contradiction(text),
             raft::StartError::Raft(_) => Self::Raft(text),
         }
     }

@@ -3,12 +3,21 @@
 //!
 //! Not here: what a request means (`broker/`), ports and protocols (`edge/`), what makes a process of it (`server/`).
 
+mod all_clients;
+mod backup;
+mod client_list;
 mod clients;
 mod connections;
 mod consumers;
+mod counts;
+mod counts_codec;
 mod error;
+mod heartbeat_clients;
+mod leader;
+mod members;
 mod open;
 mod peer_security;
+mod remembered;
 mod retention_notice;
 mod routes;
 mod sessions;
@@ -16,11 +25,21 @@ mod settings;
 mod start;
 mod status;
 
+pub use all_clients::ClientList;
+pub use backup::BackupSource;
+pub use counts::NodeCounts;
 pub use error::StartError;
+pub use heartbeat_clients::{ConnectionNumber, HeartbeatClients, HeartbeatConsumer, VersionedSubscription};
+pub use members::{Asked, MemberRequest, MemberSummary, MembersOverview, NotChanged};
+pub use open::discard;
 pub use routes::Routes;
-pub use sessions::{ClientHeader, SessionSettings, Sessions};
+pub use sessions::{ClientHeader, KnownClient, SessionSettings, Sessions};
 pub use settings::{NodeAddress, NodeSettings};
 pub use start::Node;
 pub use status::NodeSummary;
 
-pub use crate::raft::ReplicaStatus;
+pub use crate::raft::{
+    CatchingUp, Damage, DayCounts, FollowerMark, NotServed, NotTransferred, ReplicaMeasures, ReplicaStatus, Sight,
+};
+pub use crate::store::kv::KvFacts;
+pub use crate::store::log::record::RecordId as EntryId;

@@ -54,14 +54,14 @@ impl Routes {
     /// Those of [`Self::of_all`] whose announcement this node has applied; itself always.
     pub fn of_announced(&self) -> Result<Vec<NodeAddress>, Error> {
         let announced: BTreeMap<NodeId, String> = self.broker.announced_addresses()?.into_iter().collect();
-        let address = |node: &NodeAddress| {
-            if node.id == self.settings.self_id {
-                return Some(node.clone());
-            }
-            let HostPort { host, port } = HostPort::parse(announced.get(&node.id)?)?;
-            Some(NodeAddress { host, grpc_port: Some(port), ..node.clone() })
+        let address = |id: NodeId| {
+            let address = if id == self.replica.node() { &self.settings.store_host } else { announced.get(&id)? };
+            let HostPort { host, port } = HostPort::parse(address)?;
+            Some(NodeAddress { id, host, grpc_port: port })
         };
-        Ok(self.settings.nodes.iter().filter_map(address).collect())
+        // One that only follows may be far behind, and clients would read what is long gone.
+        let members = self.replica.members();
+        Ok(members.voters().filter_map(|member| address(member.node)).collect())
     }
 
     /// Those of [`Self::of_announced`] that answer; itself always.
@@ -69,21 +69,28 @@ impl Routes {
         let mut nodes = self.of_announced()?;
         let missed = self.missed.read();
         let answers = |id| missed.get(&id).is_some_and(|missed| *missed < MISSED_MAX);
-        nodes.retain(|node| node.id == self.settings.self_id || answers(node.id));
+        nodes.retain(|node| node.id == self.replica.node() || answers(node.id));
         Ok(nodes)
     }
 
     /// Asks every second which nodes answer, and announces this one until that is known; until it is dropped.
     pub(super) async fn probe(&self) {
-        let others = || self.settings.nodes.iter().filter(|node| node.id != self.settings.self_id);
         loop {
-            join_all(others().map(|node| async {
-                let answers = self.replica.status_of(node.id).await.is_some();
+            let members = self.replica.members();
+            let others = members.all().map(|member| member.node).filter(|node| *node != self.replica.node());
+            join_all(others.map(async |node| {
+                let status = self.replica.status_of(node).await;
                 let mut missed = self.missed.write();
-                let missed = missed.entry(node.id).or_insert(MISSED_MAX);
-                *missed = if answers { 0 } else { missed.saturating_add(1) };
+                let missed = missed.entry(node).or_insert(MISSED_MAX);
+                *missed = match status {
+                    // Clients that ask now would find it gone.
+                    Some(status) if status.leaving => MISSED_MAX,
+                    Some(_) => 0,
+                    None => missed.saturating_add(1),
+                };
             }))
             .await;
+            self.missed.write().retain(|node, _| members.get(*node).is_some());
             if let Err(error) = self.announce_once().await {
                 tracing::debug!(%error, "this node's client address is not announced yet");
             }
@@ -93,9 +100,10 @@ impl Routes {
 
     /// Announces where this node serves clients, unless the log says so already.
     async fn announce_once(&self) -> Result<(), Error> {
-        let own = (self.settings.self_id, self.settings.store_host.clone());
+        let own = (self.replica.node(), self.settings.store_host.clone());
         let is_known = self.broker.announced_addresses()?.contains(&own);
-        if is_known || self.broker.leadership().borrow().leader.is_none() {
+        let is_member = self.replica.members().get(own.0).is_some();
+        if is_known || !is_member || self.broker.leadership().borrow().leader.is_none() {
             return Ok(());
         }
         self.broker.announce(own.0, own.1).await

@@ -65,6 +65,18 @@ pub struct SessionSettings {
     pub request_timeout: Option<Millis>,
 }
 
+/// A client that a node sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownClient {
+    pub info: ClientInfo,
+    pub seen_at: Timestamp,
+    /// Of a consumer.
+    pub group: Option<GroupName>,
+    /// What it said it publishes to.
+    pub topics: Vec<TopicName>,
+    pub subscriptions: Vec<Subscription>,
+}
+
 #[derive(Debug, Clone)]
 struct Session {
     info: Arc<ClientInfo>,
@@ -190,6 +202,34 @@ impl Sessions {
     pub(super) fn expire(&self) {
         let now = self.clock.mono();
         self.by_client.lock().retain(|_, session| session.silent_for(now) < SESSION_SILENT_MAX);
+    }
+
+    /// Shows each living client, with its group if it named one.
+    pub fn each_living(&self, mut show: impl FnMut(&ClientInfo, Option<&GroupName>)) {
+        let now = self.clock.mono();
+        let sessions = self.by_client.lock();
+        for session in sessions.values().filter(|session| session.silent_for(now) < LIVING_FOR) {
+            show(&session.info, session.settings.as_ref().and_then(|settings| settings.group.as_ref()));
+        }
+    }
+
+    /// Clients of this node that live, by id: at most so many, and how many more there are.
+    pub(super) fn known(&self, limit: usize) -> (Vec<KnownClient>, usize) {
+        let (mono, wall) = (self.clock.mono(), self.clock.wall());
+        let sessions = self.by_client.lock();
+        let living = sessions.values().filter(|session| session.silent_for(mono) < LIVING_FOR);
+        let count = living.clone().count();
+        let client = |session: &Session| {
+            let settings = session.settings.as_ref();
+            KnownClient {
+                info: ClientInfo::clone(&session.info),
+                seen_at: Timestamp(wall.0.saturating_sub(session.silent_for(mono).0)),
+                group: settings.and_then(|settings| settings.group.clone()),
+                topics: settings.map(|settings| settings.topics.clone()).unwrap_or_default(),
+                subscriptions: settings.map(|settings| settings.subscriptions.clone()).unwrap_or_default(),
+            }
+        };
+        (living.take(limit).map(client).collect(), count.saturating_sub(limit))
     }
 
     /// The consumers of a group on this node.

@@ -1,7 +1,7 @@
 //! One node, from its configuration: sessions, log and state, replica, shard, routes, and what runs beside them.
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -9,16 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{
     Arrivals, Background, Broker, BrokerParts, BrokerSettings, ClientInfo, Error, Inspector, LogRetention, ReplicaSite,
-    Traffic,
+    ShardCounts, Statistics, Traffic,
 };
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
-use crate::model::{Millis, TransactionChecks};
+use crate::model::{LogIndex, Millis, TransactionChecks};
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open};
 use crate::node::peer_security::peer_security;
-use crate::node::{NodeSettings, Routes, Sessions, StartError, consumers};
-use crate::raft::{ClusterClock, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
+use crate::node::{
+    HeartbeatClients, NodeSettings, Routes, Sessions, StartError, client_list, consumers, counts_codec, remembered,
+};
+use crate::raft::{ClusterClock, DayCounts, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
 
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -30,12 +32,14 @@ pub struct Node {
     /// What this node says of itself.
     pub(super) facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
     sessions: Arc<Sessions>,
+    heartbeat_clients: Arc<HeartbeatClients>,
     routes: Arc<Routes>,
     broker: Arc<Broker>,
     inspector: Inspector,
     background: Background,
     loops: JoinHandle<()>,
     stopping: CancellationToken,
+    must_restart: CancellationToken,
 }
 
 impl Node {
@@ -47,50 +51,72 @@ impl Node {
     ) -> Result<Arc<Self>, StartError> {
         let own_clock: Arc<dyn Clock> = Arc::new(RealClock::start());
         let settings = Arc::new(NodeSettings::of(config));
-        let Storage { log, kv, room } = open(config, on_fatal.clone())?;
+        let Storage { log, kv, room, store, generation, log_options } = open(config, on_fatal.clone())?;
         let clock = Arc::new(ClusterClock::open(own_clock.clone(), &kv)?);
         let sessions = Arc::new(Sessions::new(clock.clone()));
+        let heartbeat_clients = Arc::new(HeartbeatClients::new(clock.clone()));
         let traffic = Arc::new(Traffic::new(clock.clone()));
-        let facts = own_facts(&settings, &traffic);
+        let last_log = log.last().map_or(LogIndex(0), |last| last.index);
+        let statistics = Arc::new(Statistics::new(clock.clone(), last_log));
+        let facts = own_facts(&settings, &traffic, &statistics);
         let (arrivals, due_checks) = Arrivals::new();
         let arrivals = Arc::new(arrivals);
-        let (notified, answering) = (arrivals.clone(), sessions.clone());
+        let (notified, counting, answering) = (arrivals.clone(), statistics.clone(), sessions.clone());
+        // Weak: the replica, which the broker holds, holds this.
+        let asked: Arc<OnceLock<Weak<Broker>>> = Arc::default();
+        let counted = asked.clone();
+        let must_restart = CancellationToken::new();
+        let restarting = must_restart.clone();
         let parts = ReplicaParts {
             own_clock,
             clock: clock.clone(),
             log,
             kv: Arc::new(CatalogCache::new(Arc::new(kv))),
+            store,
+            generation,
+            log_options,
+            on_restart: Arc::new(move || restarting.cancel()),
             room,
             listener: peer_port,
             security: peer_security(&config.peer_security)?,
-            on_effects: Arc::new(move |effects| notified.notify(effects)),
+            on_effects: Arc::new(move |effects| {
+                counting.note(effects);
+                notified.notify(effects);
+            }),
             facts: facts.clone(),
-            on_question: Arc::new(move |question| consumers::answer(&answering, &question)),
+            on_question: Arc::new(move |question| {
+                if counts_codec::is_question(&question) {
+                    return counts_codec::answer(counted.get(), question);
+                }
+                if client_list::is_question(&question) {
+                    return client_list::answer(&answering, &question);
+                }
+                consumers::answer(&answering, &question)
+            }),
             on_fatal,
         };
         let replica = Replica::start(replica_config(config), parts).await?;
-        let clients =
-            Arc::new(NodeClients { settings: settings.clone(), sessions: sessions.clone(), replica: replica.clone() });
+        let clients = Arc::new(NodeClients { sessions: sessions.clone(), replica: replica.clone() });
         let stopping = CancellationToken::new();
         let broker = Broker::new(BrokerParts {
             settings: broker_settings(config),
-            site: ReplicaSite {
-                self_id: settings.self_id,
-                nodes: settings.nodes.iter().map(|node| node.id).collect(),
-                store_host: settings.store_host.clone(),
-            },
+            site: ReplicaSite { store_host: settings.store_host.clone() },
             replica: replica.clone(),
             clock,
             arrivals,
             clients,
             traffic,
+            statistics,
             stopping: stopping.clone(),
         });
+        // It was not set before.
+        let _ = asked.set(Arc::downgrade(&broker));
         let routes = Arc::new(Routes::new(settings.clone(), broker.clone(), replica.clone()));
         let background = Background::start(broker.clone(), due_checks);
-        let (probing, expiring) = (routes.clone(), sessions.clone());
+        let (probing, expiring, silent) = (routes.clone(), sessions.clone(), heartbeat_clients.clone());
+        let remembering = remembered::keep(replica.clone(), config.store.clone());
         let loops = tokio::spawn(async move {
-            tokio::join!(probing.probe(), expire_sessions(&expiring));
+            tokio::join!(probing.probe(), expire_clients(&expiring, &silent), remembering);
         });
         let inspector = Inspector::new(&broker);
         Ok(Arc::new(Self {
@@ -98,12 +124,14 @@ impl Node {
             replica,
             facts,
             sessions,
+            heartbeat_clients,
             routes,
             broker,
             inspector,
             background,
             loops,
             stopping,
+            must_restart,
         }))
     }
 
@@ -114,6 +142,11 @@ impl Node {
     /// The clients of this node.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// The consumers of this node that send heartbeats.
+    pub fn heartbeat_clients(&self) -> &HeartbeatClients {
+        &self.heartbeat_clients
     }
 
     pub fn routes(&self) -> &Routes {
@@ -146,6 +179,17 @@ impl Node {
         self.broker.release_leases_of(&client.client_id).await
     }
 
+    /// Cancelled when this process is to stop and start again, with log and state that were pulled from another node.
+    pub fn must_restart(&self) -> &CancellationToken {
+        &self.must_restart
+    }
+
+    /// Puts what was pulled in the place of what was in use; after [`Self::stop`], and before the process starts again.
+    /// Blocks.
+    pub fn install_pulled(&self) {
+        self.replica.install_pulled();
+    }
+
     /// Transfers leadership and stops. Front ends end before.
     pub async fn stop(&self) {
         self.loops.abort();
@@ -154,19 +198,35 @@ impl Node {
     }
 }
 
-async fn expire_sessions(sessions: &Sessions) {
+async fn expire_clients(sessions: &Sessions, heartbeat_clients: &HeartbeatClients) {
     loop {
         tokio::time::sleep(EXPIRE_EVERY).await;
         sessions.expire();
+        heartbeat_clients.expire();
     }
 }
 
-fn own_facts(settings: &Arc<NodeSettings>, traffic: &Arc<Traffic>) -> Arc<dyn Fn() -> OwnFacts + Send + Sync> {
-    let (settings, traffic) = (settings.clone(), traffic.clone());
+fn own_facts(
+    settings: &Arc<NodeSettings>,
+    traffic: &Arc<Traffic>,
+    statistics: &Arc<Statistics>,
+) -> Arc<dyn Fn() -> OwnFacts + Send + Sync> {
+    let (settings, traffic, statistics) = (settings.clone(), traffic.clone(), statistics.clone());
     Arc::new(move || {
         let (in_per_second, out_per_second) = traffic.per_second();
-        OwnFacts { client_address: settings.store_host.clone(), in_per_second, out_per_second }
+        let days = Some(by_day(&statistics.shard()));
+        OwnFacts { client_address: settings.store_host.clone(), in_per_second, out_per_second, days }
     })
+}
+
+fn by_day(counts: &ShardCounts) -> DayCounts {
+    DayCounts {
+        since: counts.since,
+        in_today: counts.taken_in.today.messages,
+        in_yesterday: counts.taken_in.yesterday.messages,
+        out_today: counts.given_out.today.deliveries,
+        out_yesterday: counts.given_out.yesterday.deliveries,
+    }
 }
 
 fn broker_settings(config: &BrokerConfig) -> BrokerSettings {
@@ -194,14 +254,19 @@ fn replica_config(config: &BrokerConfig) -> ReplicaConfig {
     ReplicaConfig {
         cluster: config.cluster.clone(),
         group: config.broker_name.clone(),
-        node: config.self_id,
-        peers: config.peers.iter().map(|peer| (peer.id, peer.address.to_string())).collect(),
+        peers: config.peers.iter().map(|peer| (peer.name, peer.address.to_string())).collect(),
+        remembered: remembered::read(&config.store),
         log_bytes_max: config.retention.log_bytes_max,
+        member_wait: Millis(config.member_wait_ms),
+        snapshot_rate: config.snapshot_rate,
+        scrub_rate: config.scrub_rate,
         heartbeat: Millis(config.heartbeat_ms),
         election_min: Millis(config.election_min_ms),
         election_max: Millis(config.election_max_ms),
         pre_vote: config.pre_vote,
+        preferred_leader: config.preferred_leader,
         in_flight_max: config.in_flight_max,
+        slow_request: config.slow_request,
         may_lose_tail: !config.syncs_before_ack,
     }
 }

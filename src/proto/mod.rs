@@ -1,4 +1,5 @@
-//! The gRPC messages and services, generated from `proto/` and committed under `generated/`.
+//! What goes over the wire: the gRPC messages and services, generated from `proto/` and committed under `generated/`, and
+//! RocketMQ's classic protocol, written by hand in `remoting`.
 //!
 //! protoc is not needed: `tests/it/proto.rs` compiles the files with protox, fails when the committed Rust differs, and
 //! rewrites it with `UPDATE_PROTO=1 cargo test --test it proto`.
@@ -8,6 +9,7 @@
 //! Not here: what the messages mean (`edge`, `raft/peer`) and conversion to model types (`edge/grpc`).
 
 mod descriptor;
+pub mod remoting;
 
 pub use descriptor::FILE_DESCRIPTOR_SET;
 

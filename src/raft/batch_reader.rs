@@ -8,7 +8,7 @@ use std::io;
 use tokio::sync::watch;
 
 use crate::machine::Batch;
-use crate::model::LogIndex;
+use crate::model::{LogIndex, Term};
 use crate::store::log::LogReader;
 pub use crate::store::log::SegmentExtent;
 
@@ -17,6 +17,15 @@ const ONE_ENTRY: usize = 1;
 /// Entries, and their bytes, that one read of the disk gives.
 const READ_AHEAD_ENTRIES: u64 = 64;
 const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// Where an entry is in this node's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPlace {
+    pub index: LogIndex,
+    pub term: Term,
+    /// The first entry of the segment that has it.
+    pub segment: LogIndex,
+}
 
 /// Reads batches from this node's log. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +48,18 @@ impl BatchReader {
     pub fn in_memory(&self, index: LogIndex) -> Option<Batch> {
         let records = self.log.read_cached(index, index.next(), ONE_ENTRY)?;
         Batch::decode(records.into_iter().next()?.body).ok()
+    }
+
+    /// Where an entry is; `None` if this node does not have it.
+    ///
+    /// * Errors: the disk failed or the record is damaged.
+    pub async fn place(&self, index: LogIndex) -> io::Result<Option<EntryPlace>> {
+        let log = self.log.clone();
+        let read = tokio::task::spawn_blocking(move || log.read(index, index.next(), ONE_ENTRY));
+        let records = read.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let segment = self.segments().iter().map(|segment| segment.first).filter(|first| *first <= index).max();
+        let found = records.into_iter().find(|record| record.index == index);
+        Ok(found.zip(segment).map(|(record, segment)| EntryPlace { index, term: record.term, segment }))
     }
 
     /// The batches in the applied entries from `index` on.

@@ -22,6 +22,13 @@ pub enum StartError {
          this log/, or both from the same copy, the newest there is"
     )]
     StateBehindLog { applied: LogIndex, purged: LogIndex },
+    /// Damage took entries that are in the state, and no peer gives them.
+    #[error(
+        "damage took the end of this node's log from entry {from} on, the state has applied entry {applied}, and no other \
+         node gave what is missing within a minute; start the other nodes of the group, and this one again. If none of them \
+         has these entries any more, replace this node (raftmq cluster replace)"
+    )]
+    LostEntries { from: LogIndex, applied: LogIndex },
     /// The peers know another disk under this node's id, or a newer state of it.
     #[error(transparent)]
     Disowned(Disowned),
@@ -30,13 +37,15 @@ pub enum StartError {
         "the peers in dLegerPeers know this node as somebody else: {0}; dLegerGroup, brokerClusterName and dLegerPeers must be the same on all of them"
     )]
     Stranger(String),
-    /// The shard has other members than the configuration.
-    #[error("the group was made with the members {made}, dLegerPeers says {configured}; members cannot be changed yet")]
-    OtherMembers {
-        /// As the log says.
-        made: String,
-        configured: String,
-    },
+    /// A newer build raised the cluster version.
+    #[error(
+        "the state is of cluster version {found}, and this build knows {newest} at most: a newer build has been here, start \
+         that one again"
+    )]
+    TooOld { found: u32, newest: u32 },
+    /// The group has another place for this node than its folder says.
+    #[error(transparent)]
+    Again(StartAgain),
     #[error("storage: {0}")]
     Storage(#[from] io::Error),
     /// openraft refused.
@@ -53,6 +62,32 @@ pub enum Fatal {
     /// The peers know another disk under this node's id, or a newer state of it.
     #[error(transparent)]
     Disowned(Disowned),
+    /// The group has another place for this node than its folder says, or its state is damaged.
+    #[error(transparent)]
+    Again(StartAgain),
+}
+
+impl Fatal {
+    /// What to do if the state is noted as one that the next start makes anew, from the log or from a peer (D118): a node
+    /// whose state alone is damaged needs nobody to start it.
+    pub(super) fn with_state_given_up(self) -> Self {
+        match self {
+            Self::Failed(why) => {
+                tracing::error!("this node cannot go on with its state: {why}");
+                Self::Again(StartAgain { discards: false, why: "its state is damaged, and is made anew".to_owned() })
+            }
+            Self::Disowned(_) | Self::Again(_) => self,
+        }
+    }
+}
+
+/// This process is to start again: its place in the group is another one (D112), or its state has to be made anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("starts again: {why}")]
+pub struct StartAgain {
+    /// What is in its folder is to be dropped first.
+    pub discards: bool,
+    pub why: String,
 }
 
 /// Called with the reason when the replica cannot go on; the process must end.
@@ -60,7 +95,11 @@ pub type OnFatal = Arc<dyn Fn(Fatal) + Send + Sync>;
 
 /// The peers know this node with another disk, or with a newer state of it (D18, D82).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("n{by} refuses n{node}: {fault} (peer: {reason})")]
+#[error(
+    "{by} refuses {node}: {fault}. If that folder is lost, run `raftmq cluster replace {}` and start this node again: it \
+     drops what it has and comes back as a new replica (peer: {reason})",
+    .node.name()
+)]
 pub struct Disowned {
     /// This node.
     pub node: NodeId,

@@ -54,6 +54,11 @@ impl StateFlush {
         self.kv.unflushed_bytes()
     }
 
+    /// Whether the state is damaged, or wrong: the node must stop.
+    pub fn is_given_up(&self) -> bool {
+        self.kv.is_given_up()
+    }
+
     /// The marks of the last flush.
     pub fn marks(&self) -> Marks {
         self.marks.lock().clone()

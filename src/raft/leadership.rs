@@ -3,31 +3,39 @@
 //! A node that is cut off from the majority knows no leader, be it itself (P16): a leader whose followers stopped
 //! acknowledging, or a follower that hears of no leader any more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::VoteRequest;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::model::{NodeId, Term};
+use crate::model::{MemberName, NodeId, Term};
 use crate::raft::error::{Fatal, OnFatal};
+use crate::raft::peer::status::{StatusClients, StatusReply};
 use crate::raft::state_machine::ShardRaft;
+use crate::raft::types;
+use crate::raft::types::LogId;
 
 /// How long, and how often, a follower campaigns after a leader vanished.
 const CAMPAIGN_MAX: Duration = Duration::from_secs(1);
 const CAMPAIGN_STEP: Duration = Duration::from_millis(25);
 /// Followers campaign one after the other, by their number.
 const STAGGER: Duration = Duration::from_millis(8);
-const STAGGER_STEPS_MAX: u64 = 8;
+const STAGGER_STEPS_MAX: u32 = 8;
 /// A node whose clock is wrong leaves it to the others for so long; it may be the only one whose log is long enough.
 const UNFIT_STAGGER: Duration = Duration::from_millis(500);
 /// Time for another node to take over leadership.
 const TRANSFER_MAX: Duration = Duration::from_secs(1);
+/// openraft asks once, and nobody stands if what was asked for got lost or the flush took too long: so it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Who leads, as this node knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,8 +55,48 @@ impl LeaderContact {
         *self.0.lock() = Some(Instant::now());
     }
 
+    /// When; `None` if it never was.
+    pub fn last(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+
+    /// How long ago that was; `None` if it never was.
+    pub fn age(&self) -> Option<Duration> {
+        self.0.lock().map(|at| at.elapsed())
+    }
+
     fn is_within(&self, limit: Duration) -> bool {
         self.0.lock().is_some_and(|at| at.elapsed() < limit)
+    }
+}
+
+/// To which node this one gave its vote a moment ago. openraft leaves a candidate no time: whoever has voted for it would
+/// stand against it, or be ready to vote for a third one, while it still writes its own vote, and two that depose each other
+/// in turn leave a group without a leader for seconds. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct GivenVote {
+    to: Arc<Mutex<Option<(u64, Instant)>>>,
+    /// As long as nobody stands for election after a leader was heard.
+    keep: Duration,
+}
+
+impl GivenVote {
+    pub fn new(keep: Duration) -> Self {
+        Self { to: Arc::default(), keep }
+    }
+
+    pub fn note(&self, to: u64) {
+        *self.to.lock() = Some((to, Instant::now()));
+    }
+
+    /// It was refused after all.
+    pub fn forget(&self, to: u64) {
+        self.to.lock().take_if(|given| given.0 == to);
+    }
+
+    /// Who may still become the leader by it.
+    pub fn holder(&self) -> Option<u64> {
+        self.to.lock().filter(|(_, at)| at.elapsed() < self.keep).map(|(to, _)| to)
     }
 }
 
@@ -125,7 +173,11 @@ pub(super) fn watch_leadership(
                 if *before == now {
                     return false;
                 }
-                tracing::info!(term = now.term.0, leader = ?now.leader.map(|id| id.0), is_self = now.is_self, "leadership");
+                match now.leader {
+                    Some(_) if now.is_self => tracing::info!(term = now.term.0, "this node leads"),
+                    Some(leader) => tracing::info!(term = now.term.0, "{leader} leads"),
+                    None => tracing::info!(term = now.term.0, "there is no leader"),
+                }
                 *before = now;
                 true
             });
@@ -153,18 +205,22 @@ pub(super) async fn campaign_when_leader_is_gone(
     raft: ShardRaft,
     leadership: watch::Receiver<Leadership>,
     stream_ended: Arc<Notify>,
-    node: u64,
+    name: MemberName,
     is_unfit: impl Fn() -> bool,
+    may_stand: impl Fn() -> bool,
 ) {
-    let stagger = STAGGER * u32::try_from(node.min(STAGGER_STEPS_MAX)).expect("at most the limit");
+    let stagger = STAGGER * name.0.min(STAGGER_STEPS_MAX);
     loop {
         stream_ended.notified().await;
         let before = *leadership.borrow();
         let until = Instant::now() + CAMPAIGN_MAX;
         tokio::time::sleep(if is_unfit() { stagger + UNFIT_STAGGER } else { stagger }).await;
-        let is_as_before = || leadership.borrow().term == before.term && !leadership.borrow().is_self;
-        while is_as_before() && Instant::now() < until {
-            if raft.trigger().elect(true).await.is_err() {
+        let is_led_anew = || {
+            let now = *leadership.borrow();
+            now.term != before.term || now.is_self || now.leader.is_some() && now.leader != before.leader
+        };
+        while !is_led_anew() && Instant::now() < until {
+            if may_stand() && raft.trigger().elect(true).await.is_err() {
                 return;
             }
             tokio::time::sleep(CAMPAIGN_STEP).await;
@@ -172,23 +228,172 @@ pub(super) async fn campaign_when_leader_is_gone(
     }
 }
 
-/// If this node leads, makes the follower with the longest log, of those that may be it, the leader and waits until it is,
-/// for a second at most.
+/// That this node is about to stop. Shared.
+#[derive(Clone, Default)]
+pub(super) struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// If this node leads, makes the follower with the longest log, of those that may be it and have all that they acknowledged,
+/// the leader and waits until it is, for a second at most.
 pub(super) async fn transfer_leadership(
     raft: &ShardRaft,
-    mut leadership: watch::Receiver<Leadership>,
+    leadership: watch::Receiver<Leadership>,
+    clients: &StatusClients,
     may_lead: impl Fn(u64) -> bool,
 ) {
     let metrics = raft.metrics().borrow_watched().clone();
     let me = metrics.id;
     let Some(replication) = metrics.replication.filter(|_| metrics.current_leader == Some(me)) else { return };
-    let nearest =
-        replication.into_iter().filter(|(id, _)| *id != me && may_lead(*id)).max_by_key(|(_, matching)| *matching);
-    let Some((to, Some(_))) = nearest else { return };
-    if raft.trigger().transfer_leader(to).await.is_ok() {
-        let moved = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader.0 != me));
-        if tokio::time::timeout(TRANSFER_MAX, moved).await.is_err() {
-            tracing::warn!(to, "leadership was not taken over in time");
+    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+    let others = replication
+        .into_iter()
+        .filter(|(id, matching)| *id != me && voters.contains(id) && may_lead(*id) && matching.is_some());
+    let asked = others.map(async |(id, matching)| match clients.ask(NodeId(id)).await {
+        // One that lost the end of its log refuses, and one that is about to stop does not stand for election.
+        StatusReply::Status(status) => (!status.damage.lacks_tail && !status.leaving).then_some((matching, id)),
+        StatusReply::Disowned(_) | StatusReply::Stranger(_) | StatusReply::Silent => None,
+    });
+    let able = futures_util::future::join_all(asked).await.into_iter().flatten();
+    if let Some((_, to)) = able.max() {
+        pass_on(raft, leadership, to).await;
+    }
+}
+
+/// Makes another voter the leader, and waits for a second at most. Who leads instead of this node, which may be a third one
+/// that was faster; `None` if nobody does. Until then this node takes no commands.
+pub(super) async fn pass_on(raft: &ShardRaft, leadership: watch::Receiver<Leadership>, to: u64) -> Option<NodeId> {
+    let asking = async {
+        // A node that does not lead any more asks nobody.
+        while raft.trigger().transfer_leader(to).await.is_ok() {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        None
+    };
+    let leader = tokio::select! {
+        biased;
+        leader = successor(leadership) => leader,
+        stopped = asking => stopped,
+    };
+    match leader {
+        Some(leader) if leader.0 == to => {}
+        Some(leader) => tracing::warn!("{leader} leads now, and not {}, which was to", NodeId(to)),
+        None => {
+            tracing::warn!(to = %NodeId(to), "leadership was not taken over in time");
+            stand_back(raft, to).await;
+        }
+    }
+    leader
+}
+
+/// The next node that leads instead of this one, if one does within a second.
+async fn successor(mut leadership: watch::Receiver<Leadership>) -> Option<NodeId> {
+    let moved = leadership.wait_for(|now| now.leader.is_some() && !now.is_self);
+    tokio::time::timeout(TRANSFER_MAX, moved).await.ok()?.ok()?.leader
+}
+
+/// openraft never ends a transfer by itself: a leader that nobody succeeds would send no heartbeats and take no commands for
+/// ever. It gives its vote in the next term to the one that was to lead, which ends its own leadership and is what that one
+/// asks for if it is only late; then the nodes elect as always, this one too.
+async fn stand_back(raft: &ShardRaft, to: u64) {
+    let (vote, last) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if !metrics.state.is_leader() {
+            return;
+        }
+        // A leader's last entry is its own, and it adds none while it transfers.
+        let leader_id = metrics.vote.leader_id;
+        let last = metrics.last_log_index.map(|index| LogId { leader_id, index });
+        (types::vote(leader_id.term + 1, to, false), last)
+    };
+    // It was this leader who wanted another one.
+    let request = VoteRequest { leadership_transfer: true, ..VoteRequest::new(vote, last) };
+    // The vote is written to a disk that may be slow.
+    let voted = tokio::time::timeout(TRANSFER_MAX, raft.vote(request)).await;
+    if !voted.is_ok_and(|voted| voted.is_ok_and(|answer| answer.vote_granted)) {
+        tracing::warn!("this leader could not take its transfer back; it serves nothing until another node leads");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Batch, Command, Proposal};
+    use crate::model::Timestamp;
+    use crate::raft::purge_tests::Node;
+
+    const ME: NodeId = NodeId(0);
+    const TO: NodeId = NodeId(1);
+
+    fn led_by(leader: Option<NodeId>) -> Leadership {
+        Leadership { leader, term: Term(1), is_self: leader == Some(ME) }
+    }
+
+    #[tokio::test]
+    async fn p22_who_takes_leadership_over_is_the_next_node_that_leads() {
+        let other = NodeId(2);
+        let cases = [
+            (vec![Some(TO)], Some(TO)),
+            (vec![None, Some(TO)], Some(TO)),
+            (vec![Some(other)], Some(other)),
+            (vec![None, Some(other)], Some(other)),
+            (vec![None], None),
+            (vec![None, Some(ME)], None),
+            (vec![], None),
+        ];
+        let waiting = cases.into_iter().map(async |(then, takes)| {
+            let (sender, leadership) = watch::channel(led_by(Some(ME)));
+            let waiting = tokio::spawn(successor(leadership));
+            for leader in &then {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                sender.send_replace(led_by(*leader));
+            }
+            assert_eq!(waiting.await.unwrap(), takes, "{then:?}");
+        });
+        futures_util::future::join_all(waiting).await;
+    }
+
+    #[test]
+    fn p22_a_vote_is_kept_for_a_while_unless_it_was_refused() {
+        let given = GivenVote::new(Duration::from_secs(3600));
+        assert_eq!(given.holder(), None);
+        given.note(1);
+        assert_eq!(given.holder(), Some(1));
+        given.note(2);
+        given.forget(1);
+        assert_eq!(given.holder(), Some(2));
+        given.forget(2);
+        assert_eq!(given.holder(), None);
+        let given = GivenVote::new(Duration::ZERO);
+        given.note(1);
+        assert_eq!(given.holder(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn p22_a_leader_that_nobody_succeeds_takes_commands_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Node::start(folder.path(), 1).await;
+        let raft = node.raft();
+        let (_sender, leadership) = watch::channel(led_by(Some(ME)));
+        assert_eq!(pass_on(raft, leadership, TO.0).await, None);
+        let tick = Proposal { command: Command::Tick.encode(), messages: Vec::new() };
+        let write = async || {
+            let body = Batch::encode(Timestamp(1), [&tick].into_iter());
+            raft.client_write(types::Body(body)).await.is_ok()
+        };
+        let until = Instant::now() + Duration::from_secs(10);
+        while !write().await {
+            assert!(Instant::now() < until, "it takes no commands any more");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

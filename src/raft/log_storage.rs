@@ -6,7 +6,8 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use openraft::OptionalSend;
@@ -15,11 +16,17 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::types;
 use crate::raft::types::{Entry, LogId, Types, Vote};
-use crate::store::log::record::RecordId;
+use crate::store;
+use crate::store::log::record::{Record, RecordId};
 use crate::store::log::{CommitLog, VoteRecord};
 
 /// Most bytes one read gives to replication or apply.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// An entry that is damaged here is looked for again after this long: it comes from a peer (`repair`).
+const DAMAGED_PAUSE: Duration = Duration::from_millis(250);
+
+const DAMAGED_REPORT: u32 = 240;
 
 /// Entries that a start applies before the peers are served (D98).
 const APPLIED_AT_START_MAX: u64 = 64;
@@ -52,6 +59,24 @@ impl LogStorage {
         records.into_iter().map(|record| types::to_entry(record).map_err(io::Error::other)).collect()
     }
 
+    /// As [`Self::read`]; waits for an entry that is damaged here until it is repaired.
+    async fn read_repaired(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let mut waits = 0u32;
+        loop {
+            match self.read(from, to, READ_BYTES_MAX).await {
+                Err(error) if is_unread(&error) => {
+                    if waits.is_multiple_of(DAMAGED_REPORT) {
+                        let entry = types::index_in(from);
+                        tracing::error!(%entry, %error, "nothing is applied here until this entry comes from a peer");
+                    }
+                    waits += 1;
+                    tokio::time::sleep(DAMAGED_PAUSE).await;
+                }
+                read => return read,
+            }
+        }
+    }
+
     /// Half-open bounds of a range, cut to what the log holds.
     fn bounds(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
         let from = match range.start_bound() {
@@ -72,10 +97,63 @@ impl LogStorage {
     }
 }
 
+/// Reads what openraft reads of a log when it starts, as [`LogStorage`] gives it.
+///
+/// * Errors: [`store::Error::Damaged`] if that cannot be read.
+pub(super) fn read_like_a_start(log: &CommitLog) -> Result<(), store::Error> {
+    let purged = log.purged().map_or(LogIndex(0), |purged| purged.index);
+    let Some(last) = log.last().filter(|last| last.index > purged).and_then(to_log_id) else { return Ok(()) };
+    let first = log.reader().read(purged.next(), purged.next().next(), 1)?;
+    match first.first().map(Record::id).and_then(to_log_id) {
+        Some(first) => key_log_ids(first..=last, |index| id_at(log, index)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// By what its segment knows of it, or else by reading it.
+fn id_at(log: &CommitLog, index: u64) -> Result<Option<LogId>, store::Error> {
+    let index = types::index_in(index);
+    let id = match log.id_at(index) {
+        Some(id) => Some(id),
+        None => log.reader().read(index, index.next(), 1)?.first().map(Record::id),
+    };
+    Ok(id.and_then(to_log_id))
+}
+
+/// The last entry of each leader in this range, whose ends exist; `read` gives the id of an entry between them.
+fn key_log_ids(
+    range: RangeInclusive<LogId>,
+    mut read: impl FnMut(u64) -> Result<Option<LogId>, store::Error>,
+) -> Result<Vec<LogId>, store::Error> {
+    let (first, last) = range.into_inner();
+    let mut found = Vec::new();
+    let mut from = first;
+    while from.leader_id != last.leader_id {
+        // The last entry with this leader: terms never fall along a log.
+        let (mut of_it, mut after) = (from, last.index);
+        while of_it.index + 1 < after {
+            let middle = of_it.index.midpoint(after);
+            match read(middle)? {
+                Some(id) if id.leader_id == from.leader_id => of_it = id,
+                _ => after = middle,
+            }
+        }
+        found.push(of_it);
+        from = if after == last.index { last } else { read(after)?.unwrap_or(last) };
+    }
+    found.push(last);
+    Ok(found)
+}
+
+/// Whether this says that an entry is damaged on this node's disk, or cannot be read now: reading it again may help, and
+/// nothing is in doubt until then.
+fn is_unread(error: &io::Error) -> bool {
+    let store = error.get_ref().and_then(|error| error.downcast_ref::<store::Error>());
+    matches!(store, Some(store::Error::Damaged { .. } | store::Error::Io { .. }))
+}
+
 /// Runs what waits for the disk away from the Raft runtime.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::store::Error> + Send + 'static,
-) -> io::Result<T> {
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, store::Error> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(io::Error::other),
         Err(panic) => Err(io::Error::other(panic)),
@@ -84,10 +162,6 @@ async fn on_disk<T: Send + 'static>(
 
 fn to_log_id(id: RecordId) -> Option<LogId> {
     types::log_id(id.term, id.node, id.index)
-}
-
-fn to_record_id(id: &LogId) -> RecordId {
-    RecordId { term: Term(id.leader_id.term), node: NodeId(id.leader_id.node_id), index: types::index_in(id.index) }
 }
 
 impl RaftLogReader<Types> for LogStorage {
@@ -113,7 +187,7 @@ impl RaftLogReader<Types> for LogStorage {
             let log = log.clone();
             async move {
                 let from = next.filter(|from| *from < to)?;
-                match log.read(from, to, READ_BYTES_MAX).await {
+                match log.read_repaired(from, to).await {
                     Ok(entries) if entries.is_empty() => {
                         let missing = io::Error::other(format!("the log lacks entry {}", types::index_in(from)));
                         Some((vec![Err(missing)], None))
@@ -129,8 +203,21 @@ impl RaftLogReader<Types> for LogStorage {
         .flat_map(stream::iter)
     }
 
+    /// None of an entry that is damaged here: the follower gets it once it is repaired.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, READ_BYTES_MAX).await
+        match self.read(start, end, READ_BYTES_MAX).await {
+            Err(error) if is_unread(&error) => {
+                tokio::time::sleep(DAMAGED_PAUSE).await;
+                Ok(Vec::new())
+            }
+            read => read,
+        }
+    }
+
+    /// By what segments know of their records, so that a damaged one keeps no node from starting.
+    async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
+        let log = self.log.clone();
+        on_disk(move || key_log_ids(range, |index| id_at(&log, index))).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -175,8 +262,9 @@ impl RaftLogStorage<Types> for LogStorage {
         if hint == LogIndex(0) {
             return Ok(None);
         }
-        let records = self.log.reader().read(hint, hint.next(), 1).map_err(io::Error::other)?;
-        Ok(records.first().and_then(|record| types::log_id(record.term, record.node, record.index)))
+        // Only a hint: the leader says again what is committed.
+        let read = || self.log.reader().read(hint, hint.next(), 1).ok()?.first().map(Record::id);
+        Ok(self.log.id_at(hint).or_else(read).and_then(to_log_id))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -189,13 +277,16 @@ impl RaftLogStorage<Types> for LogStorage {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        let keep = last.map(|id| types::index_in(id.index));
         let log = self.log.clone();
-        on_disk(move || log.truncate_after(keep)).await
+        on_disk(move || match last {
+            Some(last) => log.truncate_to(types::record_id(&last)),
+            None => log.truncate_after(None),
+        })
+        .await
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        let upto = to_record_id(&upto);
+        let upto = types::record_id(&upto);
         let log = self.log.clone();
         on_disk(move || log.purge(upto)).await
     }

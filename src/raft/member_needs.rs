@@ -10,9 +10,6 @@ use tokio::time::Instant;
 
 use crate::model::LogIndex;
 
-/// A member that stands still for this long may be left behind, if there is no room.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-
 /// What is known of the other members.
 #[derive(Default)]
 pub(super) struct MemberNeeds {
@@ -33,6 +30,7 @@ struct Member {
 impl MemberNeeds {
     /// Notes what each other member surely has now; to be called every few seconds. `log_begins` is this node's first entry.
     pub fn look(&mut self, members: &[(u64, LogIndex)], log_begins: LogIndex, now: Instant) {
+        self.members.retain(|node, _| members.iter().any(|(member, _)| member == node));
         for (node, has) in members {
             let unknown = Member { has: LogIndex(0), had: LogIndex(0), moved_at: now };
             let member = self.members.entry(*node).or_insert(unknown);
@@ -46,20 +44,27 @@ impl MemberNeeds {
         }
     }
 
+    /// These get on in another way than by the log.
+    pub fn note_moving(&mut self, nodes: &[u64], now: Instant) {
+        for (_, member) in self.members.iter_mut().filter(|(node, _)| nodes.contains(node)) {
+            member.moved_at = now;
+        }
+    }
+
     /// The first entry that a member may still ask for; `None` if there are no others.
     pub fn first(&self) -> Option<LogIndex> {
         let kept_for = self.members.iter().filter(|(node, _)| !self.left_behind.contains(node));
         kept_for.map(|(_, member)| member.had.next()).min()
     }
 
-    /// Those that would miss entries if the log began at `first`, with what each has; `None` if one of them is catching
-    /// up and is to be waited for.
-    pub fn would_miss(&self, first: LogIndex, now: Instant) -> Option<Vec<(u64, LogIndex)>> {
+    /// Those that would miss entries if the log began at `first`, with what each has; `None` if one of them is to be waited for,
+    /// because it got further not longer than `wait` ago.
+    pub fn would_miss(&self, first: LogIndex, wait: Duration, now: Instant) -> Option<Vec<(u64, LogIndex)>> {
         let behind =
             self.members.iter().filter(|(node, member)| !self.left_behind.contains(node) && member.had.next() < first);
         let mut missing = Vec::new();
         for (node, member) in behind {
-            if now.duration_since(member.moved_at) < STALLED_AFTER {
+            if now.duration_since(member.moved_at) < wait {
                 return None;
             }
             missing.push((*node, member.has));
@@ -76,6 +81,8 @@ impl MemberNeeds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WAIT: Duration = Duration::from_secs(30);
 
     fn look(needs: &mut MemberNeeds, members: &[(u64, u64)], log_begins: u64, now: Instant) {
         let members: Vec<_> = members.iter().map(|(node, has)| (*node, LogIndex(*has))).collect();
@@ -101,14 +108,18 @@ mod tests {
         let mut now = Instant::now();
         look(&mut needs, &[(1, 50), (2, 99)], 1, now);
         look(&mut needs, &[(1, 50), (2, 99)], 1, now);
-        assert_eq!(needs.would_miss(LogIndex(80), now), None);
-        now += STALLED_AFTER;
+        assert_eq!(needs.would_miss(LogIndex(80), WAIT, now), None);
+        now += WAIT;
         look(&mut needs, &[(1, 60), (2, 99)], 1, now);
-        assert_eq!(needs.would_miss(LogIndex(80), now), None, "it moved");
-        now += STALLED_AFTER;
+        assert_eq!(needs.would_miss(LogIndex(80), WAIT, now), None, "it moved");
+        now += WAIT;
         look(&mut needs, &[(1, 60), (2, 99)], 1, now);
-        assert_eq!(needs.would_miss(LogIndex(80), now), Some(vec![(1, LogIndex(60))]));
-        assert_eq!(needs.would_miss(LogIndex(61), now), Some(Vec::new()), "that is what it asks for next");
+        assert_eq!(needs.would_miss(LogIndex(80), WAIT, now), Some(vec![(1, LogIndex(60))]));
+        assert_eq!(needs.would_miss(LogIndex(61), WAIT, now), Some(Vec::new()), "that is what it asks for next");
+
+        needs.note_moving(&[1], now);
+        assert_eq!(needs.would_miss(LogIndex(80), WAIT, now), None, "it pulls a snapshot");
+        now += WAIT;
 
         needs.leave_behind(1);
         assert_eq!(needs.first(), Some(LogIndex(100)), "nothing is kept for it any more");

@@ -1,7 +1,7 @@
 //! Forgetting the log: what nothing needs any more goes, and what is applied is flushed. Each node does it for itself.
 //!
-//! An entry goes when nothing in the state refers to its bytes, the state is durable beyond it, every member has it, and the
-//! whole segment around it can go. The order is what makes it safe at any crash: read what the state needs → flush the state
+//! An entry goes when nothing in the state refers to its bytes, no snapshot that is being pulled from here does, the state is
+//! durable beyond it, every member has it, and the whole segment around it can go. The order is what makes it safe at any crash: read what the state needs → flush the state
 //! → Raft forgets (durably) → the files go. A state that comes back after a crash is then at least the one that was asked.
 //!
 //! If there is no room, a member that stands still is left behind, one segment at a time; that is an error in the log.
@@ -13,17 +13,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::model::{DiskRoom, LogIndex, RoomState};
+use crate::model::{DiskRoom, LogIndex, NodeId, RoomState};
 use crate::raft::error::{Fatal, OnFatal};
 use crate::raft::flush::StateFlush;
 use crate::raft::marks::Marks;
 use crate::raft::member_needs::MemberNeeds;
 use crate::raft::peer::identity::PeerIdentity;
-use crate::raft::snapshot::Snapshots;
+use crate::raft::snapshot::handle::Snapshots;
+use crate::raft::snapshot::sources::SnapshotSources;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
 use crate::store;
 use crate::store::kv;
+use crate::store::log::record::{Record, RecordId};
 use crate::store::log::{CommitLog, SegmentExtent};
 
 /// How often it looks whether something is to be done.
@@ -46,12 +48,16 @@ pub(super) struct Purge {
     pub log: CommitLog,
     pub flush: StateFlush,
     pub snapshots: Snapshots,
+    /// What others pull from here.
+    pub sources: SnapshotSources,
     pub identity: PeerIdentity,
     pub applied: watch::Receiver<LogIndex>,
     pub needed_from: NeededFrom,
     pub room: OwnRoom,
     /// `logRetentionBytes`.
     pub log_bytes_max: Option<u64>,
+    /// `memberWaitMs`: a member that got no further for so long may be left behind, if there is no room.
+    pub member_wait: Duration,
 }
 
 /// What is to go.
@@ -68,6 +74,10 @@ pub(super) async fn flush_and_purge(purge: Purge, on_fatal: OnFatal) {
     let mut flushed_at = Instant::now();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        if purge.flush.is_given_up() {
+            // Found by whoever read it, a poll for instance, whose errors alone end nothing.
+            return on_fatal(Fatal::Failed("the state store is damaged: the next start makes it anew".to_owned()));
+        }
         let is_due = flushed_at.elapsed() >= FLUSH_EVERY;
         match purge.work(&mut needs, is_due).await {
             Ok(true) => flushed_at = Instant::now(),
@@ -84,12 +94,23 @@ impl Purge {
     /// One look; returns whether it flushed the state.
     pub(super) async fn work(&self, needs: &mut MemberNeeds, is_due: bool) -> io::Result<bool> {
         let segments = self.log.reader().segments();
-        needs.look(&self.identity.held_by_others(), begins(&segments), Instant::now());
+        let begins = begins(&segments);
+        let mut held = self.identity.held_by_others();
+        // One that only just joins cannot be served from a log that begins later.
+        held.retain(|(node, has)| {
+            begins == LogIndex(1) || *has > LogIndex(0) || self.identity.members.is_voter(NodeId(*node))
+        });
+        needs.look(&held, begins, Instant::now());
+        needs.note_moving(&self.identity.pulling(), Instant::now());
+        if (self.room)().state >= RoomState::Hard {
+            self.sources.end_all().await;
+        }
+        let pinned = self.sources.pinned_from().await;
         if !is_due && !self.is_urgent(&segments) {
             return Ok(false);
         }
         // Asked before the flush: what comes back after a crash refers to nothing before.
-        let plan = self.plan(&segments, needs).await?;
+        let plan = self.plan(&segments, needs, pinned).await?;
         if plan.is_none() && (!is_due || *self.applied.borrow() == self.flush.flushed()) {
             return Ok(false);
         }
@@ -99,10 +120,32 @@ impl Purge {
                 needs.leave_behind(*node);
                 self.report(*node, *has, plan.first);
             }
-            self.snapshots.set_next(marks);
+            let upto = LogIndex(plan.first.0 - 1);
+            let Some(upto) = self.id_of(upto).await? else { return Ok(true) };
+            self.snapshots.set_next(upto, marks);
             self.forget(plan.first).await?;
         }
         Ok(true)
+    }
+
+    /// The entry at an index, as its segment says it; `None` if it is gone already, or cannot be read now: then it is forgotten
+    /// later, once it is repaired.
+    async fn id_of(&self, index: LogIndex) -> io::Result<Option<RecordId>> {
+        if let Some(purged) = self.log.purged().filter(|purged| purged.index == index) {
+            return Ok(Some(purged));
+        }
+        let log = self.log.clone();
+        let read = move || match log.id_at(index) {
+            None => log.reader().read(index, index.next(), 1).map(|read| read.first().map(Record::id)),
+            known => Ok(known),
+        };
+        match tokio::task::spawn_blocking(read).await.map_err(io::Error::other)? {
+            Err(error @ (store::Error::Damaged { .. } | store::Error::Io { .. })) => {
+                tracing::warn!(entry = %index, %error, "the beginning of the log is forgotten later");
+                Ok(None)
+            }
+            read => read.map_err(io::Error::other),
+        }
     }
 
     /// Flushes the state if the disk has room for that; one that fails stops the writes to the state as well.
@@ -132,7 +175,12 @@ impl Purge {
     }
 
     /// What can go now, if that is at least a segment.
-    async fn plan(&self, segments: &[SegmentExtent], needs: &MemberNeeds) -> io::Result<Option<Plan>> {
+    async fn plan(
+        &self,
+        segments: &[SegmentExtent],
+        needs: &MemberNeeds,
+        pinned: Option<LogIndex>,
+    ) -> io::Result<Option<Plan>> {
         // The last applied entry stays: by it a start sees that state and log belong together.
         let applied = *self.applied.borrow();
         if beginning(segments, applied).is_none() {
@@ -141,14 +189,14 @@ impl Purge {
         let needed_from = self.needed_from.clone();
         let begins = begins(segments);
         let needed = tokio::task::spawn_blocking(move || needed_from(begins)).await.map_err(io::Error::other)??;
-        let unneeded = needed.unwrap_or(applied).min(applied);
+        let unneeded = needed.unwrap_or(applied).min(applied).min(pinned.unwrap_or(applied));
         let first = needs.first().map_or(unneeded, |by_members| by_members.min(unneeded));
         if let Some(first) = beginning(segments, first) {
             return Ok(Some(Plan { first, left_behind: Vec::new() }));
         }
         let next = segments.get(1).map(|segment| segment.first).filter(|next| *next <= unneeded);
         let Some(first) = next.filter(|_| self.is_short()) else { return Ok(None) };
-        Ok(needs.would_miss(first, Instant::now()).map(|left_behind| Plan { first, left_behind }))
+        Ok(needs.would_miss(first, self.member_wait, Instant::now()).map(|left_behind| Plan { first, left_behind }))
     }
 
     /// Has Raft forget what is before `first`, and removes it; the state is flushed beyond it.
@@ -189,12 +237,12 @@ impl Purge {
 
     fn report(&self, node: u64, has: LogIndex, first: LogIndex) {
         tracing::error!(
-            member = format!("n{node}"),
+            member = NodeId(node).to_string(),
             has = %has,
             begins = %first,
             "the disk is short of room, so entries that a member does not have yet are removed from this node's log: that \
-             member cannot catch up while this node leads, and until it has, one more failure can stop the group. Give this \
-             disk room; if the log of another node goes back further, stop this one for a moment, so that the other leads"
+             member catches up by a snapshot when it is back, and until it has, one more failure can stop the group. Give this \
+             disk room"
         );
     }
 }

@@ -15,20 +15,24 @@ use tokio::time::Instant;
 use crate::env::clock::RealClock;
 use crate::env::disk::RealDisk;
 use crate::machine::{Batch, Command, Proposal};
-use crate::model::{DiskRoom, LogIndex, NodeId, RoomState, Timestamp};
+use crate::model::{DiskRoom, LogIndex, MemberName, NodeId, RoomState, Timestamp};
 use crate::raft::PeerSecurity;
 use crate::raft::clock::cluster_clock::ClusterClock;
+use crate::raft::digests::Digests;
 use crate::raft::flush::StateFlush;
-use crate::raft::foreign_state::rebuild_if_foreign;
+use crate::raft::foreign_state::{Fit, judge};
 use crate::raft::log_storage::LogStorage;
 use crate::raft::member_needs::MemberNeeds;
+use crate::raft::members::MemberTable;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::peers::Peers;
 use crate::raft::purge::{Purge, beginning, begins};
-use crate::raft::snapshot::Snapshots;
-use crate::raft::state_machine::StateMachine;
+use crate::raft::snapshot::handle::Snapshots;
+use crate::raft::snapshot::sources::{LEASE, NotServed, SnapshotSources, SourceParts};
+use crate::raft::state_machine::{ShardRaft, StateMachine};
 use crate::raft::types;
 use crate::store::Error;
+use crate::store::folder::StoreFolder;
 use crate::store::kv::rocks::RocksKv;
 use crate::store::kv::{Kv, Result as KvResult, Space, WriteBatch};
 use crate::store::log::{CommitLog, FlushMode, LogOwner, Options, SegmentExtent};
@@ -70,6 +74,14 @@ impl Kv for Watched {
         self.kv.unflushed_bytes()
     }
 
+    fn checkpoint(&self, folder: &Path) -> KvResult<()> {
+        self.kv.checkpoint(folder)
+    }
+
+    fn open_copy(&self, folder: &Path) -> KvResult<Box<dyn Kv>> {
+        self.kv.open_copy(folder)
+    }
+
     fn flush(&self) -> KvResult<()> {
         let purged = self.log.purged().map_or(LogIndex(0), |purged| purged.index);
         self.events.lock().push(Event::Flushed { purged, begins: begins(&self.log.reader().segments()) });
@@ -78,7 +90,7 @@ impl Kv for Watched {
 }
 
 /// A node alone in its shard, with another member in its configuration unless it is alone there too.
-struct Node {
+pub(super) struct Node {
     purge: Purge,
     needs: MemberNeeds,
     /// 0: nothing is needed.
@@ -88,10 +100,15 @@ struct Node {
 }
 
 impl Node {
-    async fn start(folder: &Path, members: u64) -> Self {
+    pub async fn start(folder: &Path, members: u32) -> Self {
         let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
-        let options =
-            Options { segment_bytes: SEGMENT_BYTES, tail_cache_bytes: 512, flush: FlushMode::Sync, open_files_max: 16 };
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            tail_cache_bytes: 512,
+            flush: FlushMode::Sync,
+            open_files_max: 16,
+            has_peers: false,
+        };
         let open = || {
             let (disk, options) = (Arc::new(RealDisk), options.clone());
             CommitLog::open(disk, &folder.join("log"), &owner, options, Box::new(|_| {}))
@@ -109,21 +126,30 @@ impl Node {
         let events = Arc::<Mutex<Vec<Event>>>::default();
         let kv = RocksKv::open(&folder.join("state"), 8 * 1024 * 1024, 64).unwrap();
         let kv: Arc<dyn Kv> = Arc::new(Watched { kv, log: log.clone(), events: events.clone() });
-        rebuild_if_foreign(&log, &*kv).unwrap();
+        assert!(matches!(judge(&log, &*kv, false), Ok(Fit::Good)));
         let flush = StateFlush::new(kv.clone(), Some(log.clone())).unwrap();
         let (applied_sender, applied) = watch::channel(flush.flushed());
         let (durable_sender, durable) = watch::channel(LogIndex(0));
         log.on_durable(Box::new(move |index| {
             durable_sender.send_replace(index);
         }));
-        let snapshots = Snapshots::new(flush.clone(), log.purged().is_some());
+        let snapshots = Snapshots::new(flush.clone(), log.purged());
         let clock = Arc::new(ClusterClock::open(Arc::new(RealClock::start()), &*kv).unwrap());
         let on_effects = Arc::new(|_: &_| {});
-        let machine =
-            StateMachine::new(kv.clone(), durable, applied_sender, on_effects, snapshots.clone(), clock).unwrap();
-        let addresses = (0..members).map(|id| (id, format!("127.0.0.1:{}", id + 1))).collect();
+        let machine = StateMachine::new(
+            kv.clone(),
+            durable,
+            applied_sender,
+            on_effects,
+            snapshots.clone(),
+            clock,
+            Digests::default(),
+        )
+        .unwrap();
+        let addresses = (0..members).map(|name| (MemberName(name), format!("127.0.0.1:{}", name + 1))).collect();
         let names = ("c".to_owned(), "g".to_owned());
-        let identity = PeerIdentity::new(names, 0, addresses, PeerSecurity::default(), log.clone(), false);
+        let identity =
+            PeerIdentity::new(names, 0, MemberTable::new(addresses), PeerSecurity::default(), log.clone(), false);
         let config = Config {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
@@ -151,18 +177,36 @@ impl Node {
             asking.lock().push(Event::Asked);
             Ok(Some(LogIndex(needing.load(Ordering::Relaxed))).filter(|needed| *needed > LogIndex(0)))
         };
+        let sources = SnapshotSources::new(SourceParts {
+            cluster: "c".to_owned(),
+            group: "g".to_owned(),
+            store: StoreFolder { disk: Arc::new(RealDisk), path: folder.to_owned() },
+            log: log.clone(),
+            kv,
+            flush: flush.clone(),
+            applied: applied.clone(),
+            bytes_per_second: 0,
+            lease: LEASE,
+            has_room: Arc::new(|| true),
+        });
         let purge = Purge {
             raft,
             log,
             flush,
             snapshots,
+            sources: sources.unwrap(),
             identity,
             applied,
             needed_from: Arc::new(needed_from),
             room: Arc::new(move || *own_room.lock()),
             log_bytes_max: None,
+            member_wait: Duration::from_secs(30),
         };
         Self { purge, needs: MemberNeeds::default(), needed, room, events }
+    }
+
+    pub fn raft(&self) -> &ShardRaft {
+        &self.purge.raft
     }
 
     async fn write(&self, count: usize) {
@@ -276,6 +320,32 @@ fn what_the_state_refers_to_stays_and_less_than_a_segment_is_not_worth_a_purge()
     });
 }
 
+/// Damages a file where it lies, as a disk does.
+#[allow(clippy::disallowed_methods, reason = "the test plays the disk")]
+fn flip(file: &Path, at: impl FnOnce(&[u8]) -> usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = at(&bytes);
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn p17_a_damaged_entry_at_the_end_of_what_is_to_go_ends_no_node() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::start(folder.path(), 1).await;
+        node.write(60).await;
+        let starts: Vec<_> = node.purge.log.reader().segments().iter().map(|segment| segment.first.0).collect();
+        let segment = |first: u64| folder.path().join("log").join(format!("{first:020}.seg"));
+        let last_head = |bytes: &[u8]| bytes.windows(4).rposition(|bytes| bytes == b"RMQR").unwrap() + 40;
+        flip(&segment(starts[0]), last_head);
+        node.needed.store(starts[1], Ordering::Relaxed);
+        assert!(node.purge.work(&mut node.needs, true).await.is_ok());
+        assert_eq!(node.begins().0, starts[1], "its footer knows the entry");
+        node.stop().await;
+    });
+}
+
 #[test]
 fn what_a_member_lacks_stays_unless_room_is_short_and_it_stands_still() {
     on_runtime(async {
@@ -305,6 +375,41 @@ fn what_a_member_lacks_stays_unless_room_is_short_and_it_stands_still() {
         node.room.lock().state = RoomState::Enough;
         node.work().await;
         assert_eq!(node.purge.log.reader().segments().len(), 1, "nothing is kept for it any more");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn what_a_snapshot_refers_to_stays_while_it_is_pulled_unless_room_is_short() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::start(folder.path(), 1).await;
+        node.write(60).await;
+        let sources = node.purge.sources.clone();
+        let manifest = sources.open("n1", LogIndex(0)).await.unwrap();
+        assert_eq!(manifest.applied.index, node.applied());
+        let mut state = 0;
+        for (number, file) in manifest.files.iter().enumerate() {
+            let part = sources.file_part(manifest.source, number, 0).await.unwrap();
+            assert_eq!((part.len() as u64, crc32c::crc32c(&part)), (file.bytes, file.crc32c), "{}", file.name);
+            state += file.bytes;
+        }
+        assert_eq!(state, manifest.state_bytes());
+        node.write(60).await;
+        node.work().await;
+        assert!(node.begins() > LogIndex(1) && node.begins() <= manifest.first, "{}", node.begins());
+        let last = manifest.applied.index;
+        assert_eq!(sources.records(Some(manifest.source), last, last).await.unwrap().len(), 1);
+        sources.close(manifest.source).await;
+        node.work().await;
+        assert!(node.begins() > manifest.first);
+
+        let manifest = sources.open("n1", LogIndex(0)).await.unwrap();
+        node.write(60).await;
+        node.room.lock().state = RoomState::Hard;
+        node.work().await;
+        assert!(node.begins() > manifest.first);
+        assert_eq!(sources.file_part(manifest.source, 0, 0).await, Err(NotServed::Ended));
         node.stop().await;
     });
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::model::{DiskRoom, NoRoom, NodeId, RoomState};
 use crate::raft::leadership::{Leadership, transfer_leadership};
+use crate::raft::members::MemberTable;
 use crate::raft::peer::status::StatusClients;
 use crate::raft::state_machine::ShardRaft;
 use crate::store::kv::Kv;
@@ -52,7 +53,7 @@ impl Rooms {
 pub(in crate::raft) struct VoterRooms {
     own: Arc<StoreRoom>,
     node: NodeId,
-    voters: usize,
+    members: MemberTable,
     /// Of the others; `None` from an older build, which does not say.
     others: Mutex<BTreeMap<NodeId, (Option<DiskRoom>, Instant)>>,
     /// Why no messages are added now.
@@ -60,13 +61,16 @@ pub(in crate::raft) struct VoterRooms {
 }
 
 impl VoterRooms {
-    pub fn new(own: Arc<StoreRoom>, node: NodeId, voters: usize) -> Self {
-        Self { own, node, voters, others: Mutex::default(), refusal: RwLock::default() }
+    pub fn new(own: Arc<StoreRoom>, node: NodeId, members: MemberTable) -> Self {
+        Self { own, node, members, others: Mutex::default(), refusal: RwLock::default() }
     }
 
     /// Notes what another voter says of itself.
     pub fn note(&self, node: NodeId, room: Option<DiskRoom>) {
-        self.others.lock().insert(node, (room, Instant::now()));
+        let mut others = self.others.lock();
+        others.retain(|node, _| self.members.is_member(*node));
+        others.insert(node, (room, Instant::now()));
+        drop(others);
         self.judge();
     }
 
@@ -81,6 +85,11 @@ impl VoterRooms {
             self.in_contact().into_iter().filter_map(|(node, room)| Some((node, room?))).collect();
         rooms.insert(self.node, self.own.now());
         Rooms(rooms)
+    }
+
+    /// Whether a majority has room for messages, as far as this node knows.
+    pub fn takes_messages(&self) -> bool {
+        self.refusal.read().is_none()
     }
 
     /// Whether a voter has room, as far as it was heard of.
@@ -121,7 +130,8 @@ impl VoterRooms {
 
     fn in_contact(&self) -> BTreeMap<NodeId, Option<DiskRoom>> {
         let others = self.others.lock();
-        let recent = others.iter().filter(|(_, (_, at))| at.elapsed() < CONTACT_MAX);
+        let is_recent = |at: &Instant| at.elapsed() < CONTACT_MAX;
+        let recent = others.iter().filter(|(node, (_, at))| is_recent(at) && self.members.is_voter(**node));
         recent.map(|(node, (room, _))| (*node, *room)).collect()
     }
 
@@ -133,7 +143,7 @@ impl VoterRooms {
         let has_room = |room: &Option<DiskRoom>| room.is_none_or(|room| room.has_room());
         let with_room = others.values().filter(|room| has_room(room)).count() + usize::from(own.has_room());
         let is_full = !own.has_room() || others.values().any(|room| !has_room(room));
-        let is_refused = is_full && (!own.has_room() || with_room <= self.voters / 2);
+        let is_refused = is_full && (!own.has_room() || with_room <= self.members.voters() / 2);
         let refusal = is_refused.then(|| {
             let (fullest, room) = self.known().fullest().unwrap_or((self.node, own));
             self.no_room(fullest, room, with_room)
@@ -145,8 +155,8 @@ impl VoterRooms {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         NoRoom {
             with_room: count(with_room),
-            voters: count(self.voters),
-            fullest: fullest.0,
+            voters: count(self.members.voters()),
+            fullest,
             free: room.free,
             mark: room.hard,
         }
@@ -161,7 +171,7 @@ impl VoterRooms {
     /// Whether a leader without room should let another lead: a majority of the voters has room without it.
     fn is_better_off_without_this_node(&self) -> bool {
         let with_room = self.in_contact().values().filter(|room| room.is_none_or(|room| room.has_room())).count();
-        !self.own.now().has_room() && with_room > self.voters / 2
+        !self.own.now().has_room() && with_room > self.members.voters() / 2
     }
 }
 
@@ -219,7 +229,7 @@ impl RoomWatch {
                     "this leader has no room on its disk and a majority of the others has: leadership is handed on"
                 );
                 let may_lead = |node| self.rooms.may_lead(NodeId(node));
-                transfer_leadership(&self.raft, self.leadership.clone(), may_lead).await;
+                transfer_leadership(&self.raft, self.leadership.clone(), &self.status_clients, may_lead).await;
             }
         }
     }
@@ -274,7 +284,7 @@ mod tests {
 
     use super::*;
     use crate::env::fault::sim::SimDisk;
-    use crate::model::DiskMark;
+    use crate::model::{DiskMark, MemberName};
     use crate::store::room::RoomMarks;
 
     const MIB: u64 = 1 << 20;
@@ -286,7 +296,8 @@ mod tests {
         let mark = |bytes| DiskMark { percent: None, bytes: Some(bytes) };
         let marks = RoomMarks { soft: mark(4 * MIB), hard: mark(2 * MIB), reserve: mark(0) };
         let own = StoreRoom::open(Arc::new(disk), Path::new("/store"), marks).unwrap();
-        let rooms = VoterRooms::new(Arc::new(own), NodeId(1), 3);
+        let members = MemberTable::new((1..=3).map(|name| (MemberName(name), String::new())).collect());
+        let rooms = VoterRooms::new(Arc::new(own), NodeId(1), members);
         rooms.judge();
         rooms
     }
@@ -302,14 +313,14 @@ mod tests {
         assert_eq!(send(), Ok(()), "nothing is known of the others yet");
         rooms.note(NodeId(2), with(RoomState::Hard));
         let refused = send().unwrap_err();
-        assert_eq!((refused.with_room, refused.voters, refused.fullest, refused.mark), (1, 3, 2, 20));
+        assert_eq!((refused.with_room, refused.voters, refused.fullest, refused.mark), (1, 3, NodeId(2), 20));
         assert_eq!(rooms.admit(100, RoomUse::Anything), Ok(()), "the rest goes on");
         rooms.note(NodeId(3), with(RoomState::Soft));
         assert_eq!(send(), Ok(()), "one of three may be full");
         rooms.note(NodeId(3), None);
         assert_eq!(send(), Ok(()), "an older build does not say it and is trusted");
         rooms.note(NodeId(3), with(RoomState::Full));
-        assert_eq!(send().unwrap_err().fullest, 3);
+        assert_eq!(send().unwrap_err().fullest, NodeId(3));
         rooms.note(NodeId(2), with(RoomState::Enough));
         assert_eq!(send(), Ok(()));
         assert_eq!(rooms.known().fullest().map(|(node, _)| node), Some(NodeId(3)));
@@ -319,7 +330,7 @@ mod tests {
     async fn p20_a_leader_without_room_adds_nothing_and_lets_those_lead_that_have_it() {
         let rooms = rooms(MIB);
         rooms.note(NodeId(2), with(RoomState::Enough));
-        assert_eq!(rooms.admit(1, RoomUse::Messages).unwrap_err().fullest, 1);
+        assert_eq!(rooms.admit(1, RoomUse::Messages).unwrap_err().fullest, NodeId(1));
         assert!(!rooms.is_better_off_without_this_node(), "one other is no majority");
         rooms.note(NodeId(3), with(RoomState::Hard));
         assert!(!rooms.is_better_off_without_this_node());

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::model::{LogIndex, RoomState};
 use crate::raft::leadership::{Leadership, transfer_leadership};
+use crate::raft::peer::status::StatusClients;
 use crate::raft::room::VoterRooms;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
@@ -48,6 +49,7 @@ pub(super) struct SlowDiskWatch {
     pub leadership: watch::Receiver<Leadership>,
     pub durable: watch::Receiver<LogIndex>,
     pub rooms: Arc<VoterRooms>,
+    pub status_clients: StatusClients,
     pub mark: SlowDisk,
 }
 
@@ -101,7 +103,7 @@ impl SlowDiskWatch {
                     "this node's disk is slower than those of the majority, which has synced what is not durable here for \
                      {BEHIND_MAX:?}: leadership is handed on; look at the disk"
                 );
-                transfer_leadership(&self.raft, self.leadership.clone(), |_| true).await;
+                transfer_leadership(&self.raft, self.leadership.clone(), &self.status_clients, |_| true).await;
                 behind = Waiting::default();
                 handed_on = Some(Instant::now());
             }

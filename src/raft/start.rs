@@ -5,42 +5,66 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{InitializeError, RaftError};
-use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
+use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::env::clock::Clock;
+use crate::machine::newest_version;
 use crate::machine::state::view::View;
-use crate::model::{Millis, NodeId};
+use crate::model::{MemberName, Millis, NodeId, RoomState};
 use crate::raft::acknowledged::remember_acknowledged;
 use crate::raft::batch_reader::BatchReader;
 use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::clock::samples::ClockSamples;
 use crate::raft::clock::watch::{ClockWatch, UNFIT_MS};
+use crate::raft::digest_exchange::DigestExchange;
+use crate::raft::digests::Digests;
+use crate::raft::enquiry::Enquiry;
 use crate::raft::error::{OnFatal, StartError};
 use crate::raft::flush::StateFlush;
-use crate::raft::foreign_state::rebuild_if_foreign;
-use crate::raft::leadership::{LeaderContact, QuorumWatch, campaign_when_leader_is_gone, watch_leadership};
+use crate::raft::follow_members::follow_members;
+use crate::raft::foreign_state::judge;
+use crate::raft::leadership::{
+    GivenVote, LeaderContact, Leaving, QuorumWatch, campaign_when_leader_is_gone, watch_leadership,
+};
 use crate::raft::log_storage::LogStorage;
+use crate::raft::lost_tail::{LostTail, Restoring};
+use crate::raft::make_whole::MakeWhole;
+use crate::raft::members::MemberTable;
+use crate::raft::members_in_log::members_in_log;
 use crate::raft::peer::forward::Forwarder;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::peers::Peers;
 use crate::raft::peer::security::PeerSecurity;
 use crate::raft::peer::server;
-use crate::raft::peer::service::{OnQuestion, PeerService};
+use crate::raft::peer::service::{OnPassLeadership, OnQuestion, PeerService};
 use crate::raft::peer::status::{Greeted, OwnFacts, StatusClients};
+use crate::raft::peer_records::PeerRecords;
+#[cfg(debug_assertions)]
+use crate::raft::planted;
+use crate::raft::preferred_leader::prefer;
 use crate::raft::propose::proposer::Proposer;
 use crate::raft::purge::{Purge, flush_and_purge};
+use crate::raft::repair::{Repair, Repairs};
 use crate::raft::replica::Replica;
 use crate::raft::room::{RoomWatch, VoterRooms};
+use crate::raft::scrub::Scrub;
 use crate::raft::slow_disk::{SlowDisk, SlowDiskWatch};
-use crate::raft::snapshot::Snapshots;
+use crate::raft::snapshot::catch_up::{CatchUp, OnRestart};
+use crate::raft::snapshot::handle::Snapshots;
+use crate::raft::snapshot::progress::Behind;
+use crate::raft::snapshot::sources::{LEASE, SnapshotSources, SourceParts};
+use crate::raft::snapshot::target::Target;
+use crate::raft::state_from_peer::StateFromPeer;
 use crate::raft::state_machine::{OnEffects, StateMachine};
+use crate::raft::types;
+use crate::store::folder::StoreFolder;
+use crate::store::generation::Generation;
 use crate::store::kv::Kv;
-use crate::store::log::CommitLog;
+use crate::store::log::{CommitLog, LogOwner, Options};
 use crate::store::room::StoreRoom;
 
 /// What a replica has to know to start.
@@ -50,12 +74,18 @@ pub struct ReplicaConfig {
     pub cluster: String,
     /// `dLegerGroup`.
     pub group: String,
-    /// This replica.
-    pub node: NodeId,
-    /// `host:port` of every replica, this one included.
-    pub peers: BTreeMap<NodeId, String>,
+    /// `dLegerPeers`: the members of the very first start, with `host:port` for peers, this one included.
+    pub peers: BTreeMap<MemberName, String>,
+    /// Where members were once, as far as this host remembers: to be asked, and no more.
+    pub remembered: BTreeMap<MemberName, String>,
     /// `logRetentionBytes`; `None`: no bound.
     pub log_bytes_max: Option<u64>,
+    /// `memberWaitMs`.
+    pub member_wait: Millis,
+    /// `snapshotRate`; 0: no bound.
+    pub snapshot_rate: u64,
+    /// `scrubRate`; 0: no scrub.
+    pub scrub_rate: u64,
     /// Time between heartbeats.
     pub heartbeat: Millis,
     /// Election timeouts are drawn from `election_min` to `election_max`.
@@ -63,18 +93,25 @@ pub struct ReplicaConfig {
     pub election_max: Millis,
     /// Ask before standing for election (Raft thesis §9.6).
     pub pre_vote: bool,
+    /// `preferredLeaderId`.
+    pub preferred_leader: Option<MemberName>,
     /// Batches in flight at once.
     pub in_flight_max: usize,
+    /// `slowRequestMs`; `None`: none is slow.
+    pub slow_request: Option<Duration>,
     /// `ASYNC_FLUSH`: a power loss may take the end of a follower's log, which is then shorter than what the follower
     /// once acknowledged.
     pub may_lose_tail: bool,
 }
 
 impl ReplicaConfig {
-    fn identity(&self, security: PeerSecurity, log: CommitLog) -> PeerIdentity {
+    fn owner(&self, node: NodeId) -> LogOwner {
+        LogOwner { cluster: self.cluster.clone(), group: self.group.clone(), node }
+    }
+
+    fn identity(&self, members: MemberTable, security: PeerSecurity, log: CommitLog) -> PeerIdentity {
         let names = (self.cluster.clone(), self.group.clone());
-        let addresses = self.peers.iter().map(|(id, address)| (id.0, address.clone())).collect();
-        PeerIdentity::new(names, self.node.0, addresses, security, log, self.may_lose_tail)
+        PeerIdentity::new(names, log.node().0, members, security, log, self.may_lose_tail)
     }
 }
 
@@ -88,7 +125,14 @@ pub struct ReplicaParts {
     pub log: CommitLog,
     /// Open.
     pub kv: Arc<dyn Kv>,
-    /// Of the folder with both.
+    /// The folder with both, and which generation they are of.
+    pub store: StoreFolder,
+    pub generation: Generation,
+    /// Of a log that is pulled.
+    pub log_options: Options,
+    /// Called when the process is to start again, because a snapshot was pulled.
+    pub on_restart: OnRestart,
+    /// Of that folder.
     pub room: Arc<StoreRoom>,
     /// Where peers connect, bound.
     pub listener: TcpListener,
@@ -105,8 +149,8 @@ pub struct ReplicaParts {
 }
 
 impl Replica {
-    /// Starts the replica on the current runtime. On the very first start the shard bootstraps itself: each replica
-    /// writes the same initial membership.
+    /// Starts the replica on the current runtime. At the very first start the members of `dLegerPeers` found the group
+    /// once a majority of them is there.
     ///
     /// * Errors: [`StartError`]; what was started until then ends with the runtime.
     pub async fn start(config: ReplicaConfig, parts: ReplicaParts) -> Result<Self, StartError> {
@@ -115,6 +159,10 @@ impl Replica {
             clock,
             log,
             kv,
+            store,
+            generation,
+            log_options,
+            on_restart,
             room,
             listener,
             security,
@@ -123,14 +171,24 @@ impl Replica {
             on_question,
             on_fatal,
         } = parts;
-        rebuild_if_foreign(&log, &*kv)?;
+        #[cfg(debug_assertions)]
+        planted::be_newer();
+        check_version(&*kv)?;
+        let (state, of_state, end) = (kv.clone(), log.clone(), on_fatal);
+        let on_fatal: OnFatal = Arc::new(move |fatal| {
+            // What a log wrote when it failed may be in memory only: an operator looks first (D18).
+            let is_alone = state.is_given_up() && !of_state.is_poisoned();
+            end(if is_alone { fatal.with_state_given_up() } else { fatal });
+        });
+        let fit = judge(&log, &*kv, config.may_lose_tail)?;
         let (durable_sender, durable) = watch::channel(log.durable());
         log.on_durable(Box::new(move |index| {
             durable_sender.send_replace(index);
         }));
         let flush = StateFlush::new(kv.clone(), config.may_lose_tail.then(|| log.clone()))?;
         let (applied_sender, applied) = watch::channel(flush.flushed());
-        let snapshots = Snapshots::new(flush.clone(), log.purged().is_some());
+        let digests = Digests::default();
+        let snapshots = Snapshots::new(flush.clone(), log.purged());
         let machine = StateMachine::new(
             kv.clone(),
             durable.clone(),
@@ -138,21 +196,64 @@ impl Replica {
             on_effects,
             snapshots.clone(),
             clock.clone(),
+            digests.clone(),
         )?;
-        let identity = config.identity(security, log.clone());
+        let measures = machine.measures();
+        let has_room = room.clone();
+        let sources = SnapshotSources::new(SourceParts {
+            cluster: config.cluster.clone(),
+            group: config.group.clone(),
+            store: store.clone(),
+            log: log.clone(),
+            kv: kv.clone(),
+            flush: flush.clone(),
+            applied: applied.clone(),
+            bytes_per_second: config.snapshot_rate,
+            lease: LEASE,
+            has_room: Arc::new(move || has_room.now().state < RoomState::Hard),
+        })?;
+        let node = log.node();
+        let members = MemberTable::new(config.peers.clone());
+        let in_state = types::members(&flush.marks().1);
+        let in_log = members_in_log(&log, flush.flushed())?;
+        members.set_own(in_log.unwrap_or_else(|| in_state.clone()), in_state);
+        let identity = config.identity(members.clone(), security, log.clone());
         let peers = Peers::new(identity.clone());
-        let nodes = config.peers.len();
-        let clock_samples = Arc::new(ClockSamples::new(own_clock, config.node, nodes));
-        let rooms = Arc::new(VoterRooms::new(room, config.node, nodes));
+        let clock_samples = Arc::new(ClockSamples::new(own_clock, node, members.clone()));
+        let rooms = Arc::new(VoterRooms::new(room, node, members.clone()));
         let noting = rooms.clone();
         let on_room = Arc::new(move |node, room| noting.note(node, room));
-        let status_clients = StatusClients::new(&peers, clock_samples.clone(), on_room);
+        let status_clients = StatusClients::new(&peers, clock_samples.clone(), on_room, digests.clone());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Before Raft: a peer that hears of this start looks whether it is this node that answers at its address.
         let (service, serving) = watch::channel(None);
         let server = server::serve(identity.clone(), serving, listener)?;
         tasks.spawn(stop.clone().run_until_cancelled_owned(server));
-        if let Err(error) = meet_peers(&status_clients).await {
+        let remembered = Arc::new(config.remembered.clone());
+        let enquiry = Enquiry { identity: identity.clone(), members: members.clone(), remembered };
+        let repairs = Repairs::default();
+        let repair = Repair {
+            log: log.clone(),
+            applied: applied.clone(),
+            peers: PeerRecords::new(&identity),
+            repairs: repairs.clone(),
+        };
+        let target = Target { store, owner: config.owner(node), log_options, kv: kv.clone(), generation };
+        let from_peer = StateFromPeer {
+            enquiry: enquiry.clone(),
+            status_clients: status_clients.clone(),
+            target: target.clone(),
+            log: log.clone(),
+            rooms: rooms.clone(),
+        };
+        let may_lose_tail = config.may_lose_tail;
+        let make_whole = MakeWhole { log: &log, kv: &kv, may_lose_tail, repair: &repair, from_peer: &from_peer };
+        let ready = async {
+            enquiry.before_start().await?;
+            meet_peers(&status_clients).await?;
+            make_whole.run(fit).await
+        };
+        if let Err(error) = ready.await {
             stop.cancel();
             if matches!(error, StartError::Disowned(_)) {
                 // The last thing this process does with its log.
@@ -160,23 +261,25 @@ impl Replica {
             }
             return Err(error);
         }
-        let raft_config = Arc::new(raft_config(&config)?);
+        let lost_tail = LostTail::of(&log);
+        let raft_config = Arc::new(raft_config(&config, &lost_tail)?);
         let batches = BatchReader::new(log.reader().clone(), applied.clone());
-        let raft = Raft::new(
-            config.node.0,
-            raft_config,
-            peers.clone(),
-            LogStorage::new(log.clone(), flush.flushed()),
-            machine,
-        )
-        .await
-        .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+        let raft =
+            Raft::new(node.0, raft_config, peers.clone(), LogStorage::new(log.clone(), flush.flushed()), machine)
+                .await
+                .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 
+        let following = follow_members(raft.clone(), members.clone(), log.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(following));
         let contact = LeaderContact::default();
         let election_max = Duration::from_millis(config.election_max.0);
         let quorum = QuorumWatch { contact: contact.clone(), election_max };
         let term_of = identity.clone();
-        let on_term = move |term| term_of.set_term(term);
+        let term_measures = measures.clone();
+        let on_term = move |term| {
+            term_of.set_term(term);
+            term_measures.in_term(term);
+        };
         let leadership = watch_leadership(&raft, quorum, on_term, &tasks, stop.clone(), on_fatal.clone());
         let remembering = remember_acknowledged(raft.clone(), identity.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(remembering));
@@ -186,6 +289,7 @@ impl Replica {
             leadership: leadership.clone(),
             durable,
             rooms: rooms.clone(),
+            status_clients: status_clients.clone(),
             mark: slow_disk.clone(),
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(slow_disk_watch.run()));
@@ -197,6 +301,7 @@ impl Replica {
             clock.clone(),
             rooms.clone(),
             config.in_flight_max,
+            config.slow_request,
         );
         tasks.spawn(stop.clone().run_until_cancelled_owned(gatherer.run()));
         let (needing, flushing, short) = (kv.clone(), kv.clone(), rooms.clone());
@@ -205,6 +310,7 @@ impl Replica {
             log: log.clone(),
             flush,
             snapshots,
+            sources: sources.clone(),
             identity: identity.clone(),
             applied: applied.clone(),
             needed_from: Arc::new(move |at_least| {
@@ -212,13 +318,13 @@ impl Replica {
             }),
             room: Arc::new(move || short.for_flush(flushing.unflushed_bytes())),
             log_bytes_max: config.log_bytes_max,
+            member_wait: Duration::from_millis(config.member_wait.0),
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(flush_and_purge(purge, on_fatal.clone())));
 
         let clock_watch = ClockWatch {
             clock: clock.clone(),
             samples: clock_samples.clone(),
-            nodes,
             status_clients: status_clients.clone(),
             raft: raft.clone(),
             proposer: proposer.clone(),
@@ -235,7 +341,52 @@ impl Replica {
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(room_watch.run()));
 
+        let (behind_sender, behind) = watch::channel(None);
+        let (catching_up_sender, catching_up) = watch::channel(None);
+        let staged = Arc::new(Mutex::new(None));
+        let catch_up = CatchUp {
+            identity: identity.clone(),
+            status_clients: status_clients.clone(),
+            target,
+            log: log.clone(),
+            applied: applied.clone(),
+            leadership: leadership.clone(),
+            rooms: rooms.clone(),
+            behind,
+            state: catching_up_sender,
+            staged: staged.clone(),
+            on_restart,
+            choice: Mutex::default(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(catch_up.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(repair.run()));
+        let exchange = DigestExchange {
+            digests: digests.clone(),
+            raft: raft.clone(),
+            node,
+            kv: kv.clone(),
+            on_fatal: on_fatal.clone(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(exchange.run()));
+        let scrub =
+            Scrub { log: log.clone(), kv: kv.clone(), bytes_per_second: config.scrub_rate, on_fatal: on_fatal.clone() };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(scrub.run()));
+        let leaving = Leaving::default();
+        let restoring = Restoring {
+            lost_tail: lost_tail.clone(),
+            log: log.clone(),
+            raft: raft.clone(),
+            leadership: leadership.clone(),
+            applied: applied.clone(),
+            status_clients: status_clients.clone(),
+            members: members.clone(),
+            leaving: leaving.clone(),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(restoring.run()));
+
         let replica = Self {
+            node,
+            members,
             raft,
             proposer,
             status_clients,
@@ -247,17 +398,30 @@ impl Replica {
             clock_samples,
             rooms,
             slow_disk,
+            leaving,
+            contact: contact.clone(),
+            started_at: tokio::time::Instant::now(),
             log,
+            sources,
+            catching_up,
+            staged,
+            lost_tail,
+            repairs,
+            measures,
+            state_digests: digests,
             on_fatal,
             digests: Arc::new(Semaphore::new(1)),
             tasks,
             stop,
         };
+        if let Some(preferred) = config.preferred_leader.filter(|preferred| *preferred != node.name()) {
+            replica.tasks.spawn(replica.stop.clone().run_until_cancelled_owned(prefer(replica.clone(), preferred)));
+        }
         // The channel is open as long as the server runs.
-        let _ = service.send(Some(replica.service(identity, contact, facts, on_question)));
+        let _ = service.send(Some(replica.service(identity, contact, behind_sender, facts, on_question)));
 
-        replica.bootstrap(&config).await?;
-        replica.check_members(&config)?;
+        let enquiring = enquiry.while_running(replica.clone());
+        replica.tasks.spawn(replica.stop.clone().run_until_cancelled_owned(enquiring));
         Ok(replica)
     }
 
@@ -266,64 +430,55 @@ impl Replica {
         &self,
         identity: PeerIdentity,
         contact: LeaderContact,
+        behind: watch::Sender<Option<Behind>>,
         facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
         on_question: OnQuestion,
     ) -> PeerService {
         let stream_ended = Arc::new(Notify::new());
-        let (samples, rooms) = (self.clock_samples.clone(), self.rooms.clone());
+        let (samples, rooms, leaving) = (self.clock_samples.clone(), self.rooms.clone(), self.leaving.clone());
+        let lost_tail = self.lost_tail.clone();
+        let given_vote = GivenVote::new(Duration::from_millis(self.raft.config().election_timeout_min));
+        let given = given_vote.clone();
         let campaign = campaign_when_leader_is_gone(
             self.raft.clone(),
             self.leadership.clone(),
             stream_ended.clone(),
-            identity.node,
+            NodeId(identity.node).name(),
             move || {
                 samples.own_offset_ms().is_some_and(|offset| offset.unsigned_abs() > UNFIT_MS)
                     || !rooms.own().now().has_room()
             },
+            move || !lost_tail.is_lost() && !leaving.is_noted() && given.holder().is_none(),
         );
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
-        let own = self.clone();
+        let (own, passing) = (self.clone(), self.clone());
+        let on_pass_leadership: OnPassLeadership = Arc::new(move |to| {
+            let replica = passing.clone();
+            Box::pin(async move { replica.answer_pass_leadership(to).await })
+        });
         PeerService {
             identity,
             raft: self.raft.clone(),
             proposer: self.proposer.clone(),
             status: Arc::new(move || own.status(facts())),
             on_question,
+            on_pass_leadership,
             rooms: self.rooms.clone(),
+            sources: self.sources.clone(),
+            behind: Arc::new(behind),
             stream_ended,
             contact,
+            lost_tail: self.lost_tail.clone(),
+            given_vote,
+            status_clients: self.status_clients.clone(),
         }
     }
+}
 
-    async fn bootstrap(&self, config: &ReplicaConfig) -> Result<(), StartError> {
-        let fatal = |fatal: &dyn std::fmt::Display| StartError::Raft(fatal.to_string());
-        if self.raft.is_initialized().await.map_err(|error| fatal(&error))? {
-            return Ok(());
-        }
-        let members: BTreeMap<u64, BasicNode> =
-            config.peers.iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
-        match self.raft.initialize(members).await {
-            Ok(()) => Ok(()),
-            // A peer was faster and its entry is here already: that is as good.
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(error) => Err(fatal(&error)),
-        }
-    }
-
-    /// The ids of the members are in the log; their addresses are the configuration's, so that hosts may move (D30).
-    fn check_members(&self, config: &ReplicaConfig) -> Result<(), StartError> {
-        let made: Vec<u64> = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.membership_config.membership().nodes().map(|(id, _)| *id).collect()
-        };
-        let configured: Vec<u64> = config.peers.keys().map(|id| id.0).collect();
-        if made.is_empty() || made == configured {
-            return Ok(());
-        }
-        let names = |ids: &[u64]| ids.iter().map(|id| format!("n{id}")).collect::<Vec<_>>().join(", ");
-        Err(StartError::OtherMembers { made: names(&made), configured: names(&configured) })
-    }
+/// What a newer build wrote may mean something that this one does not know (D83).
+fn check_version(kv: &dyn Kv) -> Result<(), StartError> {
+    let (found, newest) = (View::new(kv).cluster_version().map_err(std::io::Error::other)?, newest_version());
+    if found > newest { Err(StartError::TooOld { found, newest }) } else { Ok(()) }
 }
 
 /// Whether the peers that answer know this node as what it is. Peers that cannot be asked now refuse the votes and acks
@@ -348,13 +503,15 @@ async fn meet_peers(clients: &StatusClients) -> Result<(), StartError> {
     }
 }
 
-fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
+fn raft_config(config: &ReplicaConfig, lost_tail: &LostTail) -> Result<Config, StartError> {
     let raft = Config {
         cluster_name: config.cluster.clone(),
         heartbeat_interval: config.heartbeat.0,
         election_timeout_min: config.election_min.0,
         election_timeout_max: config.election_max.0,
         enable_pre_vote: Some(config.pre_vote),
+        // Who lost the end of its log stands for election only when `lost_tail` says so.
+        enable_elect: !lost_tail.is_lost(),
         // A restarted leader must win again: its state may be behind what it had committed.
         enable_leader_restore: Some(false),
         max_payload_entries: 1024,
@@ -363,7 +520,9 @@ fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 30_000,
-        allow_log_reversion: config.may_lose_tail.then_some(true),
+        // A follower that lost the end of its log to damage says so, does not vote, and is sent it again (D116). One that does
+        // not know what it lost is refused at its greeting (D82).
+        allow_log_reversion: Some(true),
         backoff: "20ms 40ms 80ms 160ms 320ms 500ms".to_owned(),
         ..Config::default()
     };

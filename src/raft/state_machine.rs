@@ -17,15 +17,18 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::machine::state::view::View;
 use crate::machine::{self, Effects, Recent, Stage};
-use crate::model::LogIndex;
+use crate::model::{LogIndex, Term};
 use crate::raft::clock::cluster_clock::ClusterClock;
+use crate::raft::digests::{DigestMark, Digests};
 use crate::raft::marks::{push_marks, read_marks};
+use crate::raft::measures::Measures;
 #[cfg(debug_assertions)]
 use crate::raft::planted;
-use crate::raft::snapshot::{Snapshot, SnapshotBuilder, Snapshots, not_installed};
+use crate::raft::snapshot::handle::{Snapshot, SnapshotBuilder, Snapshots, not_installed};
 use crate::raft::types;
-use crate::raft::types::{Applied, LogId, StoredMembership, Types};
+use crate::raft::types::{Applied, Applying, LogId, StoredMembership, Times, Types};
 use crate::store::kv::value_cache::ValueCache;
 use crate::store::kv::{self, Kv, WriteBatch};
 
@@ -47,6 +50,8 @@ pub struct StateMachine {
     snapshots: Snapshots,
     recent: Recent,
     clock: Arc<ClusterClock>,
+    digests: Digests,
+    measures: Arc<Measures>,
 }
 
 impl StateMachine {
@@ -59,6 +64,7 @@ impl StateMachine {
         on_effects: OnEffects,
         snapshots: Snapshots,
         clock: Arc<ClusterClock>,
+        digests: Digests,
     ) -> io::Result<Self> {
         let start = Instant::now();
         if machine::state::references::rebuild(&*kv).map_err(io::Error::other)? {
@@ -66,11 +72,17 @@ impl StateMachine {
         }
         let kv: Arc<dyn Kv> = Arc::new(ValueCache::new(kv));
         let recent = Recent::load(&*kv).map_err(io::Error::other)?;
-        Ok(Self { kv, durable, applied, on_effects, snapshots, recent, clock })
+        Ok(Self { kv, durable, applied, on_effects, snapshots, recent, clock, digests, measures: Arc::default() })
+    }
+
+    /// What it measures from now on.
+    pub(super) fn measures(&self) -> Arc<Measures> {
+        self.measures.clone()
     }
 
     async fn apply_one(&mut self, entry: types::Entry) -> io::Result<Applied> {
         let index = types::index_in(entry.log_id.index);
+        let term = Term(entry.log_id.leader_id.term);
         let mut stage = Stage::new(&*self.kv).map_err(io::Error::other)?;
         let mut membership = None;
         let outcomes = match entry.payload {
@@ -90,9 +102,11 @@ impl StateMachine {
         planted::differ(&mut batch);
         self.write(batch).await?;
         self.clock.applied(&machine_clock);
+        let digest = View::new(&*self.kv).digest().map_err(io::Error::other)?;
+        self.digests.note_applied(DigestMark { applied: index, digest });
         self.applied.send_replace(index);
         (self.on_effects)(&effects);
-        Ok(Applied { index, outcomes })
+        Ok(Applied { index, term, outcomes, times: Times::default() })
     }
 
     /// Writes what an entry did; on a full disk it waits until there is room, and so do all later entries.
@@ -136,10 +150,17 @@ impl RaftStateMachine<Types> for StateMachine {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             let index = types::index_in(entry.log_id.index);
+            let began = Instant::now();
             if self.durable.wait_for(|durable| *durable >= index).await.is_err() {
                 return Err(io::Error::other("the commit log stopped"));
             }
-            let applied = self.apply_one(entry).await?;
+            let durable = Instant::now();
+            let mut applied = self.apply_one(entry).await?;
+            if !applied.outcomes.is_empty() {
+                let (delay, done) = (self.clock.since_applied(), Instant::now());
+                self.measures.applied(done - began, applied.outcomes.len(), delay);
+                applied.times.applying = Some(Applying { committed: began, durable, done });
+            }
             if let Some(responder) = responder {
                 responder.send(applied);
             }

@@ -10,11 +10,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use openraft::entry::RaftPayload;
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::{BasicNode, EntryPayload, Membership};
+use tokio::time::Instant;
 
 use crate::machine::Outcome;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
-use crate::store::log::record::{Record, RecordKind};
+use crate::raft::members::{Member, Members};
+use crate::store::log::record::{Record, RecordId, RecordKind};
 
 openraft::declare_raft_types!(
     /// Our choice of openraft's types.
@@ -48,13 +50,42 @@ impl fmt::Display for Body {
     }
 }
 
+/// The entry that a command is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandPlace {
+    pub index: LogIndex,
+    /// Its term; 0 from a leader of an older build.
+    pub term: Term,
+}
+
 /// What became of an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Applied {
     /// The entry.
     pub index: LogIndex,
+    /// Its term; 0 from a leader of an older build.
+    pub term: Term,
     /// The answers to its commands, in order; empty for an entry that is not a batch.
     pub outcomes: Vec<Outcome>,
+    pub times: Times,
+}
+
+/// When the parts of an entry's way were over, as far as this node saw them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// Handed to Raft, or to the leader.
+    pub handed_on: Option<Instant>,
+    /// `None`, if it was applied for this node by another one.
+    pub applying: Option<Applying>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Applying {
+    /// A majority had it, and everything before was applied.
+    pub committed: Instant,
+    /// Synced on this node.
+    pub durable: Instant,
+    pub done: Instant,
 }
 
 /// Our index of an openraft index.
@@ -71,6 +102,11 @@ pub fn index_out(index: LogIndex) -> Option<u64> {
 pub fn log_id(term: Term, node: NodeId, index: LogIndex) -> Option<LogId> {
     let index = index_out(index)?;
     Some(LogId { leader_id: LeaderId { term: term.0, node_id: node.0 }, index })
+}
+
+/// Our id of an entry.
+pub fn record_id(id: &LogId) -> RecordId {
+    RecordId { term: Term(id.leader_id.term), node: NodeId(id.leader_id.node_id), index: index_in(id.index) }
 }
 
 /// A vote of openraft's.
@@ -112,6 +148,23 @@ pub fn to_entry(record: Record) -> Result<Entry, Malformed> {
     let log_id =
         log_id(record.term, record.node, record.index).ok_or(Malformed::Unknown { what: "log index", value: 0 })?;
     Ok(Entry { log_id, payload })
+}
+
+/// The members of a membership.
+pub fn members(stored: &StoredMembership) -> Members {
+    let voters: BTreeSet<u64> = stored.voter_ids().collect();
+    let member = |(id, node): (&u64, &BasicNode)| Member {
+        node: NodeId(*id),
+        address: node.addr.clone(),
+        is_voter: voters.contains(id),
+    };
+    let at = stored.log_id().as_ref().map_or(LogIndex(0), |id| index_in(id.index));
+    let mut members = Members::new(at, stored.membership().nodes().map(member));
+    if let Some(id) = stored.log_id() {
+        members.by = (Term(id.leader_id.term), NodeId(id.leader_id.node_id));
+    }
+    members.is_joint = stored.membership().get_joint_config().len() > 1;
+    members
 }
 
 const MEMBERSHIP_VERSION: u8 = 1;

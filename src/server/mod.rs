@@ -3,6 +3,7 @@
 //! Not here: reading the configuration and choosing exit codes (`cli/broker`), what one node consists of (`node/start`).
 
 mod error;
+mod facts;
 mod health;
 mod run;
 mod security;
@@ -10,7 +11,7 @@ mod services;
 mod signals;
 
 pub use error::Error;
-pub use run::run;
+pub use run::{Ended, run};
 
-pub use crate::node::StartError;
-pub use crate::raft::{Fatal, OnFatal};
+pub use crate::node::{StartError, discard};
+pub use crate::raft::{Fatal, OnFatal, StartAgain};

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tonic::service::Routes;
 
 use crate::config::BrokerConfig;
-use crate::edge::admin::AdminService;
+use crate::edge::admin::{AdminService, ProcessFacts};
 use crate::edge::grpc::messaging::{EdgeSettings, Messaging};
 use crate::edge::grpc::unary::Services;
+use crate::edge::listener::Protocols;
+use crate::edge::remoting::{Remoting, RemotingSettings};
 use crate::model::limits::REQUEST_BYTES_MAX;
 use crate::node::Node;
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -16,7 +18,7 @@ use crate::proto::v2::messaging_service_server::MessagingServiceServer;
 use crate::server::health;
 
 /// All services over a node; its health is reported from the current runtime.
-pub(super) fn services(config: &BrokerConfig, node: &Arc<Node>) -> Services {
+pub(super) fn services(config: &BrokerConfig, facts: ProcessFacts, node: &Arc<Node>) -> Protocols {
     let settings = EdgeSettings { body_bytes_max: config.body_bytes_max, delay_max: config.delay_max };
     let messaging = Messaging::new(node.clone(), settings);
     let service = MessagingServiceServer::new(messaging.clone())
@@ -30,9 +32,18 @@ pub(super) fn services(config: &BrokerConfig, node: &Arc<Node>) -> Services {
     let mut routes = Routes::builder();
     routes
         .add_service(service)
-        .add_service(AdminServer::new(AdminService::new(node.clone())))
+        .add_service(AdminServer::new(AdminService::new(node.clone(), facts)))
         .add_service(health)
         .add_service(reflection);
     tokio::spawn(health::report(node.clone(), reporter));
-    Services { messaging, request_bytes_max: REQUEST_BYTES_MAX, routes: routes.routes() }
+    let grpc = Services { messaging, request_bytes_max: REQUEST_BYTES_MAX, routes: routes.routes() };
+    let settings = RemotingSettings {
+        body_bytes_max: config.body_bytes_max,
+        delay_max: config.delay_max,
+        creates_topics: config.creates_topics_classic,
+        topic_queues: config.topic_queues,
+    };
+    let classic = Remoting::new(node.clone(), settings);
+    tokio::spawn(classic.clone().keep_commits());
+    Protocols { grpc, classic }
 }

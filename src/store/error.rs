@@ -1,9 +1,9 @@
 //! What can go wrong with the files of a node. All of it ends the start or the process.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::env::disk::is_full;
+use crate::env::disk::{is_full, is_unreadable};
 
 /// Why a store cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,14 @@ impl Error {
     pub(super) fn unwritten(place: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
         let place = place.to_string();
         move |source| if is_full(&source) { Self::Full { place, source } } else { Self::Io { place, source } }
+    }
+
+    /// Of reading a file at a byte: what the disk cannot give is damaged.
+    pub(super) fn read(file: &Path, at: u64) -> impl FnOnce(io::Error) -> Self {
+        move |source| match is_unreadable(&source) {
+            true => Self::Damaged { file: file.to_owned(), at, reason: format!("it cannot be read: {source}") },
+            false => Self::Io { place: file.display().to_string(), source },
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {

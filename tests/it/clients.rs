@@ -109,6 +109,44 @@ fn client(language: &str, is_required: bool) {
     }
 }
 
+/// A classic client, in each of these versions.
+fn classic_client(language: &str, versions: &[&str]) {
+    let setup = run(language, "setup.sh", &[], SETUP_TIMEOUT);
+    tell(&setup.stdout);
+    if setup.code == Some(TOOL_MISSING) {
+        return tell(&format!("SKIPPED: the {language} client: its tools are missing\n"));
+    }
+    assert_eq!(setup.code, Some(0), "set-up of the {language} client\n{}", setup.said());
+    let cluster = Cluster::start();
+    for version in versions {
+        let name = format!("{language}-{}", version.replace('.', "-"));
+        let args = [version, "--endpoints", &cluster.endpoints(), "--topic", &name, "--group", &name];
+        let ended = run(language, "run.sh", &args, RUN_TIMEOUT);
+        assert_eq!(ended.code, Some(0), "{name} within {RUN_TIMEOUT:?}\n{}\n{}", ended.said(), cluster.logs());
+        for case in [
+            "sync",
+            "compressed",
+            "async",
+            "oneway",
+            "batch",
+            "selector",
+            "push",
+            "waits",
+            "tags",
+            "offsets",
+            "rebalance",
+        ] {
+            let line = format!("PASS {language} {case}");
+            assert!(ended.stdout.contains(&line), "{name} {case} is missing\n{}", ended.said());
+        }
+    }
+}
+
+#[test]
+fn classic_java_client() {
+    classic_client("classic-java", &["4.9.8", "5.3.3"]);
+}
+
 #[test]
 fn python_client() {
     client("python", true);

@@ -1,7 +1,7 @@
 //! Integration tests, in one binary that is linked once.
 //!
-//! What clients see: `grpc`, one file for each verb or subject, `unary` byte by byte, `clients` with the official ones.
-//! Nodes that die: `cluster`, and `drill`, which knows only what clients asked and heard. The port for peers: `peers`. Commands: `cli`. The machine
+//! What clients see: `grpc`, one file for each verb or subject, `unary` byte by byte, `remoting` the classic protocol, `clients` with the official ones.
+//! Nodes that die: `cluster`, and `drill`, which knows only what clients asked and heard. The port for peers: `peers`. Commands: `cli`. HTTP: `metrics` and `dashboard`, which `browser` looks at with Chromium. The machine
 //! without a cluster: `golden` scripts and `machine_properties`. The sources themselves: `tidy` and `proto`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests touch the outside world themselves")]
@@ -9,15 +9,19 @@
 #[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod browser;
 mod cli;
 mod clients;
 mod cluster;
+mod dashboard;
 mod drill;
 mod golden;
 mod grpc;
 mod machine_properties;
+mod metrics;
 mod peers;
 mod proto;
 mod readme;
+mod remoting;
 mod tidy;
 mod unary;

@@ -19,7 +19,10 @@ const SHORTER: [(&str, &str); 3] = [
 ];
 
 /// Commands that another test runs.
-const RUN_ELSEWHERE: [(&str, &str); 5] = [
+const RUN_ELSEWHERE: [(&str, &str); 8] = [
+    ("raftmq backup", "p2_p7_p12_a_backup_of_a_running_cluster_starts_as_a_group_of_its_own_and_grows"),
+    ("raftmq drill restore-backup", "p2_p7_p12_a_backup_of_a_running_cluster_starts_as_a_group_of_its_own_and_grows"),
+    ("raftmq drill upgrade", "p22_a_build_that_does_not_know_a_command_is_never_handed_it"),
     ("raftmq drill kill-leader --start", "the_readme_s_script_starts_kills_restarts_and_leaves_nothing"),
     ("raftmq drill kill-leader --rounds 10", "p8_a_lease_in_the_leader_s_memory_is_found"),
     ("raftmq drill quick", "a_quick_drill_keeps_every_promise"),
@@ -61,7 +64,7 @@ fn readme_commands_run() {
     assert!(commands.len() > 30, "only {} commands found: {commands:?}", commands.len());
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(BINARY, folder.path().join("raftmq")).unwrap();
-    let tests: String = ["drill.rs", "cli/session.rs", "readme.rs"]
+    let tests: String = ["drill.rs", "cli/session.rs", "cluster/backup.rs", "cluster/upgrade.rs", "readme.rs"]
         .map(|file| std::fs::read_to_string(root.join("tests/it").join(file)).unwrap())
         .concat();
     let mut script = String::from("ip link set lo up\ntrap 'scripts/fast-try.sh stop >/dev/null 2>&1' EXIT\n");

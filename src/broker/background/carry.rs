@@ -270,8 +270,8 @@ impl<'a> Carrier<'a> {
         }
         let command = Command::Carry(Carry { references }).encode();
         match self.broker.replica.propose(Proposal { command, messages }, WAIT).await? {
-            (index, Outcome::Done) => {
-                self.broker.reader.caught_up(index, Instant::now() + WAIT).await;
+            (place, Outcome::Done) => {
+                self.broker.reader.caught_up(place.index, Instant::now() + WAIT).await;
             }
             (_, other) => return Err(Error::unexpected(&other)),
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
+#[cfg(debug_assertions)]
+use crate::broker::planted;
 use crate::machine::Command;
 
 /// Commands of a new version wait for this after an upgrade.
@@ -26,6 +28,8 @@ pub(super) async fn raise(broker: &Broker) {
             }
             Err(error) => tracing::warn!(%error, "the cluster version cannot be read"),
         }
+        #[cfg(debug_assertions)]
+        planted::propose_new_command(broker).await;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a shard does without being asked: ticks, renewals of leases, questions to producers. `work` owns the loops,
+//! What a shard does without being asked: ticks, renewals of leases, questions to producers, who leads. `work` owns the loops,
 //! `tasks` what requests leave to do.
 //!
 //! Not here: what a tick does (`machine/tick`).
@@ -6,9 +6,14 @@
 mod carry;
 mod cluster_version;
 pub(super) mod first_renewals;
+mod members;
+mod members_step;
+#[cfg(test)]
+mod members_sweep_tests;
 mod renewals;
 mod retention;
 pub(super) mod tasks;
+mod terms;
 mod timer;
 mod transaction_checks;
 mod work;

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::broker::background::carry::{Carrier, LogBound};
@@ -26,6 +27,8 @@ const PASS_EVERY_MAX: Millis = Millis(30_000);
 const PASSES: u64 = 32;
 /// Queues looked at before others have their turn.
 const SLICE: usize = 64;
+/// Queues trimmed at once: their commands share entries.
+const TRIMS: usize = 8;
 /// Segments that go at once where the disk demands it: one in as many.
 const DEMANDED_PART: usize = 16;
 /// After the disk demanded room, what was trimmed has this long to be removed.
@@ -124,7 +127,7 @@ impl<'a> Retention<'a> {
     async fn pass(&mut self, before: Timestamp) -> Result<Millis, Error> {
         let now = self.broker.machine_now();
         let mut shortest = self.broker.settings.retention.kept_for;
-        let mut looked_at = 0;
+        let (mut looked_at, mut going) = (0, Vec::new());
         for (topic, record) in self.broker.reader.view().topics()? {
             let before = match record.retention {
                 Some(kept_for) => {
@@ -140,10 +143,14 @@ impl<'a> Retention<'a> {
                 }
                 let oldest = self.broker.reader.view().oldest_run(topic, queue)?;
                 if oldest.is_some_and(|run| run.stored_at < before) {
-                    self.broker.trim_queue(topic, queue, before).await?;
+                    going.push(self.broker.trim_queue(topic, queue, before));
+                }
+                if going.len() == TRIMS {
+                    try_join_all(going.drain(..)).await?;
                 }
             }
         }
+        try_join_all(going).await?;
         Ok(shortest)
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Error, OrphanedTransaction};
-use crate::model::{MessageRef, TopicId};
+use crate::model::{MessageRef, NodeId, TopicId};
 
 /// A node whose turn comes later gives those before it this long, at most.
 const TURN: Duration = Duration::from_secs(2);
@@ -37,10 +37,19 @@ pub(super) async fn ask_producers(broker: Arc<Broker>, mut due: mpsc::Receiver<(
 async fn ask_in_turn(broker: &Broker, topic: TopicId, message: MessageRef) -> Result<(), Error> {
     let Some(half) = broker.reader.view().half(topic, message)? else { return Ok(()) };
     let every: Duration = half.checks.every.into();
-    let nodes = u32::try_from(broker.site.nodes.len()).unwrap_or(u32::MAX);
-    let turn = broker.site.turn(message.index.0 + u64::from(message.slot));
+    let (turn, nodes) = turn(broker, message.index.0 + u64::from(message.slot));
     tokio::time::sleep(turn * TURN.min(every / nodes.saturating_add(1))).await;
     ask(broker, topic, message).await
+}
+
+/// The turn of this node, counted from 0, when all voters take turns and the one of number `first`, modulo their count,
+/// begins; and how many there are.
+fn turn(broker: &Broker, first: u64) -> (u32, u32) {
+    let voters: Vec<NodeId> = broker.replica.members().voters().map(|member| member.node).collect();
+    let count = u32::try_from(voters.len()).unwrap_or(u32::MAX).max(1);
+    let own = voters.iter().position(|node| *node == broker.replica.node()).unwrap_or(0);
+    let first = u32::try_from(first % u64::from(count)).unwrap_or(0);
+    ((u32::try_from(own).unwrap_or(0) + count - first) % count, count)
 }
 
 async fn ask(broker: &Broker, topic: TopicId, at: MessageRef) -> Result<(), Error> {

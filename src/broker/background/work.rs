@@ -7,11 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
-use crate::broker::background::{cluster_version, renewals, retention, timer, transaction_checks};
+use crate::broker::background::{cluster_version, members, renewals, retention, terms, timer, transaction_checks};
 use crate::broker::handle_key::draw_on_leader;
 use crate::model::{MessageRef, TopicId};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+const SHRINK_EVERY: Duration = Duration::from_secs(60);
 /// Time for what dropped polls left to do when the shard stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -32,9 +33,12 @@ impl Background {
                 cluster_version::raise(&shard),
                 renewals::renew_for_living(&shard),
                 sample_traffic(&shard),
+                shrink_statistics(&shard),
                 transaction_checks::ask_producers(shard.clone(), due_checks),
                 draw_on_leader(&shard),
                 retention::retain_on_leader(&shard),
+                members::see_changes_through(&shard),
+                terms::note_leaders(&shard),
             );
         });
         Self { broker, loops }
@@ -52,5 +56,12 @@ async fn sample_traffic(broker: &Broker) {
     loop {
         tokio::time::sleep(SAMPLE_EVERY).await;
         broker.traffic.sample();
+    }
+}
+
+async fn shrink_statistics(broker: &Broker) {
+    loop {
+        tokio::time::sleep(SHRINK_EVERY).await;
+        broker.statistics.shrink(broker.reader.view()).await;
     }
 }

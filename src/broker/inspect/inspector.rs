@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Clients, Error, ShardReader};
+use crate::broker::{Broker, Clients, Error, ShardReader, Statistics};
 use crate::model::{LogIndex, Timestamp};
 
 /// Reads a shard for operators. Each table is a file of its own that adds its methods.
@@ -17,6 +17,7 @@ use crate::model::{LogIndex, Timestamp};
 pub struct Inspector {
     pub(super) reader: ShardReader,
     pub(super) clients: Arc<dyn Clients>,
+    pub(super) statistics: Arc<Statistics>,
     /// How long a request waits for a leader.
     leader_wait: Duration,
 }
@@ -26,6 +27,7 @@ impl Inspector {
         Self {
             reader: broker.reader.clone(),
             clients: broker.clients.clone(),
+            statistics: broker.statistics.clone(),
             leader_wait: broker.settings.leader_wait,
         }
     }
@@ -37,7 +39,8 @@ impl Inspector {
         stamp.map(|stamp| self.reader.wall_of(stamp))
     }
 
-    pub(super) async fn read_barrier(&self) -> Result<(), Error> {
+    /// Waits until this node has applied all that was answered anywhere before.
+    pub async fn read_barrier(&self) -> Result<(), Error> {
         self.reader.read_barrier(Instant::now() + self.leader_wait).await
     }
 }

@@ -6,10 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
+use crate::broker::inspect::settled::settled_below;
 use crate::broker::{Error, GroupConsumer, GroupView, Inspector, Subscription, TopicView};
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::view::View;
 use crate::model::{GroupId, GroupName, NodeId, QueueId, QueueOffset, TagFilter, Timestamp, TopicId, TopicName};
+
+/// Clients that are named for one queue.
+const CLIENTS_SHOWN: usize = 8;
+/// Rows between two turns of others.
+const ROWS_AT_ONCE: usize = 16;
 
 /// A topic with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +59,33 @@ pub struct Position {
     pub lag: u64,
     /// What retention and trims took before the group had consumed it.
     pub lost: u64,
+    /// When the last message below the group offset was stored.
+    pub last_consumed_at: Option<Timestamp>,
+    /// Clients for which leases of messages at work are renewed.
+    pub clients: Vec<String>,
+    /// Most deliveries of a message that is at work or returns.
+    pub attempts_max: u32,
+}
+
+/// Some of what there is, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamePage {
+    /// Whose names contain this.
+    pub contains: String,
+    pub skip: usize,
+    /// 0: all.
+    pub limit: usize,
+}
+
+impl NamePage {
+    /// These rows of all, sorted; and how many have the text in their names.
+    fn of<Row>(&self, mut rows: Vec<Row>, name: impl Fn(&Row) -> &str) -> (Vec<Row>, usize) {
+        rows.retain(|row| name(row).contains(&self.contains));
+        rows.sort_by(|a, b| name(a).cmp(name(b)));
+        let total = rows.len();
+        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
+        (rows.into_iter().skip(self.skip).take(limit).collect(), total)
+    }
 }
 
 /// A group with its counts.
@@ -87,16 +120,17 @@ pub struct GroupDescription {
 }
 
 impl Inspector {
-    /// All topics by name.
-    pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, Error> {
+    /// Topics by name, and how many there are in all.
+    pub async fn list_topics(&self, page: &NamePage) -> Result<(Vec<TopicSummary>, usize), Error> {
         self.read_barrier().await?;
         let view = self.reader.view();
+        let (asked, total) = page.of(view.topics()?, |(_, record)| record.name.as_str());
         let mut topics = Vec::new();
-        for (id, record) in view.topics()? {
+        for (id, record) in asked {
             topics.push(self.summary(view, TopicView::of(id, record))?);
+            yield_after(topics.len()).await;
         }
-        topics.sort_by(|a, b| a.view.name.cmp(&b.view.name));
-        Ok(topics)
+        Ok((topics, total))
     }
 
     /// One topic with its queues and its groups.
@@ -119,23 +153,38 @@ impl Inspector {
         let mut positions = Vec::new();
         for group in view.subscribed_groups(topic.id)? {
             let Some((_, record)) = groups.iter().find(|(id, _)| *id == group) else { continue };
-            positions.extend(positions_of(view, (group, &record.name), &topic)?);
+            positions.extend(self.positions_of(view, (group, &record.name), &topic)?);
         }
         Ok((self.summary(view, topic)?, queues, positions))
     }
 
-    /// All groups by name.
-    pub async fn list_groups(&self) -> Result<Vec<GroupSummary>, Error> {
+    /// Groups by name, and how many there are in all.
+    pub async fn list_groups(&self, page: &NamePage) -> Result<(Vec<GroupSummary>, usize), Error> {
         self.read_barrier().await?;
-        let known = self.reader.view().groups()?;
+        let (asked, total) = page.of(self.reader.view().groups()?, |(_, record)| record.name.as_str());
         // All at once: a node that does not answer is waited for.
-        let consumers = join_all(known.iter().map(|(_, record)| self.clients.consumers_of(&record.name))).await;
+        let consumers = join_all(asked.iter().map(|(_, record)| self.clients.consumers_of(&record.name))).await;
+        let mut topics = self.topics_of(&asked.iter().map(|(id, _)| *id).collect()).await?;
         let mut groups = Vec::new();
-        for ((id, record), consumers) in known.into_iter().zip(consumers) {
-            groups.push(self.group_summary(GroupView::of(id, record), consumers.len())?.0);
+        for ((id, record), consumers) in asked.into_iter().zip(consumers) {
+            let topics = topics.remove(&id).unwrap_or_default();
+            groups.push(self.group_summary(GroupView::of(id, record), topics, consumers.len())?.0);
+            yield_after(groups.len()).await;
         }
-        groups.sort_by(|a, b| a.view.name.cmp(&b.view.name));
-        Ok(groups)
+        Ok((groups, total))
+    }
+
+    /// The topics that groups have offsets in: one walk over all topics, however many groups there are.
+    async fn topics_of(&self, groups: &BTreeSet<GroupId>) -> Result<BTreeMap<GroupId, Vec<TopicView>>, Error> {
+        let view = self.reader.view();
+        let mut found = BTreeMap::<GroupId, Vec<TopicView>>::new();
+        for (place, (id, record)) in view.topics()?.into_iter().enumerate() {
+            for group in view.subscribed_groups(id)?.into_iter().filter(|group| groups.contains(group)) {
+                found.entry(group).or_default().push(TopicView::of(id, record.clone()));
+            }
+            yield_after(place).await;
+        }
+        Ok(found)
     }
 
     /// One group with its offsets and consumers.
@@ -145,38 +194,51 @@ impl Inspector {
         self.read_barrier().await?;
         let (id, record) = self.reader.view().group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
         let consumers = self.clients.consumers_of(name).await;
-        let (summary, positions) = self.group_summary(GroupView::of(id, record), consumers.len())?;
+        let topics = self.topics_of(&BTreeSet::from([id])).await?.remove(&id).unwrap_or_default();
+        let (summary, positions) = self.group_summary(GroupView::of(id, record), topics, consumers.len())?;
         let inconsistencies = inconsistencies(&consumers);
         Ok(GroupDescription { summary, positions, consumers, inconsistencies })
     }
 
-    fn group_summary(&self, group: GroupView, consumers: usize) -> Result<(GroupSummary, Vec<Position>), Error> {
+    /// What a group has not settled in a topic, as this node has applied it; `None` if either is deleted.
+    pub fn lag(&self, topic: &TopicName, group: &GroupName) -> Result<Option<u64>, Error> {
+        let view = self.reader.view();
+        let (Some((topic, record)), Some((group, _))) = (view.topic(topic)?, view.group(group)?) else {
+            return Ok(None);
+        };
+        let mut lag = 0;
+        for queue in (0..record.queues).map(QueueId) {
+            lag += settled_below(view, topic, group, queue)?.lag;
+        }
+        Ok(Some(lag))
+    }
+
+    fn group_summary(
+        &self,
+        group: GroupView,
+        topics: Vec<TopicView>,
+        consumers: usize,
+    ) -> Result<(GroupSummary, Vec<Position>), Error> {
         let view = self.reader.view();
         let mut positions = Vec::new();
-        let mut topics = 0;
         let (mut returning, mut oldest) = (0, None::<Timestamp>);
-        for (id, record) in view.topics()? {
-            if !view.is_subscribed(id, group.id)? {
-                continue;
-            }
-            topics += 1;
-            let topic = TopicView::of(id, record);
+        for topic in &topics {
             for queue in (0..topic.queues).map(QueueId) {
-                let settled = settled_below(view, id, group.id, queue)?;
+                let settled = settled_below(view, topic.id, group.id, queue)?;
                 returning += settled.returning;
-                let first = view.runs(id, queue, settled.below, QueueOffset(settled.below.0 + 1))?;
+                let first = view.runs(topic.id, queue, settled.below, QueueOffset(settled.below.0 + 1))?;
                 if let Some((_, run)) = first.first().filter(|_| settled.below < settled.max) {
                     oldest = Some(oldest.map_or(run.stored_at, |oldest| oldest.min(run.stored_at)));
                 }
             }
-            positions.extend(positions_of(view, (group.id, &group.name), &topic)?);
+            positions.extend(self.positions_of(view, (group.id, &group.name), topic)?);
         }
         let dead = match view.topic(&TopicName::dead_letters_of(&group.name))? {
             Some((dead, _)) => view.queue_head(dead, QueueId(0))?.max.0.saturating_sub(view.redriven_count(dead)?),
             None => 0,
         };
         let summary = GroupSummary {
-            topics,
+            topics: u32::try_from(topics.len()).unwrap_or(u32::MAX),
             in_flight: positions.iter().map(|position| position.in_flight).sum(),
             lag: positions.iter().map(|position| position.lag).sum(),
             consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
@@ -186,6 +248,40 @@ impl Inspector {
             view: group,
         };
         Ok((summary, positions))
+    }
+
+    fn positions_of(
+        &self,
+        view: View<'_>,
+        group: (GroupId, &GroupName),
+        topic: &TopicView,
+    ) -> Result<Vec<Position>, Error> {
+        let mut positions = Vec::new();
+        for queue in (0..topic.queues).map(QueueId) {
+            let settled = settled_below(view, topic.id, group.0, queue)?;
+            let last = match settled.below.0.checked_sub(1) {
+                Some(last) => view.runs(topic.id, queue, QueueOffset(last), settled.below)?,
+                None => Vec::new(),
+            };
+            let leases = view.leases(topic.id, group.0, queue)?;
+            let at_work = leases.iter().filter(|(_, lease)| !lease.held.is_empty());
+            let clients: BTreeSet<&String> =
+                at_work.clone().filter_map(|(_, lease)| lease.renew_for.as_ref().filter(|_| !lease.returned)).collect();
+            positions.push(Position {
+                group: group.1.clone(),
+                topic: topic.name.clone(),
+                queue,
+                max: settled.max,
+                group_offset: settled.below,
+                in_flight: settled.in_flight,
+                lag: settled.lag,
+                lost: view.lost(topic.id, group.0, queue)?,
+                last_consumed_at: last.first().map(|(_, run)| self.reader.wall_of(run.stored_at)),
+                clients: clients.into_iter().take(CLIENTS_SHOWN).cloned().collect(),
+                attempts_max: at_work.map(|(_, lease)| lease.attempt).max().unwrap_or(0),
+            });
+        }
+        Ok(positions)
     }
 
     fn summary(&self, view: View<'_>, topic: TopicView) -> Result<TopicSummary, Error> {
@@ -219,51 +315,11 @@ fn queues(view: View<'_>, topic: TopicId, count: u32) -> Result<Vec<QueueSummary
         .collect()
 }
 
-fn positions_of(view: View<'_>, group: (GroupId, &GroupName), topic: &TopicView) -> Result<Vec<Position>, Error> {
-    let mut positions = Vec::new();
-    for queue in (0..topic.queues).map(QueueId) {
-        let settled = settled_below(view, topic.id, group.0, queue)?;
-        positions.push(Position {
-            group: group.1.clone(),
-            topic: topic.name.clone(),
-            queue,
-            max: settled.max,
-            group_offset: settled.below,
-            in_flight: settled.in_flight,
-            lag: settled.lag,
-            lost: view.lost(topic.id, group.0, queue)?,
-        });
+/// Lets others have their turn after so many rows.
+async fn yield_after(rows: usize) {
+    if rows.is_multiple_of(ROWS_AT_ONCE) {
+        tokio::task::yield_now().await;
     }
-    Ok(positions)
-}
-
-struct Settled {
-    max: QueueOffset,
-    below: QueueOffset,
-    in_flight: u64,
-    returning: u64,
-    lag: u64,
-}
-
-/// A message is settled when the group offset is past it, no lease holds it, and it waits in no FIFO line; or it is
-/// gone.
-fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
-    let head = view.queue_head(topic, queue)?;
-    let group_offset = view.group_offset(topic, group, queue)?.max(head.min);
-    let leases = view.leases(topic, group, queue)?;
-    let held = |is_meant: fn(&crate::machine::state::lease::Lease) -> bool| -> u64 {
-        leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.len())).sum()
-    };
-    let first_held = leases.iter().filter_map(|(_, lease)| lease.offsets(lease.held).next()).min();
-    let (waiting, first_waiting) = view.waiting_in_lines(topic, group, queue)?;
-    let first = first_held.into_iter().chain(first_waiting).min();
-    Ok(Settled {
-        max: head.max,
-        below: first.map_or(group_offset, |offset| offset.clamp(head.min, group_offset)),
-        in_flight: held(|lease| !lease.returned),
-        returning: held(|lease| lease.returned),
-        lag: head.max.0.saturating_sub(group_offset.0) + held(|_| true) + waiting,
-    })
 }
 
 /// Consumers of one group that want different messages of a topic: each message goes to one of them, and if that one

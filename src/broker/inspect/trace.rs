@@ -19,6 +19,7 @@ use crate::machine::{Batch, Command};
 use crate::model::{
     GroupId, GroupName, LeaseId, LogIndex, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId, TopicName,
 };
+use crate::raft::EntryPlace;
 
 /// Entries read before others have their turn.
 const SLICE: u32 = 16;
@@ -31,12 +32,40 @@ const DEAD_SEARCHED_MAX: u64 = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     pub message: StoredMessage,
+    pub life: Life,
+    /// The entry with its bytes; `None` if this node does not have it.
+    pub entry: Option<EntryPlace>,
     /// Every group with offsets in its topic.
     pub groups: Vec<GroupTrace>,
     /// The last entry that was read.
     pub searched_to: LogIndex,
     /// The last entry there is.
     pub log_end: LogIndex,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// In a queue: what became of it there is a matter of the groups.
+    Queued,
+    /// It waits for its delivery time.
+    Delayed,
+    /// Its transaction is open. Its producer was asked so often, and is asked next, or given up, then.
+    Half { asked: u32, due: Timestamp },
+    /// Its transaction was rolled back.
+    RolledBack,
+}
+
+impl Life {
+    /// In a word or two.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Delayed => "delayed",
+            Self::Half { .. } => "half",
+            Self::RolledBack => "rolled back",
+        }
+    }
 }
 
 /// What became of the message in one group.
@@ -124,6 +153,7 @@ impl Inspector {
     ) -> Result<Trace, Error> {
         let ends = Instant::now() + time;
         let message = self.message_at(topic, queue, offset).await?;
+        let entry = self.reader.entry_place(message.at.index).await?;
         let place = QueuePosition { topic: topic.id, queue, offset };
         let log_end = self.reader.applied();
         let (mut said, mut searched_to) = (Vec::new(), message.at.index);
@@ -150,7 +180,7 @@ impl Inspector {
             let events = events.into_iter().map(|event| Event { at: self.reader.wall_of(event.at), ..event }).collect();
             groups.push(GroupTrace { group: record.name, state, events });
         }
-        Ok(Trace { message, groups, searched_to, log_end })
+        Ok(Trace { message, life: Life::Queued, entry, groups, searched_to, log_end })
     }
 
     async fn trace_in(
@@ -200,7 +230,7 @@ impl Inspector {
         let state = match (held, last) {
             (Some((_, true)), _) => "returning",
             (Some((_, false)), _) => "in flight",
-            (None, _) if view.group_offset(place.topic, group, place.queue)? <= place.offset => "waiting",
+            (None, _) if view.group_offset(place.topic, group, place.queue)? <= place.offset => "ready",
             (None, Some(Event { what: EventKind::Acknowledged, .. })) => "acknowledged",
             (None, _) if died_at.is_some() => "dead",
             (None, _) => "settled",

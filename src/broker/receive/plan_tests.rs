@@ -122,6 +122,7 @@ fn message(message_id: String) -> Message {
         trace_context: None,
         priority: None,
         recovery_after: None,
+        classic: None,
         body_md5: None,
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn run(global: &Global, args: &CompareArgs) -> Result<(), Failure> {
     }
     let ratios = ratios(&runs);
     match global.output {
-        Format::Table => print(&ratio_table(&ratios)),
+        Format::Table | Format::Wide => print(&ratio_table(&ratios)),
         format => document(
             &Comparison {
                 schema: "raftmq.bench_compare.v1",

@@ -55,7 +55,7 @@ pub(super) fn run(global: &Global, args: &FailoverArgs) -> Result<(), Failure> {
     };
     let report = failover::run(&plan).map_err(|error| failure(&error))?;
     match global.output {
-        Format::Table => print(&failover::text(&report)),
+        Format::Table | Format::Wide => print(&failover::text(&report)),
         format => document(&report, format),
     }
 }

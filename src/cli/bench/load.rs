@@ -150,7 +150,7 @@ pub(super) fn watched(text: Option<&String>) -> Result<Vec<Address>, Failure> {
 fn one(global: &Global, plan: &RunPlan) -> Result<(), Failure> {
     let report = bench::run(plan).map_err(|error| failure(&error))?;
     match global.output {
-        Format::Table => print(&table(&report)),
+        Format::Table | Format::Wide => print(&table(&report)),
         format => document(&report, format),
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 pub(super) fn document(value: &impl Serialize, format: Format) -> Result<(), Failure> {
     let text = match format {
         Format::Jsonl => serde_json::to_string(value).map(|line| line + "\n"),
-        Format::Table | Format::Json => serde_json::to_string_pretty(value).map(|text| text + "\n"),
+        Format::Table | Format::Wide | Format::Json => serde_json::to_string_pretty(value).map(|text| text + "\n"),
     };
     print(&text.map_err(|error| Failure::new(Exit::Failed, error))?)
 }

@@ -36,7 +36,7 @@ pub(super) fn run(global: &Global, args: &RawArgs) -> Result<(), Failure> {
     };
     let report = raw::run(&plan).map_err(|error| failure(&error))?;
     match global.output {
-        Format::Table => {
+        Format::Table | Format::Wide => {
             let latency = quantiles(report.latency);
             let counts = [
                 format!("{} × {}", report.writers, report.flush_bytes),

@@ -153,8 +153,14 @@ impl<'a> HistoryIndex<'a> {
             | OperationKind::Fault
             | OperationKind::Heal
             | OperationKind::Ended
+            | OperationKind::StartedAgain
+            | OperationKind::NotDone
+            | OperationKind::Rot
+            | OperationKind::Snapshots
             | OperationKind::MajorityLost
             | OperationKind::MajorityBack
+            | OperationKind::Held
+            | OperationKind::Released
             | OperationKind::Drained => {}
         }
     }

@@ -69,11 +69,14 @@ impl HistoryIndex<'_> {
         let mut outages = Vec::new();
         let mut found = Vec::new();
         let without_majority = self.without_majority();
+        // Nobody sends then.
+        let held = self.windows(|event| event.f == OperationKind::Held, OperationKind::Released);
         for pair in answered.windows(2).filter(|pair| pair[1] - pair[0] > OUTAGE_US) {
             outages.push((pair[0], pair[1]));
-            let excused: u64 =
-                without_majority.iter().map(|(from, to)| (*to).min(pair[1]).saturating_sub((*from).max(pair[0]))).sum();
-            let gap = (pair[1] - pair[0]).saturating_sub(excused);
+            let within = |from: u64, to: u64| to.min(pair[1]).saturating_sub(from.max(pair[0]));
+            let excused: u64 = without_majority.iter().map(|(from, to)| within(*from, *to)).sum();
+            let held: u64 = held.iter().map(|(_, from, to)| within(*from, *to)).sum();
+            let gap = (pair[1] - pair[0]).saturating_sub(excused + held);
             let most = if excused == 0 { demands.gap_max_us } else { demands.resume_max_us };
             if gap > most {
                 let (gap, most) = (gap / 1000, most / 1000);
@@ -90,6 +93,12 @@ impl HistoryIndex<'_> {
         }
         for ended in self.events.iter().filter(|event| event.f == OperationKind::Ended) {
             found.push((format!("{} ended by itself", ended.node.as_deref().unwrap_or_default()), vec![ended.i]));
+        }
+        for again in self.events.iter().filter(|event| event.f == OperationKind::StartedAgain) {
+            found.push((format!("{} started itself again", again.node.as_deref().unwrap_or_default()), vec![again.i]));
+        }
+        for not_done in self.events.iter().filter(|event| event.f == OperationKind::NotDone) {
+            found.push((not_done.kind.clone().unwrap_or_default(), vec![not_done.i]));
         }
         let healed = self.events.iter().filter(|event| event.f == OperationKind::Heal).map(|event| event.t).max();
         if let Some(healed) = healed {
@@ -148,6 +157,10 @@ impl HistoryIndex<'_> {
         let faults: Vec<_> = self.events.iter().filter(|event| event.f == OperationKind::Fault).collect();
         let led = faults.iter().filter(|event| event.led == Some(true)).count();
         let sends = self.sends.values().filter(|send| send.is_ok()).count();
+        let repaired =
+            self.events.iter().filter(|event| event.f == OperationKind::Rot && event.ph == Phase::Ok).count();
+        let pulled = self.events.iter().filter(|event| event.f == OperationKind::Snapshots);
+        let snapshots = pulled.filter_map(|event| event.off).max().map_or(0, |count| count as usize);
         let mut missing = Vec::new();
         for (name, seen, wanted) in [
             ("acknowledged sends", sends, demands.sends),
@@ -161,6 +174,8 @@ impl HistoryIndex<'_> {
             ("questions about transactions", seen.questions, demands.of_each_kind),
             ("dead letters", seen.dead_letters, demands.of_each_kind),
             ("replicas compared at one entry", seen.compared, demands.compared),
+            ("snapshots pulled", snapshots, demands.snapshots),
+            ("damages repaired", repaired, demands.repairs),
         ] {
             if seen < wanted {
                 missing.push(format!("only {seen} {name}, {wanted} are wanted"));

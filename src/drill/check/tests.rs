@@ -10,6 +10,8 @@ const DEMANDS: Demands = Demands {
     redeliveries: 0,
     of_each_kind: 0,
     compared: 0,
+    snapshots: 0,
+    repairs: 0,
     attempts_max: 4,
     asked_within_us: 5_000_000,
     delay_late_us: 1_000_000,
@@ -599,6 +601,28 @@ fn a_run_without_the_rarer_kinds_is_unknown() {
 }
 
 #[test]
+fn snapshots_and_repairs_that_were_wanted_must_have_been_seen() {
+    let mut script = good();
+    let of_nemesis = |ph, f, off| Event { off, node: Some("n1".to_owned()), ..Event::new("nemesis", ph, f) };
+    script.add(90, of_nemesis(Phase::Info, OperationKind::Snapshots, Some(1)));
+    script.add(91, of_nemesis(Phase::Info, OperationKind::Rot, None));
+    script.add(92, of_nemesis(Phase::Ok, OperationKind::Rot, None));
+    let events = audited(script).0;
+    let verdict = |snapshots, repairs| check(&events, &Demands { snapshots, repairs, ..DEMANDS }).verdict;
+    assert_eq!([verdict(1, 1), verdict(2, 1), verdict(1, 2)], [Verdict::True, Verdict::Unknown, Verdict::Unknown]);
+}
+
+#[test]
+fn c15_what_was_not_done_and_who_started_itself_again_is_found() {
+    for f in [OperationKind::NotDone, OperationKind::StartedAgain] {
+        let mut script = good();
+        let kind = Some("a change did not end".to_owned());
+        script.add(90, Event { kind, node: Some("n1".to_owned()), ..Event::new("nemesis", Phase::Info, f) });
+        assert_eq!(broken(&audited(script)), Rule::Unavailable, "{f:?}");
+    }
+}
+
+#[test]
 fn c13a_offsets_that_move_back_or_stay_below_what_was_acknowledged() {
     let mut script = good();
     script.read_offsets((80, 81), 2, 1);
@@ -631,6 +655,12 @@ fn c15_an_outage_counts_unless_no_majority_was_up_and_everything_works_again_aft
     let away = script(&["n0"], 5_000, Phase::Info).check();
     assert_eq!(away.broken["C15"], 2, "the outage, and the send that fails afterwards: {away:?}");
     assert_eq!(script(&["n0", "n1"], 5_000, Phase::Info).check().broken["C15"], 1, "two of three were down");
+    // While the drill holds its clients nobody sends.
+    let mut held = script(&["n0"], 5_000, Phase::Info);
+    held.majority(100, OperationKind::Held);
+    held.majority(4_900, OperationKind::Released);
+    held.0.sort_by_key(|event| event.t);
+    assert_eq!(held.check().broken["C15"], 1, "only the send that fails afterwards: {:?}", held.check());
     // Once they are back, it may take longer than a change of leader, and not for ever.
     let mut slow = script(&["n0", "n1"], 5_000, Phase::Info);
     slow.0.iter_mut().filter(|event| event.f == OperationKind::Heal).for_each(|heal| heal.t -= 4_500_000);

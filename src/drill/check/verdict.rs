@@ -115,6 +115,10 @@ pub struct Demands {
     pub of_each_kind: usize,
     /// Replicas whose digests were read at one and the same entry.
     pub compared: usize,
+    /// Snapshots that nodes caught up by.
+    pub snapshots: usize,
+    /// Damages of logs that were found and repaired.
+    pub repairs: usize,
     /// Deliveries of the group after which a message is a dead letter.
     pub attempts_max: u32,
     /// A producer is asked about what it left open within this, while the service is up, microseconds.

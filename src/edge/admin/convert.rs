@@ -2,13 +2,13 @@
 
 use tonic::Status;
 
-use crate::broker::{Deadline, Error, Position, TopicView};
+use crate::broker::{Deadline, Error, NamePage, Position, Subscription, TopicView};
 use crate::edge::rules;
 use crate::model::{GroupName, HandleKey, TopicName};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
-pub(super) fn refuse(error: Error) -> Status {
+pub(in crate::edge) fn refuse(error: Error) -> Status {
     let text = error.to_string();
     match error {
         Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
@@ -50,6 +50,24 @@ pub(super) fn limit(asked: u32) -> usize {
     usize::try_from(asked.max(1)).unwrap_or(1)
 }
 
+/// Some rows of all, by name.
+pub(super) fn name_page(contains: String, skip: u32, limit: u32) -> NamePage {
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    NamePage { contains, skip: number(skip), limit: number(limit) }
+}
+
+pub(super) fn count(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
+}
+
+pub(super) fn subscription(wanted: Subscription) -> wire::Subscription {
+    wire::Subscription {
+        topic: wanted.topic.to_string(),
+        r#type: if wanted.is_sql { "SQL92" } else { "TAG" }.to_owned(),
+        expression: wanted.expression,
+    }
+}
+
 pub(super) fn position(position: Position) -> wire::GroupPosition {
     wire::GroupPosition {
         group: position.group.to_string(),
@@ -60,5 +78,8 @@ pub(super) fn position(position: Position) -> wire::GroupPosition {
         in_flight: position.in_flight,
         lag: position.lag,
         lost: position.lost,
+        last_consumed_at_ms: position.last_consumed_at.map(|at| at.0),
+        clients: position.clients,
+        attempts_max: position.attempts_max,
     }
 }

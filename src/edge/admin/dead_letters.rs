@@ -2,6 +2,7 @@
 
 use tonic::Status;
 
+use crate::broker::Operator;
 use crate::edge::admin::convert::{group_name, handle_key, limit, refuse};
 use crate::edge::admin::messages::stored;
 use crate::model::QueueOffset;
@@ -24,8 +25,12 @@ pub(super) async fn list(
     })
 }
 
-pub(super) async fn redrive(node: &Node, request: wire::RedriveRequest) -> Result<wire::RedriveResponse, Status> {
+pub(super) async fn redrive(
+    node: &Node,
+    by: &Operator,
+    request: wire::RedriveRequest,
+) -> Result<wire::RedriveResponse, Status> {
     let offsets = request.offsets.into_iter().map(QueueOffset).collect();
-    let redriven = node.broker().redrive(&group_name(&request.group)?, offsets).await.map_err(refuse)?;
+    let redriven = node.broker().redrive(by, &group_name(&request.group)?, offsets).await.map_err(refuse)?;
     Ok(wire::RedriveResponse { redriven })
 }

@@ -3,21 +3,23 @@
 
 use tonic::Status;
 
-use crate::broker::{ConsumeFrom, GroupConsumer, GroupSettings, GroupSummary, Moved, Subscription, UpdateGroup, Where};
-use crate::edge::admin::convert::{group_name, position, refuse, topic_name};
+use crate::broker::{ConsumeFrom, GroupConsumer, GroupSettings, GroupSummary, Moved, Operator, UpdateGroup, Where};
+use crate::edge::admin::convert::{count, group_name, name_page, position, refuse, subscription, topic_name};
 use crate::model::filter::sql::SqlFilter;
 use crate::model::limits::{FILTER_BYTES_MAX, GROUP_RETRIES_DEFAULT};
 use crate::model::{Backoff, NodeId, QueueOffset, Timestamp};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
-pub(super) async fn list(node: &Node, _request: wire::ListGroupsRequest) -> Result<wire::ListGroupsResponse, Status> {
-    let groups = node.inspector().list_groups().await.map_err(refuse)?;
-    Ok(wire::ListGroupsResponse { groups: groups.into_iter().map(group).collect() })
+pub(super) async fn list(node: &Node, request: wire::ListGroupsRequest) -> Result<wire::ListGroupsResponse, Status> {
+    let page = name_page(request.contains, request.skip, request.limit);
+    let (groups, total) = node.inspector().list_groups(&page).await.map_err(refuse)?;
+    Ok(wire::ListGroupsResponse { groups: groups.into_iter().map(group).collect(), total: count(total) })
 }
 
 pub(super) async fn create(
     node: &Node,
+    by: &Operator,
     request: wire::CreateGroupRequest,
 ) -> Result<wire::CreateGroupResponse, Status> {
     let name = group_name(&request.name)?;
@@ -27,7 +29,7 @@ pub(super) async fn create(
         consume_from: consume_from(&request.consume_from)?.unwrap_or_default(),
         filter: group_filter(request.filter)?.filter(|filter| !filter.is_empty()),
     };
-    node.broker().create_group(name.clone(), settings, request.orderly).await.map_err(refuse)?;
+    node.broker().create_group(by, name.clone(), settings, request.orderly).await.map_err(refuse)?;
     let summary = node.inspector().describe_group(&name).await.map_err(refuse)?.summary;
     Ok(wire::CreateGroupResponse { group: Some(group(summary)) })
 }
@@ -38,19 +40,13 @@ pub(super) async fn describe(
 ) -> Result<wire::DescribeGroupResponse, Status> {
     let name = group_name(&request.name)?;
     let described = node.inspector().describe_group(&name).await.map_err(refuse)?;
-    let nodes = &node.settings().nodes;
-    let subscription = |wanted: Subscription| wire::Subscription {
-        topic: wanted.topic.to_string(),
-        r#type: if wanted.is_sql { "SQL92" } else { "TAG" }.to_owned(),
-        expression: wanted.expression,
-    };
     let member = |(node, member): (NodeId, GroupConsumer)| wire::Member {
         client_id: member.client.client_id,
         language: member.client.language,
         version: member.client.version,
         address: member.client.address,
         last_seen_at_ms: member.seen_at.0,
-        node: nodes.iter().find(|known| known.id == node).map(|known| known.name.clone()).unwrap_or_default(),
+        node: node.name().to_string(),
         subscriptions: member.subscriptions.into_iter().map(subscription).collect(),
     };
     Ok(wire::DescribeGroupResponse {
@@ -63,6 +59,7 @@ pub(super) async fn describe(
 
 pub(super) async fn update(
     node: &Node,
+    by: &Operator,
     request: wire::UpdateGroupRequest,
 ) -> Result<wire::UpdateGroupResponse, Status> {
     let name = group_name(&request.name)?;
@@ -73,21 +70,23 @@ pub(super) async fn update(
         consume_from: consume_from(&request.consume_from)?,
         filter: group_filter(request.filter)?,
     };
-    node.broker().update_group(update).await.map_err(refuse)?;
+    node.broker().update_group(by, update).await.map_err(refuse)?;
     let summary = node.inspector().describe_group(&name).await.map_err(refuse)?.summary;
     Ok(wire::UpdateGroupResponse { group: Some(group(summary)) })
 }
 
 pub(super) async fn delete(
     node: &Node,
+    by: &Operator,
     request: wire::DeleteGroupRequest,
 ) -> Result<wire::DeleteGroupResponse, Status> {
-    node.broker().delete_group(group_name(&request.name)?).await.map_err(refuse)?;
+    node.broker().delete_group(by, group_name(&request.name)?).await.map_err(refuse)?;
     Ok(wire::DeleteGroupResponse {})
 }
 
 pub(super) async fn reset_offset(
     node: &Node,
+    by: &Operator,
     request: wire::ResetOffsetRequest,
 ) -> Result<wire::ResetOffsetResponse, Status> {
     use wire::reset_offset_request::To;
@@ -99,7 +98,7 @@ pub(super) async fn reset_offset(
         Some(To::Offset(offset)) => Where::Exactly(QueueOffset(offset)),
         None => return Err(Status::invalid_argument("the request does not say where to")),
     };
-    let moved = node.broker().reset_group(group, topic, wanted, request.dry_run).await.map_err(refuse)?;
+    let moved = node.broker().reset_group(by, group, topic, wanted, request.dry_run).await.map_err(refuse)?;
     let position = |moved: Moved| wire::MovedPosition { queue: moved.queue.0, from: moved.from.0, to: moved.to.0 };
     Ok(wire::ResetOffsetResponse { positions: moved.into_iter().map(position).collect() })
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tonic::Status;
 
-use crate::broker::{Event, GroupTrace, MessageQuery, QueryCursor, StoredMessage};
+use crate::broker::{EntryPlace, Event, GroupTrace, Life, MessageQuery, QueryCursor, StoredMessage};
 use crate::edge::admin::convert::{find_topic, handle_key, limit, refuse};
 use crate::edge::recall_handle::RecallHandle;
 use crate::model::codec::Reader;
-use crate::model::{HandleKey, QueueId, QueueOffset, Timestamp};
-use crate::node::Node;
+use crate::model::{HandleKey, LogIndex, QueueId, QueueOffset, Timestamp};
+use crate::node::{Node, ReplicaStatus};
 use crate::proto::admin as wire;
 
 /// Longest search of the log for one trace.
@@ -54,14 +54,47 @@ pub(super) async fn trace(
     let time = Duration::from_secs(request.seconds.clamp(1, TRACE_SECONDS_MAX).into());
     let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
     let topic = find_topic(node, &request.topic).await?;
-    let trace = node.inspector().trace(&topic, queue, offset, time).await.map_err(refuse)?;
+    let trace = if request.message_id.is_empty() {
+        node.inspector().trace(&topic, queue, offset, time).await.map_err(refuse)?
+    } else {
+        let found = node.inspector().trace_id(&topic, &request.message_id, time).await.map_err(refuse)?;
+        let id = &request.message_id;
+        found.ok_or_else(|| Status::out_of_range(format!("no message with the id '{id}' was found in {time:?}")))?
+    };
     let key = handle_key(node).await?;
+    let entry = entry(node, trace.message.at.index, trace.entry).await;
+    let (asked, asked_next_ms) = match trace.life {
+        Life::Half { asked, due } => (asked, Some(due.0)),
+        Life::Queued | Life::Delayed | Life::RolledBack => (0, None),
+    };
     Ok(wire::TraceMessageResponse {
         message: Some(stored(trace.message, &key)),
         groups: trace.groups.into_iter().map(traced).collect(),
         searched_to: trace.searched_to.0,
         log_end: trace.log_end.0,
+        entry: Some(entry),
+        state: trace.life.name().to_owned(),
+        asked,
+        asked_next_ms,
     })
+}
+
+/// An entry with the nodes that have it: what a node has applied, or acknowledged to the leader, is durable in its log.
+async fn entry(node: &Node, index: LogIndex, place: Option<EntryPlace>) -> wire::TracedEntry {
+    let nodes = node.cluster_status().await;
+    let answers = || nodes.iter().filter_map(|node| node.status.as_ref());
+    let followers: Vec<_> = answers().filter_map(|status| status.sight.as_ref()).flat_map(|it| &it.followers).collect();
+    let has = |status: &ReplicaStatus| {
+        let is_matched = followers.iter().any(|mark| mark.node == status.node && mark.matching >= index);
+        (status.applied >= index || is_matched) && status.log.is_some_and(|log| log.first <= index)
+    };
+    wire::TracedEntry {
+        index: index.0,
+        term: place.map_or(0, |place| place.term.0),
+        segment: place.map(|place| place.segment.0),
+        replicas: answers().filter(|status| has(status)).map(|status| status.node.name().to_string()).collect(),
+        unknown: nodes.iter().filter(|node| node.status.is_none()).map(|node| node.id.name().to_string()).collect(),
+    }
 }
 
 fn put_cursor(cursor: QueryCursor) -> Bytes {

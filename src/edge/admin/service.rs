@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::edge::admin::{cluster, dead_letters, delayed, groups, messages, topics, trim};
+use crate::edge::admin::ProcessFacts;
+use crate::edge::admin::operator::operator;
+use crate::edge::admin::{
+    backup, clients, cluster, counts, dead_letters, delayed, events, facts, groups, log_level, members, messages,
+    topics, trim,
+};
 use crate::node::Node;
 use crate::proto::admin as wire;
 use crate::proto::admin::admin_server::Admin;
@@ -12,11 +17,12 @@ use crate::proto::admin::admin_server::Admin;
 /// The service over a node.
 pub struct AdminService {
     node: Arc<Node>,
+    facts: ProcessFacts,
 }
 
 impl AdminService {
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub fn new(node: Arc<Node>, facts: ProcessFacts) -> Self {
+        Self { node, facts }
     }
 }
 
@@ -24,8 +30,18 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type CreateBackupStream = backup::Parts;
+
+    async fn create_backup(&self, request: Request<wire::CreateBackupRequest>) -> Answer<backup::Parts> {
+        backup::create(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn counts(&self, request: Request<wire::CountsRequest>) -> Answer<wire::CountsResponse> {
+        counts::counts(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
     async fn create_topic(&self, request: Request<wire::CreateTopicRequest>) -> Answer<wire::CreateTopicResponse> {
-        topics::create(&self.node, request.into_inner()).await.map(Response::new)
+        topics::create(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn list_topics(&self, request: Request<wire::ListTopicsRequest>) -> Answer<wire::ListTopicsResponse> {
@@ -40,19 +56,23 @@ impl Admin for AdminService {
     }
 
     async fn update_topic(&self, request: Request<wire::UpdateTopicRequest>) -> Answer<wire::UpdateTopicResponse> {
-        topics::update(&self.node, request.into_inner()).await.map(Response::new)
+        topics::update(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_topic(&self, request: Request<wire::DeleteTopicRequest>) -> Answer<wire::DeleteTopicResponse> {
-        topics::delete(&self.node, request.into_inner()).await.map(Response::new)
+        topics::delete(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn create_group(&self, request: Request<wire::CreateGroupRequest>) -> Answer<wire::CreateGroupResponse> {
-        groups::create(&self.node, request.into_inner()).await.map(Response::new)
+        groups::create(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn list_groups(&self, request: Request<wire::ListGroupsRequest>) -> Answer<wire::ListGroupsResponse> {
         groups::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_clients(&self, request: Request<wire::ListClientsRequest>) -> Answer<wire::ListClientsResponse> {
+        clients::list(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn describe_group(
@@ -63,15 +83,15 @@ impl Admin for AdminService {
     }
 
     async fn update_group(&self, request: Request<wire::UpdateGroupRequest>) -> Answer<wire::UpdateGroupResponse> {
-        groups::update(&self.node, request.into_inner()).await.map(Response::new)
+        groups::update(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_group(&self, request: Request<wire::DeleteGroupRequest>) -> Answer<wire::DeleteGroupResponse> {
-        groups::delete(&self.node, request.into_inner()).await.map(Response::new)
+        groups::delete(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn reset_offset(&self, request: Request<wire::ResetOffsetRequest>) -> Answer<wire::ResetOffsetResponse> {
-        groups::reset_offset(&self.node, request.into_inner()).await.map(Response::new)
+        groups::reset_offset(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn get_message(&self, request: Request<wire::GetMessageRequest>) -> Answer<wire::GetMessageResponse> {
@@ -91,7 +111,14 @@ impl Admin for AdminService {
     }
 
     async fn move_delayed(&self, request: Request<wire::MoveDelayedRequest>) -> Answer<wire::MoveDelayedResponse> {
-        delayed::move_to(&self.node, request.into_inner()).await.map(Response::new)
+        delayed::move_to(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn recall_delayed(
+        &self,
+        request: Request<wire::RecallDelayedRequest>,
+    ) -> Answer<wire::RecallDelayedResponse> {
+        delayed::recall(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn list_dead_letters(
@@ -102,7 +129,7 @@ impl Admin for AdminService {
     }
 
     async fn redrive(&self, request: Request<wire::RedriveRequest>) -> Answer<wire::RedriveResponse> {
-        dead_letters::redrive(&self.node, request.into_inner()).await.map(Response::new)
+        dead_letters::redrive(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn cluster_status(
@@ -111,10 +138,34 @@ impl Admin for AdminService {
     ) -> Answer<wire::ClusterStatusResponse> {
         cluster::status(&self.node, request.into_inner()).await.map(Response::new)
     }
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Answer<wire::TransferLeaderResponse> {
+        cluster::transfer_leader(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
+    }
+    async fn list_members(&self, request: Request<wire::ListMembersRequest>) -> Answer<wire::ListMembersResponse> {
+        members::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+    async fn change_members(
+        &self,
+        request: Request<wire::ChangeMembersRequest>,
+    ) -> Answer<wire::ChangeMembersResponse> {
+        members::change(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
+    }
     async fn trim(&self, request: Request<wire::TrimRequest>) -> Answer<wire::TrimResponse> {
-        trim::trim(&self.node, request.into_inner()).await.map(Response::new)
+        trim::trim(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
     async fn state_digest(&self, request: Request<wire::StateDigestRequest>) -> Answer<wire::StateDigestResponse> {
         cluster::state_digest(&self.node, request.into_inner()).await.map(Response::new)
+    }
+    async fn list_events(&self, request: Request<wire::ListEventsRequest>) -> Answer<wire::ListEventsResponse> {
+        events::list(&self.node, request.into_inner()).await.map(Response::new)
+    }
+    async fn node_facts(&self, _request: Request<wire::NodeFactsRequest>) -> Answer<wire::NodeFactsResponse> {
+        facts::facts(&self.node, &self.facts).map(Response::new)
+    }
+    async fn log_level(&self, request: Request<wire::LogLevelRequest>) -> Answer<wire::LogLevelResponse> {
+        log_level::log_level(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
     }
 }

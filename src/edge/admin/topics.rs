@@ -2,26 +2,28 @@
 
 use tonic::Status;
 
-use crate::broker::{QueueSummary, TopicSummary, UpdateTopic};
-use crate::edge::admin::convert::{find_topic, position, refuse, topic_name};
+use crate::broker::{Operator, QueueSummary, TopicSummary, UpdateTopic};
+use crate::edge::admin::convert::{count, find_topic, name_page, position, refuse, topic_name};
 use crate::model::{Millis, Permission, TopicType};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
-pub(super) async fn list(node: &Node, _request: wire::ListTopicsRequest) -> Result<wire::ListTopicsResponse, Status> {
-    let topics = node.inspector().list_topics().await.map_err(refuse)?;
-    Ok(wire::ListTopicsResponse { topics: topics.into_iter().map(topic).collect() })
+pub(super) async fn list(node: &Node, request: wire::ListTopicsRequest) -> Result<wire::ListTopicsResponse, Status> {
+    let page = name_page(request.contains, request.skip, request.limit);
+    let (topics, total) = node.inspector().list_topics(&page).await.map_err(refuse)?;
+    Ok(wire::ListTopicsResponse { topics: topics.into_iter().map(topic).collect(), total: count(total) })
 }
 
 pub(super) async fn create(
     node: &Node,
+    by: &Operator,
     request: wire::CreateTopicRequest,
 ) -> Result<wire::CreateTopicResponse, Status> {
     let name = topic_name(&request.name)?;
     let topic_type = topic_type(&request.r#type)?.unwrap_or(TopicType::SERVED[0]);
     let queues = Some(request.queues).filter(|queues| *queues > 0);
     let retention = Some(Millis(request.retention_ms)).filter(|kept_for| *kept_for != Millis(0));
-    node.broker().create_topic(name.clone(), topic_type, queues, retention).await.map_err(refuse)?;
+    node.broker().create_topic(by, name.clone(), topic_type, queues, retention).await.map_err(refuse)?;
     let (summary, ..) = node.inspector().describe_topic(&name).await.map_err(refuse)?;
     Ok(wire::CreateTopicResponse { topic: Some(topic(summary)) })
 }
@@ -48,6 +50,7 @@ pub(super) async fn describe(
 
 pub(super) async fn update(
     node: &Node,
+    by: &Operator,
     request: wire::UpdateTopicRequest,
 ) -> Result<wire::UpdateTopicResponse, Status> {
     let name = topic_name(&request.name)?;
@@ -64,17 +67,18 @@ pub(super) async fn update(
         permission,
         keeps_message_groups: true,
     };
-    node.broker().update_topic(update).await.map_err(refuse)?;
+    node.broker().update_topic(by, update).await.map_err(refuse)?;
     let (summary, ..) = node.inspector().describe_topic(&name).await.map_err(refuse)?;
     Ok(wire::UpdateTopicResponse { topic: Some(topic(summary)) })
 }
 
 pub(super) async fn delete(
     node: &Node,
+    by: &Operator,
     request: wire::DeleteTopicRequest,
 ) -> Result<wire::DeleteTopicResponse, Status> {
     let name = topic_name(&request.name)?;
-    node.broker().delete_topic(name).await.map_err(refuse)?;
+    node.broker().delete_topic(by, name).await.map_err(refuse)?;
     Ok(wire::DeleteTopicResponse {})
 }
 

@@ -3,14 +3,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tonic::Status;
 
-use crate::broker::{TopicTrim, TrimBefore, TrimCursor};
+use crate::broker::{Operator, TopicTrim, TrimBefore, TrimCursor};
 use crate::edge::admin::convert::{refuse, topic_name};
 use crate::model::codec::Reader;
 use crate::model::{Millis, QueueId, Timestamp, TopicId};
 use crate::node::Node;
 use crate::proto::admin as wire;
 
-pub(super) async fn trim(node: &Node, request: wire::TrimRequest) -> Result<wire::TrimResponse, Status> {
+pub(super) async fn trim(node: &Node, by: &Operator, request: wire::TrimRequest) -> Result<wire::TrimResponse, Status> {
     use wire::trim_request::Before;
     let topic = if request.topic.is_empty() { None } else { Some(topic_name(&request.topic)?) };
     let before = match (read_cursor(request.cursor)?, request.before) {
@@ -19,7 +19,7 @@ pub(super) async fn trim(node: &Node, request: wire::TrimRequest) -> Result<wire
         (None, Some(Before::TimestampMs(at))) => TrimBefore::Time(Timestamp(at)),
         (None, None) => return Err(Status::invalid_argument("the request does not say before when")),
     };
-    let page = node.broker().trim(topic.as_ref(), before, request.dry_run).await.map_err(refuse)?;
+    let page = node.broker().trim(by, topic.as_ref(), before, request.dry_run).await.map_err(refuse)?;
     let row = |topic: TopicTrim| wire::TrimmedTopic {
         topic: topic.topic.to_string(),
         messages: topic.messages,

@@ -56,6 +56,7 @@ fn message(wire: v2::Message, limits: MessageLimits, peer: &str) -> Result<Messa
         trace_context: system.trace_context,
         priority: None,
         recovery_after: system.orphaned_transaction_recovery_duration.map(|length| millis(&length)),
+        classic: None,
     };
     message.keys.retain(|key| !key.is_empty());
     if message.message_group.is_none() {

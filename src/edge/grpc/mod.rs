@@ -4,6 +4,7 @@
 //! does (`broker/`).
 
 pub(super) mod authority;
+pub mod call_times;
 pub(super) mod codes;
 pub(super) mod convert;
 pub(super) mod digest;

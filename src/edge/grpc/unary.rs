@@ -141,13 +141,15 @@ async fn serve_request(
     let answered = match method {
         Method::Send => {
             answer(message, |message| {
-                services.messaging.send_message(tonic::Request::from_parts(metadata, head.extensions, message))
+                let request = tonic::Request::from_parts(metadata, head.extensions, message);
+                async { Ok(services.messaging.send_with_addition(request).await) }
             })
             .await
         }
         Method::Ack => {
             answer(message, |message| {
-                services.messaging.ack_message(tonic::Request::from_parts(metadata, head.extensions, message))
+                let request = tonic::Request::from_parts(metadata, head.extensions, message);
+                async { Ok((services.messaging.ack_message(request).await?.into_inner(), ())) }
             })
             .await
         }
@@ -155,19 +157,22 @@ async fn serve_request(
     Ok(answered.unwrap_or_else(Status::into_http))
 }
 
-async fn answer<Q, A, F>(message: Bytes, handle: impl FnOnce(Q) -> F) -> Result<Response<Answer>, Status>
+/// The answer, with what is added to it: fields back to back are one message of all of them.
+async fn answer<Q, A, B, F>(message: Bytes, handle: impl FnOnce(Q) -> F) -> Result<Response<Answer>, Status>
 where
     Q: Message + Default,
     A: Message,
-    F: Future<Output = Result<tonic::Response<A>, Status>>,
+    B: Message,
+    F: Future<Output = Result<(A, B), Status>>,
 {
     let message = Q::decode(message).map_err(|error| Status::internal(error.to_string()))?;
-    let answer = handle(message).await?.into_inner();
-    let length = answer.encoded_len();
+    let (answer, added) = handle(message).await?;
+    let length = answer.encoded_len() + added.encoded_len();
     let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(length).map_err(|_| Status::resource_exhausted("an answer of more than 4 GiB"))?);
     answer.encode(&mut bytes).expect("a BytesMut grows");
+    added.encode(&mut bytes).expect("a BytesMut grows");
     let mut response = Response::new(Answer::Message(Some(bytes.freeze())));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     Ok(response)

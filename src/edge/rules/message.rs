@@ -105,6 +105,14 @@ pub fn check(message: &Message, limits: MessageLimits) -> Result<(), Invalid> {
     message.trace_context.as_deref().map_or(Ok(()), |text| short("trace context", text, InvalidKind::Value))
 }
 
+/// Checks what must hold of a message whichever protocol brings it. The classic one has no other rules: names that RocketMQ
+/// keeps to itself are how its clients say things.
+pub fn check_essentials(message: &Message, limits: MessageLimits) -> Result<(), Invalid> {
+    body(&message.body, limits.body_bytes_max)?;
+    born_at(message.born_at)?;
+    short("message id", &message.message_id, InvalidKind::MessageId)
+}
+
 /// A priority level as a client names it.
 pub fn priority(level: i64) -> Result<u32, Invalid> {
     u32::try_from(level).map_err(|_| Invalid::new(InvalidKind::Value, "the priority is below 0"))

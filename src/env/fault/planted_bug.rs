@@ -26,6 +26,10 @@ pub enum PlantedBug {
     DeadLettersDropped,
     /// What is applied depends on the process that applies it.
     ReplicasDiffer,
+    /// No bug: the process is a newer build, with a command of a newer cluster version.
+    NewCommand,
+    /// The same, and it proposes that command without asking whether the others know it.
+    NewCommandTooEarly,
 }
 
 impl PlantedBug {
@@ -42,6 +46,8 @@ impl PlantedBug {
             Self::RollbackCommits => "rollback-commits",
             Self::DeadLettersDropped => "dead-letters-dropped",
             Self::ReplicasDiffer => "replicas-differ",
+            Self::NewCommand => "new-command",
+            Self::NewCommandTooEarly => "new-command-too-early",
         }
     }
 }

@@ -4,13 +4,15 @@
 //! because the kernel keeps the pages; here `kill -9` takes exactly what was not synced. Directory entries
 //! and lengths are durable at once.
 //!
-//! It can be slow too: a file [`SLOW_SYNC_FILE`] in a folder holds the milliseconds that each sync there takes longer. And
-//! it can be full: a file [`QUOTA_FILE`] in the folder it was made for holds the bytes that all files in there may have
+//! It can be slow too: a file [`SLOW_SYNC_FILE`] in the folder it was made for holds the milliseconds that each sync takes longer.
+//! And it can be full: a file [`QUOTA_FILE`] there holds the bytes that all files in there may have
 //! together. What grows beyond is refused as on a full disk; the state store does not go through here and is only
 //! counted.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,22 +20,27 @@ use parking_lot::Mutex;
 use crate::env::disk;
 use crate::env::disk::{Disk, DiskFile, DiskLock, RealDisk, Space};
 
-/// Makes syncs in its folder slow.
+/// Makes syncs of the files in a disk's folder slow.
 pub const SLOW_SYNC_FILE: &str = "slow-sync-ms";
 
 /// Bounds the files in a disk's folder.
 pub const QUOTA_FILE: &str = "quota-bytes";
 
+/// Written to a file and not yet synced, in order.
+type Pending = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
+
 /// The real disk without what was not synced.
 #[derive(Debug, Clone, Default)]
 pub struct PowerLossDisk {
     folder: PathBuf,
+    /// What is pending belongs to the file: it outlives whoever opened it, and everybody who opens it reads it.
+    files: Arc<Mutex<BTreeMap<PathBuf, Pending>>>,
 }
 
 impl PowerLossDisk {
     /// For the files of a folder.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), files: Arc::default() }
     }
 
     /// What the files may still grow by, and may have in all; `None` without a bound.
@@ -52,17 +59,25 @@ impl PowerLossDisk {
         }
     }
 
-    fn over(&self, file: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
-        let slow_sync = path.with_file_name(SLOW_SYNC_FILE);
-        Box::new(PowerLossFile { disk: self.clone(), file, pending: Mutex::default(), slow_sync })
+    fn over(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        let slow_sync = self.folder.join(SLOW_SYNC_FILE);
+        let mut files = self.files.lock();
+        // Nobody has those open, and they are whole on the disk.
+        files.retain(|_, pending| Arc::strong_count(pending) > 1 || !pending.lock().is_empty());
+        let pending = files.entry(path.to_owned()).or_default().clone();
+        Box::new(PowerLossFile { disk: self.clone(), file, pending, slow_sync })
+    }
+
+    /// What is pending for files that are gone goes with them.
+    fn forget(&self, path: &Path) {
+        self.files.lock().retain(|file, _| !file.starts_with(path));
     }
 }
 
 struct PowerLossFile {
     disk: PowerLossDisk,
     file: Box<dyn DiskFile>,
-    /// Written and not yet synced, in order.
-    pending: Mutex<Vec<(u64, Vec<u8>)>>,
+    pending: Pending,
     slow_sync: PathBuf,
 }
 
@@ -72,19 +87,33 @@ impl Disk for PowerLossDisk {
     }
 
     fn open(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.open(file).map(|open| self.over(open, file))
+        RealDisk.open(file).map(|open| self.over(file, open))
     }
 
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.create(file).map(|open| self.over(open, file))
+        RealDisk.create(file).map(|open| self.over(file, open))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
+        RealDisk.rename(from, to)?;
+        let mut files = self.files.lock();
+        let moved: Vec<_> = files.extract_if(.., |file, _| file.starts_with(from)).collect();
+        for (file, pending) in moved {
+            let rest = file.strip_prefix(from).map(Path::to_owned).unwrap_or_default();
+            let file = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+            files.insert(file, pending);
+        }
+        Ok(())
     }
 
     fn remove(&self, file: &Path) -> io::Result<()> {
+        self.forget(file);
         RealDisk.remove(file)
+    }
+
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        self.forget(folder);
+        RealDisk.remove_tree(folder)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -211,6 +240,26 @@ mod tests {
         file.sync_data().unwrap();
         assert_eq!(read(&*RealDisk.open(&path).unwrap()), b"syncLO");
     }
+    #[test]
+    fn what_is_pending_belongs_to_the_file_however_often_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("file"), folder.path().join("other"));
+        let disk = PowerLossDisk::new(folder.path());
+        disk.create(&path).unwrap().write_at(b"one", 0).unwrap();
+        disk.create(&path).unwrap().write_at(b"two", 3).unwrap();
+        disk.rename(&path, &other).unwrap();
+        let mut bytes = [0; 6];
+        disk.open(&other).unwrap().read_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"onetwo");
+        assert_eq!(disk::read_text(&other).unwrap().as_bytes(), [0; 6], "and is nowhere else");
+        disk.create(&other).unwrap().sync_data().unwrap();
+        assert_eq!(disk::read_text(&other).unwrap(), "onetwo");
+        disk.create(&other).unwrap().write_at(b"gone", 0).unwrap();
+        disk.remove(&other).unwrap();
+        disk.create(&other).unwrap().sync_data().unwrap();
+        assert_eq!(disk::read_text(&other).unwrap(), "");
+    }
+
     #[test]
     fn p20_a_bound_on_the_folder_refuses_growth_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();

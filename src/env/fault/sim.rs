@@ -1,10 +1,10 @@
-//! A disk in memory that can fail: at a crash what was not synced is lost or partly kept, a chosen write or sync fails, the
-//! disk stops after a chosen operation, or it is full.
+//! A disk in memory that can fail: at a crash what was not synced is lost or partly kept, a chosen write or sync fails, a
+//! part of a file cannot be read, the disk stops after a chosen operation, or it is full.
 //!
 //! Bytes and lengths of a file are durable after its sync, the entries of a folder after the folder's. Operations are what
 //! changes anything, and syncs; reads are not counted among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,11 +26,24 @@ struct Content {
     synced: Vec<u8>,
     /// Where the two may differ, apart from zeros at the end: a sync copies no more.
     changed: Option<(usize, usize)>,
+    /// What the disk cannot read.
+    unreadable: Option<(usize, usize)>,
 }
 
 impl Content {
     fn of(bytes: Vec<u8>) -> SharedContent {
-        Arc::new(Mutex::new(Self { now: bytes.clone(), synced: bytes, changed: None }))
+        Arc::new(Mutex::new(Self { now: bytes.clone(), synced: bytes, changed: None, unreadable: None }))
+    }
+
+    /// A read of `[from, to)` fails, and so does a write that covers a part only of what cannot be read: a block is read first
+    /// then. Written as a whole it is good again.
+    fn check_readable(&self, from: usize, to: usize) -> io::Result<()> {
+        let is_bad = self.unreadable.is_some_and(|bad| from < bad.1 && bad.0 < to);
+        if is_bad { Err(rustix::io::Errno::IO.into()) } else { Ok(()) }
+    }
+
+    fn note_covered(&mut self, from: usize, to: usize) {
+        self.unreadable = self.unreadable.filter(|bad| bad.0 < from || to < bad.1);
     }
 
     fn note_changed(&mut self, from: usize, to: usize) {
@@ -55,13 +68,15 @@ type SharedContent = Arc<Mutex<Content>>;
 enum Change {
     Create(PathBuf, SharedContent),
     Remove(PathBuf),
+    /// A folder, after all that was in it.
+    RemoveTree(PathBuf),
     Rename(PathBuf, PathBuf),
 }
 
 impl Change {
     fn path(&self) -> &Path {
         match self {
-            Self::Create(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
+            Self::Create(path, _) | Self::Remove(path) | Self::RemoveTree(path) | Self::Rename(_, path) => path,
         }
     }
 
@@ -73,6 +88,7 @@ impl Change {
             Self::Remove(path) => {
                 files.remove(&path);
             }
+            Self::RemoveTree(folder) => files.retain(|path, _| !path.starts_with(&folder)),
             Self::Rename(from, to) => {
                 if let Some(content) = files.remove(&from) {
                     files.insert(to, content);
@@ -183,7 +199,7 @@ impl SimDisk {
             }
         }
         for content in files.values_mut() {
-            let Content { now, synced, .. } = content.lock().clone();
+            let Content { now, synced, unreadable, .. } = content.lock().clone();
             let kept_len = if rng.below(2) == 0 { now.len() } else { synced.len() };
             let mut kept = synced;
             kept.resize(kept_len, 0);
@@ -194,6 +210,7 @@ impl SimDisk {
                 }
             }
             *content = Content::of(kept);
+            content.lock().unreadable = unreadable;
         }
         state.files.clone_from(&files);
         state.durable = files;
@@ -271,6 +288,12 @@ impl SimDisk {
     /// The bytes of a file as the process sees them.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
         self.state.lock().files.get(path).map(|content| content.lock().now.clone())
+    }
+
+    /// From now on this part of a file cannot be read: by whole blocks of the disk, as the caller chooses.
+    pub fn make_unreadable(&self, path: &Path, part: std::ops::Range<usize>) {
+        let state = self.state.lock();
+        state.files[path].lock().unreadable = Some((part.start, part.end));
     }
 
     /// Replaces a file's bytes, as damage would.
@@ -365,11 +388,26 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    /// Folders are what the paths of files say: one without files is not there.
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        let inside: Vec<PathBuf> = {
+            let state = self.state.lock();
+            state.files.keys().filter(|path| path.starts_with(folder)).cloned().collect()
+        };
+        for path in inside {
+            self.remove(&path)?;
+        }
+        self.operate()?;
+        self.state.lock().changes.push(Change::RemoveTree(folder.to_owned()));
+        Ok(())
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         self.alive()?;
         let state = self.state.lock();
-        let inside = state.files.keys().filter(|path| path.parent() == Some(folder));
-        Ok(inside.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
+        let inside = state.files.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        let names: BTreeSet<_> = inside.filter_map(|path| path.components().next()).collect();
+        Ok(names.into_iter().map(|name| name.as_os_str().to_string_lossy().into_owned()).collect())
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
@@ -378,6 +416,9 @@ impl Disk for SimDisk {
         let changes = std::mem::take(&mut state.changes);
         for change in changes {
             if change.path().parent() == Some(folder) {
+                if let Change::RemoveTree(tree) = &change {
+                    state.changes.retain(|before| !before.path().starts_with(tree));
+                }
                 change.make(&mut state.durable);
             } else {
                 state.changes.push(change);
@@ -443,6 +484,7 @@ impl DiskFile for SimFile {
         let content = self.content.lock();
         let at = usize::try_from(at).map_err(io::Error::other)?;
         let from = content.now.get(at..at + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        content.check_readable(at, at + bytes.len())?;
         bytes.copy_from_slice(from);
         Ok(())
     }
@@ -461,6 +503,11 @@ impl DiskFile for SimFile {
         }
         let at = usize::try_from(at).map_err(io::Error::other)?;
         let end = at + bytes.len();
+        {
+            let mut content = self.content.lock();
+            content.note_covered(at, end);
+            content.check_readable(at, end)?;
+        }
         let grown = self.grow(end);
         let mut content = self.content.lock();
         // A full disk takes what it can.
@@ -496,6 +543,8 @@ impl DiskFile for SimFile {
         let mut content = self.content.lock();
         let before = content.now.len();
         if len < before {
+            content.note_covered(len, usize::MAX);
+            content.check_readable(len, before)?;
             content.now.truncate(len);
             // It may grow again, and has zeros there then.
             content.note_changed(len, before);

@@ -6,6 +6,7 @@ use crate::machine::outcome::Granted;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease::Lease;
+use crate::machine::state::queue;
 use crate::machine::state::stage::Stage;
 use crate::model::{MessageGroupHash, OffsetSet, QueueId, QueueOffset};
 
@@ -42,6 +43,8 @@ pub struct Delivery {
     pub attempt: u32,
     pub message_group: Option<MessageGroupHash>,
     pub settled_after_gap: OffsetSet,
+    /// Encoded size of the messages, if it is known already.
+    pub bytes: Option<u64>,
 }
 
 impl Delivery {
@@ -52,14 +55,22 @@ impl Delivery {
         messages: OffsetSet,
         message_group: Option<MessageGroupHash>,
     ) -> Self {
-        Self { queue, first, messages, attempt: 1, message_group, settled_after_gap: OffsetSet::EMPTY }
+        Self { queue, first, messages, attempt: 1, message_group, settled_after_gap: OffsetSet::EMPTY, bytes: None }
     }
 }
 
 /// Starts the lease of a delivery.
 pub fn deliver(stage: &mut Stage<'_>, share: Share<'_>, delivery: Delivery) -> Result<Granted, Failure> {
-    let Delivery { queue, first, messages, attempt, message_group, settled_after_gap } = delivery;
+    let Delivery { queue, first, messages, attempt, message_group, settled_after_gap, bytes } = delivery;
     let grant = share.grant;
+    let bytes = match bytes {
+        Some(bytes) => bytes,
+        None => queue::bytes_of(stage, grant.topic, queue, first, messages)?,
+    };
+    let (counts, count) = (stage.counts().of_group(grant.topic, grant.group), u64::from(messages.len()));
+    counts.deliveries += count;
+    counts.bytes += bytes;
+    counts.redeliveries += if attempt > 1 { count } else { 0 };
     let id = stage.lease(share.number);
     let now = stage.now();
     let lease = Lease {

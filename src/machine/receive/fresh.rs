@@ -26,14 +26,14 @@ pub struct AnyMessages {
 /// Leases the next messages of a queue, wherever the group offset is by now. If that is not where the plan saw it, the
 /// messages are others than planned, and no more of them than take as many bytes.
 pub fn any(stage: &mut Stage<'_>, share: Share<'_>, planned: AnyMessages) -> Result<Option<Granted>, Failure> {
-    let AnyMessages { queue, planned_first, count, bytes } = planned;
+    let AnyMessages { queue, planned_first, count: planned_count, bytes } = planned;
     let grant = share.grant;
     let offset_key = keys::group_offset(grant.topic, grant.group, queue);
     let group_offset = stage.number(Space::Cursor, &offset_key)?;
     let head = queue::head(stage, grant.topic, queue)?;
     let first = QueueOffset(group_offset.max(head.min.0));
-    let planned_count = u64::from(share.room.min(count.into())).min(OffsetSet::SPAN);
-    let mut count = planned_count.min(head.max.0.saturating_sub(first.0));
+    let count_max = u64::from(share.room.min(planned_count.into())).min(OffsetSet::SPAN);
+    let mut count = count_max.min(head.max.0.saturating_sub(first.0));
     if count == 0 {
         return Ok(None);
     }
@@ -42,7 +42,9 @@ pub fn any(stage: &mut Stage<'_>, share: Share<'_>, planned: AnyMessages) -> Res
     }
     stage.put_number(Space::Cursor, offset_key, first.0 + count);
     lost::note(stage, grant.topic, grant.group, queue, first.0 - group_offset)?;
-    deliver(stage, share, Delivery::first(queue, first, OffsetSet::first(count), None)).map(Some)
+    let is_as_planned = first == planned_first && count == u64::from(planned_count);
+    let delivery = Delivery::first(queue, first, OffsetSet::first(count), None);
+    deliver(stage, share, Delivery { bytes: is_as_planned.then_some(bytes), ..delivery }).map(Some)
 }
 
 /// Leases the wanted messages of a window and advances the group offset over the window. An orderly group gets a lease

@@ -47,6 +47,7 @@ pub fn redeliver(stage: &mut Stage<'_>, share: Share<'_>, redelivery: Redelivery
         attempt: old.attempt.saturating_add(1),
         message_group: old.message_group,
         settled_after_gap: old.settled_after_gap & messages,
+        bytes: None,
     };
     let made = deliver(stage, share, delivery)?;
     if let Some(line_at) = old.message_group.map(|group| fifo_line::line_of(at, group))

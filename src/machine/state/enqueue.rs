@@ -63,6 +63,8 @@ pub(in crate::machine) enum QueueChoice {
     MessageGroup(MessageGroupHash),
     /// That of its priority; the last queue for all higher ones.
     Priority(u32),
+    /// The one that its producer chose. Queues are only added, so it is there.
+    Given(QueueId),
 }
 
 impl EnteringMessage {
@@ -133,6 +135,7 @@ impl EnqueueBuffer {
         let queue = match entering.choice {
             QueueChoice::MessageGroup(group) => queue_of(group.0, buffer.record.queues),
             QueueChoice::Priority(priority) => QueueId(priority.min(buffer.record.queues - 1)),
+            QueueChoice::Given(queue) => queue_of(queue.0.into(), buffer.record.queues),
             QueueChoice::Turn => buffer.queue_in_turn(),
         };
         let added = match buffer.queues.entry(queue) {

@@ -6,6 +6,9 @@
 //! | Meta | `clock` | [`crate::machine::state::clock::MachineClock`] |
 //! | Meta | `digest`, `cluster version`, `topic ids`, `group ids`, `due from` | u64 |
 //! | Meta | `member` node | `host:port` for clients |
+//! | Meta | `changes of members` | [`crate::machine::state::member_changes::MemberChanges`] |
+//! | Meta | `event` number | [`crate::machine::state::events::ClusterEvent`] |
+//! | Meta | `events`, `noted leader` | how many there were, u64; a version byte, term u64, node u64 |
 //! | Meta | `handle key` | a version byte and the [`crate::model::HandleKey`] |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
@@ -53,6 +56,15 @@ pub const DUE_FROM: &[u8] = b"due from";
 /// Meta: where each node serves clients.
 pub const MEMBERS: &[u8] = b"member";
 
+/// Meta: one event.
+pub const EVENT: &[u8] = b"event ";
+/// Meta: how many events there were; the number of the last one.
+pub const EVENT_COUNT: &[u8] = b"events";
+/// Meta: the leader that was noted last.
+pub const NOTED_LEADER: &[u8] = b"noted leader";
+
+/// Meta: the change of members that is under way.
+pub const MEMBER_CHANGES: &[u8] = b"changes of members";
 /// Meta: the key of the cluster's handles.
 pub const HANDLE_KEY: &[u8] = b"handle key";
 /// Of its value.
@@ -79,6 +91,11 @@ fn key(tag: u8, numbers: &[u32]) -> BytesMut {
 /// Meta: where the node serves clients.
 pub fn member(node: NodeId) -> Bytes {
     [MEMBERS, &node.0.to_be_bytes()].concat().into()
+}
+
+/// Meta: the event of that number.
+pub fn event(number: u64) -> Bytes {
+    [EVENT, &number.to_be_bytes()].concat().into()
 }
 
 /// Catalog: id of the topic of that name.
@@ -197,6 +214,11 @@ pub fn group_offset(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'c', &[topic.0, group.0, queue.0]).freeze()
 }
 
+/// Cursor: all group offsets in a topic.
+pub fn group_offsets(topic: TopicId, group: GroupId) -> Bytes {
+    key(b'c', &[topic.0, group.0]).freeze()
+}
+
 /// Cursor: what the group lost to retention.
 pub fn lost(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'z', &[topic.0, group.0, queue.0]).freeze()
@@ -257,6 +279,11 @@ pub fn all_ready(topic: TopicId, group: GroupId) -> Bytes {
 /// Lease: the leases and FIFO lines of a group in a queue, with their marks.
 pub fn all_at_work(topic: TopicId, group: GroupId, queue: QueueId) -> [Bytes; 4] {
     [b'l', b'b', b'o', b'd'].map(|tag| key(tag, &[topic.0, group.0, queue.0]).freeze())
+}
+
+/// Lease: all leases of a group in a topic, and all its FIFO lines there.
+pub fn leases_and_lines(topic: TopicId, group: GroupId) -> [Bytes; 2] {
+    [b'l', b'o'].map(|tag| key(tag, &[topic.0, group.0]).freeze())
 }
 
 /// Lease: all leases of a group in a queue.

@@ -6,7 +6,9 @@
 //!   `recent_table`; `stored` is where a message was stored, as kept for repeated sends.
 //! * `clock`: the machine's time, and how it relates to the time of day.
 //! * `references`: what refers to the bytes of which entries; `lost`: what retention took from groups.
+//! * `member_changes`: the change of members that is under way; `events`: what operators did and what befell the group.
 //! * `enqueue`: how messages enter queues, whatever command brings them.
+//! * `entry_counts`: what an entry did, in numbers; `run_sizes` is for those of deliveries.
 //! * `stage`: reads and writes of one entry; `view`: reads for those above the log; `failure`: why either fails.
 //!
 //! Imports no file of `machine/` outside this folder: commands read and change the state, the state knows no command.
@@ -17,16 +19,20 @@ pub mod catalog;
 pub mod clock;
 pub mod due;
 pub(super) mod enqueue;
+pub mod entry_counts;
+pub mod events;
 pub mod failure;
 pub mod fifo_line;
 pub mod half;
 pub mod keys;
 pub mod lease;
 pub(super) mod lost;
+pub mod member_changes;
 pub mod queue;
 pub mod recent_sends;
 mod recent_table;
 pub mod references;
+mod run_sizes;
 pub mod stage;
 pub mod stored;
 pub mod view;

@@ -9,10 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
+use crate::machine::state::run_sizes::RunSizes;
 use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
-use crate::model::{LogIndex, MessageGroupHash, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::model::{LogIndex, MessageGroupHash, OffsetSet, QueueId, QueueOffset, Timestamp, TopicId, TopicName};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
@@ -224,6 +225,29 @@ pub(in crate::machine) fn that_fit(
         }
     }
     Ok(fit.max(1))
+}
+
+/// The encoded size of some messages of a queue, which count from `first`.
+pub(in crate::machine) fn bytes_of(
+    stage: &mut Stage<'_>,
+    topic: TopicId,
+    queue: QueueId,
+    first: QueueOffset,
+    messages: OffsetSet,
+) -> Result<u64, Failure> {
+    let mut sum = 0;
+    for offset in messages.offsets(first) {
+        let size = |stage: &Stage<'_>| stage.run_sizes.as_ref().and_then(|sizes| sizes.of(topic, queue, offset));
+        if size(stage).is_none()
+            && let Some((first, run)) = run_of(stage, topic, queue, offset)?
+        {
+            let bytes = run.items.iter().map(|item| item.bytes).collect();
+            stage.run_sizes = Some(RunSizes { topic, queue, first, bytes });
+        }
+        // What retention took since is not delivered.
+        sum += size(stage).unwrap_or(0);
+    }
+    Ok(sum)
 }
 
 /// The message at an offset, with the run it is in.

@@ -30,7 +30,7 @@ use crate::store::kv::{self, Kv, Space, WriteBatch};
 const BUCKET: u64 = 64;
 const VERSION: u8 = 1;
 const VERSION_KEY: &[u8] = b"v";
-/// Pairs read or written at a time by [`rebuild`].
+/// Rows written at a time by [`rebuild`].
 const PAGE: usize = 4096;
 
 /// Where a run is.
@@ -159,10 +159,10 @@ pub fn rebuild(kv: &dyn Kv) -> Result<bool, Failure> {
     if kv.get(Space::Reference, VERSION_KEY)?.is_some_and(|version| version[..] == [VERSION]) {
         return Ok(false);
     }
-    each(kv, Space::Reference, b"", |key, _| kv.write(one(key, None)).map_err(Failure::from))?;
+    kv::each(kv, Space::Reference, &[], &[u8::MAX; 64], |key, _| kv.write(one(key, None)))?;
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     let mut foreign_rows = Vec::new();
-    each(kv, Space::Queue, b"r", |key, value| {
+    kv::each::<Failure>(kv, Space::Queue, b"r", b"s", |key, value| {
         let run = Run::decode(value)?;
         if run.origin.is_none() {
             *counts.entry(run.index.0 / BUCKET).or_default() += 1;
@@ -174,13 +174,13 @@ pub fn rebuild(kv: &dyn Kv) -> Result<bool, Failure> {
         }
         Ok(())
     })?;
-    each(kv, Space::Queue, b"p", |key, value| {
+    kv::each::<Failure>(kv, Space::Queue, b"p", b"q", |key, value| {
         if let Some(index) = Half::decode(value)?.bytes_in(keys::half_message(&key)?) {
             *counts.entry(index.0 / BUCKET).or_default() += 1;
         }
         Ok(())
     })?;
-    each(kv, Space::Due, b"", |key, value| {
+    kv::each::<Failure>(kv, Space::Due, &[], &[u8::MAX; 64], |key, value| {
         if let Due::Message { message, .. } = Due::decode(key)? {
             let index = DelayedItem::decode(value)?.bytes_in(message);
             *counts.entry(index.0 / BUCKET).or_default() += 1;
@@ -199,31 +199,4 @@ pub fn rebuild(kv: &dyn Kv) -> Result<bool, Failure> {
 
 fn one(key: Bytes, value: Option<Bytes>) -> WriteBatch {
     WriteBatch { writes: vec![(Space::Reference, key, value)] }
-}
-
-fn each(
-    kv: &dyn Kv,
-    space: Space,
-    prefix: &[u8],
-    mut row: impl FnMut(Bytes, Bytes) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let end = if prefix.is_empty() { Bytes::from_static(&[u8::MAX; 64]) } else { keys::after_prefix(prefix) };
-    let mut from = Bytes::copy_from_slice(prefix);
-    loop {
-        let page: Vec<(Bytes, Bytes)> = kv.scan(space, &from, &end, PAGE).map_err(kv_failed)?;
-        let is_last = page.len() < PAGE;
-        if let Some((key, _)) = page.last() {
-            from = keys::after(key);
-        }
-        for (key, value) in page {
-            row(key, value)?;
-        }
-        if is_last {
-            return Ok(());
-        }
-    }
-}
-
-fn kv_failed(error: kv::Error) -> Failure {
-    Failure::Kv(error)
 }

@@ -12,12 +12,14 @@ use std::ops::{Bound, Range};
 use bytes::Bytes;
 
 use crate::machine::state::clock::MachineClock;
+use crate::machine::state::entry_counts::EntryCounts;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
+use crate::machine::state::run_sizes::RunSizes;
 use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Millis, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
 
-/// What an entry changed, for those who wait above the log. Not part of the state.
+/// What an entry did, for those who wait or count above the log. Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Topics with new messages in queues.
@@ -30,6 +32,11 @@ pub struct Effects {
     pub questions: Vec<(TopicId, MessageRef)>,
     /// When the earliest of the new due things is due.
     pub due_at: Option<Timestamp>,
+    /// Which entry, and the time of day that it was stored at; 0 for an entry without commands.
+    pub entry: LogIndex,
+    pub at: Timestamp,
+    /// What it did, in numbers.
+    pub counts: EntryCounts,
 }
 
 /// The writes of one entry over the stored state.
@@ -44,6 +51,8 @@ pub struct Stage<'a> {
     /// Lease ordinals of the command that runs.
     of_command: Option<Range<u32>>,
     effects: Effects,
+    /// For counting only: what is deleted by this entry may still be in it.
+    pub(super) run_sizes: Option<RunSizes>,
 }
 
 impl<'a> Stage<'a> {
@@ -51,7 +60,8 @@ impl<'a> Stage<'a> {
     pub fn new(kv: &'a dyn Kv) -> Result<Self, Failure> {
         let clock = MachineClock::decode(kv.get(Space::Meta, keys::CLOCK)?)?;
         let (writes, effects) = (Default::default(), Effects::default());
-        Ok(Self { kv, writes, clock, stamp: Timestamp(0), at: LogIndex(0), of_command: None, effects })
+        let (stamp, at) = (Timestamp(0), LogIndex(0));
+        Ok(Self { kv, writes, clock, stamp, at, of_command: None, effects, run_sizes: None })
     }
 
     /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind, and not far ahead at
@@ -181,6 +191,11 @@ impl<'a> Stage<'a> {
         &mut self.effects
     }
 
+    /// What the entry does, in numbers, to be added to.
+    pub(in crate::machine) fn counts(&mut self) -> &mut EntryCounts {
+        &mut self.effects.counts
+    }
+
     /// The writes as one batch with the running digest, and the effects.
     ///
     /// The digest chains over every written key and value: two replicas with equal digests applied the same writes in
@@ -201,6 +216,7 @@ impl<'a> Stage<'a> {
             let digest = hasher.digest();
             self.put_number(Space::Meta, Bytes::from_static(keys::DIGEST), digest);
         }
+        (self.effects.entry, self.effects.at) = (self.at, self.wall());
         let writes = spaced(&self.writes).map(|(space, key, value)| (space, key.clone(), value.clone())).collect();
         Ok((WriteBatch { writes }, self.effects))
     }

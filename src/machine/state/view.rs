@@ -5,11 +5,13 @@ use bytes::Bytes;
 use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::state::clock::MachineClock;
 use crate::machine::state::due::{DelayedItem, Due};
+use crate::machine::state::events::ClusterEvent;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::fifo_line::FifoLine;
 use crate::machine::state::half::Half;
 use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::Lease;
+use crate::machine::state::member_changes::MemberChanges;
 use crate::machine::state::queue::{QueueHead, Run};
 use crate::machine::state::references::RunPlace;
 use crate::machine::state::{catalog, due, keys, references};
@@ -18,6 +20,7 @@ use crate::model::{
     GroupId, GroupName, HandleKey, LeaseId, LogIndex, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset,
     Timestamp, TopicId, TopicName,
 };
+use crate::store::kv;
 use crate::store::kv::{Kv, Space};
 
 /// Rows read at a time where all have to be read.
@@ -72,6 +75,28 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(members)
+    }
+
+    /// The change of members that is under way, and the last one before.
+    pub fn member_changes(&self) -> Result<MemberChanges, Failure> {
+        Ok(MemberChanges::decode(self.kv.get(Space::Meta, keys::MEMBER_CHANGES)?)?)
+    }
+
+    /// How many events there were; the number of the last one.
+    pub fn event_count(&self) -> Result<u64, Failure> {
+        self.number(Space::Meta, keys::EVENT_COUNT)
+    }
+
+    /// The events that are kept with numbers from one on and below another, with their numbers, ascending. One scan; the
+    /// caller bounds the range.
+    pub fn events(&self, from: u64, to: u64) -> Result<Vec<(u64, ClusterEvent)>, Failure> {
+        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+        let mut events = Vec::new();
+        for (key, value) in self.kv.scan(Space::Meta, &keys::event(from), &keys::event(to), limit)? {
+            let number = Reader::new(key.slice(keys::EVENT.len()..), "event key").u64()?;
+            events.push((number, ClusterEvent::decode(value)?));
+        }
+        Ok(events)
     }
 
     /// The key of the cluster's handles, once it has one.
@@ -150,6 +175,26 @@ impl<'a> View<'a> {
     /// The first offset of the queue that was never leased to the group.
     pub fn group_offset(&self, topic: TopicId, group: GroupId, queue: QueueId) -> Result<QueueOffset, Failure> {
         self.number(Space::Cursor, &keys::group_offset(topic, group, queue)).map(QueueOffset)
+    }
+
+    /// The group offsets in a topic, by queue; a queue without one is not there. One scan over them.
+    pub fn group_offsets(&self, topic: TopicId, group: GroupId) -> Result<Vec<(QueueId, QueueOffset)>, Failure> {
+        let mut offsets = Vec::new();
+        self.each(Space::Cursor, &keys::group_offsets(topic, group), |key, value| {
+            offsets.push((QueueId(number_at(&key, 9)), QueueOffset(Reader::new(value, "group offset").u64()?)));
+            Ok(())
+        })?;
+        Ok(offsets)
+    }
+
+    /// Whether a group has leases or FIFO lines in a topic. Two scans that end at their first keys.
+    pub fn is_at_work(&self, topic: TopicId, group: GroupId) -> Result<bool, Failure> {
+        for prefix in keys::leases_and_lines(topic, group) {
+            if !self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), 1)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A half message, or what is remembered of a decided one.
@@ -453,23 +498,9 @@ impl<'a> View<'a> {
         &self,
         space: Space,
         prefix: &[u8],
-        mut row: impl FnMut(Bytes, Bytes) -> Result<(), Failure>,
+        row: impl FnMut(Bytes, Bytes) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let end = keys::after_prefix(prefix);
-        let mut from = Bytes::copy_from_slice(prefix);
-        loop {
-            let page = self.kv.scan(space, &from, &end, PAGE)?;
-            let is_last = page.len() < PAGE;
-            if let Some((key, _)) = page.last() {
-                from = keys::after(key);
-            }
-            for (key, value) in page {
-                row(key, value)?;
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
+        kv::each(self.kv, space, prefix, &keys::after_prefix(prefix), row)
     }
 }
 

@@ -61,6 +61,15 @@ pub struct GroupPosition {
     /// What retention and trims took before the group had consumed it.
     #[prost(uint64, tag = "8")]
     pub lost: u64,
+    /// When the last message below group_offset was stored; absent if it is gone, or there is none.
+    #[prost(uint64, optional, tag = "9")]
+    pub last_consumed_at_ms: ::core::option::Option<u64>,
+    /// Push consumers that have messages at work.
+    #[prost(string, repeated, tag = "10")]
+    pub clients: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Deliveries so far of the message that had most, of those that are at work or come back.
+    #[prost(uint32, tag = "11")]
+    pub attempts_max: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Group {
@@ -146,12 +155,25 @@ pub struct CreateTopicResponse {
     #[prost(message, optional, tag = "1")]
     pub topic: ::core::option::Option<Topic>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListTopicsRequest {}
+/// Some of them, by name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTopicsRequest {
+    /// Whose names contain this; empty: all.
+    #[prost(string, tag = "1")]
+    pub contains: ::prost::alloc::string::String,
+    /// So many are left out at the beginning, and at most so many follow; 0: all.
+    #[prost(uint32, tag = "2")]
+    pub skip: u32,
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTopicsResponse {
     #[prost(message, repeated, tag = "1")]
     pub topics: ::prost::alloc::vec::Vec<Topic>,
+    /// How many there are whose names contain it.
+    #[prost(uint32, tag = "2")]
+    pub total: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DescribeTopicRequest {
@@ -245,12 +267,22 @@ pub struct DeleteGroupRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteGroupResponse {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListGroupsRequest {}
+/// As for topics.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListGroupsRequest {
+    #[prost(string, tag = "1")]
+    pub contains: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub skip: u32,
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListGroupsResponse {
     #[prost(message, repeated, tag = "1")]
     pub groups: ::prost::alloc::vec::Vec<Group>,
+    #[prost(uint32, tag = "2")]
+    pub total: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DescribeGroupRequest {
@@ -268,6 +300,44 @@ pub struct DescribeGroupResponse {
     /// Members that want different messages of one topic, in words.
     #[prost(string, repeated, tag = "4")]
     pub inconsistencies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The clients that the nodes see: producers and consumers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListClientsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListClientsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub clients: ::prost::alloc::vec::Vec<Client>,
+    /// Those for which there was no room.
+    #[prost(uint32, tag = "2")]
+    pub left_out: u32,
+    /// Nodes that did not say whom they see.
+    #[prost(string, repeated, tag = "3")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Client {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub language: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub last_seen_at_ms: u64,
+    /// The node it was seen by last.
+    #[prost(string, tag = "6")]
+    pub node: ::prost::alloc::string::String,
+    /// Of a consumer; empty for others.
+    #[prost(string, tag = "7")]
+    pub group: ::prost::alloc::string::String,
+    /// What it said it publishes to.
+    #[prost(string, repeated, tag = "8")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "9")]
+    pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
@@ -320,6 +390,89 @@ pub struct Node {
     pub log_first: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "24")]
     pub log_from_ms: ::core::option::Option<u64>,
+    /// Set while it catches up by a snapshot of another node.
+    #[prost(message, optional, tag = "30")]
+    pub catching_up: ::core::option::Option<SnapshotPull>,
+    /// What of its log was damaged, and what became of it; absent from a node of an older build.
+    #[prost(message, optional, tag = "40")]
+    pub damage: ::core::option::Option<Damage>,
+    /// Whom it voted for in its newest term, and whether that node won; absent from a node of an older build, as all that
+    /// follows.
+    #[prost(message, optional, tag = "50")]
+    pub vote: ::core::option::Option<Vote>,
+    /// How long ago it heard of the leader, in milliseconds; absent on the leader.
+    #[prost(uint64, optional, tag = "51")]
+    pub leader_heard_ms: ::core::option::Option<u64>,
+    /// Of the leader: the others.
+    #[prost(message, repeated, tag = "52")]
+    pub followers: ::prost::alloc::vec::Vec<Follower>,
+    #[prost(uint64, optional, tag = "53")]
+    pub uptime_ms: ::core::option::Option<u64>,
+    /// Messages in and out by day, as it counted.
+    #[prost(message, optional, tag = "54")]
+    pub days: ::core::option::Option<DayCounts>,
+    #[prost(bool, tag = "55")]
+    pub is_voter: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vote {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub has_won: bool,
+}
+/// A follower, as the leader sees it: the last entry that is surely in its log, and how long ago it answered a heartbeat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Follower {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub matching: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub answered_ms: ::core::option::Option<u64>,
+}
+/// Since then, in the node's memory; its days are those of its time zone. Replicas count the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DayCounts {
+    #[prost(uint64, tag = "1")]
+    pub since_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub in_today: u64,
+    #[prost(uint64, tag = "3")]
+    pub in_yesterday: u64,
+    #[prost(uint64, tag = "4")]
+    pub out_today: u64,
+    #[prost(uint64, tag = "5")]
+    pub out_yesterday: u64,
+}
+/// How a node that pulls a snapshot gets on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotPull {
+    /// Bytes that are there, of all; in part an estimate.
+    #[prost(uint64, tag = "1")]
+    pub done_bytes: u64,
+    #[prost(uint64, tag = "2")]
+    pub total_bytes: u64,
+    /// Why it does not get on now; empty while it does.
+    #[prost(string, tag = "3")]
+    pub waits_for: ::prost::alloc::string::String,
+}
+/// What of a node's log was damaged, and what became of it since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Damage {
+    /// With something in them that cannot be read and is not repaired yet.
+    #[prost(uint64, tag = "1")]
+    pub damaged_segments: u64,
+    /// It lost the end of its log, and does not vote until it has that again.
+    #[prost(bool, tag = "2")]
+    pub lacks_tail: bool,
+    /// Replaced by what other nodes have.
+    #[prost(uint64, tag = "3")]
+    pub repaired_entries: u64,
+    #[prost(uint64, tag = "4")]
+    pub rebuilt_segments: u64,
 }
 /// Room on a node's disk, in bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -353,9 +506,105 @@ pub struct ClusterStatusResponse {
     /// The node that leads, as the answering node knows it.
     #[prost(string, optional, tag = "2")]
     pub leader: ::core::option::Option<::prost::alloc::string::String>,
+    /// What `dLegerPeers` of the answering node says otherwise than the members that there are, for people.
+    #[prost(string, optional, tag = "3")]
+    pub difference: ::core::option::Option<::prost::alloc::string::String>,
+    /// Members that vote, and how many of them must agree.
+    #[prost(uint32, tag = "4")]
+    pub voters: u32,
+    #[prost(uint32, tag = "5")]
+    pub quorum: u32,
 }
 /// Removes the messages that were stored before a time, queue by queue, for a bounded time; goes on from `cursor`. The files
 /// of the log follow on each node, once nothing in them is needed.
+/// Makes a node the leader.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeaderRequest {
+    /// Its name, like n2.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeaderResponse {
+    /// Who led before; absent if nobody did.
+    #[prost(string, optional, tag = "1")]
+    pub from: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Makes a backup of the node that is asked: all that was acknowledged before the request is in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupRequest {}
+/// A backup is a header, then the files of the state, then the records. A stream that ends without an error is whole.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BackupPart {
+    #[prost(oneof = "backup_part::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<backup_part::Part>,
+}
+/// Nested message and enum types in `BackupPart`.
+pub mod backup_part {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Header(super::BackupHeader),
+        /// The next bytes of the files of the state, one file after the other.
+        #[prost(bytes, tag = "2")]
+        State(::prost::bytes::Bytes),
+        /// The next records of the log, whole, back to back.
+        #[prost(bytes, tag = "3")]
+        Records(::prost::bytes::Bytes),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BackupHeader {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub broker: ::prost::alloc::string::String,
+    /// The node that it is made from, and which build that runs.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub created_at_ms: u64,
+    /// Whoever restores it must know this cluster version.
+    #[prost(uint32, tag = "6")]
+    pub cluster_version: u32,
+    /// The last entry in the state.
+    #[prost(message, optional, tag = "7")]
+    pub applied: ::core::option::Option<EntryId>,
+    /// The first record: nothing in the state refers to one before.
+    #[prost(uint64, tag = "8")]
+    pub first: u64,
+    /// The entry before it, if the node knows it.
+    #[prost(message, optional, tag = "9")]
+    pub before: ::core::option::Option<EntryId>,
+    /// Members of the group, with their addresses for peers.
+    #[prost(string, repeated, tag = "10")]
+    pub members: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "11")]
+    pub state: ::prost::alloc::vec::Vec<BackupFile>,
+    /// About how many bytes the records have.
+    #[prost(uint64, tag = "12")]
+    pub records_bytes: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EntryId {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupFile {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    #[prost(uint32, tag = "3")]
+    pub crc32c: u32,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrimRequest {
     /// Empty: all topics; those with a retention of their own are left out and only reported.
@@ -582,6 +831,9 @@ pub struct FindMessagesResponse {
 /// What became of a message, from the state and from the log behind it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TraceMessageRequest {
+    /// Instead of its queue and offset: looked for among those that wait, half messages, and then in the queues.
+    #[prost(string, tag = "5")]
+    pub message_id: ::prost::alloc::string::String,
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
@@ -603,12 +855,39 @@ pub struct TraceMessageResponse {
     pub searched_to: u64,
     #[prost(uint64, tag = "4")]
     pub log_end: u64,
+    /// Where its bytes lie in the log.
+    #[prost(message, optional, tag = "5")]
+    pub entry: ::core::option::Option<TracedEntry>,
+    /// ready (in a queue), delayed, half, or rolled back.
+    #[prost(string, tag = "6")]
+    pub state: ::prost::alloc::string::String,
+    /// Of a half message: how often its producer was asked, and when it is asked next or counts as rolled back.
+    #[prost(uint32, tag = "7")]
+    pub asked: u32,
+    #[prost(uint64, optional, tag = "8")]
+    pub asked_next_ms: ::core::option::Option<u64>,
+}
+/// An entry of the log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TracedEntry {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// The first entry of the segment file that has it on the answering node, which names the file.
+    #[prost(uint64, optional, tag = "3")]
+    pub segment: ::core::option::Option<u64>,
+    /// The nodes that surely have it, and those of which that is not known.
+    #[prost(string, repeated, tag = "4")]
+    pub replicas: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TracedGroup {
     #[prost(string, tag = "1")]
     pub group: ::prost::alloc::string::String,
-    /// waiting, in flight, returning, acknowledged, dead, or settled (acknowledged later than the search came, or
+    /// ready, in flight, returning, acknowledged, dead, or settled (acknowledged later than the search came, or
     /// passed over by a filter or a reset).
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
@@ -689,6 +968,486 @@ pub struct RedriveResponse {
     /// Per offset: on its way, or not: it was redriven before, or what it came from is gone.
     #[prost(bool, repeated, tag = "1")]
     pub redriven: ::prost::alloc::vec::Vec<bool>,
+}
+/// The members of the group, and what change of them is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMembersRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListMembersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub members: ::prost::alloc::vec::Vec<ClusterMember>,
+    #[prost(message, optional, tag = "2")]
+    pub pending: ::core::option::Option<MemberChange>,
+    /// The last change that is over.
+    #[prost(message, optional, tag = "3")]
+    pub ended: ::core::option::Option<MemberChange>,
+    /// What `dLegerPeers` of the node that answers says otherwise, for people.
+    #[prost(string, optional, tag = "4")]
+    pub difference: ::core::option::Option<::prost::alloc::string::String>,
+    /// The node that answers hears of no leader: this is what it knew last.
+    #[prost(bool, tag = "5")]
+    pub may_be_old: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterMember {
+    /// `n2`, and the replica that it is: `n2` from the very first start, `n2.5` a later one.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// leader, voter or learner.
+    #[prost(string, tag = "3")]
+    pub role: ::prost::alloc::string::String,
+    /// Where its peers reach it.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub answers: bool,
+    /// The last entry of the committed log that it surely has, and what it lacks.
+    #[prost(uint64, optional, tag = "6")]
+    pub matching: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "7")]
+    pub behind: ::core::option::Option<u64>,
+    /// Absent for one of the very first start.
+    #[prost(uint64, optional, tag = "8")]
+    pub since_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberChange {
+    /// Counts up.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// add, replace or remove.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    /// The replicas that come and go.
+    #[prost(string, optional, tag = "5")]
+    pub joins: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "6")]
+    pub leaves: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(bool, tag = "7")]
+    pub is_cancelled: bool,
+    /// While it is under way: for what, for people.
+    #[prost(string, tag = "8")]
+    pub waits_for: ::prost::alloc::string::String,
+    /// Once it is over: done, cancelled or refused, and why.
+    #[prost(string, tag = "9")]
+    pub end: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub why: ::prost::alloc::string::String,
+}
+/// Begins a change, or says that it is under way already. The leader sees it through, whoever that is by then.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeMembersRequest {
+    /// Only say whether it may be done.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+    #[prost(oneof = "change_members_request::Change", tags = "1, 2, 3, 4")]
+    pub change: ::core::option::Option<change_members_request::Change>,
+}
+/// Nested message and enum types in `ChangeMembersRequest`.
+pub mod change_members_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Add {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub address: ::prost::alloc::string::String,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Replace {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        /// Absent: where it is.
+        #[prost(string, optional, tag = "2")]
+        pub address: ::core::option::Option<::prost::alloc::string::String>,
+        /// The replica that is to go: said again after its end, the request is not a second one. Absent: whichever it is.
+        #[prost(string, optional, tag = "3")]
+        pub leaves: ::core::option::Option<::prost::alloc::string::String>,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Remove {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Cancel {}
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "1")]
+        Add(Add),
+        #[prost(message, tag = "2")]
+        Replace(Replace),
+        #[prost(message, tag = "3")]
+        Remove(Remove),
+        #[prost(message, tag = "4")]
+        Cancel(Cancel),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeMembersResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<MemberChange>,
+    /// Why there is nothing to do, if so.
+    #[prost(string, tag = "2")]
+    pub already: ::prost::alloc::string::String,
+    /// Of a trial that may be done: the replica that would go.
+    #[prost(string, optional, tag = "3")]
+    pub leaves: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Statistics, as the leader counted them; if none answers, as the node that is asked did. Rows exist for what moved since
+/// `since_ms`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CountsRequest {
+    /// Of this topic and of the groups in it; empty: of all.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Of this group only; empty: of all topics and groups.
+    #[prost(string, tag = "2")]
+    pub group: ::prost::alloc::string::String,
+    /// From the answer before; empty: from the beginning.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CountsResponse {
+    /// Who counted, and whether it leads.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub leads: bool,
+    /// When the first entry was stored that was counted, and the last entry that was not.
+    #[prost(uint64, tag = "3")]
+    pub since_ms: u64,
+    #[prost(uint64, tag = "4")]
+    pub counted_after: u64,
+    /// The sums over all topics and groups.
+    #[prost(message, optional, tag = "5")]
+    pub all_topics: ::core::option::Option<TopicPeriods>,
+    #[prost(message, optional, tag = "6")]
+    pub all_groups: ::core::option::Option<GroupPeriods>,
+    /// Topics first, then groups.
+    #[prost(message, repeated, tag = "7")]
+    pub rows: ::prost::alloc::vec::Vec<CountsRow>,
+    /// Empty at the end.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CountsRow {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Exactly one.
+    #[prost(message, optional, tag = "2")]
+    pub of_topic: ::core::option::Option<TopicPeriods>,
+    #[prost(message, optional, tag = "3")]
+    pub of_group: ::core::option::Option<GroupPeriods>,
+    /// Of a group: its name, and what it has not settled in the topic.
+    #[prost(string, tag = "4")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "5")]
+    pub lag: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct TopicPeriods {
+    #[prost(message, optional, tag = "1")]
+    pub total: ::core::option::Option<TopicCounts>,
+    /// Days of the counting node's time zone.
+    #[prost(message, optional, tag = "2")]
+    pub today: ::core::option::Option<TopicCounts>,
+    #[prost(message, optional, tag = "3")]
+    pub yesterday: ::core::option::Option<TopicCounts>,
+    /// Messages per second over the last minute.
+    #[prost(double, tag = "4")]
+    pub per_second: f64,
+    /// Of the last 60 minutes and 24 hours.
+    #[prost(message, optional, tag = "5")]
+    pub hour: ::core::option::Option<Flow>,
+    #[prost(message, optional, tag = "6")]
+    pub day: ::core::option::Option<Flow>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct GroupPeriods {
+    #[prost(message, optional, tag = "1")]
+    pub total: ::core::option::Option<GroupCounts>,
+    #[prost(message, optional, tag = "2")]
+    pub today: ::core::option::Option<GroupCounts>,
+    #[prost(message, optional, tag = "3")]
+    pub yesterday: ::core::option::Option<GroupCounts>,
+    #[prost(double, tag = "4")]
+    pub per_second: f64,
+    #[prost(message, optional, tag = "5")]
+    pub hour: ::core::option::Option<Flow>,
+    #[prost(message, optional, tag = "6")]
+    pub day: ::core::option::Option<Flow>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Flow {
+    #[prost(uint64, tag = "1")]
+    pub messages: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopicCounts {
+    /// Messages stored, whatever they wait for, and their encoded size.
+    #[prost(uint64, tag = "1")]
+    pub messages: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// Of them, those with a delivery time, and those of them that entered their queues since.
+    #[prost(uint64, tag = "3")]
+    pub delayed: u64,
+    #[prost(uint64, tag = "4")]
+    pub delays_ended: u64,
+    /// Of them, half messages, and what became of those.
+    #[prost(uint64, tag = "5")]
+    pub halves: u64,
+    #[prost(uint64, tag = "6")]
+    pub commits: u64,
+    #[prost(uint64, tag = "7")]
+    pub rollbacks: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupCounts {
+    /// Deliveries, their size, and those of them after a message's first.
+    #[prost(uint64, tag = "1")]
+    pub deliveries: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub redeliveries: u64,
+    #[prost(uint64, tag = "4")]
+    pub acked: u64,
+    #[prost(uint64, tag = "5")]
+    pub dead_letters: u64,
+}
+/// What is added to `apache.rocketmq.v2.SendMessageResponse`, as a field that its clients do not know and pass over. The
+/// number is far from those that Apache RocketMQ gives away.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendAddition {
+    #[prost(message, optional, tag = "20801")]
+    pub receipt: ::core::option::Option<SendReceipt>,
+}
+/// What the OK meant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendReceipt {
+    /// The entry of the send in the Raft log. A message that had been sent before is in an earlier one. The term is 0 if the
+    /// leader is of an older build.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    #[prost(enumeration = "send_receipt::Durability", tag = "3")]
+    pub durability: i32,
+}
+/// Nested message and enum types in `SendReceipt`.
+pub mod send_receipt {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Durability {
+        Unspecified = 0,
+        /// Synced on the disks of a majority.
+        SyncedOnMajority = 1,
+        /// On a majority, on some of it only in the page cache: a node has flushDiskType=ASYNC_FLUSH.
+        PageCacheOnMajority = 2,
+    }
+    impl Durability {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "DURABILITY_UNSPECIFIED",
+                Self::SyncedOnMajority => "SYNCED_ON_MAJORITY",
+                Self::PageCacheOnMajority => "PAGE_CACHE_ON_MAJORITY",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DURABILITY_UNSPECIFIED" => Some(Self::Unspecified),
+                "SYNCED_ON_MAJORITY" => Some(Self::SyncedOnMajority),
+                "PAGE_CACHE_ON_MAJORITY" => Some(Self::PageCacheOnMajority),
+                _ => None,
+            }
+        }
+    }
+}
+/// What operators did and what befell the cluster, newest first, as the answering node knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEventsRequest {
+    /// Only events with lower numbers; 0: from the newest on.
+    #[prost(uint64, tag = "1")]
+    pub before: u64,
+    /// Only what happened at this time or later.
+    #[prost(uint64, tag = "2")]
+    pub since_ms: u64,
+    /// Most events; an answer has 1,000 at most.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListEventsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<ClusterEvent>,
+    /// For the next request; 0: there are no more.
+    #[prost(uint64, tag = "2")]
+    pub before: u64,
+    /// The node knows no leader: there may be newer ones.
+    #[prost(bool, tag = "3")]
+    pub may_be_old: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterEvent {
+    /// Counts up.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+    /// The entry of the log that it is of.
+    #[prost(uint64, tag = "3")]
+    pub entry: u64,
+    /// leader, members, or what an operator did: topic-create, offset-reset, …
+    #[prost(string, tag = "4")]
+    pub what: ::prost::alloc::string::String,
+    /// The topic, group or node; empty: all.
+    #[prost(string, tag = "5")]
+    pub on: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub detail: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub result: ::prost::alloc::string::String,
+    /// Who did it; absent: nobody.
+    #[prost(message, optional, tag = "8")]
+    pub by: ::core::option::Option<EventAuthor>,
+    /// Of the kind leader.
+    #[prost(message, optional, tag = "9")]
+    pub leader: ::core::option::Option<LeaderChange>,
+}
+/// Not proven.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventAuthor {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub tool: ::prost::alloc::string::String,
+    /// The node that was asked.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaderChange {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(string, tag = "2")]
+    pub leader: ::prost::alloc::string::String,
+    /// Who led before, as far as it was noted.
+    #[prost(string, optional, tag = "3")]
+    pub before: ::core::option::Option<::prost::alloc::string::String>,
+    /// From the last sign of the leader before, as the new one saw it, to its first commit; absent: it had seen none.
+    #[prost(uint64, optional, tag = "4")]
+    pub gap_ms: ::core::option::Option<u64>,
+}
+/// Takes a delayed message back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecallDelayedRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub recall_handle: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecallDelayedResponse {
+    #[prost(string, tag = "1")]
+    pub message_id: ::prost::alloc::string::String,
+}
+/// Which lines the log of the answering node shows, and of no other node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogLevelRequest {
+    /// error, warn, info, debug or trace; absent: only tell.
+    #[prost(string, optional, tag = "1")]
+    pub level: ::core::option::Option<::prost::alloc::string::String>,
+    /// After so long the configured level counts again; absent: until the node ends.
+    #[prost(uint64, optional, tag = "2")]
+    pub for_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogLevelResponse {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub level: ::prost::alloc::string::String,
+    /// logLevel.
+    #[prost(string, tag = "3")]
+    pub configured: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "4")]
+    pub falls_back_in_ms: ::core::option::Option<u64>,
+}
+/// What only the answering node can say of itself, for raftmq check.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeFactsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeFactsResponse {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Files that its process has open, and may have.
+    #[prost(uint64, tag = "3")]
+    pub open_files: u64,
+    #[prost(uint64, tag = "4")]
+    pub open_files_max: u64,
+    /// Those in files; none that the node made at its start.
+    #[prost(message, repeated, tag = "5")]
+    pub certificates: ::prost::alloc::vec::Vec<Certificate>,
+    /// All keys that count, with their values.
+    #[prost(message, repeated, tag = "6")]
+    pub settings: ::prost::alloc::vec::Vec<Setting>,
+    /// Where its log lines go beside stderr; absent: nowhere.
+    #[prost(string, optional, tag = "7")]
+    pub log_file: ::core::option::Option<::prost::alloc::string::String>,
+    /// Why they do not get there, if so.
+    #[prost(string, tag = "8")]
+    pub log_file_error: ::prost::alloc::string::String,
+    /// The time of day by its own clock.
+    #[prost(uint64, tag = "9")]
+    pub now_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Certificate {
+    /// clients or peers.
+    #[prost(string, tag = "1")]
+    pub shown_to: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub file: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub not_after_ms: u64,
+    /// Why it cannot be read, if so.
+    #[prost(string, tag = "4")]
+    pub error: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Setting {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod admin_client {
@@ -780,6 +1539,27 @@ pub mod admin_client {
         pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
+        }
+        pub async fn counts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CountsRequest>,
+        ) -> std::result::Result<tonic::Response<super::CountsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/Counts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "Counts"));
+            self.inner.unary(req, path, codec).await
         }
         pub async fn create_topic(
             &mut self,
@@ -997,6 +1777,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ListGroups"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_clients(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListClientsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListClientsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ListClients",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ListClients"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn describe_group(
             &mut self,
             request: impl tonic::IntoRequest<super::DescribeGroupRequest>,
@@ -1165,6 +1969,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "MoveDelayed"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn recall_delayed(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecallDelayedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecallDelayedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/RecallDelayed",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "RecallDelayed"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_dead_letters(
             &mut self,
             request: impl tonic::IntoRequest<super::ListDeadLettersRequest>,
@@ -1237,6 +2065,102 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ClusterStatus"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn transfer_leader(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TransferLeaderRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TransferLeaderResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/TransferLeader",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "TransferLeader"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_members(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListMembersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMembersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ListMembers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ListMembers"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn change_members(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeMembersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeMembersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ChangeMembers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ChangeMembers"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn create_backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/CreateBackup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "CreateBackup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn trim(
             &mut self,
             request: impl tonic::IntoRequest<super::TrimRequest>,
@@ -1282,6 +2206,78 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "StateDigest"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn log_level(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LogLevelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LogLevelResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/LogLevel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "LogLevel"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn node_facts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NodeFactsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NodeFactsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/NodeFacts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "NodeFacts"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEventsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ListEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ListEvents"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1297,6 +2293,10 @@ pub mod admin_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AdminServer.
     #[async_trait]
     pub trait Admin: std::marker::Send + std::marker::Sync + 'static {
+        async fn counts(
+            &self,
+            request: tonic::Request<super::CountsRequest>,
+        ) -> std::result::Result<tonic::Response<super::CountsResponse>, tonic::Status>;
         async fn create_topic(
             &self,
             request: tonic::Request<super::CreateTopicRequest>,
@@ -1360,6 +2360,13 @@ pub mod admin_server {
             tonic::Response<super::ListGroupsResponse>,
             tonic::Status,
         >;
+        async fn list_clients(
+            &self,
+            request: tonic::Request<super::ListClientsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListClientsResponse>,
+            tonic::Status,
+        >;
         async fn describe_group(
             &self,
             request: tonic::Request<super::DescribeGroupRequest>,
@@ -1409,6 +2416,13 @@ pub mod admin_server {
             tonic::Response<super::MoveDelayedResponse>,
             tonic::Status,
         >;
+        async fn recall_delayed(
+            &self,
+            request: tonic::Request<super::RecallDelayedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecallDelayedResponse>,
+            tonic::Status,
+        >;
         async fn list_dead_letters(
             &self,
             request: tonic::Request<super::ListDeadLettersRequest>,
@@ -1427,6 +2441,40 @@ pub mod admin_server {
             tonic::Response<super::ClusterStatusResponse>,
             tonic::Status,
         >;
+        async fn transfer_leader(
+            &self,
+            request: tonic::Request<super::TransferLeaderRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TransferLeaderResponse>,
+            tonic::Status,
+        >;
+        async fn list_members(
+            &self,
+            request: tonic::Request<super::ListMembersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMembersResponse>,
+            tonic::Status,
+        >;
+        async fn change_members(
+            &self,
+            request: tonic::Request<super::ChangeMembersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeMembersResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the CreateBackup method.
+        type CreateBackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn create_backup(
+            &self,
+            request: tonic::Request<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::CreateBackupStream>,
+            tonic::Status,
+        >;
         async fn trim(
             &self,
             request: tonic::Request<super::TrimRequest>,
@@ -1436,6 +2484,27 @@ pub mod admin_server {
             request: tonic::Request<super::StateDigestRequest>,
         ) -> std::result::Result<
             tonic::Response<super::StateDigestResponse>,
+            tonic::Status,
+        >;
+        async fn log_level(
+            &self,
+            request: tonic::Request<super::LogLevelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LogLevelResponse>,
+            tonic::Status,
+        >;
+        async fn node_facts(
+            &self,
+            request: tonic::Request<super::NodeFactsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NodeFactsResponse>,
+            tonic::Status,
+        >;
+        async fn list_events(
+            &self,
+            request: tonic::Request<super::ListEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEventsResponse>,
             tonic::Status,
         >;
     }
@@ -1515,6 +2584,49 @@ pub mod admin_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
+                "/raftmq.admin.v1.Admin/Counts" => {
+                    #[allow(non_camel_case_types)]
+                    struct CountsSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::CountsRequest>
+                    for CountsSvc<T> {
+                        type Response = super::CountsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CountsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::counts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CountsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/raftmq.admin.v1.Admin/CreateTopic" => {
                     #[allow(non_camel_case_types)]
                     struct CreateTopicSvc<T: Admin>(pub Arc<T>);
@@ -1904,6 +3016,49 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/raftmq.admin.v1.Admin/ListClients" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListClientsSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListClientsRequest>
+                    for ListClientsSvc<T> {
+                        type Response = super::ListClientsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListClientsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_clients(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListClientsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/raftmq.admin.v1.Admin/DescribeGroup" => {
                     #[allow(non_camel_case_types)]
                     struct DescribeGroupSvc<T: Admin>(pub Arc<T>);
@@ -2211,6 +3366,51 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/raftmq.admin.v1.Admin/RecallDelayed" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecallDelayedSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RecallDelayedRequest>
+                    for RecallDelayedSvc<T> {
+                        type Response = super::RecallDelayedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecallDelayedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::recall_delayed(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecallDelayedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/raftmq.admin.v1.Admin/ListDeadLetters" => {
                     #[allow(non_camel_case_types)]
                     struct ListDeadLettersSvc<T: Admin>(pub Arc<T>);
@@ -2344,6 +3544,185 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/raftmq.admin.v1.Admin/TransferLeader" => {
+                    #[allow(non_camel_case_types)]
+                    struct TransferLeaderSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::TransferLeaderRequest>
+                    for TransferLeaderSvc<T> {
+                        type Response = super::TransferLeaderResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TransferLeaderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::transfer_leader(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TransferLeaderSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ListMembers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListMembersSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListMembersRequest>
+                    for ListMembersSvc<T> {
+                        type Response = super::ListMembersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListMembersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_members(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListMembersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ChangeMembers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeMembersSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ChangeMembersRequest>
+                    for ChangeMembersSvc<T> {
+                        type Response = super::ChangeMembersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeMembersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::change_members(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeMembersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/CreateBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateBackupSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::CreateBackupRequest>
+                    for CreateBackupSvc<T> {
+                        type Response = super::BackupPart;
+                        type ResponseStream = T::CreateBackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateBackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::create_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateBackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/raftmq.admin.v1.Admin/Trim" => {
                     #[allow(non_camel_case_types)]
                     struct TrimSvc<T: Admin>(pub Arc<T>);
@@ -2415,6 +3794,135 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StateDigestSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/LogLevel" => {
+                    #[allow(non_camel_case_types)]
+                    struct LogLevelSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::LogLevelRequest>
+                    for LogLevelSvc<T> {
+                        type Response = super::LogLevelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LogLevelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::log_level(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LogLevelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/NodeFacts" => {
+                    #[allow(non_camel_case_types)]
+                    struct NodeFactsSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::NodeFactsRequest>
+                    for NodeFactsSvc<T> {
+                        type Response = super::NodeFactsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NodeFactsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::node_facts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NodeFactsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ListEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListEventsSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListEventsRequest>
+                    for ListEventsSvc<T> {
+                        type Response = super::ListEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_events(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListEventsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

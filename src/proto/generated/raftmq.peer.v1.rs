@@ -13,6 +13,9 @@ pub struct Envelope {
     /// Number of the Raft group among those of the process: 0.
     #[prost(uint64, tag = "5")]
     pub shard: u64,
+    /// Of the sender, see Facts.
+    #[prost(uint64, tag = "6")]
+    pub lineage: u64,
 }
 /// First message of a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -37,6 +40,9 @@ pub struct Challenge {
     /// Why the link is not taken; empty if it may be.
     #[prost(string, tag = "3")]
     pub refusal: ::prost::alloc::string::String,
+    /// Unspecified from an older build: then a stranger's.
+    #[prost(enumeration = "Refusal", tag = "4")]
+    pub kind: i32,
 }
 /// Second message of the dialling side.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -57,6 +63,45 @@ pub struct Welcome {
     pub refusal: ::prost::alloc::string::String,
     #[prost(enumeration = "Refusal", tag = "3")]
     pub kind: i32,
+    /// To an enquiry.
+    #[prost(message, optional, tag = "4")]
+    pub group: ::core::option::Option<Group>,
+}
+/// What a node knows of its group.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Group {
+    /// The names in its dLegerPeers, as numbers.
+    #[prost(uint32, repeated, tag = "1")]
+    pub founders: ::prost::alloc::vec::Vec<u32>,
+    /// The entry with the newest membership that it knows to be committed; 0 if it knows of none.
+    #[prost(uint64, tag = "2")]
+    pub at: u64,
+    /// The members by that.
+    #[prost(message, repeated, tag = "3")]
+    pub members: ::prost::alloc::vec::Vec<GroupMember>,
+    /// Term and leader of the entry; 0 from an older build.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    #[prost(uint64, tag = "5")]
+    pub leader: u64,
+    /// Which replica answers; absent from an older build.
+    #[prost(uint64, optional, tag = "6")]
+    pub node: ::core::option::Option<u64>,
+    /// The last entry of its log, by our count from 1; absent without entries, and from an older build.
+    #[prost(message, optional, tag = "7")]
+    pub last: ::core::option::Option<LogId>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupMember {
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub is_voter: bool,
+    /// Which disk is known of it; 0 if none.
+    #[prost(uint64, tag = "4")]
+    pub disk: u64,
 }
 /// What a node says of its disk.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -82,6 +127,12 @@ pub struct Facts {
     /// It asks its peers whether it may take part: a start that may be refused is not to be remembered.
     #[prost(bool, tag = "7")]
     pub is_starting: bool,
+    /// Damage took the end of its log: it knows that it lacks what it acknowledged, and does not vote.
+    #[prost(bool, tag = "40")]
+    pub lacks_tail: bool,
+    /// Which group of its name it is of: 0 for one that was founded, drawn for each that was made from a backup.
+    #[prost(uint64, tag = "41")]
+    pub lineage: u64,
 }
 /// One start of a node on its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -267,6 +318,9 @@ pub struct Outcomes {
     pub index: u64,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub outcomes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Its term; 0 from an older build.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotLeader {
@@ -359,6 +413,105 @@ pub struct StatusAnswer {
     /// Absent while it has no file, and from an older build.
     #[prost(message, optional, tag = "22")]
     pub log: ::core::option::Option<LogExtent>,
+    /// It is about to stop.
+    #[prost(bool, tag = "30")]
+    pub leaving: bool,
+    /// Set while it catches up by a snapshot.
+    #[prost(message, optional, tag = "31")]
+    pub catching_up: ::core::option::Option<SnapshotPull>,
+    /// The last entry of its log, by our count from 1; absent without entries, and from an older build.
+    #[prost(message, optional, tag = "40")]
+    pub last_id: ::core::option::Option<LogId>,
+    #[prost(message, optional, tag = "41")]
+    pub damage: ::core::option::Option<Damage>,
+    /// Of the last entry applied; absent before there is one, and from an older build.
+    #[prost(message, optional, tag = "42")]
+    pub digest: ::core::option::Option<DigestMark>,
+    /// The nodes whose digests differ from its own at the same entry.
+    #[prost(uint64, repeated, tag = "43")]
+    pub differs_from: ::prost::alloc::vec::Vec<u64>,
+    /// Those that vote, by its log or by what it knows to be committed; none if it knows of none, and from an older build.
+    #[prost(uint64, repeated, tag = "44")]
+    pub voters: ::prost::alloc::vec::Vec<u64>,
+    /// Absent from an older build.
+    #[prost(message, optional, tag = "50")]
+    pub sight: ::core::option::Option<Sight>,
+}
+/// What operators see of Raft on a node, beside its marks.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Sight {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    /// How long ago it heard of the leader that it follows; absent on the leader.
+    #[prost(uint64, optional, tag = "2")]
+    pub leader_heard_ms: ::core::option::Option<u64>,
+    /// Of the leader: the others.
+    #[prost(message, repeated, tag = "3")]
+    pub followers: ::prost::alloc::vec::Vec<Follower>,
+    #[prost(uint64, tag = "4")]
+    pub uptime_ms: u64,
+    #[prost(message, optional, tag = "5")]
+    pub days: ::core::option::Option<DayCounts>,
+}
+/// A follower, as its leader sees it: the last entry that is surely in its log, and how long ago it answered a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Follower {
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    #[prost(uint64, tag = "2")]
+    pub matching: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub answered_ms: ::core::option::Option<u64>,
+}
+/// Messages in and out, by day, as the node counted since then.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DayCounts {
+    #[prost(uint64, tag = "1")]
+    pub since_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub in_today: u64,
+    #[prost(uint64, tag = "3")]
+    pub in_yesterday: u64,
+    #[prost(uint64, tag = "4")]
+    pub out_today: u64,
+    #[prost(uint64, tag = "5")]
+    pub out_yesterday: u64,
+}
+/// How a node that pulls a snapshot gets on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotPull {
+    /// The last entry that the snapshot has applied; 0 while it is not known.
+    #[prost(uint64, tag = "1")]
+    pub applied: u64,
+    /// Bytes that are there, of all; in part an estimate.
+    #[prost(uint64, tag = "2")]
+    pub done_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub total_bytes: u64,
+    /// Why it does not get on now; empty while it does.
+    #[prost(string, tag = "4")]
+    pub waits_for: ::prost::alloc::string::String,
+}
+/// The running digest of the state after an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DigestMark {
+    #[prost(uint64, tag = "1")]
+    pub applied: u64,
+    #[prost(fixed64, tag = "2")]
+    pub digest: u64,
+}
+/// What of a node's log or state was damaged, and what became of it since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Damage {
+    #[prost(uint64, tag = "1")]
+    pub damaged_segments: u64,
+    /// It lost the end of its log, and does not vote until it has that again.
+    #[prost(bool, tag = "2")]
+    pub lacks_tail: bool,
+    #[prost(uint64, tag = "3")]
+    pub repaired_entries: u64,
+    #[prost(uint64, tag = "4")]
+    pub rebuilt_segments: u64,
 }
 /// What a node has of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -386,6 +539,38 @@ pub struct ReadIndexAnswer {
     #[prost(uint64, tag = "1")]
     pub index: u64,
 }
+/// Asks the leader to make another node the leader, for an operator.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassLeadershipCall {
+    #[prost(uint64, tag = "1")]
+    pub to: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassLeadershipAnswer {
+    /// Why it did not, in its words; empty if it did.
+    #[prost(string, tag = "1")]
+    pub refusal: ::prost::alloc::string::String,
+    /// There was an election instead: whoever leads now can be asked.
+    #[prost(bool, tag = "2")]
+    pub elected: bool,
+}
+/// Of the leader to a follower that its log does not reach any more: it is to pull a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BehindCall {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    /// What the state of the follower must have applied to go on with the log, as an index of the log.
+    #[prost(uint64, tag = "2")]
+    pub needs: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BehindAnswer {
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+    /// What the state of this node has applied.
+    #[prost(uint64, tag = "2")]
+    pub applied: u64,
+}
 /// A question of one node's front end to another's about its clients; what is in it is their business.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AskCall {
@@ -402,7 +587,7 @@ pub struct AskAnswer {
 pub struct Call {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "call::Call", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "call::Call", tags = "2, 3, 4, 5, 6, 7, 8, 20, 9")]
     pub call: ::core::option::Option<call::Call>,
 }
 /// Nested message and enum types in `Call`.
@@ -424,13 +609,17 @@ pub mod call {
         Ask(super::AskCall),
         #[prost(message, tag = "8")]
         ReadIndex(super::ReadIndexCall),
+        #[prost(message, tag = "20")]
+        PassLeadership(super::PassLeadershipCall),
+        #[prost(message, tag = "9")]
+        Behind(super::BehindCall),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Answer {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "answer::Answer", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "answer::Answer", tags = "2, 3, 4, 5, 6, 7, 8, 20, 9")]
     pub answer: ::core::option::Option<answer::Answer>,
 }
 /// Nested message and enum types in `Answer`.
@@ -452,6 +641,156 @@ pub mod answer {
         /// The call cannot be used, or the replica is ending; its words.
         #[prost(string, tag = "8")]
         Refused(::prost::alloc::string::String),
+        #[prost(message, tag = "20")]
+        PassLeadership(super::PassLeadershipAnswer),
+        #[prost(message, tag = "9")]
+        Behind(super::BehindAnswer),
+    }
+}
+/// Of whoever pulls a snapshot, or repairs records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotCall {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "snapshot_call::Call", tags = "2, 3, 4, 5")]
+    pub call: ::core::option::Option<snapshot_call::Call>,
+}
+/// Nested message and enum types in `SnapshotCall`.
+pub mod snapshot_call {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Call {
+        #[prost(message, tag = "2")]
+        Open(super::OpenSource),
+        #[prost(message, tag = "3")]
+        FilePart(super::FilePart),
+        #[prost(message, tag = "4")]
+        Records(super::LogRecords),
+        #[prost(message, tag = "5")]
+        Close(super::CloseSource),
+    }
+}
+/// Asks for a snapshot; the answer is its manifest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenSource {
+    /// The state must have applied this entry.
+    #[prost(uint64, tag = "1")]
+    pub at_least: u64,
+}
+/// Asks for bytes of a file of the state, as many as one part has; none come at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FilePart {
+    #[prost(uint64, tag = "1")]
+    pub source: u64,
+    /// Its number in the manifest, from 0.
+    #[prost(uint32, tag = "2")]
+    pub file: u32,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+}
+/// Asks for committed records, at least one and as many as one part has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogRecords {
+    /// The snapshot they are for; 0: none.
+    #[prost(uint64, tag = "1")]
+    pub source: u64,
+    #[prost(uint64, tag = "2")]
+    pub first: u64,
+    #[prost(uint64, tag = "3")]
+    pub last: u64,
+}
+/// The source is not needed any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseSource {
+    #[prost(uint64, tag = "1")]
+    pub source: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotAnswer {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "snapshot_answer::Answer", tags = "2, 3, 4, 5, 6")]
+    pub answer: ::core::option::Option<snapshot_answer::Answer>,
+}
+/// Nested message and enum types in `SnapshotAnswer`.
+pub mod snapshot_answer {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        /// See raft/snapshot/manifest.
+        #[prost(bytes, tag = "2")]
+        Manifest(::prost::bytes::Bytes),
+        #[prost(bytes, tag = "3")]
+        FilePart(::prost::bytes::Bytes),
+        /// Records back to back, as in an AppendFrame.
+        #[prost(bytes, tag = "4")]
+        Records(::prost::bytes::Bytes),
+        #[prost(message, tag = "5")]
+        Closed(super::Closed),
+        #[prost(message, tag = "6")]
+        NotServed(super::NotServed),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Closed {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotServed {
+    #[prost(enumeration = "not_served::Reason", tag = "1")]
+    pub reason: i32,
+    #[prost(uint64, tag = "2")]
+    pub entry: u64,
+    #[prost(string, tag = "3")]
+    pub words: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `NotServed`.
+pub mod not_served {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Reason {
+        /// For what the words say: the disk failed, is full, or is damaged here.
+        Unspecified = 0,
+        /// There is no such source any more.
+        Ended = 1,
+        /// Too many pull from here.
+        Busy = 2,
+        /// It has applied `entry` only.
+        Behind = 3,
+        /// It does not have `entry`.
+        Missing = 4,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "REASON_UNSPECIFIED",
+                Self::Ended => "ENDED",
+                Self::Busy => "BUSY",
+                Self::Behind => "BEHIND",
+                Self::Missing => "MISSING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+                "ENDED" => Some(Self::Ended),
+                "BUSY" => Some(Self::Busy),
+                "BEHIND" => Some(Self::Behind),
+                "MISSING" => Some(Self::Missing),
+                _ => None,
+            }
+        }
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -466,6 +805,11 @@ pub enum Purpose {
     Control = 3,
     /// Nothing: the dialling side wants to know who is there.
     Probe = 4,
+    /// SnapshotCall there, SnapshotAnswer back, in any order.
+    Snapshot = 5,
+    /// Nothing: a node wants to know what the group is, and which member it is itself to be. It knows its peers by name only:
+    /// of the numbers in the envelope only the names in them count.
+    Enquire = 6,
 }
 impl Purpose {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -479,6 +823,8 @@ impl Purpose {
             Self::Forward => "FORWARD",
             Self::Control => "CONTROL",
             Self::Probe => "PROBE",
+            Self::Snapshot => "SNAPSHOT",
+            Self::Enquire => "ENQUIRE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -489,6 +835,8 @@ impl Purpose {
             "FORWARD" => Some(Self::Forward),
             "CONTROL" => Some(Self::Control),
             "PROBE" => Some(Self::Probe),
+            "SNAPSHOT" => Some(Self::Snapshot),
+            "ENQUIRE" => Some(Self::Enquire),
             _ => None,
         }
     }
@@ -504,6 +852,8 @@ pub enum Refusal {
     RolledBack = 2,
     /// It is meant for another node, shard or cluster, or the dialling node is no member.
     Stranger = 3,
+    /// The dialling node is of another lineage.
+    OtherLineage = 4,
 }
 impl Refusal {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -516,6 +866,7 @@ impl Refusal {
             Self::Replaced => "REPLACED",
             Self::RolledBack => "ROLLED_BACK",
             Self::Stranger => "STRANGER",
+            Self::OtherLineage => "OTHER_LINEAGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -525,6 +876,7 @@ impl Refusal {
             "REPLACED" => Some(Self::Replaced),
             "ROLLED_BACK" => Some(Self::RolledBack),
             "STRANGER" => Some(Self::Stranger),
+            "OTHER_LINEAGE" => Some(Self::OtherLineage),
             _ => None,
         }
     }

@@ -140,6 +140,13 @@ impl ClusterClock {
         }
     }
 
+    /// How long ago the machine's time was what it is, as last applied here.
+    pub(in crate::raft) fn since_applied(&self) -> Millis {
+        let mono = self.clock.mono();
+        let state = self.state.lock();
+        Timestamp(state.now(mono) / 1000).since(state.machine.now())
+    }
+
     /// The stamp for a batch. Right after the start it waits a moment for a comparison: what a leader that was down grants
     /// before it knows for how long would end early.
     pub(in crate::raft) async fn stamp(&self) -> Stamp {

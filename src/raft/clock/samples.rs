@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::env::clock::Clock;
 use crate::model::{NodeId, Timestamp};
+use crate::raft::members::MemberTable;
 
 /// Clocks that agree are this close to each other.
 pub(in crate::raft) const AGREED_WITHIN_MS: i64 = 1000;
@@ -43,17 +44,16 @@ pub(in crate::raft) struct Agreement {
 pub struct ClockSamples {
     clock: Arc<dyn Clock>,
     own: NodeId,
-    /// Of the cluster, this one included.
-    nodes: usize,
+    members: MemberTable,
     peers: Mutex<BTreeMap<NodeId, Sample>>,
     /// This node's offset as last compared.
     own_offset_ms: Mutex<Option<i64>>,
 }
 
 impl ClockSamples {
-    /// Of a cluster of `nodes`; `clock` is this node's.
-    pub(in crate::raft) fn new(clock: Arc<dyn Clock>, own: NodeId, nodes: usize) -> Self {
-        Self { clock, own, nodes, peers: Mutex::default(), own_offset_ms: Mutex::default() }
+    /// `clock` is this node's.
+    pub(in crate::raft) fn new(clock: Arc<dyn Clock>, own: NodeId, members: MemberTable) -> Self {
+        Self { clock, own, members, peers: Mutex::default(), own_offset_ms: Mutex::default() }
     }
 
     /// This node's monotonic time, for [`Self::note`].
@@ -68,6 +68,7 @@ impl ClockSamples {
         let ahead_ms = signed(wall.0).saturating_sub(millis(asked + error));
         let new = Sample { ahead_ms, error_ms: millis(error).saturating_add(1), at };
         let mut peers = self.peers.lock();
+        peers.retain(|node, _| self.members.is_member(*node));
         let best = peers.entry(peer).or_insert(new);
         let errors = new.error_ms.saturating_add(best.error_ms).unsigned_abs();
         // Its clock jumped, or this machine was suspended.
@@ -77,9 +78,15 @@ impl ClockSamples {
         }
     }
 
-    /// Whether every peer has said its time since this node started. Those of an older build do not.
+    /// Voters, this node included.
+    pub(in crate::raft) fn nodes(&self) -> usize {
+        self.members.voters()
+    }
+
+    /// Whether every voter has said its time since this node started. Those of an older build do not.
     pub(in crate::raft) fn has_sampled_all(&self) -> bool {
-        self.peers.lock().len() + 1 >= self.nodes
+        let peers = self.peers.lock();
+        self.members.now().voters().all(|voter| voter.node == self.own || peers.contains_key(&voter.node))
     }
 
     /// Clocks that can be compared now, this node's included, as what they are ahead of monotonic time. One that cannot
@@ -92,7 +99,8 @@ impl ClockSamples {
             if is_equal { own } else { sample.ahead_ms }
         };
         let peers = self.peers.lock();
-        let fresh = peers.iter().filter(|(_, sample)| now.saturating_sub(sample.at) <= FRESH_FOR);
+        let is_fresh = |sample: &Sample| now.saturating_sub(sample.at) <= FRESH_FOR;
+        let fresh = peers.iter().filter(|(node, sample)| is_fresh(sample) && self.members.is_voter(**node));
         let mut ahead: BTreeMap<NodeId, i64> = fresh.map(|(node, sample)| (*node, of(sample))).collect();
         ahead.insert(self.own, own);
         ahead
@@ -100,7 +108,7 @@ impl ClockSamples {
 
     /// How many clocks make a majority.
     pub(in crate::raft) fn majority(&self) -> usize {
-        self.nodes / 2 + 1
+        self.nodes() / 2 + 1
     }
 
     /// The median of the clocks, if a majority of all nodes is close to it. Of two in the middle it is the lower: a
@@ -153,14 +161,16 @@ fn millis(length: Duration) -> i64 {
 mod tests {
     use super::*;
     use crate::env::clock::ManualClock;
-    use crate::model::Millis;
+    use crate::model::{MemberName, Millis};
 
     const NOW: u64 = 1_000_000_000;
 
     /// A cluster of `nodes`, seen from n0, whose peers are ahead by so much.
     fn samples(nodes: usize, peers: &[i64]) -> (Arc<ManualClock>, ClockSamples) {
         let clock = Arc::new(ManualClock::new(Timestamp(NOW)));
-        let samples = ClockSamples::new(clock.clone(), NodeId(0), nodes);
+        let names = (0..).take(nodes).map(MemberName);
+        let members = MemberTable::new(names.map(|name| (name, String::new())).collect());
+        let samples = ClockSamples::new(clock.clone(), NodeId(0), members);
         for (node, ahead) in (1..).zip(peers) {
             samples.note(NodeId(node), Timestamp(NOW.saturating_add_signed(*ahead)), samples.mono());
         }

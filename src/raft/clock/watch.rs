@@ -38,8 +38,6 @@ const COMMAND_WAIT: Duration = Duration::from_secs(1);
 pub(in crate::raft) struct ClockWatch {
     pub clock: Arc<ClusterClock>,
     pub samples: Arc<ClockSamples>,
-    /// Nodes of the cluster.
-    pub nodes: usize,
     pub status_clients: StatusClients,
     pub raft: ShardRaft,
     pub proposer: Proposer,
@@ -82,7 +80,7 @@ impl ClockWatch {
             }
             return;
         };
-        self.clock.compare(agreement.wall, self.nodes, self.samples.has_sampled_all());
+        self.clock.compare(agreement.wall, self.samples.nodes(), self.samples.has_sampled_all());
         let offset = self.own_offset(&agreement);
         self.samples.publish(Some(offset));
         if offset.unsigned_abs() > WARN_MS && findings.may_warn() {
@@ -104,7 +102,7 @@ impl ClockWatch {
 
     /// What this node's clock is ahead: of what most nodes agree on, or, if there are no others, of cluster time.
     fn own_offset(&self, agreement: &Agreement) -> i64 {
-        if self.nodes > 1 {
+        if self.samples.nodes() > 1 {
             return agreement.offsets_ms.get(&self.samples.own()).copied().unwrap_or(0);
         }
         let (own, cluster) = (self.samples.own_wall().0, self.clock.wall().0);
@@ -131,7 +129,7 @@ impl ClockWatch {
             offset.is_some_and(|offset| offset.unsigned_abs() <= AGREED_WITHIN_MS.unsigned_abs())
         };
         tracing::warn!("the clock of this leader is wrong; leadership goes to a node whose clock is right");
-        transfer_leadership(&self.raft, self.leadership.clone(), is_right).await;
+        transfer_leadership(&self.raft, self.leadership.clone(), &self.status_clients, is_right).await;
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::model::NodeId;
 use crate::proto::peer as proto;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
 use crate::raft::peer::identity::PeerIdentity;
@@ -53,10 +54,19 @@ where
     S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
 {
     let in_flight = Arc::new(InFlight::default());
-    let sent = in_flight.clone();
+    let (sent, reading) = (in_flight.clone(), identity.clone());
+    let mut checked = None;
+    let can_read = move || {
+        let version = reading.applied_version();
+        if checked != Some(version) && reading.check_version(target).is_err() {
+            return false;
+        }
+        checked = Some(version);
+        true
+    };
     let sender = tokio::spawn(async move {
         // The reading side notices a broken link too.
-        let _ = send_frames(requests, writer, sent).await;
+        let _ = send_frames(requests, writer, sent, can_read).await;
     });
     let answers = Answers { link: reader, in_flight, identity, target, _sender: AbortOnDropHandle::new(sender) };
     Box::pin(stream::unfold(Some(answers), |answers| async move {
@@ -142,8 +152,13 @@ impl InFlight {
     }
 }
 
-/// Writes openraft's requests to the link, in order, until they end.
-async fn send_frames<S>(requests: S, mut link: FrameWriter, in_flight: Arc<InFlight>) -> io::Result<()>
+/// Writes openraft's requests to the link, in order, until they end or the follower's build is too old for what the log has.
+async fn send_frames<S>(
+    requests: S,
+    mut link: FrameWriter,
+    in_flight: Arc<InFlight>,
+    mut can_read: impl FnMut() -> bool,
+) -> io::Result<()>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
 {
@@ -152,6 +167,9 @@ where
         let (request, next) = fold(request, &mut requests, &in_flight).await;
         for request in std::iter::once(request).chain(next) {
             in_flight.add(&request).await;
+            if !can_read() {
+                return link.close().await;
+            }
             let (frame, records) = wire::put_append(request);
             link.put_append(&frame, &records);
             link.flush().await?;
@@ -209,14 +227,15 @@ impl Answers {
                 self.follower_goes_on();
                 Some(wire::ack(ack, self.identity.term()).map_err(rpc_error::of_message))
             }
-            Ok(None) => None,
+            Ok(None) => self.identity.check_version(self.target).err().map(|old| Err(rpc_error::of_link(&old.into()))),
             Err(error) => Some(Err(rpc_error::of_link(&error.into()))),
         }
     }
+
     fn follower_pauses(&mut self) {
         if self.in_flight.pause() {
             tracing::warn!(
-                follower = format!("n{}", self.target),
+                follower = NodeId(self.target).to_string(),
                 "a follower has no room on its disk and takes no more entries"
             );
         }
@@ -224,7 +243,57 @@ impl Answers {
 
     fn follower_goes_on(&mut self) {
         if self.in_flight.go_on() {
-            tracing::info!(follower = format!("n{}", self.target), "the follower takes entries again");
+            tracing::info!(follower = NodeId(self.target).to_string(), "the follower takes entries again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::machine::newest_version;
+    use crate::model::MemberName;
+    use crate::raft::members::MemberTable;
+    use crate::raft::peer::facts::Facts;
+    use crate::raft::peer::security::PeerSecurity;
+    use crate::raft::snapshot::test_replica::TestReplica;
+
+    #[tokio::test]
+    async fn p22_a_build_that_cannot_read_the_log_any_more_is_sent_nothing_more() {
+        let names = ("c".to_owned(), "g".to_owned());
+        let addresses: BTreeMap<_, _> = (0..2).map(|name| (MemberName(name), format!("h{name}:1"))).collect();
+        let log = TestReplica::new(0).log;
+        let identity = PeerIdentity::new(names, 0, MemberTable::new(addresses), PeerSecurity::default(), log, false);
+        identity.set_started();
+        let older = newest_version() - 1;
+        let facts = Facts { disk: 7, cluster_version: older, ..Facts::from_wire(Some(identity.facts())).unwrap() };
+        identity.meet(1, facts, identity.acknowledged_by(1)).await.unwrap();
+
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (from, to) = tokio::io::split(ours);
+        let (follower, mut answers) = tokio::io::split(theirs);
+        let (requests, outgoing) = tokio::sync::mpsc::channel(4);
+        let outgoing =
+            Box::pin(stream::unfold(outgoing, async |mut outgoing| Some((outgoing.recv().await?, outgoing))));
+        let mut stream =
+            stream(outgoing, FrameReader::new(Box::new(from)), FrameWriter::new(Box::new(to)), identity.clone(), 1);
+        let mut received = FrameReader::new(follower);
+        let request = || AppendEntriesRequest::<Types> {
+            vote: types::vote(1, 0, true),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        requests.send(request()).await.unwrap();
+        assert!(received.next::<proto::AppendFrame>().await.unwrap().is_some(), "it can read all that there is");
+        assert_eq!(identity.common_version(newest_version()), older, "raised although it was met, by an older leader");
+        requests.send(request()).await.unwrap();
+        assert!(received.next::<proto::AppendFrame>().await.unwrap().is_none(), "it is sent no more");
+        tokio::io::AsyncWriteExt::shutdown(&mut answers).await.unwrap();
+        let Some(Err(error)) = stream.next().await else { panic!("the stream goes on") };
+        assert!(error.to_string().contains("install this node's build"), "{error}");
+        assert!(identity.check_version(1).is_err());
     }
 }

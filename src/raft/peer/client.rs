@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -16,12 +17,12 @@ use openraft::raft::{
 use openraft::{BasicNode, OptionalSend};
 use tokio::time::Instant;
 
-use crate::model::LogIndex;
+use crate::model::{LogIndex, NodeId};
 use crate::proto::peer as proto;
 use crate::proto::peer::answer::Answer;
 use crate::proto::peer::call::Call;
 use crate::raft::peer::append;
-use crate::raft::peer::control::ControlClient;
+use crate::raft::peer::control::{CallError, ControlClient};
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
 use crate::raft::peer::peers::Peers;
@@ -31,17 +32,16 @@ use crate::raft::peer::rpc_error;
 use crate::raft::peer::rpc_error::RpcResult;
 use crate::raft::peer::unusable::Unusable;
 use crate::raft::peer::wire;
-use crate::raft::snapshot::Snapshot;
+use crate::raft::snapshot::handle::Snapshot;
 use crate::raft::types;
 use crate::raft::types::{Types, Vote};
 
 /// A follower that cannot be reached is tried again after this long.
 const REDIAL_AFTER: Duration = Duration::from_millis(50);
-/// A follower behind the start of the log: what is wrong, how often that is looked at and how often it is said.
-const BEHIND: &str =
-    "this follower is behind the start of the leader's log, and this build cannot send it a snapshot instead";
-const TRY_BEHIND_EVERY: Duration = Duration::from_secs(5);
+/// A follower behind the start of the log is told so this often while it pulls a snapshot, and it is written down this often.
+const TELL_BEHIND_EVERY: Duration = Duration::from_secs(1);
 const REPORT_BEHIND_EVERY: Duration = Duration::from_secs(60);
+const BEHIND_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl RaftNetworkFactory<Types> for Peers {
     type Network = PeerNetwork;
@@ -59,8 +59,11 @@ impl RaftNetworkFactory<Types> for Peers {
 pub struct PeerNetwork {
     identity: PeerIdentity,
     target: u64,
+    /// From the membership.
     address: String,
+    /// For as long as the target is no member that is known.
     control: ControlClient,
+    peers: Peers,
     appends: Appends,
     /// When it was last reported that the target is behind the start of this node's log.
     reported_behind: Option<Instant>,
@@ -76,17 +79,33 @@ enum Appends {
 }
 
 impl PeerNetwork {
-    /// The configured address counts, not the one the shard was made with: hosts move (D30).
     fn new(peers: &Peers, target: u64, node: &BasicNode, appends: Appends) -> Self {
-        let identity = peers.identity().clone();
-        let address = identity.addresses.get(&target).unwrap_or(&node.addr).clone();
-        let control = peers.control().get(&target).cloned();
-        let control = control.unwrap_or_else(|| ControlClient::new(identity.clone(), target, address.clone()));
-        Self { identity, target, address, control, appends, reported_behind: None }
+        let (peers, identity) = (peers.clone(), peers.identity().clone());
+        let address = node.addr.clone();
+        let control = ControlClient::new(identity.clone(), target, address.clone());
+        Self { identity, target, address, control, peers, appends, reported_behind: None }
+    }
+
+    /// Where the target is: hosts move (D30).
+    fn address(&self) -> String {
+        self.identity.members.address_of(NodeId(self.target)).unwrap_or_else(|| self.address.clone())
     }
 
     async fn call(&self, call: Call, option: &RPCOption) -> RpcResult<Answer> {
-        self.control.call(call, option.hard_ttl()).await.map_err(|error| rpc_error::of_call(&error))
+        let control = self.peers.control(NodeId(self.target)).unwrap_or_else(|| self.control.clone());
+        control.call(call, option.hard_ttl()).await.map_err(|error| rpc_error::of_call(&error))
+    }
+
+    /// Tells the follower what its state needs; gives its vote, and what its state has applied.
+    async fn tell_behind(&self, vote: &Vote, needs: LogIndex) -> Result<(Vote, LogIndex), CallError> {
+        let call = proto::BehindCall { vote: wire::put_vote(vote), needs: needs.0 };
+        let unusable = |error: Unusable| CallError::Link(Arc::new(error.into()));
+        let Answer::Behind(answer) = self.control.call(Call::Behind(call), BEHIND_TIMEOUT).await? else {
+            return Err(unusable(Unusable::Lacks("answer to this call")));
+        };
+        let own = wire::vote(answer.vote).map_err(unusable)?;
+        wire::check_term(&own, self.identity.term()).map_err(unusable)?;
+        Ok((own, LogIndex(answer.applied)))
     }
 
     /// The answer to a request for a vote. A term that no shard can have reached is not believed.
@@ -130,7 +149,7 @@ impl RaftNetworkV2<Types> for PeerNetwork {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let dialled = link::dial(&self.identity, self.target, &self.address, proto::Purpose::Append).await;
+            let dialled = link::dial(&self.identity, self.target, &self.address(), proto::Purpose::Append).await;
             let (reader, writer) = match dialled {
                 Ok(link) => {
                     self.identity.note_reached(self.target);
@@ -160,28 +179,36 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         self.vote_answer(self.call(Call::PreVote(wire::put_vote_call(&request)), &option).await?)
     }
 
+    /// Nothing is sent: the follower is told to pull, and once its state has what this node's log lacks, it goes on with the log.
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
+        vote: Vote,
         snapshot: openraft::type_config::alias::SnapshotOf<Types, Snapshot>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let covers = snapshot.meta.last_log_id.map_or(LogIndex(0), |id| types::index_in(id.index));
+        let needs = snapshot.meta.last_log_id.map_or(LogIndex(0), |id| types::index_in(id.index));
+        let not_yet = match self.tell_behind(&vote, needs).await {
+            Ok((own, applied)) if applied >= needs => return Ok(SnapshotResponse { vote: own }),
+            Ok(_) => "it pulls a snapshot".to_owned(),
+            Err(CallError::Refused(_)) => {
+                "its build cannot pull a snapshot: install this node's build there".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
         if self.reported_behind.is_none_or(|at| at.elapsed() > REPORT_BEHIND_EVERY) {
             self.reported_behind = Some(Instant::now());
-            tracing::error!(
-                member = format!("n{}", self.target),
-                applied = %covers,
-                "{BEHIND}: it does not catch up, and until it has, one more failure can stop the group. If the log of another \
-                 node goes back further, stop this one for a moment, so that the other leads"
+            tracing::warn!(
+                member = NodeId(self.target).to_string(),
+                "a follower is behind the start of this leader's log: {not_yet}; until it has caught up, one more failure can \
+                 stop the group"
             );
         }
         // openraft tries again at once, or soon, for as long as this node leads.
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            () = tokio::time::sleep(TRY_BEHIND_EVERY) => {
-                Err(StreamingError::Unreachable(Unreachable::new(&io::Error::other(BEHIND))))
+            () = tokio::time::sleep(TELL_BEHIND_EVERY) => {
+                Err(StreamingError::Unreachable(Unreachable::new(&io::Error::other(not_yet))))
             }
         }
     }

@@ -22,6 +22,10 @@ pub(in crate::raft) struct Facts {
     pub members: u64,
     /// It asks its peers whether it may take part: nothing of it is to be remembered yet.
     pub is_starting: bool,
+    /// It knows that it lost what it acknowledged, and does not vote until it has it again.
+    pub lacks_tail: bool,
+    /// Which group of its name it is of (D155).
+    pub lineage: u64,
 }
 
 impl Facts {
@@ -35,6 +39,8 @@ impl Facts {
             may_lose_tail: self.may_lose_tail,
             members: self.members,
             is_starting: self.is_starting,
+            lacks_tail: self.lacks_tail,
+            lineage: self.lineage,
         }
     }
 
@@ -53,6 +59,8 @@ impl Facts {
             may_lose_tail: facts.may_lose_tail,
             members: facts.members,
             is_starting: facts.is_starting,
+            lacks_tail: facts.lacks_tail,
+            lineage: facts.lineage,
         })
     }
 }

@@ -3,20 +3,20 @@
 //! Hot path. A frame without an answer when its link ends has an unknown outcome; the commands of a frame that was never
 //! sent are certainly not in the log. The two are never mixed up (D17).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::machine::Outcome;
-use crate::model::{LogIndex, NoRoom, NodeId};
+use crate::model::{LogIndex, NoRoom, NodeId, Term};
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
+use crate::raft::peer::by_member::ByMember;
 use crate::raft::peer::frame::FrameWriter;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::requests::{Request, Unanswered};
 use crate::raft::peer::shared_link::SharedLink;
-use crate::raft::types::Applied;
+use crate::raft::types::{Applied, Times};
 
 /// A link that does not come up in this time is not there.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,15 +58,18 @@ impl Request for Frame {
 
 /// Sends frames to whoever leads, over one link to each peer.
 pub(in crate::raft) struct Forwarder {
-    links: BTreeMap<u64, SharedLink<Frame>>,
+    identity: PeerIdentity,
+    links: ByMember<SharedLink<Frame>>,
 }
 
 impl Forwarder {
     pub(in crate::raft) fn new(identity: &PeerIdentity) -> Self {
-        let link = |(id, address): (&u64, &String)| {
-            (*id, SharedLink::new(identity.clone(), *id, address.clone(), proto::Purpose::Forward))
-        };
-        Self { links: identity.addresses.iter().map(link).collect() }
+        Self { identity: identity.clone(), links: ByMember::new(identity.members.clone()) }
+    }
+
+    fn link(&self, to: NodeId) -> Option<SharedLink<Frame>> {
+        let purpose = proto::Purpose::Forward;
+        self.links.of(to, |address| SharedLink::new(self.identity.clone(), to.0, address.to_owned(), purpose))
     }
 
     /// Sends encoded proposals to the leader and waits for their outcome, until the leader is `deposed`: what was sent
@@ -78,7 +81,7 @@ impl Forwarder {
         deposed: impl Future<Output = ()>,
     ) -> Forwarded {
         let mut deposed = std::pin::pin!(deposed);
-        let Some(shared) = self.links.get(&leader.0) else { return Forwarded::NotSent };
+        let Some(shared) = self.link(leader) else { return Forwarded::NotSent };
         let opened = tokio::select! {
             opened = tokio::time::timeout(DIAL_TIMEOUT, shared.open()) => opened.ok(),
             () = deposed.as_mut() => None,
@@ -111,9 +114,9 @@ impl Forwarder {
 fn outcome(result: Option<Reply>) -> Forwarded {
     match result {
         Some(Reply::Outcomes(outcomes)) => {
-            let index = LogIndex(outcomes.index);
+            let (index, term) = (LogIndex(outcomes.index), Term(outcomes.term));
             match outcomes.outcomes.into_iter().map(Outcome::decode).collect() {
-                Ok(outcomes) => Forwarded::Applied(Applied { index, outcomes }),
+                Ok(outcomes) => Forwarded::Applied(Applied { index, term, outcomes, times: Times::default() }),
                 // From a newer leader, in a format that this node cannot read.
                 Err(_) => Forwarded::Ambiguous,
             }
@@ -128,10 +131,10 @@ fn outcome(result: Option<Reply>) -> Forwarded {
 
 pub(in crate::raft) fn put_no_room(no_room: NoRoom) -> proto::NoRoom {
     let NoRoom { with_room, voters, fullest, free, mark } = no_room;
-    proto::NoRoom { with_room, voters, fullest, free, mark }
+    proto::NoRoom { with_room, voters, fullest: fullest.0, free, mark }
 }
 
 fn read_no_room(no_room: &proto::NoRoom) -> NoRoom {
     let proto::NoRoom { with_room, voters, fullest, free, mark } = *no_room;
-    NoRoom { with_room, voters, fullest, free, mark }
+    NoRoom { with_room, voters, fullest: NodeId(fullest), free, mark }
 }

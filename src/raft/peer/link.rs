@@ -14,7 +14,7 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use crate::env::rng::random_u64;
-use crate::model::LogIndex;
+use crate::model::{LogIndex, MemberName, NodeId};
 use crate::proto::peer as proto;
 use crate::raft::peer::facts::Facts;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
@@ -61,7 +61,7 @@ pub(in crate::raft) enum LinkError {
     #[error("the other side does not speak peer protocol {PROTOCOL}: {0}")]
     OtherProtocol(String),
     /// The peer did not prove who it is.
-    #[error("n{0} did not prove that it knows this node's peerSecret: set the same one on all nodes")]
+    #[error("{} did not prove that it knows this node's peerSecret: set the same one on all nodes", NodeId(*.0))]
     Unproven(u64),
     /// The peer is not who it should be.
     #[error(transparent)]
@@ -114,13 +114,35 @@ fn nonce() -> Bytes {
     Bytes::copy_from_slice(&nonce)
 }
 
-/// Opens a link to `target` at its configured address. On return the peer has accepted it and is who it should be.
+/// Opens a link to `target` at its address. On return the peer has accepted it and is who it should be.
 pub(in crate::raft) async fn dial(
     identity: &PeerIdentity,
     target: u64,
     address: &str,
     purpose: proto::Purpose,
 ) -> Result<(FrameReader, FrameWriter), LinkError> {
+    let (_, mut reader, writer) = dial_and_greet(identity, target, address, purpose).await?;
+    reader.trust();
+    Ok((reader, writer))
+}
+
+/// Asks whoever has this name what it knows of the group; what it says of its disk comes with that.
+pub(in crate::raft) async fn enquire(
+    identity: &PeerIdentity,
+    name: MemberName,
+    address: &str,
+) -> Result<(Facts, proto::Group), LinkError> {
+    let target = NodeId::first_of(name).0;
+    let (welcome, _, _) = dial_and_greet(identity, target, address, proto::Purpose::Enquire).await?;
+    Ok((Facts::from_wire(welcome.facts)?, welcome.group.ok_or(Unusable::Lacks("group"))?))
+}
+
+async fn dial_and_greet(
+    identity: &PeerIdentity,
+    target: u64,
+    address: &str,
+    purpose: proto::Purpose,
+) -> Result<(proto::Welcome, FrameReader, FrameWriter), LinkError> {
     let unreachable = |source| LinkError::Unreachable { address: address.to_owned(), source };
     let dialled = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
     let stream = dialled.map_err(|_| unreachable(late()))?.map_err(unreachable)?;
@@ -130,8 +152,8 @@ pub(in crate::raft) async fn dial(
             Some(connector) => encrypted(connector.connect(security::name_of(target), stream).await?),
             None => plain(stream),
         };
-        greet(identity, target, purpose, &mut reader, &mut writer).await?;
-        Ok::<_, LinkError>((reader, writer))
+        let welcome = greet(identity, target, purpose, &mut reader, &mut writer).await?;
+        Ok::<_, LinkError>((welcome, reader, writer))
     };
     let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeting).await.map_err(|_| late())?;
     if let Err(LinkError::Unusable(error)) = &greeted {
@@ -147,7 +169,7 @@ async fn greet(
     purpose: proto::Purpose,
     reader: &mut FrameReader,
     writer: &mut FrameWriter,
-) -> Result<(), LinkError> {
+) -> Result<proto::Welcome, LinkError> {
     let hello = proto::Hello { envelope: Some(identity.envelope(target)), purpose: purpose.into(), nonce: nonce() };
     writer.put_bytes(&MAGIC);
     writer.put(&hello);
@@ -156,7 +178,11 @@ async fn greet(
         return Err(LinkError::OtherProtocol("it closed the link, as builds of peer protocol 1 do".to_owned()));
     };
     if !challenge.refusal.is_empty() {
-        let kind = proto::Refusal::Stranger;
+        // Nobody has proven anything yet: no word of a stranger may end this node.
+        let kind = match challenge.kind() {
+            kind @ proto::Refusal::OtherLineage => kind,
+            _ => proto::Refusal::Stranger,
+        };
         return Err(LinkError::Refused { kind, reason: challenge.refusal });
     }
     let hello = hello.encode_to_vec();
@@ -173,10 +199,12 @@ async fn greet(
     if !welcome.refusal.is_empty() {
         return Err(LinkError::Refused { kind: welcome.kind(), reason: welcome.refusal });
     }
-    // What is learned at the configured address is remembered.
-    identity.meet(target, Facts::from_wire(welcome.facts)?, acknowledged).await?;
-    reader.trust();
-    Ok(())
+    // Who enquires does not know yet which replica of that name it is.
+    if purpose != proto::Purpose::Enquire {
+        // What is learned at a member's address is remembered.
+        identity.meet(target, Facts::from_wire(welcome.facts.clone())?, acknowledged).await?;
+    }
+    Ok(welcome)
 }
 
 fn not_a_challenge(error: io::Error) -> LinkError {
@@ -227,22 +255,35 @@ async fn answer(
     }
     let hello = reader.next::<proto::Hello>().await?.ok_or_else(ended)?;
     let purpose = hello.purpose();
-    let checked = identity.check(hello.envelope.as_ref()).and_then(|from| match purpose {
+    let named = match purpose {
+        proto::Purpose::Enquire => identity.check_names(hello.envelope.as_ref()),
+        _ => identity.check(hello.envelope.as_ref()),
+    };
+    let checked = named.and_then(|from| match purpose {
         proto::Purpose::Unspecified => Err(Unusable::Lacks("purpose")),
         _ if hello.nonce.len() != NONCE_BYTES => Err(Unusable::Lacks("nonce")),
         _ => Ok(from),
     });
+    let is_stranger = matches!(&checked, Err(Unusable::Misdirected { .. } | Unusable::NoMember { .. }));
+    let may_hail = is_stranger && purpose != proto::Purpose::Enquire;
+    let hails = identity.hails(hello.envelope.as_ref()).filter(|_| may_hail);
     let hello = hello.encode_to_vec();
     let nonce = nonce();
     let proof = identity.security.prove(Side::Dialled, &[&hello, &nonce]).into();
-    let refusal = checked.as_ref().err().map(Unusable::to_peer).unwrap_or_default();
+    // Who hails is refused at the end: what it proves and says of itself counts.
+    let refused = checked.as_ref().err().filter(|_| hails.is_none());
+    let (refusal, kind) = refused.map(|error| (error.to_peer(), error.kind())).unwrap_or_default();
     let acknowledged = checked.as_ref().map_or(LogIndex(0), |from| identity.acknowledged_by(*from));
-    writer.put(&proto::Challenge { nonce: nonce.clone(), proof, refusal });
+    writer.put(&proto::Challenge { nonce: nonce.clone(), proof, refusal, kind: kind.into() });
     writer.flush().await?;
-    let from = checked?;
+    let (from, refused) = match (checked, hails) {
+        (Ok(from), _) => (from, None),
+        (Err(error), Some(from)) => (from.0, Some(error)),
+        (Err(error), None) => return Err(error.into()),
+    };
     let Some(answer) = reader.next::<proto::Proof>().await? else {
         // It did not believe this side's proof, or is a stranger.
-        let error = Unusable::Unproven { node: from };
+        let error = refused.unwrap_or(Unusable::Unproven { node: from });
         if identity.security.is_on() {
             identity.note_refusal(from, &error);
         }
@@ -252,22 +293,31 @@ async fn answer(
     let said: &[&[u8]] = &[&hello, &nonce, &facts.encode_to_vec()];
     let is_proven = identity.security.holds(Side::Dialling, said, &answer.proof)
         && certificate.is_none_or(|certificate| security::is_of(&certificate, from));
-    let mut on_name = Some(on_name);
-    if is_proven && identity.security.is_on() {
+    // An enquiry is over at once, and its sender may be nobody's member.
+    let mut on_name = Some(on_name).filter(|_| purpose != proto::Purpose::Enquire);
+    if is_proven && identity.security.is_on() && refused.is_none() {
         on_name.take().into_iter().for_each(|on_name| on_name(from, purpose));
     }
-    let checked = match Facts::from_wire(Some(facts)) {
+    let is_stranger = refused.is_some();
+    let checked = match (Facts::from_wire(Some(facts)), refused) {
         _ if !is_proven => Err(Unusable::Unproven { node: from }),
-        Err(error) => Err(error),
-        Ok(facts) if purpose == proto::Purpose::Probe => identity.judge(from, &facts, acknowledged).map(|_| ()),
-        Ok(facts) => know(identity, from, facts, acknowledged).await,
+        (Err(error), _) => Err(error),
+        (Ok(facts), Some(error)) => {
+            identity.note_hail(NodeId(from), &facts);
+            Err(error)
+        }
+        // It asks what would be thought of it.
+        (Ok(facts), None) if purpose == proto::Purpose::Enquire => identity.check_enquirer(from, &facts),
+        (Ok(facts), None) if purpose == proto::Purpose::Probe => identity.judge(from, &facts, acknowledged).map(|_| ()),
+        (Ok(facts), None) => know(identity, from, facts, acknowledged).await,
     };
     let (refusal, kind) = match &checked {
         Ok(()) => (String::new(), proto::Refusal::Unspecified),
         Err(error) => (error.to_peer(), error.kind()),
     };
-    let facts = is_proven.then(|| identity.facts());
-    writer.put(&proto::Welcome { facts, refusal, kind: kind.into() });
+    let facts = (is_proven && !is_stranger).then(|| identity.facts());
+    let group = (checked.is_ok() && purpose == proto::Purpose::Enquire).then(|| identity.group());
+    writer.put(&proto::Welcome { facts, refusal, kind: kind.into(), group });
     writer.flush().await?;
     if let Err(error) = checked {
         identity.note_refusal(from, &error);
@@ -286,8 +336,8 @@ async fn know(identity: &PeerIdentity, from: u64, facts: Facts, acknowledged: Lo
         Judgement::News if identity.security.is_on() => return identity.meet(from, facts, acknowledged).await,
         Judgement::News => {}
     }
-    let address = identity.addresses.get(&from).ok_or(Unusable::NoMember { node: from })?;
-    let probing = Box::pin(dial(identity, from, address, proto::Purpose::Probe));
+    let address = identity.members.address_of(NodeId(from)).ok_or(Unusable::NoMember { node: from })?;
+    let probing = Box::pin(dial(identity, from, &address, proto::Purpose::Probe));
     if let Ok(Err(LinkError::Unusable(error))) = tokio::time::timeout(PROBE_TIMEOUT, probing).await {
         return Err(error);
     }

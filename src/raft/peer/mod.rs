@@ -2,15 +2,18 @@
 //!
 //! Everything travels as frames (`frame`) over links (`link`): appends, forwarded commands and short calls on one each.
 //! Outgoing: `client` and `append` for openraft, `forward`, `control` with `status`; `requests` numbers what waits for
-//! answers, `shared_link` dials. Incoming: `server` and `service`. `identity`, with `facts` and `security`, says who is on the other
+//! answers, `shared_link` dials. Incoming: `server` and `service`. Snapshots have a link too: `snapshot_link` pulls,
+//! `snapshot_server` serves. `identity`, with `facts` and `security`, says who is on the other
 //! side, `unusable` why it is refused; `wire` converts openraft's types.
 //!
 //! Not here: what is proposed (`raft/propose`), the log itself (`store/log`).
 
 mod append;
 mod append_server;
+mod by_member;
 mod client;
 mod control;
+pub(super) mod enquire;
 mod facts;
 pub(super) mod forward;
 mod frame;
@@ -25,6 +28,9 @@ pub(super) mod security;
 pub(super) mod server;
 pub(super) mod service;
 mod shared_link;
+pub(super) mod sight;
+pub(super) mod snapshot_link;
+mod snapshot_server;
 pub(super) mod status;
 mod unusable;
-mod wire;
+pub(super) mod wire;

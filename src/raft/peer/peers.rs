@@ -1,8 +1,7 @@
 //! The peers: who this node is to them, and the calls to each.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
+use crate::model::NodeId;
+use crate::raft::peer::by_member::ByMember;
 use crate::raft::peer::control::ControlClient;
 use crate::raft::peer::identity::PeerIdentity;
 
@@ -10,19 +9,18 @@ use crate::raft::peer::identity::PeerIdentity;
 #[derive(Clone)]
 pub struct Peers {
     identity: PeerIdentity,
-    control: Arc<BTreeMap<u64, ControlClient>>,
+    control: ByMember<ControlClient>,
 }
 
 impl Peers {
     pub fn new(identity: PeerIdentity) -> Self {
-        let client = |(id, address): (&u64, &String)| (*id, ControlClient::new(identity.clone(), *id, address.clone()));
-        let control = Arc::new(identity.addresses.iter().map(client).collect());
+        let control = ByMember::new(identity.members.clone());
         Self { identity, control }
     }
 
-    /// For heartbeats, votes and other short calls.
-    pub(in crate::raft) fn control(&self) -> Arc<BTreeMap<u64, ControlClient>> {
-        self.control.clone()
+    /// For heartbeats, votes and other short calls to a member.
+    pub(in crate::raft) fn control(&self, node: NodeId) -> Option<ControlClient> {
+        self.control.of(node, |address| ControlClient::new(self.identity.clone(), node.0, address.to_owned()))
     }
 
     pub fn identity(&self) -> &PeerIdentity {

@@ -1,6 +1,6 @@
 //! How peers prove who they are: mutual TLS, a shared secret, both, or neither (D81).
 //!
-//! * TLS: each side shows a certificate of the same authority, whose DNS name is the node's id (`n0`).
+//! * TLS: each side shows a certificate of the same authority, whose DNS name is the member's (`n0`).
 //! * Secret: each side proves with an HMAC over both sides' nonces that it knows `peerSecret`, without showing it. The
 //!   frames that follow are in the clear: a secret keeps strangers out, TLS keeps listeners out too.
 
@@ -12,6 +12,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::model::NodeId;
 
 /// Certificate chain, key and authority, as PEM texts.
 #[derive(Clone)]
@@ -128,9 +130,9 @@ impl PeerTls {
     }
 }
 
-/// The name that a node's certificate carries.
+/// The name that the certificate of a node's member carries.
 pub(super) fn name_of(node: u64) -> ServerName<'static> {
-    ServerName::try_from(format!("n{node}")).expect("letters and digits are a DNS name")
+    ServerName::try_from(NodeId(node).name().to_string()).expect("letters and digits are a DNS name")
 }
 
 /// Whether a certificate that TLS has accepted is this node's.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::machine::{Inadmissible, Outcome, Proposal, admissible};
+use crate::model::NodeId;
 use crate::model::limits::LEADER_WAIT;
 use crate::proto::peer as proto;
 use crate::proto::peer::forward_reply::Result as Reply;
@@ -28,11 +29,14 @@ use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
 use crate::raft::peer::link::{Accepted, LinkError};
 use crate::raft::peer::service::PeerService;
+use crate::raft::peer::snapshot_server;
 use crate::raft::peer::unusable::Unusable;
 use crate::raft::types::Applied;
 
 /// Frames of one follower, and calls of one peer, in flight at once.
 const FRAMES_IN_FLIGHT: usize = 64;
+/// Parts of snapshots for one peer in flight at once; each takes memory.
+const PARTS_IN_FLIGHT: usize = 8;
 /// Links whose greeting is not over, at once.
 const UNKNOWN_MAX: usize = 64;
 /// Links of one peer for one purpose at once: more than one only while it dials anew.
@@ -91,6 +95,17 @@ impl Links {
         link
     }
 
+    /// Ends the links of those that do not take part any more.
+    fn keep(&mut self, takes_part: impl Fn(u64) -> bool) {
+        self.known.retain(|(from, _), links| {
+            let is_kept = takes_part(*from);
+            if !is_kept {
+                links.iter().for_each(|link| link.end.cancel());
+            }
+            is_kept
+        });
+    }
+
     /// The greeting is over: no stranger can push this link out.
     fn greeted(&mut self, link: Link, from: u64, purpose: proto::Purpose) {
         self.unknown.retain(|unknown| unknown.id != link.id);
@@ -112,8 +127,29 @@ fn push(links: &mut VecDeque<Link>, link: Link, max: usize) {
 async fn accept(port: Port, listener: TcpListener) -> Infallible {
     let all = CancellationToken::new();
     let _ended: DropGuard = all.clone().drop_guard();
+    let (mut members, mut version) = (port.identity.members.watch(), port.identity.watch_version());
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // The table is there as long as the port.
+            _ = members.changed() => {
+                let members = members.borrow_and_update();
+                port.links.lock().keep(|from| members.get(NodeId(from)).is_some());
+                continue;
+            }
+            // What was judged when the link was opened does not hold any more.
+            _ = version.changed() => {
+                port.links.lock().keep(|from| match port.identity.check_version(from) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        port.identity.note_refusal(from, &error);
+                        false
+                    }
+                });
+                continue;
+            }
+        };
+        match accepted {
             Ok((stream, address)) => {
                 let link = port.links.lock().begin(all.child_token());
                 let port = port.clone();
@@ -138,7 +174,10 @@ impl Port {
     fn report(&self, address: std::net::SocketAddr, error: &LinkError) {
         let is_stranger = matches!(
             error,
-            LinkError::OtherProtocol(_) | LinkError::Unusable(Unusable::Misdirected { .. } | Unusable::NoMember { .. })
+            LinkError::OtherProtocol(_)
+                | LinkError::Unusable(
+                    Unusable::Misdirected { .. } | Unusable::NoMember { .. } | Unusable::OtherLineage { .. }
+                )
         );
         let mut reported = self.reported.lock();
         if is_stranger && reported.is_none_or(|at| at.elapsed() > REPORT_EVERY) {
@@ -154,7 +193,7 @@ impl Port {
 async fn take(mut port: Port, stream: TcpStream, link: Link) -> Result<(), LinkError> {
     let named = |from, purpose| port.links.lock().greeted(link, from, purpose);
     let Accepted { from, purpose, reader, writer } = link::accept(&port.identity, stream, named).await?;
-    if purpose == proto::Purpose::Probe {
+    if matches!(purpose, proto::Purpose::Probe | proto::Purpose::Enquire) {
         return Ok(());
     }
     let service = port.service.wait_for(Option::is_some).await.ok().and_then(|service| service.clone());
@@ -164,14 +203,18 @@ async fn take(mut port: Port, stream: TcpStream, link: Link) -> Result<(), LinkE
         proto::Purpose::Append => take_appends(service, from, reader, writer).await?,
         proto::Purpose::Forward => take_forwards(service, from, reader, writer).await?,
         proto::Purpose::Control => take_calls(service, from, reader, writer).await?,
-        proto::Purpose::Probe | proto::Purpose::Unspecified => {}
+        proto::Purpose::Snapshot => {
+            let answering = |call| snapshot_server::answer(service.sources.clone(), from, call);
+            take_requests(reader, writer, PARTS_IN_FLIGHT, answering).await?;
+        }
+        proto::Purpose::Probe | proto::Purpose::Enquire | proto::Purpose::Unspecified => {}
     }
     Ok(())
 }
 
 /// Commands of a follower, until its link ends or takes no more replies.
 async fn take_forwards(service: PeerService, from: u64, reader: FrameReader, writer: FrameWriter) -> io::Result<()> {
-    take_requests(reader, writer, |frame: proto::ForwardFrame| {
+    take_requests(reader, writer, FRAMES_IN_FLIGHT, |frame: proto::ForwardFrame| {
         let (proposer, identity) = (service.proposer.clone(), service.identity.clone());
         async move {
             let proposals = frame.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>();
@@ -197,7 +240,7 @@ async fn take_forwards(service: PeerService, from: u64, reader: FrameReader, wri
 
 /// Short calls of a peer, until its link ends.
 async fn take_calls(service: PeerService, from: u64, reader: FrameReader, writer: FrameWriter) -> io::Result<()> {
-    take_requests(reader, writer, |call: proto::Call| {
+    take_requests(reader, writer, FRAMES_IN_FLIGHT, |call: proto::Call| {
         let service = service.clone();
         async move { proto::Answer { id: call.id, answer: Some(service.answer(from, call.call).await) } }
     })
@@ -208,6 +251,7 @@ async fn take_calls(service: PeerService, from: u64, reader: FrameReader, writer
 async fn take_requests<Q, A, F>(
     mut reader: FrameReader,
     mut writer: FrameWriter,
+    in_flight_max: usize,
     answer: impl Fn(Q) -> F,
 ) -> io::Result<()>
 where
@@ -215,7 +259,7 @@ where
     A: prost::Message + 'static,
     F: Future<Output = A> + Send + 'static,
 {
-    let (answers, mut outgoing) = mpsc::channel::<A>(FRAMES_IN_FLIGHT);
+    let (answers, mut outgoing) = mpsc::channel::<A>(in_flight_max);
     let writing = async {
         while let Some(answer) = outgoing.recv().await {
             writer.put(&answer);
@@ -227,7 +271,7 @@ where
         Ok(())
     };
     let reading = async move {
-        let room = Arc::new(Semaphore::new(FRAMES_IN_FLIGHT));
+        let room = Arc::new(Semaphore::new(in_flight_max));
         while let Some(request) = reader.next::<Q>().await? {
             let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
             let (answering, answers) = (answer(request), answers.clone());
@@ -248,6 +292,7 @@ fn reply(fate: Result<Applied, Failed>) -> Reply {
     match fate {
         Ok(applied) => Reply::Outcomes(proto::Outcomes {
             index: applied.index.0,
+            term: applied.term.0,
             outcomes: applied.outcomes.iter().map(Outcome::encode).collect(),
         }),
         Err(Failed::NotLeader | Failed::NoLeader) => Reply::NotLeader(proto::NotLeader { leader: None }),

@@ -1,12 +1,13 @@
 //! Why what a peer says cannot be used, and what the peer is told of it.
 
+use crate::model::NodeId;
 use crate::proto::peer as proto;
 
 /// A peer message that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It is meant for another node, shard or cluster.
-    #[error("a message for node n{to} of group {group} (shard {shard}) in cluster {cluster} reached {me}")]
+    #[error("a message for node {} of group {group} (shard {shard}) in cluster {cluster} reached {me}", NodeId(*.to))]
     Misdirected {
         cluster: String,
         group: String,
@@ -16,29 +17,34 @@ pub enum Unusable {
         me: String,
     },
     /// Its sender is not among the members.
-    #[error("n{node} is not among the members in dLegerPeers")]
+    #[error("{} is no member", NodeId(*.node))]
     NoMember { node: u64 },
     /// It comes from another disk than the one known under this id (D18).
-    #[error("n{node} runs on another disk than this node knows: another process has its id, or its disk was replaced")]
+    #[error("{} runs on another disk than this node knows: another process has its id, or its disk was replaced", NodeId(*.node))]
     Replaced {
         /// Whose id it is.
         node: u64,
     },
     /// Its disk is older than it once was (D82).
-    #[error("n{node} runs on an older state of its disk: {why}; its folder was put back from a copy or a snapshot")]
+    #[error("{} runs on an older state of its disk: {why}; its folder was put back from a copy or a snapshot", NodeId(*.node))]
     RolledBack {
         node: u64,
         /// What it lacks.
         why: String,
     },
     /// Its build is older than what the cluster's log has.
-    #[error("n{node} runs a build for cluster version {theirs}, the log has {ours}: install this node's build there")]
+    #[error("{} runs a build for cluster version {theirs}, the log has {ours}: install this node's build there", NodeId(*.node))]
     TooOld { node: u64, theirs: u32, ours: u32 },
+    /// One of the two groups was made from a backup of the other, or of what both were made from (D155).
+    #[error(
+        "{} is of another group of this name (lineage {theirs:x}, and this node's is {ours:x}): {OTHER_LINEAGE}", NodeId(*.node)
+    )]
+    OtherLineage { node: u64, theirs: u64, ours: u64 },
     /// It did not prove who it is.
-    #[error("whoever calls itself n{node} did not prove it: peerSecret or certificate differ, or it is a stranger")]
+    #[error("whoever calls itself {} did not prove it: peerSecret or certificate differ, or it is a stranger", NodeId(*.node))]
     Unproven { node: u64 },
     /// What is new about it could not be confirmed at its configured address.
-    #[error("whoever calls itself n{node} is not, or not yet, who answers at that member's address in dLegerPeers")]
+    #[error("whoever calls itself {} is not, or not yet, who answers at that member's address", NodeId(*.node))]
     Unconfirmed { node: u64 },
     /// The log that remembers the peers' disks is closed.
     #[error("the peers' disks cannot be remembered: {0}")]
@@ -53,7 +59,7 @@ pub enum Unusable {
     #[error("a forwarded command is refused: {0}")]
     Command(String),
     /// A vote or an append in the name of another node.
-    #[error("n{from} sent a vote of n{of}")]
+    #[error("{} sent a vote of {}", NodeId(*.from), NodeId(*.of))]
     VoteOfAnother { from: u64, of: u64 },
     /// A term that no shard can have reached.
     #[error(
@@ -61,6 +67,10 @@ pub enum Unusable {
     )]
     Term { term: u64, own: u64 },
 }
+
+const OTHER_LINEAGE: &str = "one of the two was restored from a backup, and they never work together. Give them addresses of \
+     their own, or stop one of them; to take a node from one into the other, empty its folder and run raftmq cluster add or \
+     replace there";
 
 /// So far at most a peer's term may lie above this node's: days of elections without a pause. A term that is believed is
 /// written down, and the last one there is would be the end of all elections.
@@ -74,6 +84,7 @@ impl Unusable {
                 "it is meant for another node, or its sender is no member; the log of the node that was dialled says more"
                     .to_owned()
             }
+            Self::OtherLineage { .. } => format!("this node is of another group of this name: {OTHER_LINEAGE}"),
             Self::Memory(_) => "this node cannot remember its peers".to_owned(),
             error => error.to_string(),
         }
@@ -85,6 +96,7 @@ impl Unusable {
             Self::Replaced { .. } => proto::Refusal::Replaced,
             Self::RolledBack { .. } => proto::Refusal::RolledBack,
             Self::Misdirected { .. } | Self::NoMember { .. } | Self::TooOld { .. } => proto::Refusal::Stranger,
+            Self::OtherLineage { .. } => proto::Refusal::OtherLineage,
             Self::Unproven { .. }
             | Self::Unconfirmed { .. }
             | Self::Memory(_)

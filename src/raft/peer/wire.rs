@@ -12,7 +12,7 @@ use crate::raft::peer::unusable::{TERM_JUMP_MAX, Unusable};
 use crate::raft::types;
 use crate::raft::types::{Entry, LogId, Types, Vote};
 use crate::store::log::record;
-use crate::store::log::record::Record;
+use crate::store::log::record::{BadRecord, Record};
 
 pub(in crate::raft) fn put_log_id(id: &Option<LogId>) -> Option<proto::LogId> {
     id.as_ref().map(|id| proto::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index })
@@ -56,6 +56,15 @@ pub(in crate::raft) fn records(records: &[Record]) -> Bytes {
         record::encode_wire(record, &mut bytes);
     }
     bytes.freeze()
+}
+
+/// See [`records`].
+pub(in crate::raft) fn read_records(mut bytes: Bytes) -> Result<Vec<Record>, BadRecord> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        records.push(record::decode_wire(&mut bytes)?);
+    }
+    Ok(records)
 }
 
 pub(in crate::raft) fn append(frame: proto::AppendFrame) -> Result<AppendEntriesRequest<Types>, Unusable> {

@@ -12,4 +12,5 @@ pub(super) mod proposer;
 mod queue;
 mod replies;
 mod sink;
+mod slow;
 mod waiting;

@@ -11,7 +11,6 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::machine::{Command, Outcome, Proposal};
-use crate::model::LogIndex;
 use crate::raft::clock::cluster_clock::ClusterClock;
 use crate::raft::error::Failed;
 use crate::raft::leadership::Leadership;
@@ -22,9 +21,11 @@ use crate::raft::propose::queue::{NotTaken, Sender};
 use crate::raft::propose::replies;
 use crate::raft::propose::replies::PerThread;
 use crate::raft::propose::sink::Sink;
+use crate::raft::propose::slow::{Asked, SlowRequests};
 use crate::raft::propose::waiting::{Origin, Reply, Ticket, Waiting};
 use crate::raft::room::VoterRooms;
 use crate::raft::state_machine::ShardRaft;
+use crate::raft::types::CommandPlace;
 
 /// Callers waiting to be gathered, at most.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -42,6 +43,7 @@ thread_local! {
 pub(in crate::raft) struct Proposer {
     queue: Sender<Waiting>,
     room: Arc<Semaphore>,
+    slow: Arc<SlowRequests>,
 }
 
 impl Proposer {
@@ -53,17 +55,20 @@ impl Proposer {
         clock: Arc<ClusterClock>,
         rooms: Arc<VoterRooms>,
         in_flight_max: usize,
+        slow_request: Option<Duration>,
     ) -> (Self, Gatherer) {
         let (queue, waiting) = queue::channel(QUEUE_MAX);
         let sink = Sink { raft, forwarder, clock, leadership, rooms, refused: Mutex::default() };
         let gatherer = Gatherer::new(waiting, sink, in_flight_max);
-        (Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)) }, gatherer)
+        let room = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
+        (Self { queue, room, slow: Arc::new(SlowRequests::new(slow_request)) }, gatherer)
     }
 
     /// Proposes one command and waits for its outcome, `wait` at most.
-    pub async fn propose(&self, proposal: Proposal, wait: Duration) -> Result<(LogIndex, Outcome), Failed> {
+    pub async fn propose(&self, proposal: Proposal, wait: Duration) -> Result<(CommandPlace, Outcome), Failed> {
         let mut applied = self.submit(vec![proposal], wait, Origin::Own).await?;
-        Ok((applied.index, applied.outcomes.pop().expect("one outcome per command")))
+        let place = CommandPlace { index: applied.index, term: applied.term };
+        Ok((place, applied.outcomes.pop().expect("one outcome per command")))
     }
 
     /// Proposes a follower's commands, if this node leads. The time of the log is the leader's business alone.
@@ -72,6 +77,12 @@ impl Proposer {
             return Err(Failed::NotLeader);
         }
         self.submit(proposals, wait, Origin::Forwarded).await
+    }
+
+    /// What waits to become an entry, and how much may.
+    pub fn waiting_bytes(&self) -> (u64, u64) {
+        let kib = |count: usize| count as u64 * 1024;
+        (kib(QUEUE_KIB_MAX - self.room.available_permits()), kib(QUEUE_KIB_MAX))
     }
 
     /// Waits until nothing is in flight, `limit` at most.
@@ -87,6 +98,8 @@ impl Proposer {
         let kib = proposals.iter().map(Proposal::bytes).sum::<usize>().div_ceil(1024);
         let kib = u32::try_from(kib).expect("a request is far below 4 TiB");
         let room = self.room.clone().try_acquire_many_owned(kib).map_err(|_| Failed::Busy)?;
+        let asked_at = Instant::now();
+        let asked = Asked::of(&proposals, asked_at);
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
         let replies = REPLIES.with(replies::of_thread);
@@ -96,7 +109,9 @@ impl Proposer {
             // The node is stopping: another one takes it.
             NotTaken::Closed => Failed::NotLeader,
         })?;
-        match tokio::time::timeout(wait, answer).await {
+        let answered = tokio::time::timeout_at(asked_at + wait, answer).await;
+        self.slow.look(asked, answered.as_ref().ok().and_then(|answer| answer.as_ref().ok()));
+        match answered {
             Ok(Ok(reply)) => reply,
             // The gatherer stopped or the time is over: either way the ticket knows whether it was handed on.
             Ok(Err(_)) | Err(_) if ticket.call_off() => Err(Failed::NoLeader),

@@ -49,11 +49,13 @@ impl Sink {
         let of_callers = batch.iter().flat_map(|waiting| &waiting.proposals);
         let proposals: Vec<&Proposal> = clock_command.iter().chain(of_callers).collect();
         let body = Batch::encode(stamp.at, proposals.iter().copied());
+        let handed_on = Some(Instant::now());
         match self.raft.client_write(Body(body)).await {
             Ok(mut written) => {
                 if clock_command.is_some() && !written.data.outcomes.is_empty() {
                     written.data.outcomes.remove(0);
                 }
+                written.data.times.handed_on = handed_on;
                 answer(batch, written.data);
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => return release(batch),
@@ -65,6 +67,7 @@ impl Sink {
     /// As one frame. Ends by itself: a frame ends with its link.
     pub async fn forward(&self, leader: NodeId, batch: Vec<Waiting>) -> Vec<Waiting> {
         let proposals = batch.iter().flat_map(|waiting| &waiting.proposals).map(Proposal::encode).collect();
+        let handed_on = Some(Instant::now());
         let mut leadership = self.leadership.clone();
         let deposed = async {
             // Ends with the replica; then nobody waits for the answer either.
@@ -72,12 +75,15 @@ impl Sink {
             tokio::time::sleep(DEPOSED_ANSWERS_MAX).await;
         };
         match self.forwarder.forward(leader, proposals, deposed).await {
-            Forwarded::Applied(applied) => answer(batch, applied),
+            Forwarded::Applied(mut applied) => {
+                applied.times.handed_on = handed_on;
+                answer(batch, applied);
+            }
             Forwarded::NotSent | Forwarded::NotLeader => return release(batch),
             Forwarded::Busy => fail(batch, Failed::Busy),
             Forwarded::NoRoom(no_room) => return self.without_room(leader, no_room, batch),
             Forwarded::Unusable(reason) => {
-                tracing::debug!(leader = format!("n{leader}"), reason, "the leader takes no such command");
+                tracing::debug!(leader = leader.to_string(), reason, "the leader takes no such command");
                 fail(batch, Failed::Unusable);
             }
             Forwarded::Ambiguous => fail(batch, Failed::Ambiguous),

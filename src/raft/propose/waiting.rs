@@ -94,13 +94,13 @@ impl Ticket {
 
 /// Gives each caller the outcomes of its own commands.
 pub(super) fn answer(batch: Vec<Waiting>, applied: Applied) {
-    let index = applied.index;
+    let Applied { index, term, times, .. } = applied;
     let mut outcomes = applied.outcomes.into_iter();
     let mut replies = ReplyBatch::default();
     for waiting in batch {
         let own: Vec<Outcome> = outcomes.by_ref().take(waiting.proposals.len()).collect();
         let is_whole = own.len() == waiting.proposals.len();
-        let reply = if is_whole { Ok(Applied { index, outcomes: own }) } else { Err(Failed::Ambiguous) };
+        let reply = if is_whole { Ok(Applied { index, term, outcomes: own, times }) } else { Err(Failed::Ambiguous) };
         replies.add(waiting.replies, waiting.reply, reply);
     }
     replies.send();

@@ -3,13 +3,14 @@
 //!
 //! Hot path. Everything that writes to the store beneath must write through here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::store::kv::bounded_values::BoundedValues;
-use crate::store::kv::{Kv, Result, Space, WriteBatch};
+use crate::store::kv::{Kv, KvFacts, Result, Space, WriteBatch};
 
 /// Caches topics, groups and subscriptions.
 pub struct CatalogCache {
@@ -65,6 +66,30 @@ impl Kv for CatalogCache {
 
     fn flush(&self) -> Result<()> {
         self.kv.flush()
+    }
+
+    fn checkpoint(&self, folder: &Path) -> Result<()> {
+        self.kv.checkpoint(folder)
+    }
+
+    fn open_copy(&self, folder: &Path) -> Result<Box<dyn Kv>> {
+        self.kv.open_copy(folder)
+    }
+
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        self.kv.verify(pace)
+    }
+
+    fn give_up(&self, reason: &str) {
+        self.kv.give_up(reason);
+    }
+
+    fn facts(&self) -> KvFacts {
+        self.kv.facts()
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.kv.is_given_up()
     }
 
     fn unflushed_bytes(&self) -> u64 {

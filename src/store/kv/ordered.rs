@@ -1,6 +1,10 @@
 //! The trait of the ordered key-value store under the machine, and its spaces of keys.
 
+use std::path::Path;
+
 use bytes::Bytes;
+
+use crate::store::kv::KvFacts;
 
 /// The fixed families of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +55,24 @@ pub enum Error {
     Full { reason: String, batch: WriteBatch },
 }
 
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl Error {
+    /// Whether what is on the disk is not what was written, or is not there: then the store has to be made anew.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Failed(reason) => {
+                ["Corruption", "No such file", "Not found"].iter().any(|word| reason.contains(word))
+            }
+            Self::Full { .. } => false,
+        }
+    }
+}
+
 /// Result of a key-value operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -83,6 +105,37 @@ pub trait Kv: Send + Sync + 'static {
     ///
     /// * Errors: [`Error::Full`] leaves what was written as it was; a later flush makes it durable.
     fn flush(&self) -> Result<()>;
+    /// Puts a copy of everything written so far into `folder`, which must not exist; the folder above it must. The copy
+    /// shares what never changes with the store, so it costs little room until the store has changed. Blocks.
+    ///
+    /// * Errors: [`Error::Full`] leaves the store as it was; a part of the copy may be there.
+    fn checkpoint(&self, _folder: &Path) -> Result<()> {
+        Err(Error::Failed("this store cannot be copied".to_owned()))
+    }
+    /// Opens the copy that a store of this kind made in a folder, to be read only: writes fail. Blocks.
+    fn open_copy(&self, _folder: &Path) -> Result<Box<dyn Kv>> {
+        Err(Error::Failed("this store has no copies".to_owned()))
+    }
+    /// Reads everything that is on the disk, and checks it; `pace` is called with bytes that were read, and ends it with
+    /// false. Blocks.
+    ///
+    /// * Errors: what is on the disk is not what was written.
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let _ = pace;
+        Ok(())
+    }
+    /// Notes that what is in it is wrong: it is made anew at the next start.
+    fn give_up(&self, reason: &str) {
+        let _ = reason;
+    }
+    /// What the store says of itself.
+    fn facts(&self) -> KvFacts {
+        KvFacts::default()
+    }
+    /// Whether it was noted so: by whoever found it wrong, or by itself when it read damage. The node must stop.
+    fn is_given_up(&self) -> bool {
+        false
+    }
     /// About how much room on the disk the next flush needs, in bytes.
     fn unflushed_bytes(&self) -> u64 {
         0

@@ -6,23 +6,30 @@
 //! On a full disk RocksDB keeps what it has in memory and refuses writes; it looks every five seconds by itself whether
 //! there is room for a write buffer again, and goes on then (`ErrorHandler`, `SstFileManager::ClearError`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES as MEMTABLE_BYTES;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::properties::{self, CUR_SIZE_ALL_MEM_TABLES as MEMTABLE_BYTES, PropName};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode,
     Options, ReadOptions, WriteOptions,
 };
 
-use crate::store::kv::{Error, Kv, Result, Space, WriteBatch};
+use crate::env::disk;
+use crate::store::kv::{Error, Kv, KvFacts, Result, Space, WriteBatch};
 
 /// Info logs kept, and the size of each.
 const INFO_LOGS: usize = 3;
 const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
 /// Of one family.
 const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of a copy that is only read: for what a few look-ups touch.
+const COPY_CACHE_BYTES: usize = 1024 * 1024;
+const COPY_FILES_MAX: i32 = 16;
+/// Pairs that are read with one iterator, which holds on to the files it reads.
+const VERIFIED_AT_ONCE: usize = 1024;
 /// What an entry costs beside its key and value.
 const ENTRY_BYTES: u64 = 16;
 
@@ -36,6 +43,14 @@ pub struct RocksKv {
     buffer_bytes: u64,
     /// The last write or flush found the disk full.
     is_full: AtomicBool,
+    is_given_up: AtomicBool,
+    /// Where it is noted that the store is damaged; of a copy nowhere, or what takes its folder would be taken for damaged.
+    mark: Option<PathBuf>,
+}
+
+/// The file that says that the store in a folder is damaged.
+pub fn damage_mark(folder: &Path) -> PathBuf {
+    folder.with_extension("damaged")
 }
 
 fn failed(error: rocksdb::Error) -> Error {
@@ -73,14 +88,41 @@ impl RocksKv {
         let family = |name: &str| ColumnFamilyDescriptor::new(name, family_options(&cache, buffer_bytes));
         // RocksDB's own family is empty; named here for its options, because the largest write buffer of all is what has to
         // be free after the disk was full.
-        let names = Space::ALL.iter().map(|space| space.name()).chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
-        let families: Vec<_> = names.map(family).collect();
-        let db = DB::open_cf_descriptors(&options, folder, families)
+        let db = DB::open_cf_descriptors(&options, folder, family_names().map(family))
             .map_err(|error| failed_or_full(error, WriteBatch::default()))?;
+        Ok(Self::over(db, Some(damage_mark(folder)), buffer_bytes as u64))
+    }
+
+    /// A folder that a checkpoint is in, to be read only. Writes no file but RocksDB's info log.
+    fn open_read_only(folder: &Path) -> Result<Self> {
+        let cache = Cache::new_lru_cache(COPY_CACHE_BYTES);
+        let mut options = Options::default();
+        options.set_max_open_files(COPY_FILES_MAX);
+        let family = |name: &str| ColumnFamilyDescriptor::new(name, family_options(&cache, BUFFER_BYTES_MAX));
+        let db =
+            DB::open_cf_descriptors_read_only(&options, folder, family_names().map(family), false).map_err(failed)?;
+        Ok(Self::over(db, None, 0))
+    }
+
+    fn over(db: DB, mark: Option<PathBuf>, buffer_bytes: u64) -> Self {
         let mut without_log = WriteOptions::default();
         without_log.disable_wal(true);
-        let (unflushed, is_full) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { db, without_log, unflushed, buffer_bytes: buffer_bytes as u64, is_full })
+        let (unflushed, is_full, is_given_up) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { db, without_log, unflushed, buffer_bytes, is_full, is_given_up, mark }
+    }
+
+    /// Notes damage, so that the next start makes the store anew.
+    fn failed(&self, error: rocksdb::Error) -> Error {
+        let error = failed(error);
+        if error.is_damage() {
+            self.give_up(&error.to_string());
+        }
+        error
+    }
+
+    /// As [`Self::failed`], of what writes: what a compaction found refuses all that is written after it.
+    fn failed_or_full(&self, error: rocksdb::Error, batch: WriteBatch) -> Error {
+        if is_full(&error) { failed_or_full(error, batch) } else { self.failed(error) }
     }
 
     /// Remembers whether the disk was full.
@@ -115,8 +157,18 @@ impl RocksKv {
             return Ok(Vec::new());
         }
         let pairs = self.db.iterator_cf_opt(self.family(space), Self::bounds(from, to), mode);
-        pairs.take(limit).map(|pair| pair.map(|(key, value)| (key.into(), value.into())).map_err(failed)).collect()
+        let mut read = Vec::new();
+        for pair in pairs.take(limit) {
+            let (key, value) = pair.map_err(|error| self.failed(error))?;
+            read.push((key.into(), value.into()));
+        }
+        Ok(read)
     }
+}
+
+/// All families that a store has.
+fn family_names() -> impl Iterator<Item = &'static str> {
+    Space::ALL.iter().map(|space| space.name()).chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
 }
 
 fn family_options(cache: &Cache, buffer_bytes: usize) -> Options {
@@ -138,7 +190,8 @@ fn family_options(cache: &Cache, buffer_bytes: usize) -> Options {
 
 impl Kv for RocksKv {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.db.get_cf(self.family(space), key).map_err(failed)?.map(Bytes::from))
+        let read = self.db.get_cf(self.family(space), key).map_err(|error| self.failed(error))?;
+        Ok(read.map(Bytes::from))
     }
 
     fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
@@ -160,7 +213,7 @@ impl Kv for RocksKv {
                 None => writes.delete_cf(family, key),
             }
         }
-        self.noted(self.db.write_opt(writes, &self.without_log)).map_err(|error| failed_or_full(error, batch))?;
+        self.noted(self.db.write_opt(writes, &self.without_log)).map_err(|error| self.failed_or_full(error, batch))?;
         self.unflushed.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -171,9 +224,85 @@ impl Kv for RocksKv {
         options.set_wait(true);
         let flushed = self.unflushed.load(Ordering::Relaxed);
         self.noted(self.db.flush_cfs_opt(&families, &options))
-            .map_err(|error| failed_or_full(error, WriteBatch::default()))?;
+            .map_err(|error| self.failed_or_full(error, WriteBatch::default()))?;
         self.unflushed.fetch_sub(flushed, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn checkpoint(&self, folder: &Path) -> Result<()> {
+        let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(folder));
+        // What is not found may be the folder above the copy.
+        let is_corruption = |error: &rocksdb::Error| error.kind() == rocksdb::ErrorKind::Corruption;
+        self.noted(made).map_err(|error| match is_corruption(&error) {
+            true => self.failed(error),
+            false => failed_or_full(error, WriteBatch::default()),
+        })
+    }
+
+    fn open_copy(&self, folder: &Path) -> Result<Box<dyn Kv>> {
+        Ok(Box::new(Self::open_read_only(folder)?))
+    }
+
+    /// Every block of data is read, and its checksum looked at, unless it is in the cache: those are looked at when they have
+    /// left it.
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        for space in Space::ALL {
+            let mut from = Bytes::new();
+            loop {
+                let mut options = Self::bounds(&from, &[u8::MAX; 64]);
+                options.fill_cache(false);
+                let page = self.db.iterator_cf_opt(self.family(space), options, IteratorMode::Start);
+                let (mut bytes, mut last) = (0, None);
+                for pair in page.take(VERIFIED_AT_ONCE) {
+                    let (key, value) = pair.map_err(|error| self.failed(error))?;
+                    bytes += (key.len() + value.len()) as u64;
+                    last = Some(key);
+                }
+                let Some(last) = last else { break };
+                from = [last.as_ref(), &[0]].concat().into();
+                if !pace(bytes) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, reason: &str) {
+        let Some(mark) = &self.mark else { return };
+        if self.is_given_up.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(reason, "the state store is made anew at the next start");
+        if let Err(error) = disk::write_text(mark, reason) {
+            tracing::error!(%error, "that could not be noted: remove the folder with the state by hand");
+        }
+    }
+
+    fn facts(&self) -> KvFacts {
+        let one = |name: &PropName| self.db.property_int_value_cf(self.family(Space::Meta), name).ok().flatten();
+        let sum = |name: &PropName| {
+            let of = |space: &Space| self.db.property_int_value_cf(self.family(*space), name).ok().flatten();
+            Space::ALL.iter().filter_map(of).sum::<u64>()
+        };
+        KvFacts {
+            memtable_bytes: sum(MEMTABLE_BYTES),
+            // There is one cache for all.
+            block_cache_bytes: one(properties::BLOCK_CACHE_USAGE).unwrap_or(0),
+            block_cache_bytes_max: one(properties::BLOCK_CACHE_CAPACITY).unwrap_or(0),
+            table_reader_bytes: sum(properties::ESTIMATE_TABLE_READERS_MEM),
+            table_bytes: sum(properties::LIVE_SST_FILES_SIZE),
+            keys: sum(properties::ESTIMATE_NUM_KEYS),
+            pending_compaction_bytes: sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
+            running_compactions: one(properties::NUM_RUNNING_COMPACTIONS).unwrap_or(0),
+            running_flushes: one(properties::NUM_RUNNING_FLUSHES).unwrap_or(0),
+            is_write_stopped: one(properties::IS_WRITE_STOPPED).unwrap_or(0) > 0,
+            background_errors: one(properties::BACKGROUND_ERRORS).unwrap_or(0),
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
     }
 
     fn unflushed_bytes(&self) -> u64 {

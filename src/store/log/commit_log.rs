@@ -8,7 +8,7 @@
 //! (`SYNC_FLUSH`) or its write (`ASYNC_FLUSH`); after a failed write or sync nothing is completed with success any more
 //! (D18).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -19,6 +19,7 @@ use crate::env::disk::Disk;
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
 use crate::store::log::log_state::{Done, LogState, OnDurable, OnFatal, OnFull, Op, OpReply, State, latest};
+use crate::store::log::measures::LogMeasures;
 use crate::store::log::meta::Meta;
 use crate::store::log::meta_content::{KnownPeer, LogOwner, StartMark, VoteRecord};
 use crate::store::log::options::Options;
@@ -32,7 +33,7 @@ use crate::store::log::writer::Writer;
 
 /// Bytes that wait for the writer; an append beyond waits.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-const LOCK_FILE: &str = "LOCK";
+pub(in crate::store) const LOCK_FILE: &str = "LOCK";
 
 /// The log; cloning shares it. Closed when the last clone is dropped.
 #[derive(Clone)]
@@ -43,7 +44,8 @@ pub struct CommitLog {
 }
 
 impl CommitLog {
-    /// Opens the log of `owner` in `folder`, cuts a torn tail, and starts the writer. Blocks.
+    /// Opens the log of `owner` in `folder`, cuts a torn tail, and starts the writer. Blocks. What is damaged is known
+    /// afterwards ([`Self::damage`], [`Self::lost_from`]).
     ///
     /// `on_fatal` is called once if the log closes itself after a failed write or sync.
     ///
@@ -61,8 +63,7 @@ impl CommitLog {
         let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
         let mut meta = Meta::open(&*disk, folder, owner)?;
         let segments = Segments::new(SealedFiles::new(disk.clone(), folder, options.open_files_max));
-        let Recovered { leftovers, last, committed } =
-            recover(&*disk, folder, &segments, options.segment_bytes, &mut meta)?;
+        let Recovered { leftovers, last, committed } = recover(&*disk, folder, &segments, &options, &mut meta)?;
         let done = last.map_or(LogIndex(0), |last| last.index);
         let state = State {
             queue: VecDeque::new(),
@@ -72,6 +73,7 @@ impl CommitLog {
             vote: meta.vote(),
             purged: latest(meta.purged(), meta.start().and_then(|start| start.before)),
             start: meta.start(),
+            lost_from: meta.lost_from(),
             known: meta.known().clone(),
             committed,
             done,
@@ -80,14 +82,19 @@ impl CommitLog {
             is_stopping: false,
         };
         let log = Arc::new(LogState {
+            node: meta.node(),
             disk: meta.disk(),
+            lineage: meta.lineage(),
             starts: meta.starts().to_vec(),
             state: Mutex::new(state),
             changed: Condvar::new(),
+            segment_bytes: options.segment_bytes,
+            has_peers: options.has_peers,
             segments,
             on_durable: RwLock::new(None),
             on_full: RwLock::new(None),
             on_fatal,
+            measures: LogMeasures::default(),
         });
         let writer = Writer::new(log.clone(), options, meta, leftovers, lock);
         let thread = std::thread::Builder::new()
@@ -148,20 +155,32 @@ impl CommitLog {
     ///   unknown.
     pub fn truncate_after(&self, keep: Option<LogIndex>) -> Result<(), Error> {
         let keep = keep.unwrap_or(LogIndex(0));
+        let kept = match self.id_at(keep) {
+            None if keep > LogIndex(0) => self.reader.read(keep, keep.next(), 1)?.pop().map(|record| record.id()),
+            known => known,
+        };
+        self.truncate(keep, kept)
+    }
+
+    /// As [`Self::truncate_after`], of an entry that the caller knows: so it need not be readable.
+    pub fn truncate_to(&self, kept: RecordId) -> Result<(), Error> {
+        self.truncate(kept.index, Some(kept))
+    }
+
+    fn truncate(&self, keep: LogIndex, kept: Option<RecordId>) -> Result<(), Error> {
         {
             // Readers see the shorter log first; then the files follow.
-            let kept = if keep == LogIndex(0) { None } else { self.reader.read(keep, keep.next(), 1)?.pop() };
             let mut state = self.log.state.lock();
             let start = state.start.map_or(LogIndex(0), |start| start.first);
             assert!(keep.next() >= start, "entries after {keep} are to be cut, but the log begins with {start}");
             state.cache.truncate_after(keep);
             state.last = match kept {
-                Some(record) => Some(record.id()),
-                None if state.last.is_some_and(|last| last.index <= keep) => state.last,
-                None => state.start.filter(|start| start.first == keep.next()).and_then(|start| start.before),
+                Some(id) if state.last.is_some_and(|last| last.index >= id.index) => Some(id),
+                _ if state.last.is_some_and(|last| last.index <= keep) => state.last,
+                _ => state.start.filter(|start| start.first == keep.next()).and_then(|start| start.before),
             };
         }
-        self.blocking(|reply| Op::Cut { keep, reply })
+        self.blocking(|reply| Op::Cut { keep, kept, reply })
     }
 
     /// Notes durably what Raft no longer needs. The bytes stay: consumers may need them. Blocks.
@@ -206,9 +225,45 @@ impl CommitLog {
         self.log.segments.memory()
     }
 
+    /// What its writer measured.
+    pub fn measures(&self) -> &LogMeasures {
+        &self.log.measures
+    }
+
+    /// What the newest records take in memory.
+    pub fn tail_cache_bytes(&self) -> u64 {
+        self.log.state.lock().cache.bytes() as u64
+    }
+
+    /// The node whose log this is, as the folder said when it was opened.
+    pub fn node(&self) -> NodeId {
+        self.log.node
+    }
+
+    /// Makes this the folder of another replica of the same name, in the group of this lineage, from the next opening on. Only a folder without votes and
+    /// entries may change hands. Blocks.
+    ///
+    /// * Errors: [`Error::Poisoned`].
+    pub fn become_node(&self, node: NodeId, lineage: u64) -> Result<(), Error> {
+        assert!(self.is_unused(), "a log that was used becomes another node's");
+        self.blocking(|reply| Op::Become { node, lineage, reply })
+    }
+
+    /// Whether nothing was ever said or taken on the strength of this folder: no vote, no entry.
+    pub fn is_unused(&self) -> bool {
+        let state = self.log.state.lock();
+        state.vote.is_none() && state.last.is_none() && state.purged.is_none() && state.start.is_none()
+    }
+
     /// Which disk this folder is on: a number drawn when it was made, never 0.
     pub fn disk(&self) -> u64 {
         self.log.disk
+    }
+
+    /// Which group of its name this log is of: 0 for one that was founded, another number for each that was made from a
+    /// backup (D155).
+    pub fn lineage(&self) -> u64 {
+        self.log.lineage
     }
 
     /// The last openings of this folder, oldest first; the last is this one.
@@ -228,11 +283,26 @@ impl CommitLog {
         self.log.state.lock().known.get(&node).copied()
     }
 
+    pub(in crate::store) fn known_and_vote(&self) -> (BTreeMap<NodeId, KnownPeer>, Option<VoteRecord>) {
+        let state = self.log.state.lock();
+        (state.known.clone(), state.vote)
+    }
+
     /// Remembers a peer durably, unless it is known with another disk. Blocks.
     ///
     /// * Errors: [`Error::Poisoned`].
     pub fn know_peer(&self, node: NodeId, peer: KnownPeer) -> Result<(), Error> {
         self.blocking(|reply| Op::Know { node, peer, reply })
+    }
+
+    /// Forgets durably all peers but these. Blocks.
+    ///
+    /// * Errors: [`Error::Poisoned`].
+    pub fn know_only(&self, peers: BTreeSet<NodeId>) -> Result<(), Error> {
+        if self.log.state.lock().known.keys().all(|known| peers.contains(known)) {
+            return Ok(());
+        }
+        self.blocking(|reply| Op::KnowOnly { peers, reply })
     }
 
     /// Remembers, coarsely and some seconds late, how far peers have acknowledged what is committed.
@@ -259,6 +329,11 @@ impl CommitLog {
         self.log.state.lock().purged
     }
 
+    /// The entry before those that are kept, if some were forgotten.
+    pub fn before_first(&self) -> Option<RecordId> {
+        self.log.state.lock().start.and_then(|start| start.before)
+    }
+
     /// The last entry, durable or not.
     pub fn last(&self) -> Option<RecordId> {
         self.reader.last()
@@ -268,6 +343,11 @@ impl CommitLog {
     pub fn first_index(&self) -> Option<LogIndex> {
         let first = self.log.segments.first_index();
         first.filter(|first| self.last().is_some_and(|last| last.index >= *first))
+    }
+
+    /// Whether a write or sync failed: nothing is taken any more, and how much is on the disk is not known.
+    pub fn is_poisoned(&self) -> bool {
+        self.log.state.lock().is_poisoned
     }
 
     /// Appends up to here are done: durable, or with `ASYNC_FLUSH` written.
@@ -311,7 +391,11 @@ impl CommitLog {
         state.committed.min(state.done)
     }
 
-    fn blocking<T>(&self, op: impl FnOnce(OpReply<T>) -> Op) -> Result<T, Error> {
+    pub(in crate::store) fn state_of_log(&self) -> &LogState {
+        &self.log
+    }
+
+    pub(in crate::store) fn blocking<T>(&self, op: impl FnOnce(OpReply<T>) -> Op) -> Result<T, Error> {
         let (reply, answer) = sync_channel(1);
         {
             let mut state = self.log.state.lock();

@@ -1,6 +1,6 @@
 //! What the front of the log, its readers and its writer thread share: the queue, the tail cache and the marks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::mpsc::SyncSender;
 
@@ -8,7 +8,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::model::{LogIndex, NodeId};
 use crate::store::Error;
+use crate::store::log::measures::LogMeasures;
 use crate::store::log::meta_content::{KnownPeer, LogStart, StartMark, VoteRecord};
+use crate::store::log::rebuild::Rebuilt;
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::segments::Segments;
 use crate::store::log::tail_cache::TailCache;
@@ -24,17 +26,24 @@ pub type OnFatal = Box<dyn Fn(&Error) + Send + Sync>;
 pub type OnFull = Box<dyn Fn() -> bool + Send + Sync>;
 
 pub(in crate::store) struct LogState {
+    /// Whose log it is.
+    pub node: NodeId,
     /// Which disk this is.
     pub disk: u64,
+    /// Which group of its name it belongs to.
+    pub lineage: u64,
     /// The last openings of the folder, oldest first.
     pub starts: Vec<StartMark>,
     pub state: Mutex<State>,
     /// Notified for the writer when work comes, and for appenders when room comes.
     pub changed: Condvar,
+    pub segment_bytes: u64,
+    pub has_peers: bool,
     pub segments: Segments,
     pub on_durable: RwLock<Option<OnDurable>>,
     pub on_full: RwLock<Option<OnFull>>,
     pub on_fatal: OnFatal,
+    pub measures: LogMeasures,
 }
 
 pub(in crate::store) struct State {
@@ -47,6 +56,8 @@ pub(in crate::store) struct State {
     pub purged: Option<RecordId>,
     /// Where the log begins since something was forgotten.
     pub start: Option<LogStart>,
+    /// From which entry on damage took some that this node may have acknowledged.
+    pub lost_from: Option<LogIndex>,
     /// What is remembered of the peers' disks.
     pub known: BTreeMap<NodeId, KnownPeer>,
     pub committed: LogIndex,
@@ -74,6 +85,8 @@ pub(in crate::store) enum Op {
     },
     Cut {
         keep: LogIndex,
+        /// The entry there, if it is known.
+        kept: Option<RecordId>,
         reply: OpReply,
     },
     Purge {
@@ -88,6 +101,16 @@ pub(in crate::store) enum Op {
         peer: KnownPeer,
         reply: OpReply,
     },
+    /// Forgets all peers but these.
+    KnowOnly {
+        peers: BTreeSet<NodeId>,
+        reply: OpReply,
+    },
+    Become {
+        node: NodeId,
+        lineage: u64,
+        reply: OpReply,
+    },
     ForgetStart {
         reply: OpReply,
     },
@@ -95,6 +118,25 @@ pub(in crate::store) enum Op {
     ForgetBefore {
         first: LogIndex,
         reply: OpReply<u64>,
+    },
+    /// Entries from here on are lost: noted before they are cut.
+    Lose {
+        from: LogIndex,
+        reply: OpReply,
+    },
+    /// What was lost is here again.
+    Restored {
+        reply: OpReply,
+    },
+    /// Entries to be written in their places.
+    Repair {
+        records: Vec<Record>,
+        reply: OpReply,
+    },
+    /// A segment that was made anew.
+    Replace {
+        rebuilt: Rebuilt,
+        reply: OpReply,
     },
     /// Nobody waits for it.
     Acknowledged(Vec<(NodeId, LogIndex)>),

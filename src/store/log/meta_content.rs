@@ -2,8 +2,9 @@
 //!
 //! * Shape: `version u8, sequence u64, cluster, group, node u64, disk u64, known disks (node u64, disk u64), vote?, purged?,
 //!   durable u64, starts (number u64, nonce u64), known states (node u64, start?, acknowledged u64), segment format u32,
-//!   start of the log? (first u64, id before it?)`. Version 1 ended before `durable`, version 2 after it, version 3 before
-//!   the segment format.
+//!   start of the log? (first u64, id before it?), lost from? u64, durable id?, lineage u64, anew from? u64`. Version 1 ended
+//!   before `durable`, version 2 after it, version 3 before the segment format, version 4 before what was lost, version 5 before
+//!   the lineage, version 6 before `anew from`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +16,11 @@ use crate::model::{LogIndex, NodeId, Term};
 use crate::store::log::record::RecordId;
 use crate::store::log::segment;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 7;
 /// Peers that are remembered; the configuration has fewer.
 pub(in crate::store) const KNOWN_MAX: usize = 32;
 
-/// Whose log it is; checked against the folder.
+/// Whose log it is; checked against the folder, but for which replica of its name the node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogOwner {
     /// `brokerClusterName`.
@@ -29,9 +30,16 @@ pub struct LogOwner {
     pub node: NodeId,
 }
 
+impl LogOwner {
+    /// Whether a replica of the other's name owns it.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.cluster == other.cluster && self.group == other.group && self.node.name() == other.node.name()
+    }
+}
+
 impl fmt::Display for LogOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node n{} of group {} in cluster {}", self.node, self.group, self.cluster)
+        write!(f, "node {} of group {} in cluster {}", self.node, self.group, self.cluster)
     }
 }
 
@@ -74,6 +82,19 @@ pub(in crate::store) struct LogStart {
     pub before: Option<RecordId>,
 }
 
+/// What a node's log says beside its records: it stays when the records come from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogIdentity {
+    pub(in crate::store) node: NodeId,
+    pub(in crate::store) disk: u64,
+    pub(in crate::store) lineage: u64,
+    pub(in crate::store) starts: Vec<StartMark>,
+    pub(in crate::store) known: BTreeMap<NodeId, KnownPeer>,
+    pub(in crate::store) vote: Option<VoteRecord>,
+    /// From which entry on damage took some that it may have acknowledged.
+    pub lost_from: Option<LogIndex>,
+}
+
 /// All that the meta file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Content {
@@ -81,6 +102,8 @@ pub(in crate::store) struct Content {
     pub owner: LogOwner,
     /// Drawn when the folder is made, never 0.
     pub disk: u64,
+    /// Which group of its name it belongs to: 0 for one that was founded, another number for each that was made from a backup.
+    pub lineage: u64,
     /// The last starts, oldest first.
     pub starts: Vec<StartMark>,
     pub known: BTreeMap<NodeId, KnownPeer>,
@@ -91,6 +114,12 @@ pub(in crate::store) struct Content {
     /// Version of all segments but the last.
     pub segment_format: u32,
     pub start: Option<LogStart>,
+    /// Entries from here on were lost to damage that this node may have acknowledged, and it may still lack some of them.
+    pub lost_from: Option<LogIndex>,
+    /// An entry that was durable after the last cut, if one is known: no version of the log from before has it.
+    pub durable_id: Option<RecordId>,
+    /// From this entry on others were in the last segment before, and were cut.
+    pub anew_from: Option<LogIndex>,
 }
 
 /// The payload of a slot.
@@ -125,6 +154,10 @@ pub(in crate::store) fn encode(content: &Content) -> Bytes {
         out.put_u64(start.first.0);
         out.put_option(start.before, put_id);
     });
+    out.put_option(content.lost_from, |out, lost| out.put_u64(lost.0));
+    out.put_option(content.durable_id, put_id);
+    out.put_u64(content.lineage);
+    out.put_option(content.anew_from, |out, from| out.put_u64(from.0));
     out.freeze()
 }
 
@@ -165,6 +198,7 @@ pub(in crate::store) fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> 
         sequence: reader.u64()?,
         owner: LogOwner { cluster: reader.text()?, group: reader.text()?, node: NodeId(reader.u64()?) },
         disk: reader.u64()?,
+        lineage: 0,
         starts: Vec::new(),
         known: reader
             .list(|reader| {
@@ -183,6 +217,9 @@ pub(in crate::store) fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> 
         durable: if version >= 2 { LogIndex(reader.u64()?) } else { LogIndex(0) },
         segment_format: segment::VERSION_MIN,
         start: None,
+        lost_from: None,
+        durable_id: None,
+        anew_from: None,
     };
     if version >= 3 {
         content.starts = reader.list(read_start)?;
@@ -198,6 +235,16 @@ pub(in crate::store) fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> 
         content.segment_format = reader.u32()?;
         content.start =
             reader.option(|reader| Ok(LogStart { first: LogIndex(reader.u64()?), before: reader.option(read_id)? }))?;
+    }
+    if version >= 5 {
+        content.lost_from = reader.option(|reader| reader.u64().map(LogIndex))?;
+        content.durable_id = reader.option(read_id)?;
+    }
+    if version >= 6 {
+        content.lineage = reader.u64()?;
+    }
+    if version >= 7 {
+        content.anew_from = reader.option(|reader| reader.u64().map(LogIndex))?;
     }
     Ok(content)
 }

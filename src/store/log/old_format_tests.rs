@@ -1,5 +1,7 @@
-//! A folder of the release before (`tests/formats/log-4`): opened, upgraded whatever happens meanwhile, gone on with.
+//! A folder of the release before (`tests/formats/log-4`): opened, upgraded whatever happens meanwhile, gone on with. And a
+//! meta file from before cuts were noted (`meta-6`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -7,9 +9,11 @@ use bytes::Bytes;
 use crate::env::fault::sim::SimDisk;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
-use crate::store::log::record::{Record, RecordKind};
-use crate::store::log::tests::{FOLDER, all, append_and_wait, last_index, open_with, record};
-use crate::store::log::{CommitLog, KnownPeer, VoteRecord};
+use crate::store::log::damage_tests::heal;
+use crate::store::log::meta::{Anew, Meta};
+use crate::store::log::record::{Record, RecordId, RecordKind};
+use crate::store::log::tests::{FOLDER, all, append_and_wait, last_index, open_with, open_with_peers, record};
+use crate::store::log::{CommitLog, KnownPeer, LogOwner, VoteRecord};
 
 const SEGMENT_BYTES: u64 = 2048;
 const FIRSTS: [u64; 5] = [1, 23, 46, 68, 90];
@@ -64,7 +68,7 @@ fn check(log: &CommitLog) {
 fn sealed(disk: &SimDisk) -> Vec<bool> {
     let is_sealed = |(name, _): &(&str, &[u8])| {
         let bytes = disk.bytes(&path(name)).unwrap();
-        assert_eq!(bytes[8..12], 5_u32.to_be_bytes(), "{name}");
+        assert_eq!(bytes[8..12], 6_u32.to_be_bytes(), "{name}");
         bytes.ends_with(&0x5241_4654_4D51_4654_u64.to_be_bytes())
     };
     FILES[..5].iter().map(is_sealed).collect()
@@ -134,4 +138,44 @@ fn p19_damage_in_a_folder_of_the_release_before_is_refused_or_found_when_it_is_r
             }
         }
     }
+}
+
+#[test]
+fn p19_damage_in_a_folder_of_the_release_before_is_repaired_where_there_are_peers() {
+    let bytes = FILES[1].1;
+    let peers: BTreeMap<u64, Record> = expected().into_iter().map(|record| (record.index.0, record)).collect();
+    for at in (0..bytes.len()).step_by(23) {
+        let disk = old_folder();
+        let mut broken = bytes.to_vec();
+        broken[at] ^= 0x10;
+        disk.put_bytes(&path(FILES[1].0), broken);
+        let log = open_with_peers(&disk, SEGMENT_BYTES).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        heal(&log, &peers).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        check(&log);
+    }
+}
+
+#[test]
+fn a_meta_file_from_before_cuts_were_noted_opens_and_takes_one() {
+    let disk = SimDisk::default();
+    disk.put_bytes(&path("meta"), include_bytes!("../../../tests/formats/meta-6").to_vec());
+    let owner = LogOwner { cluster: "c".into(), group: "g".into(), node: NodeId(0) };
+    let open = || Meta::open(&disk, Path::new(FOLDER), &owner).unwrap();
+    let id = |index| RecordId { term: Term(1), node: NodeId(0), index: LogIndex(index) };
+    let mut meta = open();
+    assert_eq!((meta.anew_from(), meta.durable(), meta.durable_id()), (None, LogIndex(5), Some(id(5))));
+    assert_eq!(meta.vote(), Some(VoteRecord { term: Term(1), node: NodeId(0), committed: true }));
+    assert!(meta.is_upgraded());
+    let cut = |meta: &mut Meta, keep, first| {
+        let anew = Anew { first: LogIndex(first), from: LogIndex(keep + 1) };
+        meta.note_cut(LogIndex(keep), Some(id(keep)), anew).unwrap();
+    };
+    cut(&mut meta, 3, 1);
+    // Of another segment, and of the same one again.
+    cut(&mut meta, 8, 7);
+    cut(&mut meta, 10, 7);
+    drop(meta);
+    let meta = open();
+    assert_eq!((meta.anew_from(), meta.durable(), meta.durable_id()), (Some(LogIndex(9)), LogIndex(10), Some(id(10))));
+    assert_eq!(meta.starts().len(), 3, "each opening is remembered");
 }

@@ -18,4 +18,6 @@ pub struct Options {
     pub flush: FlushMode,
     /// Files of sealed segments that are kept open; while they are read a few more may be.
     pub open_files_max: usize,
+    /// Other nodes have copies: what damage took is fetched from them. Without, a log that lost durable entries is refused.
+    pub has_peers: bool,
 }

@@ -1,14 +1,15 @@
-//! Where the records of one segment are in its file: four bytes of memory per record.
+//! Where the records of one segment are in its file, and which leaders made them: four bytes of memory per record, and some
+//! for each change of leader.
 //!
-//! Hot path.
+//! Hot path. Who made a record tells it from one that was at the same place before and has a valid checksum, too.
 
 use std::ops::Range;
 
 use bytes::BytesMut;
 
-use crate::model::LogIndex;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::store::log::record::ALIGN;
+use crate::model::{LogIndex, NodeId, Term};
+use crate::store::log::record::{ALIGN, Maker, RecordId};
 use crate::store::log::segment::HEADER_BYTES;
 
 /// Bytes of one read, unless one record has more: whoever keeps one of the records keeps all that was read with it.
@@ -30,12 +31,14 @@ pub(in crate::store) struct Places {
     first: LogIndex,
     /// Where each record begins, and after the last one where the records end; in units of [`ALIGN`].
     starts: Vec<u32>,
+    /// Who made the records from each of these indexes on. Empty if that is not known.
+    makers: Vec<(LogIndex, Maker)>,
 }
 
 impl Places {
     /// Of a segment without records.
     pub fn new(first: LogIndex) -> Self {
-        Self { first, starts: vec![unit(HEADER_BYTES)] }
+        Self { first, starts: vec![unit(HEADER_BYTES)], makers: Vec::new() }
     }
 
     pub fn first(&self) -> LogIndex {
@@ -58,18 +61,51 @@ impl Places {
 
     /// Bytes of memory.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.starts.capacity() * size_of::<u32>()
+        let makers = self.makers.capacity() * size_of::<(LogIndex, Maker)>();
+        size_of::<Self>() + self.starts.capacity() * size_of::<u32>() + makers
     }
 
     /// Adds a record of so many bytes.
-    pub fn push(&mut self, bytes: u64) {
+    pub fn push(&mut self, bytes: u64, maker: Maker) {
+        if self.makers.last().is_none_or(|(_, last)| *last != maker) {
+            self.makers.push((self.next(), maker));
+        }
         self.starts.push(unit(self.end() + bytes));
+    }
+
+    /// Who made the record with this index, if it is here and that is known.
+    pub fn maker_of(&self, index: LogIndex) -> Option<Maker> {
+        let after = self.makers.partition_point(|(first, _)| *first <= index);
+        let (_, maker) = self.makers.get(after.checked_sub(1)?)?;
+        (index < self.next()).then_some(*maker)
+    }
+
+    /// Which record that is, if it is here and that is known.
+    pub fn id_of(&self, index: LogIndex) -> Option<RecordId> {
+        self.maker_of(index).map(|Maker { term, node }| RecordId { term, node, index })
+    }
+
+    /// How often the leader changed, and once more.
+    pub fn maker_count(&self) -> usize {
+        self.makers.len()
+    }
+
+    /// All of them were made by this one.
+    pub fn set_maker(&mut self, maker: Maker) {
+        self.makers = vec![(self.first, maker)];
+    }
+
+    /// Where the record with this index is, if it is here.
+    pub fn place_of(&self, index: LogIndex) -> Option<Range<u64>> {
+        let is_here = index >= self.first && index < self.next();
+        is_here.then(|| self.start_of(index)..self.start_of(index.next()))
     }
 
     /// Drops all records after `keep`.
     pub fn truncate_after(&mut self, keep: LogIndex) {
         let kept = self.position(keep.next());
         self.starts.truncate(kept + 1);
+        self.makers.retain(|(first, _)| *first <= keep);
     }
 
     /// Where the record with this index is, or where the records end if it is not here.
@@ -79,7 +115,7 @@ impl Places {
 
     /// A copy without spare memory.
     pub fn compact(&self) -> Self {
-        Self { first: self.first, starts: self.starts.as_slice().into() }
+        Self { first: self.first, starts: self.starts.as_slice().into(), makers: self.makers.as_slice().into() }
     }
 
     /// Where the records of a span are, as many as one read takes.
@@ -121,7 +157,33 @@ impl Places {
             end = end.checked_add(length).ok_or_else(|| reader.unknown(length.into()))?;
             starts.push(end);
         }
-        Ok(Self { first, starts })
+        Ok(Self { first, starts, makers: Vec::new() })
+    }
+
+    /// Appends who made the records: `count varint`, and for each change of leader `records after the first varint, term
+    /// varint, node varint`.
+    pub fn put_makers(&self, out: &mut BytesMut) {
+        out.put_varint(self.makers.len() as u64);
+        for (first, Maker { term, node }) in &self.makers {
+            out.put_varint(first.0 - self.first.0);
+            out.put_varint(term.0);
+            out.put_varint(node.0);
+        }
+    }
+
+    /// Reads what [`Self::put_makers`] wrote.
+    pub fn read_makers(&mut self, reader: &mut Reader) -> Result<(), Malformed> {
+        let count = reader.varint()?;
+        for _ in 0..count {
+            let first = LogIndex(self.first.0.saturating_add(reader.varint()?));
+            let maker = Maker { term: Term(reader.varint()?), node: NodeId(reader.varint()?) };
+            let is_after = self.makers.last().is_none_or(|(before, _)| first > *before);
+            if !is_after || first >= self.next() {
+                return Err(reader.unknown(first.0));
+            }
+            self.makers.push((first, maker));
+        }
+        Ok(())
     }
 }
 
@@ -142,15 +204,21 @@ mod tests {
     #[test]
     fn places_read_back_and_take_four_bytes_per_record() {
         let mut places = Places::new(LogIndex(7));
-        (0..1000).for_each(|number| places.push(8 * (9 + number % 300)));
+        let maker = |term| Maker { term: Term(term), node: NodeId(term % 3) };
+        (0..1000).for_each(|number| places.push(8 * (9 + number % 300), maker(2 + number / 400)));
         let mut out = BytesMut::new();
         places.put_lengths(&mut out);
         assert!(out.len() < 2000, "{} bytes for 1000 records", out.len());
+        places.put_makers(&mut out);
         let mut reader = Reader::new(out.freeze(), "test");
-        let read = Places::read_lengths(LogIndex(7), 1000, &mut reader).unwrap();
+        let mut read = Places::read_lengths(LogIndex(7), 1000, &mut reader).unwrap();
+        read.read_makers(&mut reader).unwrap();
         assert_eq!(read, places);
+        for (index, term) in [(7, Some(2)), (406, Some(2)), (407, Some(3)), (1006, Some(4)), (1007, None), (6, None)] {
+            assert_eq!(places.maker_of(LogIndex(index)).map(|maker| maker.term.0), term, "{index}");
+        }
         assert_eq!((read.next(), read.end()), (LogIndex(1007), places.end()));
-        assert!(read.memory_bytes() <= 4 * 1001 + 64);
+        assert!(read.memory_bytes() <= 4 * 1001 + 64 + 4 * 24 + 24);
         places.truncate_after(LogIndex(9));
         assert_eq!((places.count(), places.end()), (3, 64 + 8 * (9 + 10 + 11)));
         places.truncate_after(LogIndex(3));

@@ -42,7 +42,7 @@ impl LogReader {
     /// * Shape: consecutive records; at least one if `from` is in the log, else as many as fit `bytes_max`. What is
     ///   missing at the end is left out; nothing is given if `from` was forgotten.
     /// * Units: `bytes_max` counts wire records.
-    /// * Errors: [`Error::Io`], [`Error::Damaged`].
+    /// * Errors: [`Error::Damaged`] if the first record is; what follows a damaged one is left out. [`Error::Io`].
     pub fn read(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Vec<Record>, Error> {
         Ok(self.read_by(Access::Blocking, from, to, bytes_max)?.unwrap_or_default())
     }
@@ -70,13 +70,17 @@ impl LogReader {
         }
         let mut found: Vec<Record> = Vec::new();
         let (mut next, mut room, mut tries) = (from, bytes_max, 0);
+        let mut to = to;
         loop {
-            let to = self.last().map_or(LogIndex(0), |last| last.index.next()).min(to);
+            to = self.last().map_or(LogIndex(0), |last| last.index.next()).min(to);
             let Some(segment) = self.log.segments.find(next).filter(|_| next < to) else { break };
             let span = Span { from: next, to, bytes_max: room, takes_one: found.is_empty() };
             match self.log.segments.read(&segment, span, access) {
                 // What it read was cut or forgotten meanwhile, or may have been.
                 Err(_) if self.log.segments.changes() != segment.changes && tries < TRIES_MAX => tries += 1,
+                // What is whole before the damage is given.
+                Err(Error::Damaged { .. }) if to > next.next() => to = next.next(),
+                Err(Error::Damaged { .. }) if !found.is_empty() => break,
                 Err(error) => return Err(error),
                 Ok(None) if found.is_empty() => return Ok(None),
                 Ok(None) => break,

@@ -7,7 +7,9 @@
 //!   header crc32c u32`, body.
 //! * In a segment: `magic u32, durable u64, committed u64, wire length u32, crc32c u32`, wire record,
 //!   zeros up to a multiple of 8. `durable` is the last index known to be synced when this was written:
-//!   it tells a torn tail from damage (see `recover`). `committed` is a hint for the next start.
+//!   it tells a torn tail from damage (see `recover`). `committed` is a hint for the next start. Both have 48 bits; the upper
+//!   16 of each are together the checksum of the head of the record before, xor that of its own record, 0 if it is not said: so
+//!   a record that was at its place before is found out by the next one. Earlier builds left its own out.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -60,6 +62,19 @@ pub struct RecordId {
     pub index: LogIndex,
 }
 
+/// Who made a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Maker {
+    pub term: Term,
+    pub node: NodeId,
+}
+
+impl From<RecordId> for Maker {
+    fn from(id: RecordId) -> Self {
+        Self { term: id.term, node: id.node }
+    }
+}
+
 /// Bytes that are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
@@ -75,6 +90,9 @@ pub enum BadRecord {
     /// A checksum that does not fit.
     #[error("the record's checksum does not fit")]
     Checksum,
+    /// Whole, and of another leader than the one that made the record of this place: it was there before.
+    #[error("an older record is at the place of this one")]
+    Stale,
     /// A kind this version does not know.
     #[error("the record has the unknown kind {0}")]
     Kind(u8),
@@ -104,9 +122,30 @@ pub struct Preamble {
     pub durable: LogIndex,
     /// Last index known to be committed when this was written.
     pub committed: LogIndex,
+    /// To be written: the checksum of the record before. As it was read: see `names_before`. 0 if it is not said.
+    pub before: u32,
     /// Length of the wire record.
     pub wire_bytes: usize,
 }
+
+/// What a record says of the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct NamedBefore {
+    before: u32,
+    own: u32,
+}
+
+impl NamedBefore {
+    /// Whether that one has this checksum.
+    pub fn is(self, checksum: u32) -> bool {
+        // Earlier builds did not tie it to its own record.
+        self.before ^ self.own == checksum || self.before == checksum
+    }
+}
+
+/// Bits of an index in a preamble.
+const INDEX_BITS: u32 = 48;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 
 impl Record {
     pub fn id(&self) -> RecordId {
@@ -139,6 +178,11 @@ pub fn encode_head(record: &Record, out: &mut BytesMut) -> u32 {
     let crc = crc32c::crc32c(&out[start..]);
     out.put_u32(crc);
     crc
+}
+
+/// The checksum that stands for a whole record, as [`encode_head`] gives it.
+pub(in crate::store) fn checksum_of(record: &Record) -> u32 {
+    encode_head(record, &mut BytesMut::with_capacity(WIRE_HEADER_BYTES))
 }
 
 /// The checksum of consecutive records: over those of their heads (see [`encode_head`]). Equal on all nodes.
@@ -204,27 +248,47 @@ impl WireHeader {
 impl Preamble {
     /// Of a record that is to be written.
     pub fn of(record: &Record, durable: LogIndex, committed: LogIndex) -> Self {
-        Self { durable, committed, wire_bytes: record.wire_bytes() }
+        Self { durable, committed, before: 0, wire_bytes: record.wire_bytes() }
+    }
+
+    /// With the checksum of the record before, if that is known.
+    pub fn after(self, before: Option<u32>) -> Self {
+        Self { before: before.unwrap_or(0), ..self }
+    }
+
+    /// What it says of the record before its own one, if it does.
+    pub(in crate::store) fn names_before(&self, own: &WireHeader) -> Option<NamedBefore> {
+        let named = NamedBefore { before: self.before, own: own.checksum };
+        (self.before != 0).then_some(named)
     }
 
     /// Appends preamble, wire record and padding. Gives the record's checksum, as [`encode_head`].
     pub fn put(&self, record: &Record, out: &mut GatherBuffer) -> u32 {
-        self.encode(out.buffer());
+        let start = out.buffer().len();
+        out.buffer().put_bytes(0, PREAMBLE_BYTES);
         let checksum = encode_head(record, out.buffer());
+        // Tied to its record: neither can be older than the other.
+        let before = if self.before == 0 { 0 } else { self.before ^ checksum };
+        Self { before, ..*self }.encode(&mut out.buffer()[start..start + PREAMBLE_BYTES]);
         out.share(record.body.clone());
         let written = PREAMBLE_BYTES + self.wire_bytes;
         out.buffer().put_bytes(0, written.next_multiple_of(ALIGN) - written);
         checksum
     }
 
-    fn encode(&self, out: &mut BytesMut) {
-        let start = out.len();
-        out.put_u32(MAGIC);
-        out.put_u64(self.durable.0);
-        out.put_u64(self.committed.0);
-        out.put_u32(u32::try_from(self.wire_bytes).expect("records are below 4 GiB"));
-        let crc = crc32c::crc32c(&out[start..]);
-        out.put_u32(crc);
+    fn encode(&self, out: &mut [u8]) {
+        let (mut out, crc_at) = (out, PREAMBLE_BYTES - 4);
+        let mut head = [0; PREAMBLE_BYTES];
+        let mut rest = &mut head[..crc_at];
+        rest.put_u32(MAGIC);
+        let (high, low) = (u64::from(self.before >> 16), u64::from(self.before & 0xFFFF));
+        assert!(self.durable.0 <= INDEX_MASK && self.committed.0 <= INDEX_MASK, "entries are counted with 48 bits");
+        rest.put_u64(self.durable.0 | high << INDEX_BITS);
+        rest.put_u64(self.committed.0 | low << INDEX_BITS);
+        rest.put_u32(u32::try_from(self.wire_bytes).expect("records are below 4 GiB"));
+        let crc = crc32c::crc32c(&head[..crc_at]);
+        head[crc_at..].copy_from_slice(&crc.to_be_bytes());
+        out.put_slice(&head);
     }
 
     /// Reads and checks the preamble.
@@ -241,7 +305,9 @@ impl Preamble {
         if !(WIRE_HEADER_BYTES..=WIRE_HEADER_BYTES + RECORD_BYTES_MAX).contains(&wire_bytes) {
             return Err(BadRecord::Length(wire_bytes));
         }
-        Ok(Self { durable: LogIndex(durable), committed: LogIndex(committed), wire_bytes })
+        let before = u32::try_from((durable >> INDEX_BITS) << 16 | committed >> INDEX_BITS).expect("two times 16 bits");
+        let (durable, committed) = (LogIndex(durable & INDEX_MASK), LogIndex(committed & INDEX_MASK));
+        Ok(Self { durable, committed, before, wire_bytes })
     }
 
     /// Bytes of preamble, wire record and padding.
@@ -301,6 +367,19 @@ mod tests {
             assert_eq!(out.len() % ALIGN, 0);
             let preamble = Preamble::decode(&out).unwrap();
             assert_eq!(preamble, Preamble::of(&record, LogIndex(8), LogIndex(7)));
+            let chained = preamble.after(Some(0x8765_4321));
+            let mut out = GatherBuffer::default();
+            chained.put(&record, &mut out);
+            let bytes = out.copy_to_bytes(out.remaining());
+            let (read, own) = (Preamble::decode(&bytes), WireHeader::decode(&bytes[PREAMBLE_BYTES..]).unwrap());
+            let read = read.unwrap();
+            assert_eq!(Preamble { before: chained.before, ..read }, chained);
+            assert!(read.names_before(&own).is_some_and(|named| named.is(0x8765_4321) && !named.is(0x8765_4322)));
+            let other = WireHeader { checksum: own.checksum ^ 1, ..own };
+            assert!(read.names_before(&other).is_some_and(|named| !named.is(0x8765_4321)), "of another record");
+            assert!(chained.names_before(&own).is_some_and(|named| named.is(0x8765_4321)), "of an earlier build");
+            assert!(preamble.names_before(&own).is_none());
+            let out = framed(&record);
             assert_eq!(preamble.whole_bytes(), out.len() as u64);
             assert_eq!(decode_wire(&mut out.slice(PREAMBLE_BYTES..)), Ok(record));
         }

@@ -8,19 +8,13 @@ use crate::model::LogIndex;
 use crate::store::Error;
 use crate::store::log::places::Places;
 use crate::store::log::record;
-use crate::store::log::record::{BadRecord, PREAMBLE_BYTES, Preamble, RecordId, WIRE_HEADER_BYTES, WireHeader};
+use crate::store::log::record::{
+    BadRecord, NamedBefore, PREAMBLE_BYTES, Preamble, RecordId, WIRE_HEADER_BYTES, WireHeader,
+};
 
-const HEADS_BYTES: usize = PREAMBLE_BYTES + WIRE_HEADER_BYTES;
+pub(in crate::store) const HEADS_BYTES: usize = PREAMBLE_BYTES + WIRE_HEADER_BYTES;
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 1024 * 1024;
-
-/// Whether a record with whole heads but a damaged body ends the scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Checks {
-    /// No: its checksum refuses it to whoever reads it.
-    Heads,
-    Body,
-}
 
 /// What lies in a segment.
 #[derive(Debug)]
@@ -28,6 +22,12 @@ pub(in crate::store) struct Scan {
     pub places: Places,
     /// Of the records, as in a footer.
     pub checksum: u32,
+    /// Of the last one.
+    pub last_checksum: Option<u32>,
+    /// What the first one says of the record before the segment.
+    pub before: Option<NamedBefore>,
+    /// A record that does not follow the one before it: one of those before was at its place earlier.
+    pub has_stale: bool,
     pub first: Option<RecordId>,
     pub last: Option<RecordId>,
     /// Highest committed index that a record knew.
@@ -36,25 +36,38 @@ pub(in crate::store) struct Scan {
     pub durable: LogIndex,
     /// Why no record follows, unless the file ends there or only zeros follow.
     pub stopped: Option<BadRecord>,
-    /// The first entry whose body is damaged, with [`Checks::Heads`].
-    pub bad_body: Option<LogIndex>,
+    /// The entries with whole heads and damaged bodies. They are refused to whoever reads them.
+    pub bad_bodies: Vec<LogIndex>,
+}
+
+impl Scan {
+    /// Of a segment without records.
+    pub fn none(first: LogIndex) -> Self {
+        let (places, none) = (Places::new(first), LogIndex(0));
+        let bad_bodies = Vec::new();
+        Self {
+            places,
+            checksum: 0,
+            last_checksum: None,
+            before: None,
+            has_stale: false,
+            first: None,
+            last: None,
+            committed: none,
+            durable: none,
+            stopped: None,
+            bad_bodies,
+        }
+    }
 }
 
 /// Reads the records of a segment that begins with `first`.
-pub(in crate::store) fn scan(file: &dyn DiskFile, path: &Path, first: LogIndex, checks: Checks) -> Result<Scan, Error> {
+///
+/// * Errors: [`Error::Damaged`] if a part of the file cannot be read.
+pub(in crate::store) fn scan(file: &dyn DiskFile, path: &Path, first: LogIndex) -> Result<Scan, Error> {
     let file_bytes = file.len().map_err(Error::io(path.display()))?;
     let mut blocks = Blocks { file, path, file_bytes, start: 0, bytes: Vec::new(), read_bytes: BLOCK_BYTES };
-    let (places, none) = (Places::new(first), LogIndex(0));
-    let mut scan = Scan {
-        places,
-        checksum: 0,
-        first: None,
-        last: None,
-        committed: none,
-        durable: none,
-        stopped: None,
-        bad_body: None,
-    };
+    let mut scan = Scan::none(first);
     loop {
         let at = scan.places.end();
         if at >= file_bytes {
@@ -62,19 +75,26 @@ pub(in crate::store) fn scan(file: &dyn DiskFile, path: &Path, first: LogIndex, 
         }
         match blocks.record(at)? {
             Ok((preamble, header, framed)) if header.index == scan.places.next() => {
+                // Terms never fall along a log.
+                if scan.last.is_some_and(|before| header.term < before.term) {
+                    scan.stopped = Some(BadRecord::Stale);
+                    return Ok(scan);
+                }
+                match scan.last_checksum.zip(preamble.names_before(&header)) {
+                    Some((before, named)) => scan.has_stale |= !named.is(before),
+                    None if scan.first.is_none() => scan.before = preamble.names_before(&header),
+                    None => {}
+                }
+                scan.last_checksum = Some(header.checksum);
                 if !header.is_body(&framed[HEADS_BYTES..PREAMBLE_BYTES + preamble.wire_bytes]) {
-                    if checks == Checks::Body {
-                        scan.stopped = Some(BadRecord::Checksum);
-                        return Ok(scan);
-                    }
-                    scan.bad_body.get_or_insert(header.index);
+                    scan.bad_bodies.push(header.index);
                 }
                 scan.checksum = record::checksum_with(scan.checksum, std::iter::once(header.checksum));
                 scan.first.get_or_insert(header.id());
                 scan.last = Some(header.id());
                 scan.committed = scan.committed.max(preamble.committed);
                 scan.durable = scan.durable.max(preamble.durable);
-                scan.places.push(preamble.whole_bytes());
+                scan.places.push(preamble.whole_bytes(), header.id().into());
             }
             Ok(_) => {
                 scan.stopped = Some(BadRecord::Magic);
@@ -126,7 +146,7 @@ impl Blocks<'_> {
             let left = usize::try_from(self.file_bytes - at).unwrap_or(usize::MAX);
             self.bytes.resize(left.min(self.read_bytes.max(count)), 0);
             self.start = at;
-            self.file.read_at(&mut self.bytes, at).map_err(Error::io(self.path.display()))?;
+            self.file.read_at(&mut self.bytes, at).map_err(Error::read(self.path, at))?;
         }
         let from = usize::try_from(at - self.start).expect("within the block");
         Ok(&self.bytes[from..from + count])
@@ -144,8 +164,20 @@ pub(in crate::store) fn decode_heads(bytes: &[u8]) -> Result<(Preamble, WireHead
 /// Reads the heads of the record at `at`.
 pub(in crate::store) fn read_heads(file: &dyn DiskFile, path: &Path, at: u64) -> Result<(Preamble, WireHeader), Error> {
     let mut heads = [0; HEADS_BYTES];
-    file.read_at(&mut heads, at).map_err(Error::io(path.display()))?;
+    file.read_at(&mut heads, at).map_err(Error::read(path, at))?;
     decode_heads(&heads).map_err(|bad| Error::Damaged { file: path.to_owned(), at, reason: bad.to_string() })
+}
+
+/// As [`read_heads`]; `None` if they cannot be read.
+pub(in crate::store) fn heads(
+    file: &dyn DiskFile,
+    path: &Path,
+    at: u64,
+) -> Result<Option<(Preamble, WireHeader)>, Error> {
+    match read_heads(file, path, at) {
+        Err(Error::Damaged { .. }) => Ok(None),
+        heads => heads.map(Some),
+    }
 }
 
 /// Whether a whole record is at `at` that knows the entry `index` to be durable.
@@ -180,7 +212,7 @@ pub(in crate::store) fn find_in_blocks<T>(
     let mut block = vec![0; 64 * 1024];
     while at < end {
         let count = usize::try_from((end - at).min(block.len() as u64)).expect("at most a block");
-        file.read_at(&mut block[..count], at).map_err(Error::io(path.display()))?;
+        file.read_at(&mut block[..count], at).map_err(Error::read(path, at))?;
         if let Some(found) = look(at, &block[..count]) {
             return Ok(Some(found));
         }

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use crate::env::fault::sim::SimDisk;
 use crate::env::rng::SeededRng;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
 use crate::store::log::record::{Record, RecordId};
-use crate::store::log::tests::{WAIT, append, last_index, open_in_mode, record};
+use crate::store::log::tests::{FOLDER, WAIT, append, last_index, open_in_mode, open_with_peers, record};
 use crate::store::log::{CommitLog, FlushMode, VoteRecord};
 
 /// About nine records.
@@ -348,4 +349,46 @@ fn p1_p18_a_crash_after_any_operation_loses_nothing_and_the_log_goes_on() {
 #[test]
 fn p18_a_crash_after_any_operation_with_async_flush_loses_only_what_was_not_synced() {
     sweep(FlushMode::Async);
+}
+
+/// How many entries a segment has.
+fn entries_of_a_segment() -> u64 {
+    let disk = SimDisk::default();
+    let log = open_with_peers(&disk, SEGMENT_BYTES).unwrap();
+    let is_first = |index: &u64| {
+        assert!(append(&log, vec![record(1, *index)]).recv_timeout(WAIT).unwrap());
+        log.segments().len() == 1
+    };
+    (1..).take_while(is_first).count() as u64
+}
+
+#[test]
+fn p18_a_loss_of_power_while_a_segment_begins_is_no_damage_with_peers_either() {
+    let before = entries_of_a_segment();
+    let next = Path::new(FOLDER).join(format!("{:020}.seg", before + 1));
+    let (mut stop_after, mut is_done) = (0, false);
+    while !is_done {
+        let disk = SimDisk::default();
+        let log = open_with_peers(&disk, SEGMENT_BYTES).unwrap();
+        for index in 1..=before {
+            assert!(append(&log, vec![record(1, index)]).recv_timeout(WAIT).unwrap());
+        }
+        disk.stop_after(stop_after);
+        is_done = append(&log, vec![record(1, before + 1)]).recv_timeout(WAIT).unwrap_or(false);
+        drop(log);
+        for seed in 0..20 {
+            let disk = disk.copy();
+            disk.crash(seed);
+            let context = format!("stopped after operation {stop_after}, seed {seed}");
+            // Something of the entry that was being written may be there, and is in doubt.
+            let has_entry = disk.bytes(&next).is_some_and(|bytes| bytes[64..].iter().any(|byte| *byte != 0));
+            for _ in 0..2 {
+                let log = open_with_peers(&disk, SEGMENT_BYTES).unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert!(last_index(&log) >= before, "{context}: {}", last_index(&log));
+                assert!(log.lost_from().is_none() || has_entry, "{context}: {:?}", log.lost_from());
+            }
+        }
+        stop_after += 1;
+    }
+    assert!(stop_after > 8, "{stop_after} operations");
 }

@@ -24,6 +24,10 @@ impl TailCache {
         self.records.front().map(|record| record.index)
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds the next record; after a gap in the log the older ones are dropped.
     pub fn push(&mut self, record: Record) {
         if self.records.back().is_some_and(|last| last.index.next() != record.index) {

@@ -27,7 +27,13 @@ pub(super) fn open_with(disk: &SimDisk, segment_bytes: u64) -> Result<CommitLog,
 }
 
 pub(super) fn open_in_mode(disk: &SimDisk, segment_bytes: u64, flush: FlushMode) -> Result<CommitLog, Error> {
-    let options = Options { segment_bytes, tail_cache_bytes: 512, flush, open_files_max: 16 };
+    let options = Options { segment_bytes, tail_cache_bytes: 512, flush, open_files_max: 16, has_peers: false };
+    CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {}))
+}
+
+pub(super) fn open_with_peers(disk: &SimDisk, segment_bytes: u64) -> Result<CommitLog, Error> {
+    let flush = FlushMode::Sync;
+    let options = Options { segment_bytes, tail_cache_bytes: 512, flush, open_files_max: 16, has_peers: true };
     CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {}))
 }
 
@@ -82,7 +88,7 @@ fn a_log_of_another_format_is_refused_by_its_version() {
     bytes[20..24].copy_from_slice(&sum.to_be_bytes());
     disk.put_bytes(&path, bytes);
     let refused = open_with(&disk, 4096).err().unwrap().to_string();
-    assert!(refused.contains("format version 2, this program reads 4 to 5"), "{refused}");
+    assert!(refused.contains("format version 2, this program reads 4 to 6"), "{refused}");
 }
 
 #[test]
@@ -259,8 +265,13 @@ fn p1_nothing_is_completed_after_a_failed_sync_and_the_log_stays_closed() {
         let disk = SimDisk::default();
         let fatal = Arc::new(Mutex::new(0));
         let count = fatal.clone();
-        let options =
-            Options { segment_bytes: 4096, tail_cache_bytes: 512, flush: FlushMode::Sync, open_files_max: 16 };
+        let options = Options {
+            segment_bytes: 4096,
+            tail_cache_bytes: 512,
+            flush: FlushMode::Sync,
+            open_files_max: 16,
+            has_peers: false,
+        };
         let on_fatal = Box::new(move |_: &Error| *count.lock() += 1);
         let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, on_fatal).unwrap();
         append_and_wait(&log, 1, 1..=1);
@@ -296,8 +307,13 @@ fn p19_a_vote_survives_damage_to_either_of_its_copies() {
 #[test]
 fn async_appends_are_synced_within_their_time_also_under_a_steady_load() {
     let disk = SimDisk::default();
-    let options =
-        Options { segment_bytes: 1 << 20, tail_cache_bytes: 512, flush: FlushMode::Async, open_files_max: 16 };
+    let options = Options {
+        segment_bytes: 1 << 20,
+        tail_cache_bytes: 512,
+        flush: FlushMode::Async,
+        open_files_max: 16,
+        has_peers: false,
+    };
     let log = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &owner(), options, Box::new(|_| {})).unwrap();
     append_and_wait(&log, 1, 1..=1);
     let before = disk.syncs();
@@ -364,7 +380,13 @@ fn a_folder_in_use_or_of_another_node_is_refused() {
     let log = open(&disk);
     assert!(matches!(open_with(&disk, 4096), Err(Error::Locked(_))));
     drop(log);
-    let options = Options { segment_bytes: 4096, tail_cache_bytes: 512, flush: FlushMode::Sync, open_files_max: 16 };
+    let options = Options {
+        segment_bytes: 4096,
+        tail_cache_bytes: 512,
+        flush: FlushMode::Sync,
+        open_files_max: 16,
+        has_peers: false,
+    };
     let other = LogOwner { node: NodeId(2), ..owner() };
     let opened = CommitLog::open(Arc::new(disk.mount()), Path::new(FOLDER), &other, options, Box::new(|_| {}));
     match opened.map(|_| ()) {

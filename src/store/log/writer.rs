@@ -21,12 +21,13 @@ use crate::store::Error;
 use crate::store::log::footer::FOOTER_RECORD_BYTES;
 use crate::store::log::full_disk::FullDisk;
 use crate::store::log::gather_buffer::GatherBuffer;
+use crate::store::log::in_place::NotInPlace;
 use crate::store::log::last_segment::{FramedRecord, LastSegment};
 use crate::store::log::log_state::{Done, LogState, Op, OpReply};
 use crate::store::log::meta::Meta;
 use crate::store::log::meta_content::LogStart;
 use crate::store::log::options::{FlushMode, Options};
-use crate::store::log::record::{ALIGN, PREAMBLE_BYTES, Preamble, Record};
+use crate::store::log::record::{ALIGN, Maker, PREAMBLE_BYTES, Preamble, Record, RecordId};
 use crate::store::log::removal::Removal;
 use crate::store::log::segments::Sealed;
 
@@ -52,6 +53,8 @@ pub(in crate::store) struct Writer {
     unsynced: Option<LogIndex>,
     /// When the first of those was written.
     unsynced_since: Option<Instant>,
+    /// Entries were cut, and `meta` knows none yet that came for them.
+    is_unproven: bool,
     /// When what the peers acknowledged was last written.
     marks_saved: Instant,
     /// Records as they go into the segment.
@@ -80,7 +83,7 @@ impl Writer {
         leftovers: Vec<Sealed>,
         lock: Box<dyn DiskLock>,
     ) -> Self {
-        let synced = log.state.lock().done;
+        let (synced, is_unproven) = (log.state.lock().done, meta.lost_from().is_some());
         Self {
             log,
             options,
@@ -89,6 +92,7 @@ impl Writer {
             synced,
             unsynced: None,
             unsynced_since: None,
+            is_unproven,
             marks_saved: Instant::now(),
             framed: GatherBuffer::default(),
             full_disk: FullDisk::default(),
@@ -102,7 +106,7 @@ impl Writer {
             let is_late = |since: Instant| since.elapsed() >= ASYNC_SYNC_EVERY;
             let worked = match wake {
                 Wake::Ops(ops) => self.work(ops),
-                Wake::Idle => self.sync().and_then(|()| self.meta.mark_durable(self.synced)),
+                Wake::Idle => self.sync().and_then(|()| self.mark_durable()),
                 Wake::Removal => Ok(()),
             };
             let worked = worked.and_then(|()| match self.unsynced_since {
@@ -117,7 +121,7 @@ impl Writer {
                 self.removal.step(&self.log.segments);
             }
         }
-        if let Err(error) = self.sync().and_then(|()| self.meta.mark_durable(self.synced)) {
+        if let Err(error) = self.sync().and_then(|()| self.mark_durable()) {
             self.poison(&error);
         }
     }
@@ -179,9 +183,9 @@ impl Writer {
                     let result = self.meta.set_vote(vote);
                     answer(result, &reply)?;
                 }
-                Op::Cut { keep, reply } => {
+                Op::Cut { keep, kept, reply } => {
                     self.barrier(&mut records, &mut completions)?;
-                    let result = self.cut(keep);
+                    let result = self.cut(keep, kept);
                     answer(result, &reply)?;
                 }
                 Op::Purge { upto, reply } => {
@@ -198,11 +202,43 @@ impl Writer {
                     self.log.state.lock().known.clone_from(self.meta.known());
                     answer(result, &reply)?;
                 }
+                Op::KnowOnly { peers, reply } => {
+                    let result = self.meta.know_only(&peers);
+                    self.log.state.lock().known.clone_from(self.meta.known());
+                    answer(result, &reply)?;
+                }
+                Op::Become { node, lineage, reply } => {
+                    let result = self.meta.become_node(node, lineage);
+                    answer(result, &reply)?;
+                }
                 Op::ForgetStart { reply } => {
                     let result = self.meta.forget_start();
                     answer(result, &reply)?;
                 }
                 Op::ForgetBefore { first, reply } => self.forget_before(first, reply)?,
+                Op::Lose { from, reply } => {
+                    self.barrier(&mut records, &mut completions)?;
+                    let result = self.meta.note_lost(from);
+                    answer(result, &reply)?;
+                }
+                Op::Restored { reply } => {
+                    self.barrier(&mut records, &mut completions)?;
+                    let result = self.meta.note_restored();
+                    answer(result, &reply)?;
+                }
+                Op::Repair { records: repaired, reply } => {
+                    let result = match self.log.segments.write_in_place(&repaired) {
+                        Err(NotInPlace::Ended(error)) => return Err(error),
+                        Err(NotInPlace::Left(error)) => Err(error),
+                        Ok(()) => Ok(()),
+                    };
+                    // A caller that is gone does not care.
+                    let _ = reply.send(result);
+                }
+                Op::Replace { rebuilt, reply } => {
+                    let result = self.log.segments.replace(rebuilt);
+                    answer(result, &reply)?;
+                }
                 Op::Acknowledged(marks) => {
                     marks.iter().for_each(|(node, index)| self.meta.note_acknowledged(*node, *index));
                     if self.marks_saved.elapsed() >= SAVE_MARKS_EVERY {
@@ -269,17 +305,21 @@ impl Writer {
             };
             let mut framed: Vec<FramedRecord> = Vec::new();
             let mut room = segment.room(self.options.segment_bytes);
+            let mut before = segment.last_checksum();
             for record in rest {
-                let preamble = Preamble::of(record, self.synced, committed);
+                let preamble = Preamble::of(record, self.synced, committed).after(before);
                 let size = preamble.whole_bytes();
                 let needed = size + FOOTER_RECORD_BYTES;
+                let maker = Maker::from(record.id());
+                let is_of_another = framed.last().is_some_and(|before| before.maker != maker);
                 // The first one fits or has the segment to itself.
-                if needed > room && !framed.is_empty() {
+                if (needed > room || is_of_another) && !framed.is_empty() {
                     break;
                 }
                 let checksum = preamble.put(record, &mut self.framed);
+                before = Some(checksum);
                 room = room.saturating_sub(needed);
-                framed.push(FramedRecord { bytes: size, checksum });
+                framed.push(FramedRecord { bytes: size, checksum, maker });
             }
             if let Err(error) = segment.write(&mut self.framed, &framed) {
                 self.framed.clear();
@@ -291,6 +331,7 @@ impl Writer {
                 return Err(error);
             }
             self.full_disk.note_written();
+            self.log.measures.written_bytes.add(framed.iter().map(|record| record.bytes).sum());
             self.framed.shrink();
             // Noted per segment: rolling to the next one must find what this one still owes.
             self.unsynced = Some(LogIndex(first.index.0 + framed.len() as u64 - 1));
@@ -315,19 +356,36 @@ impl Writer {
         self.log.segments.roll(record.index, self.options.segment_bytes, committed)
     }
 
+    /// Notes durably how far the log is synced, and with which entry.
+    fn mark_durable(&mut self) -> Result<(), Error> {
+        self.meta.mark_durable(self.synced, self.log.segments.id_of(self.synced))
+    }
+
     fn sync(&mut self) -> Result<(), Error> {
         let Some(upto) = self.unsynced.take() else { return Ok(()) };
         self.unsynced_since = None;
         if let Some(segment) = self.log.segments.last() {
+            let began = Instant::now();
             segment.sync()?;
+            self.log.measures.sync.observe_time(began.elapsed());
         }
         self.synced = upto;
+        if self.is_unproven {
+            self.mark_durable()?;
+            // Whoever had the others cut, cut none of its own term.
+            let is_new = |id: RecordId| self.meta.vote().is_none_or(|vote| id.term >= vote.term);
+            self.is_unproven = !self.meta.durable_id().is_some_and(is_new);
+        }
         Ok(())
     }
 
-    fn cut(&mut self, keep: LogIndex) -> Result<(), Error> {
-        // First: a crash in between must not leave a mark beyond the end of the log.
-        self.meta.mark_durable(self.meta.durable().min(keep))?;
+    fn cut(&mut self, keep: LogIndex, kept: Option<RecordId>) -> Result<(), Error> {
+        // First: a crash in between must not leave a mark beyond the end of the log. The mark also tells what is left from an
+        // older version of it, and so does that of the first entry that comes (D165).
+        if keep < self.synced {
+            self.meta.note_cut(keep, kept, self.log.segments.anew_after(keep))?;
+            self.is_unproven = true;
+        }
         self.log.segments.cut(keep, self.options.segment_bytes)?;
         self.synced = self.synced.min(keep);
         let done = {
@@ -401,8 +459,13 @@ impl Writer {
             match op {
                 Op::Append { done, .. } => done(Err(io::Error::other(error.to_string()))),
                 // The caller sees the closed channel.
-                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } => {}
-                Op::Sync { .. } | Op::ForgetStart { .. } | Op::ForgetBefore { .. } | Op::Acknowledged(_) => {}
+                Op::Vote { .. } | Op::Cut { .. } | Op::Purge { .. } | Op::Know { .. } | Op::KnowOnly { .. } => {}
+                Op::Become { .. }
+                | Op::Sync { .. }
+                | Op::ForgetStart { .. }
+                | Op::ForgetBefore { .. }
+                | Op::Acknowledged(_) => {}
+                Op::Lose { .. } | Op::Restored { .. } | Op::Repair { .. } | Op::Replace { .. } => {}
             }
         }
         if !is_end {

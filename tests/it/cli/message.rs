@@ -39,6 +39,21 @@ fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
             let messages = found["messages"].as_array().unwrap();
             assert_eq!((messages.len(), &messages[0]["body"]), (1, &"the body".into()));
         }
+        // Times as people write them.
+        let in_time = |args: &[&str]| {
+            cluster.json(&[&["message", "find", "t"], args].concat())["messages"].as_array().unwrap().len()
+        };
+        assert_eq!((in_time(&["--from", "2h"]), in_time(&["--from", "2026-01-01", "--to", "1h"])), (11, 0));
+        assert_eq!(in_time(&["--to", "2026-01-01T00:00:00+08:00"]), 0);
+        let wrong = cluster.raftmq(&["message", "find", "t", "--from", "yesterday"]);
+        let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        assert_eq!(
+            (wrong.status.code(), said.contains("is no time; write 2h for two hours ago")),
+            (Some(2), true),
+            "{said}"
+        );
+        let wide = cluster.raftmq_ok(&["-o", "wide", "message", "find", "t", "--key", "order-7"]);
+        assert!(wide.contains("PROPERTIES  BODY") && wide.contains("NORMAL"), "{wide}");
         let found = cluster.json(&["message", "find", "t", "--key", "order-7"]);
         let [queue, offset] = ["queue", "offset"].map(|key| found["messages"][0][key].to_string());
         let got = cluster.json(&["message", "get", "t", &queue, &offset]);
@@ -58,6 +73,10 @@ fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
             events.as_array().unwrap().iter().map(text).collect::<Vec<_>>()
         };
         assert_eq!(trace(&cluster), ["in flight: delivered client-0"]);
+        let life = cluster.json(&["message", "trace", "t", "--id", "wanted"])["message"].clone();
+        assert_eq!((&life["state"], &life["replicas"]), (&"queued".into(), &serde_json::json!(["n0", "n1", "n2"])));
+        assert_eq!((life["queue"].to_string(), life["offset"].to_string()), (queue.clone(), offset.clone()));
+        assert!(life["term"].as_u64() >= Some(1) && life["segment"].as_u64() <= life["entry"].as_u64(), "{life}");
         b.change_invisible("g", "t", &handle, 0).await.unwrap();
         // Too late: its lease has ended.
         let late = a.ack("g", "t", vec![("wanted".into(), handle)]).await.unwrap();
@@ -74,11 +93,14 @@ fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
         send(&a, delayed("later", "soon", 600_000)).await;
         let kept = send(&a, delayed("later", "never", 700_000)).await.recall_handle;
         let waiting = cluster.json(&["message", "delayed", "later"]);
+        let life = cluster.json(&["message", "trace", "later", "--id", "never"])["message"].clone();
+        assert_eq!((&life["state"], &life["queue"]), (&"delayed".into(), &serde_json::Value::Null), "{life}");
+        assert_eq!(cluster.raftmq(&["message", "trace", "later", "--id", "nobody"]).status.code(), Some(2));
         assert_eq!(waiting["messages"][1]["recall_handle"], kept.as_str());
         cluster.raftmq_ok(&["message", "recall", "later", &kept]);
         let handle = waiting["messages"][0]["recall_handle"].as_str().unwrap();
-        cluster.raftmq_ok(&["message", "move", "later", handle, "--to", "0"]);
-        assert!(!cluster.raftmq(&["message", "move", "later", handle, "--to", "0"]).status.success());
+        cluster.raftmq_ok(&["message", "move", "later", handle, "--to", "now"]);
+        assert!(!cluster.raftmq(&["message", "move", "later", handle, "--to", "2h"]).status.success());
         assert_eq!(drain(std::slice::from_ref(&b), "g", "later", 1).await[0].0, "soon");
         assert_eq!(cluster.json(&["message", "delayed", "later"])["messages"].as_array().unwrap().len(), 0);
     });

@@ -2,6 +2,7 @@
 
 mod bench;
 mod group;
+mod log;
 mod message;
 mod retention;
 mod session;

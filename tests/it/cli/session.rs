@@ -73,6 +73,7 @@ fn messages_of_every_kind_are_sent_and_consumed_by_command() {
     let sent = cluster.raftmq_ok(&["-o", "jsonl", "produce", "later", "x", "--delay", "1h"]);
     let sent: serde_json::Value = serde_json::from_str(sent.lines().next().unwrap()).unwrap();
     let handle = sent["recall_handle"].as_str().unwrap();
+    assert_eq!((&sent["durability"], sent["term"].as_u64() >= Some(1)), (&"synced_on_majority".into(), true), "{sent}");
     cluster.raftmq_ok(&["message", "recall", "later", handle]);
     cluster.raftmq_ok(&["produce", "later", "soon", "--delay", "1s"]);
     assert_eq!(bodies(&["later", "--group", "later"]), ["soon"]);
@@ -82,6 +83,97 @@ fn messages_of_every_kind_are_sent_and_consumed_by_command() {
     assert_eq!(exit(&["produce", "plain", "x", "--delay", "1s", "--priority", "1"]), Some(2));
     assert_ne!(exit(&["produce", "plain", "x", "--delay", "1s"]), Some(0), "a NORMAL topic takes no delayed messages");
     assert_ne!(exit(&["consume", "plain", "--group", "bad", "--sql", "region = ", "--max", "1"]), Some(0));
+    the_status_shows_votes_followers_and_days(&cluster);
+    statistics_agree_with_offsets_also_after_the_leader_is_killed(cluster);
+}
+
+/// Raft as the nodes show it while nothing is wrong.
+fn the_status_shows_votes_followers_and_days(cluster: &Cluster) {
+    let leader = format!("n{}", cluster.wait_for_leader());
+    let status = cluster.json(&["cluster", "status"]);
+    assert_eq!((status["voters"].as_u64(), status["quorum"].as_u64()), (Some(3), Some(2)));
+    for node in status["nodes"].as_array().unwrap() {
+        let vote = &node["vote"];
+        assert_eq!((&vote["term"], &vote["node"]), (&node["term"], &leader.as_str().into()), "{node}");
+        assert!(vote["has_won"].as_bool() == Some(true) && node["uptime_ms"].as_u64() >= Some(1), "{node}");
+        let (matching, age) = (node["match_index"].as_u64(), node["heartbeat_age_ms"].as_u64());
+        if node["node"] == leader.as_str() {
+            assert_eq!((matching, age), (None, None));
+        } else {
+            assert!(matching >= Some(1) && age.is_some_and(|age| age < 5000), "{node}");
+        }
+        assert!(node["in_today"].as_u64() >= Some(1) && node["counted_since_ms"].as_u64() >= Some(1), "{node}");
+    }
+    let wide = cluster.raftmq_ok(&["-o", "wide", "cluster", "status"]);
+    assert!(wide.contains("voters 3  quorum 2\n") && wide.contains("\ntoday in "), "{wide}");
+    let top = cluster.raftmq_ok(&["top", "--once"]);
+    assert!(top.contains("\nTOPIC ") && top.contains("\nGROUP "), "{top}");
+}
+
+/// After a run of several kinds.
+fn statistics_agree_with_offsets_also_after_the_leader_is_killed(mut cluster: Cluster) {
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("no number: {value}"));
+    let asked = |cluster: &Cluster, node| {
+        let args = ["-n", &cluster.address(node), "-o", "json", "topic", "stats"];
+        let output = Command::new(BINARY).args(args).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let counted = |cluster: &Cluster, dead: Option<usize>| {
+        let leader = format!("n{}", cluster.wait_for_leader());
+        let mut all = (0..3).filter(|node| Some(*node) != dead).map(|node| {
+            let mut counts = asked(cluster, node);
+            // A node that has not heard of the new leader says that its own counts are not a leader's.
+            for _ in 0..50 {
+                if counts["counted"]["leads"].as_bool() == Some(true) {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                counts = asked(cluster, node);
+            }
+            assert_eq!(counts["counted"]["node"].as_str(), Some(&*leader), "{counts}");
+            let keep = |list: &str, keys: &[&str]| {
+                let row = |row: &serde_json::Value| keys.iter().map(|key| row[key].to_string()).collect::<Vec<_>>();
+                counts[list].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+            };
+            let topics = ["topic", "in_total", "in_bytes_total", "delayed", "delays_ended"];
+            let groups =
+                ["group", "topic", "lag", "out_total", "out_bytes_total", "redeliveries", "acked", "dead_letters"];
+            (keep("topics", &topics), keep("groups", &groups), counts)
+        });
+        let first = all.next().unwrap();
+        all.for_each(|other| assert_eq!((&other.0, &other.1), (&first.0, &first.1)));
+        first
+    };
+    let (topics, groups, counts) = counted(&cluster, None);
+    assert_eq!(topics.len(), 4, "{counts}");
+    for topic in counts["topics"].as_array().unwrap() {
+        let described = cluster.json(&["topic", "describe", topic["topic"].as_str().unwrap()]);
+        let queued: u64 =
+            described["queues"].as_array().unwrap().iter().map(|queue| number(&queue["max_offset"])).sum();
+        let waiting = number(&topic["delayed"]) - number(&topic["delays_ended"]);
+        // One that waited was recalled.
+        assert_eq!((number(&topic["in_total"]), waiting), (queued + waiting, u64::from(topic["topic"] == "later")));
+        assert_eq!(topic["in_total"], topic["in_last_day"]);
+        assert_eq!(
+            (&topic["in_bytes_total"], &topic["in_total"]),
+            (&topic["in_bytes_last_day"], &topic["in_last_hour"])
+        );
+    }
+    for group in counts["groups"].as_array().unwrap() {
+        let name = group["group"].as_str().unwrap();
+        let described = cluster.json(&["group", "describe", name]);
+        assert_eq!(group["lag"], described["group"]["lag"], "{name}");
+        assert_eq!(number(&group["acked"]) + number(&group["dead_letters"]), number(&group["out_total"]), "{group}");
+    }
+    assert!(counts["groups"].as_array().unwrap().len() >= 6, "{counts}");
+    let all = cluster.raftmq_ok(&["statsAll", "--topic", "lines"]);
+    assert!(all.lines().nth(2).is_some_and(|row| row.starts_with("lines  lines")), "{all}");
+    assert!(cluster.raftmq_ok(&["group", "stats", "lines"]).starts_with("counted by n"));
+    assert_eq!(cluster.raftmq(&["group", "stats", "nobody"]).status.code(), Some(6));
+    let leader = cluster.wait_for_leader();
+    cluster.kill(leader);
+    let after = counted(&cluster, Some(leader));
+    assert_eq!((after.0, after.1), (topics, groups), "a new leader has counted as much");
 }
 
 #[test]
@@ -119,6 +211,9 @@ fn the_readme_s_script_starts_kills_restarts_and_leaves_nothing() {
         {BINARY} -n 127.0.0.1:30921 produce demo --count 100 -q
         $s kill leader; $s kill leader && exit 9; $s start; $s restart n1; $s kill n0; $s start n0; $s stop n2; $s start n2
         {BINARY} -n 127.0.0.1:8083 consume demo --group g --max 100 -q >/dev/null
+        $s add n3; {BINARY} cluster add n5 --peer 127.0.0.1:49999 --no-wait
+        $s add n4 && exit 9; [ ! -e $RAFTMQ_DATA/n4 ] || exit 9; $s replace n1 && exit 9
+        {BINARY} cluster cancel; $s replace n1; $s remove n3; [ ! -e $RAFTMQ_DATA/n3 ] || exit 9; $s restart
         $s stop; $s stop; $s status && exit 9; $s clean; ls -A $RAFTMQ_DATA 2>/dev/null && exit 9; echo all done"
     );
     let output = Command::new("unshare")

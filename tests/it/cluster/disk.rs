@@ -58,7 +58,8 @@ fn d18_a_node_whose_disk_was_wiped_takes_no_part_under_its_old_id() {
 fn async_flush_serves_and_says_so() {
     let mut cluster = Cluster::start_with(&["flushDiskType=ASYNC_FLUSH"]);
     cluster.raftmq_ok(&["topic", "create", "t"]);
-    cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
+    let sent = cluster.json(&["produce", "t", "--count", "100"]);
+    assert_eq!((&sent["sent"], &sent["durability"]), (&100.into(), &"page_cache_on_majority".into()), "{sent}");
     let leader = cluster.wait_for_leader();
     cluster.kill(leader);
     cluster.wait_for_leader();
@@ -74,7 +75,7 @@ fn p21_a_leader_with_a_slow_disk_hands_leadership_on() {
     let cluster = Cluster::start_with(&["simulatePowerLoss=true"]);
     cluster.raftmq_ok(&["topic", "create", "t"]);
     let slow = cluster.wait_for_leader();
-    let file = format!("{}/log/slow-sync-ms", cluster.folder_of(slow));
+    let file = format!("{}/slow-sync-ms", cluster.folder_of(slow));
     std::fs::write(&file, "4000").unwrap();
     let runtime = super::runtime();
     let _entered = runtime.enter();

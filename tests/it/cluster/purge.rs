@@ -1,8 +1,14 @@
-//! The beginning of the log is removed on every node once nothing needs it, and not before every node has it.
+//! The beginning of the log is removed on every node once nothing needs it, and not before every node has it, unless there is no
+//! room: then a node that was left behind catches up by a snapshot.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use raftmq::proto::admin::admin_client::AdminClient;
+use raftmq::proto::admin::{StateDigestRequest, StateDigestResponse};
 use raftmq::proto::v2::Code;
+use tonic::transport::Channel;
 
 use super::runtime;
 use crate::fixture::cluster::Cluster;
@@ -84,38 +90,114 @@ fn p18_the_log_is_removed_behind_what_is_needed_and_nodes_start_again_and_catch_
     check(&cluster, "late", "after");
 }
 
+/// The files of the state of two nodes are damaged by a loss of power, and what was acknowledged last is in their logs only.
 #[test]
-fn a_node_that_stays_away_is_left_behind_when_room_is_short_and_that_is_said() {
+fn p18_p19_two_nodes_that_lost_their_states_come_back_with_what_only_their_logs_have() {
+    let mut cluster = Cluster::start();
+    send_and_delete(&cluster, "gone");
+    send(&cluster, "kept");
+    wait_until("files go", &cluster, || (0..3).all(|node| log_bytes(&cluster, node) < LEFT_BYTES_MAX));
+    let without = (cluster.wait_for_leader() + 1) % 3;
+    // In good order: without a leader it could not apply again what it has in its log.
+    cluster.signal(without, "TERM");
+    assert_eq!(cluster.wait_for_end(without), Some(0));
+    send(&cluster, "late");
+    let damaged: Vec<_> = (0..3).filter(|node| *node != without).collect();
+    for node in &damaged {
+        cluster.kill(*node);
+        std::fs::write(format!("{}/state/CURRENT", cluster.folder_of(*node)), "?").unwrap();
+    }
+    // They ask each other, and neither has a state.
+    for node in &damaged {
+        cluster.start_node(*node);
+    }
+    wait_until("both wait", &cluster, || {
+        damaged.iter().all(|node| cluster.log_of(*node).contains("this node waits for a state"))
+    });
+    cluster.start_node(without);
+    for node in 0..3 {
+        cluster.wait_for_port(node);
+    }
+    cluster.wait_for_leader();
+    check(&cluster, "late", "after");
+    check(&cluster, "kept", "after");
+}
+
+/// What each node says of all it has applied, as soon as all have applied the same.
+async fn digests(cluster: &Cluster) -> Vec<StateDigestResponse> {
+    let until = Instant::now() + GOES_WITHIN;
+    let mut clients = Vec::new();
+    for node in 0..3 {
+        let channel = Channel::from_shared(format!("http://{}", cluster.address(node))).unwrap();
+        clients.push(AdminClient::new(channel.connect().await.unwrap()));
+    }
+    loop {
+        let mut digests = Vec::new();
+        for client in &mut clients {
+            digests.extend(client.state_digest(StateDigestRequest {}).await.ok().map(|answer| answer.into_inner()));
+        }
+        if digests.len() == 3 && digests.iter().all(|digest| digest.applied == digests[0].applied) {
+            return digests;
+        }
+        assert!(Instant::now() < until, "{digests:?}\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn p18_a_node_that_was_left_behind_catches_up_by_a_snapshot_under_load() {
     // No disk has so much.
-    let mut cluster = Cluster::start_with(&["diskSoftMark=1000000GiB"]);
-    send_and_delete(&cluster, "first");
-    wait_until("files go on every node", &cluster, || (0..3).all(|node| log_bytes(&cluster, node) < LEFT_BYTES_MAX));
-    cluster.raftmq_ok(&["topic", "create", "late"]);
+    let mut cluster = Cluster::start_with(&["diskSoftMark=1000000GiB", "memberWaitMs=1000", "logLevel=info"]);
     let leader = cluster.wait_for_leader();
     let away = (leader + 1) % 3;
     cluster.kill(away);
-    send_and_delete(&cluster, "second");
+    send_and_delete(&cluster, "gone");
+    send(&cluster, "kept");
     let others: Vec<_> = (0..3).filter(|node| *node != away).collect();
     let is_gone = |node: &usize| {
         let removed = "entries that a member does not have yet are removed from this node's log";
         log_bytes(&cluster, *node) < LEFT_BYTES_MAX && cluster.log_of(*node).contains(removed)
     };
     wait_until("files go without it", &cluster, || others.iter().all(is_gone));
-    cluster.start_node(away);
-    cluster.wait_for_port(away);
-    wait_until("its leader says so", &cluster, || {
-        others.iter().any(|node| cluster.log_of(*node).contains("behind the start of the leader's log"))
-    });
-    // Nobody ends, and the others serve.
+    cluster.raftmq_ok(&["topic", "create", "load"]);
     let runtime = runtime();
     let _entered = runtime.enter();
-    for (number, wire) in cluster.wires_but(away).into_iter().enumerate() {
-        let id = format!("m{number}");
-        let sent = runtime.block_on(wire.send(vec![message("late", &id, &id)])).unwrap();
-        assert_eq!(sent.status.unwrap().code(), Code::Ok, "{}", cluster.logs());
+    let (stop, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load: Vec<_> = cluster
+        .wires_but(away)
+        .into_iter()
+        .enumerate()
+        .map(|(number, wire)| {
+            let (stop, stopped) = (stop.clone(), stopped.clone());
+            runtime.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let id = format!("m{number}-{}", stopped.fetch_add(1, Ordering::Relaxed));
+                    let sent = wire.send(vec![message("load", &id, &id)]).await.unwrap();
+                    assert_eq!(sent.status.unwrap().code(), Code::Ok, "{id}");
+                }
+            })
+        })
+        .collect();
+    cluster.start_node(away);
+    let process = cluster.process_id(away);
+    wait_until("the snapshot is in use", &cluster, || {
+        let log = cluster.log_of(away);
+        log.contains("log and state of the snapshot are in use") && log.matches("ready").count() >= 3
+    });
+    wait_until("it has caught up", &cluster, || {
+        let status = cluster.json(&["cluster", "status"]);
+        (0..3).all(|node| status["nodes"][node]["behind"].as_u64().is_some_and(|behind| behind < 200))
+    });
+    stop.store(true, Ordering::Relaxed);
+    for load in load {
+        runtime.block_on(load).unwrap();
     }
-    assert!((0..3).all(|node| cluster.is_running(node)), "{}", cluster.logs());
-    let status = cluster.json(&["cluster", "status"]);
-    let behind = |node: usize| status["nodes"][node]["behind"].as_u64();
-    assert!(behind(away) > Some(0) && others.iter().all(|node| behind(*node) == Some(0)), "{status}");
+    assert!(stopped.load(Ordering::Relaxed) > 10, "hardly any load");
+    let digests = runtime.block_on(digests(&cluster));
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    assert_eq!(cluster.json(&["cluster", "status"])["nodes"][away]["process_id"].as_u64(), Some(process.into()));
+    // It has the bodies too, and can do without the nodes it came from.
+    cluster.kill(cluster.wait_for_leader());
+    cluster.wait_for_leader();
+    check(&cluster, "kept", "after");
 }

@@ -8,7 +8,7 @@
 //! * Groups: `group NAME [RETRIES [orderly]]`, `group-from GROUP first|last|SECONDS`, `subscribe GROUP TOPIC [closed]`,
 //!   `reset GROUP TOPIC OFFSET` (of queue 0), `update-offset GROUP TOPIC OFFSET [older]` (by a client; of queue 0),
 //!   `drop-group GROUP`.
-//! * Sends: `send TOPIC BODY[:TAG]…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
+//! * Sends: `send TOPIC BODY[:TAG]…`, `send-to TOPIC QUEUE BODY…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
 //!   `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `send-urgent TOPIC PRIORITY BODY…`,
 //!   `gather TOPIC BODY… | BODY…` (several sends in one entry).
 //! * Delays: `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `reschedule MESSAGE SECONDS`.
@@ -18,8 +18,10 @@
 //!   `grant NAME MAX SECONDS [CLIENT]`; `repeat HANDLE`.
 //! * Leases: `ack HANDLE…`, `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `bury HANDLE`.
 //! * Dead letters: `redrive GROUP OFFSET…`.
-//! * Nodes: `announce NODE ADDRESS`.
-//! * State: `show queues|positions|leases|due|keys|members|origins|clock|delayed TOPIC`.
+//! * Nodes: `announce NODE ADDRESS`, `version NUMBER` (of the cluster), `remove NODE`, `end-change NUMBER`,
+//!   `leads NODE TERM [SECONDS]` (without a leader before).
+//! * Operators: `by ADDRESS TOOL COMMAND…` (a command that an operator asked for), `note WHAT ON SAID`.
+//! * State: `show queues|positions|leases|due|keys|members|origins|clock|counts|events|delayed TOPIC`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,12 +30,15 @@ use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
 use raftmq::machine::command::{
     Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, OffsetMove, Placement,
-    Prolong, Recall, Redrive, Repeat, Reschedule, Send, SetGroupOffsets, Subscribe, Trim, UpdateGroup, UpdateTopic,
+    Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendToQueue, SetGroupOffsets, Subscribe, Trim, UpdateGroup,
+    UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
+use raftmq::machine::state::events::{Act, NewLeader, Operator};
+use raftmq::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use raftmq::model::{
     ConsumeFrom, GroupId, GroupSettings, LogIndex, MessageGroupHash, MessageRef, MessageType, Millis, NodeId,
-    Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter, Timestamp, TopicId, TopicType, TransactionChecks,
+    Permission, QueueId, QueueOffset, ReceiptHandle, TagFilter, Term, Timestamp, TopicId, TopicType, TransactionChecks,
 };
 
 use super::show;
@@ -53,6 +58,8 @@ pub struct Script {
     plans: BTreeMap<String, Plan>,
     /// Messages that were put aside: their topics, their times, and where they lie.
     aside: Vec<(TopicId, Timestamp, MessageRef)>,
+    /// Who asks for the command that runs, and its words.
+    act: Option<Act>,
 }
 
 impl Script {
@@ -70,6 +77,31 @@ impl Script {
         let words: Vec<&str> = line.split_whitespace().collect();
         let seconds = |text: &str| Millis((text.parse::<f64>().unwrap() * 1000.0) as u64);
         match words[..] {
+            ["by", address, tool, ref command @ ..] => {
+                self.act = Some(act(address, tool, command[0], command[1..].first().unwrap_or(&"")));
+                self.run(&command.join(" "), out);
+                self.act = None;
+            }
+            ["note", what, on, said] => {
+                let (act, said) = (act("10.0.0.9", "raftmq", what, on), said.to_owned());
+                self.tell(&Command::NoteAct { act, said }, out);
+            }
+            ["leads", node, term, ref rest @ ..] => {
+                let (term, leader) = (Term(term.parse().unwrap()), node_of(node));
+                let gap = rest.first().map(|time| seconds(time));
+                self.tell(&Command::NoteLeader(NewLeader { term, leader, gap }), out);
+            }
+            ["version", number] => {
+                self.tell(&Command::RaiseClusterVersion { to: number.parse().unwrap() }, out);
+            }
+            ["remove", node] => {
+                let remove = MemberChangeKind::Remove { node: node_of(node) };
+                self.tell(&Command::BeginMemberChange(remove), out);
+            }
+            ["end-change", number] => {
+                let (number, end) = (number.parse().unwrap(), ChangeEnd::Done);
+                self.tell(&Command::EndMemberChange { number, end }, out);
+            }
             ["at", time] => self.machine.now = seconds(time).0,
             ["topic", name, queues, ref rest @ ..] => {
                 let create = CreateTopic {
@@ -244,12 +276,19 @@ impl Script {
                 let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
                 show::print(&outcomes[0], out);
             }
+            ["send-to", name, queue, ref bodies @ ..] => {
+                let (topic, queue) = (self.topic_id(name), QueueId(queue.parse().unwrap()));
+                let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; bodies.len()] });
+                let messages = bodies.iter().map(|body| plain_message(body, None).encode()).collect();
+                let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
+                show::print(&outcomes[0], out);
+            }
             ["give-back", name, time] => {
                 let leases = vec![self.handles[name]];
                 self.tell(&Command::GiveBack(GiveBack { leases, after: seconds(time) }), out);
             }
             ["announce", node, address] => {
-                let node = NodeId(node.trim_start_matches('n').parse().unwrap());
+                let node = node_of(node);
                 self.tell(&Command::Announce(Announce { node, address: address.to_owned() }), out);
             }
             ["plan", name, of, from, ref rest @ ..] => {
@@ -370,9 +409,24 @@ impl Script {
     }
 
     fn tell(&mut self, command: &Command, out: &mut String) {
-        let outcome = self.machine.apply(command);
+        let outcome = match &self.act {
+            Some(act) => {
+                let (act, command) = (act.clone(), Box::new(command.clone()));
+                self.machine.apply(&Command::OfOperator { act, command })
+            }
+            None => self.machine.apply(command),
+        };
         show::print(&outcome, out);
     }
+}
+
+fn act(address: &str, tool: &str, what: &str, on: &str) -> Act {
+    let by = Operator { address: address.to_owned(), tool: tool.to_owned() };
+    Act { by, node: NodeId(0), what: what.to_owned(), on: on.to_owned(), detail: String::new() }
+}
+
+fn node_of(name: &str) -> NodeId {
+    NodeId(name.trim_start_matches('n').parse().unwrap())
 }
 
 fn type_of(kind: &str) -> MessageType {

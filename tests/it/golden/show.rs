@@ -5,7 +5,8 @@ use std::fmt::Write;
 use bytes::Bytes;
 use raftmq::machine::Stored;
 use raftmq::machine::outcome::Outcome;
-use raftmq::model::{LogIndex, QueueId, QueueOffset, TopicId};
+use raftmq::machine::state::events::ClusterEventKind;
+use raftmq::model::{LogIndex, NodeId, QueueId, QueueOffset, TopicId};
 use raftmq::store::kv::{Kv, Space};
 
 use crate::fixture::machine::Machine;
@@ -26,6 +27,7 @@ pub fn print(outcome: &Outcome, out: &mut String) {
             let text: Vec<_> = places.iter().map(text).collect();
             writeln!(out, "queue/offset {}", text.join(" ")).unwrap();
         }
+        Outcome::SentToQueue { offset, slot } => writeln!(out, "offset {offset} and on, from slot {slot}").unwrap(),
         Outcome::Acked(settled) => {
             let text: Vec<_> = settled.iter().map(|settled| if *settled { "settled" } else { "ended" }).collect();
             writeln!(out, "{}", text.join(" ")).unwrap();
@@ -113,13 +115,47 @@ pub fn show(machine: &Machine, what: &str, out: &mut String) {
                 writeln!(out, "{name} queue {queue}: lost {}", view.lost(topic, group, queue).unwrap()).unwrap();
             }
         }
+        "counts" => {
+            for (topic, record) in &topics {
+                let Some(it) = machine.topic_counts.get(topic) else { continue };
+                let (delays, ends) = (it.delayed, it.delays_ended);
+                write!(out, "{}: {} messages {} B", record.name, it.messages, it.bytes).unwrap();
+                write!(out, ", {delays} delayed {ends} ended, {} half", it.halves).unwrap();
+                writeln!(out, " {} committed {} rolled back", it.commits, it.rollbacks).unwrap();
+            }
+            for ((_, group), it) in &machine.group_counts {
+                let Some((_, record)) = groups.iter().find(|(id, _)| id == group) else { continue };
+                write!(out, "{}: {} deliveries {} B", record.name, it.deliveries, it.bytes).unwrap();
+                write!(out, ", {} of them again, {} acked", it.redeliveries, it.acked).unwrap();
+                writeln!(out, ", {} dead", it.dead_letters).unwrap();
+            }
+        }
         "needed" => match view.needed_from(LogIndex(0)).unwrap() {
             Some(index) => writeln!(out, "from entry {index} on").unwrap(),
             None => out.push_str("nothing\n"),
         },
+        "events" => {
+            for (number, event) in view.events(1, u64::MAX).unwrap() {
+                write!(out, "{number} at {}: ", event.at.0 as f64 / 1000.0).unwrap();
+                match event.kind {
+                    ClusterEventKind::Act(act, end) => {
+                        let (what, on, by) = (act.what, act.on, act.by);
+                        writeln!(out, "{what} {on} by {} {}: {end:?}", by.address, by.tool).unwrap();
+                    }
+                    ClusterEventKind::Leader(new, before) => {
+                        let node = |node: NodeId| node.to_string();
+                        let (leader, before) = (new.leader, before.map_or_else(|| "nobody".to_owned(), node));
+                        writeln!(out, "{leader} leads term {} after {before}, gap {:?}", new.term.0, new.gap).unwrap();
+                    }
+                    ClusterEventKind::MembersChanged(ended) => {
+                        writeln!(out, "change {} of members: {:?}", ended.change.number, ended.end).unwrap();
+                    }
+                }
+            }
+        }
         "members" => {
             for (node, address) in view.members().unwrap() {
-                writeln!(out, "n{node} {address}").unwrap();
+                writeln!(out, "{node} {address}").unwrap();
             }
         }
         "due" => match view.next_due().unwrap() {

@@ -14,7 +14,10 @@ use crate::fixture::peer::{Claim, MAGIC, PeerLink, facts_of};
 
 /// A link to the leader in the name of a follower, whose disk the program has asked for.
 fn as_a_follower(cluster: &Cluster, leader: usize, purpose: proto::Purpose) -> PeerLink {
-    let follower = (leader + 1) % 3;
+    as_another(cluster, (leader + 1) % 3, leader, purpose)
+}
+
+fn as_another(cluster: &Cluster, follower: usize, leader: usize, purpose: proto::Purpose) -> PeerLink {
     let facts = facts_of(&cluster.peer_address(follower), Claim { from: leader as u64, to: follower as u64 });
     let claim = Claim { from: follower as u64, to: leader as u64 };
     let (link, welcome) = PeerLink::greet(&cluster.peer_address(leader), &claim.hello(purpose), facts).unwrap();
@@ -104,6 +107,30 @@ fn p16_a_term_beyond_all_elections_is_not_believed() {
     assert_serves(&mut cluster, "g");
     let status = cluster.json(&["cluster", "status"]);
     assert!(status["nodes"][0]["term"].as_u64().unwrap() < 1000, "{status}");
+}
+
+#[test]
+fn p22_whoever_has_just_got_a_vote_has_time_to_lead() {
+    // So long has a node time to make use of a vote.
+    let cluster = Cluster::start_with(&["raftElectionTimeoutMinMs=30000", "raftElectionTimeoutMaxMs=60000"]);
+    let voter = cluster.wait_for_leader();
+    let (one, other) = ((voter + 1) % 3, (voter + 2) % 3);
+    let ask = |from: usize, term, is_real: bool| {
+        let vote = Some(proto::Vote { term, node: from as u64, committed: false });
+        let last = Some(proto::LogId { term: 1000, node: from as u64, index: 1_000_000 });
+        let call = proto::VoteCall { vote, last, leader_transfer: true };
+        let mut link = as_another(&cluster, from, voter, proto::Purpose::Control);
+        let call = if is_real { Call::Vote(call) } else { Call::PreVote(call) };
+        link.send(&proto::Call { id: 1, call: Some(call) }).unwrap();
+        let answer: proto::Answer = link.receive().unwrap();
+        answer.answer.unwrap()
+    };
+    let granted = ask(one, 2000, true);
+    assert!(matches!(&granted, Answer::Vote(vote) if vote.granted), "{granted:?}");
+    let refused = ask(other, 2001, false);
+    assert!(matches!(&refused, Answer::Refused(reason) if reason.contains("just voted for another")), "{refused:?}");
+    let asked_again = ask(one, 2001, false);
+    assert!(matches!(&asked_again, Answer::Vote(_)), "{asked_again:?}");
 }
 
 #[test]

@@ -131,6 +131,39 @@ fn p18_a_state_folder_put_back_alone_is_brought_up_from_the_log() {
     assert_eq!(all.lines().count(), 100);
 }
 
+/// A group of one, whose log was put back without its state.
+#[test]
+fn p18_a_state_ahead_of_a_log_that_was_put_back_alone_is_made_anew_of_the_log() {
+    let mut cluster = Cluster::prepare(&[]);
+    let only = cluster.peers(&[0]);
+    let start = |cluster: &mut Cluster| {
+        cluster.start_node_with(0, &[&only]);
+        cluster.wait_for_port(0);
+        cluster.wait_for_leader();
+    };
+    let end = |cluster: &mut Cluster| {
+        cluster.signal(0, "TERM");
+        assert_eq!(cluster.wait_for_end(0), Some(0));
+    };
+    start(&mut cluster);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "50"]);
+    end(&mut cluster);
+    let copies = tempfile::tempdir().unwrap();
+    let log = format!("{}/log", cluster.folder_of(0));
+    copy(&log, &copies.path().join("log"));
+    start(&mut cluster);
+    cluster.raftmq_ok(&["produce", "t", "--count", "50"]);
+    end(&mut cluster);
+    std::fs::remove_dir_all(&log).unwrap();
+    copy(copies.path().join("log").to_str().unwrap(), Path::new(&log));
+    start(&mut cluster);
+    let written = cluster.log_of(0);
+    assert!(written.contains("it is ahead of the log") && written.contains("starts again"), "{written}");
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
+    assert_eq!(all.lines().count(), 50, "{}", cluster.logs());
+}
+
 #[test]
 fn nodes_with_different_members_say_so() {
     let mut cluster = Cluster::prepare(&[]);

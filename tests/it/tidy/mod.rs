@@ -84,7 +84,8 @@ fn no_files_import_each_other_and_the_table_shows_only_arrows_that_exist() {
 #[test]
 fn what_the_code_cites_stands_in_the_repository() {
     let promises = text_of("docs/promises.md");
-    let law = Law::read(&promises, &text_of("docs/decisions.md"), &text_of("docs/wire-contract.md"));
+    let (contract, remoting) = (text_of("docs/wire-contract.md"), text_of("docs/remoting-contract.md"));
+    let law = Law::read(&promises, &text_of("docs/decisions.md"), &contract, &remoting);
     let mut faults = Vec::new();
     let mut names = BTreeSet::new();
     for folder in ["src", "tests", "benches", "crates"] {

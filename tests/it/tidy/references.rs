@@ -11,25 +11,21 @@ pub struct Law {
     decisions: BTreeSet<u32>,
     /// `§13.2`, from docs/wire-contract.md.
     sections: BTreeSet<String>,
+    /// The same from docs/remoting-contract.md.
+    remoting_sections: BTreeSet<String>,
 }
 
 /// Sources outside the repository that have sections of their own: published papers and RFCs.
 const PUBLISHED: [&str; 3] = ["Raft", "Raft thesis", "RFC"];
 
 impl Law {
-    /// Reads the headings and first table cells of the three documents.
-    pub fn read(promises: &str, decisions: &str, contract: &str) -> Self {
+    /// Reads the headings and first table cells of the four documents.
+    pub fn read(promises: &str, decisions: &str, contract: &str, remoting: &str) -> Self {
         Self {
             promises: headings(promises, 'P'),
             decisions: headings(decisions, 'D'),
-            sections: contract
-                .lines()
-                .filter(|line| line.starts_with('#'))
-                .filter_map(|line| line.trim_start_matches('#').trim().strip_prefix('§'))
-                .filter_map(|line| {
-                    line.split_whitespace().next().map(|number| number.trim_end_matches('.').to_string())
-                })
-                .collect(),
+            sections: sections(contract),
+            remoting_sections: sections(remoting),
         }
     }
 
@@ -67,6 +63,10 @@ impl Law {
                     if !self.sections.contains(section) {
                         fault(format!("§{section} is not in docs/wire-contract.md"));
                     }
+                } else if before.to_lowercase().ends_with("remoting") {
+                    if !self.remoting_sections.contains(section) {
+                        fault(format!("§{section} is not in docs/remoting-contract.md"));
+                    }
                 } else if !PUBLISHED.iter().any(|name| cites(before, name)) {
                     fault(format!("§{section} of what? \"contract §{section}\" is docs/wire-contract.md"));
                 }
@@ -74,6 +74,14 @@ impl Law {
         }
         faults
     }
+}
+
+/// The numbers of a document's headings.
+fn sections(document: &str) -> BTreeSet<String> {
+    let headings = document.lines().filter(|line| line.starts_with('#'));
+    let numbers = headings.filter_map(|line| line.trim_start_matches('#').trim().strip_prefix('§'));
+    let numbers = numbers.filter_map(|line| line.split_whitespace().next());
+    numbers.map(|number| number.trim_end_matches('.').to_string()).collect()
 }
 
 /// Whether the text ends with a published source: `Raft`, `Raft thesis`, `RFC 9113`, or a further section of one.
@@ -119,18 +127,26 @@ pub fn missing_guards(promises: &str, names: &BTreeSet<String>) -> Vec<String> {
 
 #[test]
 fn a_citation_that_leads_nowhere_is_found() {
-    let law = Law::read("## P1\n## P2 Title\n", "### D1 Title\n| D23 | text |\n", "## §4 Title\n### §4.1 Sub\n");
+    let law = Law::read(
+        "## P1\n## P2 Title\n",
+        "### D1 Title\n| D23 | text |\n",
+        "## §4 Title\n### §4.1 Sub\n",
+        "## §5 Title\n",
+    );
     for good in [
         "// (P1, D1, D23)",
         "// contract §4.1",
         "// contract §4.",
+        "// remoting §5",
         "// Raft §5.3",
         "// RFC 9113 §4.1, §5",
         "let P9 = 1;",
     ] {
         assert_eq!(law.faults("a.rs", good), Vec::<String>::new(), "{good}");
     }
-    for bad in ["// (P3)", "// D2", "// contract §4.2", "// §4", "// see the style guide", "/// D24, P1"] {
+    for bad in
+        ["// (P3)", "// D2", "// contract §4.2", "// remoting §4", "// §4", "// see the style guide", "/// D24, P1"]
+    {
         assert_eq!(law.faults("a.rs", bad).len(), 1, "{bad}");
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::{Request, Status};
 
 use crate::broker::{Broker, ClientInfo, Deadline};
+use crate::edge::grpc::call_times::{Call, CallTimes, Coded};
 use crate::edge::grpc::codes::Refused;
 use crate::edge::grpc::convert;
 use crate::edge::peer::RemoteAddress;
@@ -33,6 +34,7 @@ pub struct Messaging {
     /// The node's shard.
     pub(super) broker: Arc<Broker>,
     pub(super) settings: EdgeSettings,
+    pub(super) call_times: Arc<CallTimes>,
 }
 
 /// Who calls, and how long they wait.
@@ -65,7 +67,20 @@ pub(super) type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>
 
 impl Messaging {
     pub fn new(node: Arc<Node>, settings: EdgeSettings) -> Self {
-        Self { broker: node.broker().clone(), node, settings }
+        Self { broker: node.broker().clone(), node, settings, call_times: Arc::default() }
+    }
+
+    /// How long calls took.
+    pub fn call_times(&self) -> &Arc<CallTimes> {
+        &self.call_times
+    }
+
+    /// An answer in time: how long it took is noted.
+    pub(super) async fn timed<T: Coded>(&self, call: Call, answering: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let answer = answering.await;
+        self.call_times.note(call, answer.code(), began.elapsed());
+        answer
     }
 
     /// Reads the headers; every request renews its client's session.

@@ -1,14 +1,16 @@
 //! PullMessage, UpdateOffset, GetOffset and QueryOffset (contract §20). After: `broker/offset`.
 
 use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 use tonic::Request;
 
 use crate::broker::{Pull, Pulled, Where};
+use crate::edge::grpc::call_times::Call;
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
 use crate::edge::grpc::outgoing;
-use crate::model::limits::{POLL_MARGIN, POLL_MAX};
+use crate::model::limits::{POLL_MARGIN, POLL_MAX, RECEIVE_BYTES_MAX};
 use crate::model::{Millis, QueueId, QueueOffset, TopicName};
 use crate::proto::v2;
 use crate::proto::v2::Code;
@@ -16,6 +18,7 @@ use crate::proto::v2::pull_message_response::Content;
 
 pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) -> Items<v2::PullMessageResponse> {
     let items = async move {
+        let began = Instant::now();
         let queue = request.get_ref().message_queue.clone().unwrap_or_default();
         let topic = queue.topic.unwrap_or_default();
         let (first, pulled) = match try_pull(&edge, request).await {
@@ -25,9 +28,10 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
             Ok(pulled) => (ok(), Some(pulled)),
             Err(refused) => (refused.status(), None),
         };
+        edge.call_times.note(Call::PullMessage, first.code, began.elapsed());
         let store_host = edge.node.settings().store_host.clone();
         let mut contents = vec![Content::Status(first)];
-        if let Some(Pulled { messages, next }) = pulled {
+        if let Some(Pulled { messages, next, .. }) = pulled {
             contents.extend(messages.into_iter().map(|pulled| {
                 let mut message = outgoing::stored(pulled.message, &topic, pulled.stored_at, store_host.clone());
                 let system = message.system_properties.get_or_insert_default();
@@ -57,6 +61,8 @@ async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) ->
         offset: offset_of(request.offset)?,
         filter: convert::filter(request.filter_expression.as_ref())?,
         batch: u32::try_from(request.batch_size).unwrap_or(0),
+        bytes_max: RECEIVE_BYTES_MAX,
+        room: None,
         wait: wait.min(Millis(left.0.saturating_sub(POLL_MARGIN.0))),
     };
     Ok(edge.broker.pull(pull, caller.deadline()).await?)

@@ -3,9 +3,11 @@
 //! Hot path. The stream's headers go out at once; its items are status, messages, delivery timestamp.
 
 use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 use tonic::Request;
 
 use crate::broker::{Receive, Received};
+use crate::edge::grpc::call_times::Call;
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
@@ -26,12 +28,14 @@ pub(super) fn receive(
     request: Request<v2::ReceiveMessageRequest>,
 ) -> Items<v2::ReceiveMessageResponse> {
     let items = async move {
+        let began = Instant::now();
         let topic = request.get_ref().message_queue.as_ref().and_then(|queue| queue.topic.clone()).unwrap_or_default();
         let (first, received) = match try_receive(&edge, request).await {
             Ok(Some(received)) => (ok(), Some(received)),
             Ok(None) => (status(Code::MessageNotFound, "no message arrived in time"), None),
             Err(refused) => (refused.status(), None),
         };
+        edge.call_times.note(Call::ReceiveMessage, first.code, began.elapsed());
         let (keyed, leases) = received.map(|(key, got)| ((key, got.deliveries), got.leases)).unzip();
         // Converted one by one as the connection takes them.
         let deliveries =

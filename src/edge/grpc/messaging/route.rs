@@ -98,7 +98,7 @@ fn row(
         id,
         permission: permission.into(),
         broker: Some(v2::Broker {
-            name: format!("{}-{}", edge.node.settings().broker_name, member.name),
+            name: format!("{}-{}", edge.node.settings().broker_name, member.id.name()),
             id: 0,
             endpoints: Some(endpoints),
         }),
@@ -113,7 +113,7 @@ fn row(
 
 /// The endpoints of each node as this client can reach them.
 fn endpoints(members: &[NodeAddress], dialled: Option<&v2::Endpoints>) -> Vec<(NodeAddress, v2::Endpoints)> {
-    let own = |member: &NodeAddress| (member.host.clone(), member.grpc_port.unwrap_or_default());
+    let own = |member: &NodeAddress| (member.host.clone(), member.grpc_port);
     let dialled: Vec<(String, u16)> = dialled
         .map(|endpoints| endpoints.addresses.as_slice())
         .unwrap_or_default()
@@ -126,13 +126,14 @@ fn endpoints(members: &[NodeAddress], dialled: Option<&v2::Endpoints>) -> Vec<(N
     let reach = |member: &NodeAddress| -> (String, u16) {
         let own = own(member);
         let Some((host, port)) = dialled.first() else { return own };
-        if dialled.iter().any(|dialled| {
-            members.iter().any(|member| *dialled == (member.host.clone(), member.grpc_port.unwrap_or_default()))
-        }) {
+        if dialled
+            .iter()
+            .any(|dialled| members.iter().any(|member| *dialled == (member.host.clone(), member.grpc_port)))
+        {
             return own;
         }
         // All on one machine under another name of it (localhost, a container's host): ports differ.
-        if is_one_machine && members.iter().any(|member| member.grpc_port == Some(*port)) {
+        if is_one_machine && members.iter().any(|member| member.grpc_port == *port) {
             return (host.clone(), own.1);
         }
         // A proxy or a translated address; any node serves everything.
@@ -156,7 +157,7 @@ mod tests {
     use crate::model::NodeId;
 
     fn member(id: u64, host: &str, port: u16) -> NodeAddress {
-        NodeAddress { id: NodeId(id), name: format!("n{id}"), host: host.into(), grpc_port: Some(port) }
+        NodeAddress { id: NodeId(id), host: host.into(), grpc_port: port }
     }
 
     fn reached(members: &[NodeAddress], dialled: &[(&str, i32)]) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use tonic::Request;
 
-use crate::broker::Sent;
+use crate::broker::{SendReceipt, Sent};
 use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert::wire_offset;
 use crate::edge::grpc::incoming;
@@ -12,19 +12,37 @@ use crate::edge::recall_handle::RecallHandle;
 use crate::edge::rules::message::MessageLimits;
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
+use crate::proto::admin;
+use crate::proto::admin::SendAddition;
+use crate::proto::admin::send_receipt::Durability;
 use crate::proto::v2;
 
-pub(super) async fn send(edge: &Messaging, request: Request<v2::SendMessageRequest>) -> v2::SendMessageResponse {
+/// The answer, and what is added to it for those who know it (contract §9.6).
+pub(super) async fn send(
+    edge: &Messaging,
+    request: Request<v2::SendMessageRequest>,
+) -> (v2::SendMessageResponse, SendAddition) {
     match try_send(edge, request).await {
-        Ok(entries) => v2::SendMessageResponse { status: Some(ok()), entries },
-        Err(refused) => v2::SendMessageResponse { status: Some(refused.status()), entries: Vec::new() },
+        Ok((entries, receipt)) => {
+            (v2::SendMessageResponse { status: Some(ok()), entries }, SendAddition { receipt: Some(put(receipt)) })
+        }
+        Err(refused) => {
+            let answer = v2::SendMessageResponse { status: Some(refused.status()), entries: Vec::new() };
+            (answer, SendAddition::default())
+        }
     }
+}
+
+fn put(receipt: SendReceipt) -> admin::SendReceipt {
+    let SendReceipt { index, term, is_synced } = receipt;
+    let durability = if is_synced { Durability::SyncedOnMajority } else { Durability::PageCacheOnMajority };
+    admin::SendReceipt { term: term.0, index: index.0, durability: durability.into() }
 }
 
 async fn try_send(
     edge: &Messaging,
     request: Request<v2::SendMessageRequest>,
-) -> Result<Vec<v2::SendResultEntry>, Refused> {
+) -> Result<(Vec<v2::SendResultEntry>, SendReceipt), Refused> {
     let caller = edge.caller(&request)?;
     let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
     let limits = MessageLimits { body_bytes_max, delay_max, now: edge.broker.now() };
@@ -36,7 +54,8 @@ async fn try_send(
     // Before anything is stored: an answer without its handle would be none. It also keeps what older builds could not
     // read out of the log until one of this build leads.
     let key = edge.broker.handle_key(caller.deadline()).await?;
-    let sent = edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
+    let (sent, receipt) =
+        edge.broker.send(checked.topic, checked.message_type, checked.messages, caller.deadline()).await?;
     let entry = |(message_id, sent): (String, Sent)| {
         let mut entry = v2::SendResultEntry { status: Some(ok()), ..Default::default() };
         match sent {
@@ -53,5 +72,5 @@ async fn try_send(
         entry.message_id = message_id;
         entry
     };
-    Ok(ids.into_iter().zip(sent).map(entry).collect())
+    Ok((ids.into_iter().zip(sent).map(entry).collect(), receipt))
 }

@@ -1,8 +1,8 @@
 //! Snapshots as openraft knows them: how far the state is durable. Raft forgets the log only up to there.
 //!
-//! A snapshot is a handle without bytes: the state store itself is durable up to the marks in the handle. It cannot be sent,
-//! so a follower behind the start of the leader's log stays behind (`peer/client` says so).
-//! TODO: a folder with a checkpoint and a manifest of the segments, once a follower can pull it.
+//! A snapshot is a handle without bytes: the state store itself is durable at least up to the id in the handle. Whoever needs
+//! the bytes pulls them (`sources`), and the leader takes the handle for sent once that is done (`peer/client`). So the
+//! handle says no more than it has to: what is purged. A follower that has pulled as much can go on with the log.
 //!
 //! openraft asks for the current snapshot twice at a start, and builds one if the log is purged and none is there.
 
@@ -14,13 +14,15 @@ use parking_lot::Mutex;
 
 use crate::raft::flush::StateFlush;
 use crate::raft::marks::Marks;
+use crate::raft::types;
 use crate::raft::types::Types;
 use crate::store::kv::Error;
+use crate::store::log::record::RecordId;
 
 type Meta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 type Whole = openraft::type_config::alias::SnapshotOf<Types, Snapshot>;
 
-/// The handle: there is nothing in it yet.
+/// The handle: there is nothing in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot;
 
@@ -37,33 +39,39 @@ pub struct Snapshots {
 pub struct SnapshotBuilder(Snapshots);
 
 impl Snapshots {
-    /// Of a state that was just opened: if the log is purged, it is the snapshot that covers what is gone.
-    pub fn new(flush: StateFlush, log_is_purged: bool) -> Self {
-        let current = log_is_purged.then(|| flush.marks());
+    /// Of a state that was just opened: if the log is purged, up to this entry, the snapshot covers that.
+    pub fn new(flush: StateFlush, purged: Option<RecordId>) -> Self {
+        let current = purged.map(|purged| covering(purged, flush.marks()));
         Self { flush, current: Arc::new(Mutex::new(current)), next: Arc::default() }
     }
 
-    /// The next snapshot is this one, of a flush that was just made.
-    pub(super) fn set_next(&self, marks: Marks) {
-        *self.next.lock() = Some(marks);
+    /// The next snapshot covers the log up to this entry, and is of a flush that was just made.
+    pub(in crate::raft) fn set_next(&self, upto: RecordId, flushed: Marks) {
+        *self.next.lock() = Some(covering(upto, flushed));
     }
 
-    pub(super) fn builder(&self) -> SnapshotBuilder {
+    pub(in crate::raft) fn builder(&self) -> SnapshotBuilder {
         SnapshotBuilder(self.clone())
     }
 
-    pub(super) fn current(&self) -> Option<Whole> {
+    pub(in crate::raft) fn current(&self) -> Option<Whole> {
         self.current.lock().clone().map(whole)
     }
+}
+
+/// The marks of a state that is flushed beyond `upto`, which say no more than that it has this entry.
+fn covering(upto: RecordId, (applied, membership): Marks) -> Marks {
+    let upto = types::log_id(upto.term, upto.node, upto.index);
+    (upto.min(applied), membership)
 }
 
 fn whole((last_log_id, last_membership): Marks) -> Whole {
     Whole { meta: Meta { last_log_id, last_membership }, snapshot: Snapshot }
 }
 
-/// What a node answers that is given the snapshot of another one.
-pub(super) fn not_installed() -> io::Error {
-    io::Error::other("this build cannot install the snapshot of another node: there are no bytes in it")
+/// What openraft is told that wants the snapshot of another node installed: bytes do not go through it.
+pub(in crate::raft) fn not_installed() -> io::Error {
+    io::Error::other("a snapshot of another node is pulled, never handed to Raft: there are no bytes in it")
 }
 
 impl RaftSnapshotBuilder<Types> for SnapshotBuilder {

@@ -1,0 +1,56 @@
+//! What only this process can say of itself: its limits, its settings, its certificates, where its log goes.
+
+use std::path::PathBuf;
+
+use tonic::Status;
+
+use crate::env::{clock, process};
+use crate::logging;
+use crate::model::Timestamp;
+use crate::node::Node;
+use crate::proto::admin as wire;
+
+/// What was read once, at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessFacts {
+    /// Key and value.
+    pub settings: Vec<(String, String)>,
+    /// Those in files.
+    pub certificates: Vec<CertificateFact>,
+}
+
+/// A certificate that this process shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFact {
+    /// To whom.
+    pub shown_to: &'static str,
+    pub file: PathBuf,
+    /// When the first of its chain ends, or why that is not known.
+    pub ends: Result<Timestamp, String>,
+}
+
+pub(super) fn facts(node: &Node, facts: &ProcessFacts) -> Result<wire::NodeFactsResponse, Status> {
+    let process = process::own();
+    let log = logging::file();
+    let setting = |(key, value): &(String, String)| wire::Setting { key: key.clone(), value: value.clone() };
+    Ok(wire::NodeFactsResponse {
+        node: node.settings().name.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        open_files: process.open_files,
+        open_files_max: process.open_files_max,
+        certificates: facts.certificates.iter().map(certificate).collect(),
+        settings: facts.settings.iter().map(setting).collect(),
+        log_file_error: log.as_ref().and_then(|log| log.error.clone()).unwrap_or_default(),
+        log_file: log.map(|log| log.path.display().to_string()),
+        now_ms: clock::wall().0,
+    })
+}
+
+fn certificate(fact: &CertificateFact) -> wire::Certificate {
+    wire::Certificate {
+        shown_to: fact.shown_to.to_owned(),
+        file: fact.file.display().to_string(),
+        not_after_ms: fact.ends.as_ref().map_or(0, |at| at.0),
+        error: fact.ends.as_ref().err().cloned().unwrap_or_default(),
+    }
+}

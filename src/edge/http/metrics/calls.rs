@@ -1,0 +1,47 @@
+//! Families about clients: what they call and how long that takes, and who is connected. Every node shows its own.
+
+use std::fmt;
+
+use crate::edge::http::metrics::families::{Families, about, about_in};
+use crate::edge::http::metrics::snapshot::Snapshot;
+
+/// Observations are in microseconds.
+const MILLISECONDS: f64 = 1e3;
+
+pub(super) fn put(out: &mut Families<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let Some(node) = &snapshot.node else { return Ok(()) };
+    let rows = node.calls.iter().map(|one| {
+        let is_long_polling = if one.is_long_polling { "true" } else { "false" };
+        let labels = [
+            ("protocol_type", "grpc"),
+            ("request_code", one.call),
+            ("response_code", one.code.as_str()),
+            ("is_long_polling", is_long_polling),
+            ("result", "success"),
+        ];
+        (labels, one.times.clone())
+    });
+    let help = "Time of a client's call on this node until its answer; of a poll, until it has messages or ends";
+    out.histograms(about_in("rocketmq_rpc_latency", "milliseconds", help), MILLISECONDS, rows)?;
+    out.gauge(about("raftmq_polls_waiting", "Polls that wait for messages on this node"), node.waiting_polls)?;
+    let help = "Living clients of this node that are not in the metrics below: there are too many kinds";
+    out.gauge(about("raftmq_clients_left_out", help), node.clients.left_out)?;
+    let producers = node.clients.producers.iter().map(|((language, version), count)| {
+        ([("language", language.as_str()), ("version", version), ("protocol_type", "grpc")], *count)
+    });
+    let help = "Living clients of this node that named no consumer group";
+    out.gauges(about("rocketmq_producer_connections", help), producers)?;
+    let consumers = node.clients.consumers.iter().map(|((group, language, version), count)| {
+        let labels = [
+            ("consumer_group", group.as_str()),
+            ("language", language),
+            ("version", version),
+            ("consume_mode", "pop"),
+            ("protocol_type", "grpc"),
+            ("is_system", "false"),
+        ];
+        (labels, *count)
+    });
+    let help = "Living consumers of this node that said their group in their settings";
+    out.gauges(about("rocketmq_consumer_connections", help), consumers)
+}

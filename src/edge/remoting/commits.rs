@@ -1,0 +1,142 @@
+//! Offsets that classic clients committed and that are not in the log yet (D190).
+//!
+//! Each client commits each of its queues every five seconds, one request for each. They are gathered here and become one command
+//! for each group in a topic, twice a second at most. What a node that dies had gathered is lost, which the protocol allows: the
+//! next commit comes in five seconds, and what was consumed since the last one is consumed again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, Deadline, Error};
+use crate::edge::remoting::codes::Refused;
+use crate::model::{GroupName, QueueId, QueueOffset, TopicName};
+use crate::proto::remoting::ResponseCode;
+
+/// Queues whose offsets wait.
+const QUEUES_MAX: usize = 100_000;
+const EVERY: Duration = Duration::from_millis(500);
+/// Commands at once.
+const TOGETHER: usize = 64;
+
+type Key = (GroupName, TopicName);
+type Offsets = BTreeMap<QueueId, QueueOffset>;
+
+/// What waits.
+#[derive(Default)]
+pub(super) struct Commits(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    fresh: BTreeMap<Key, Offsets>,
+    /// Queues of `fresh`.
+    count: usize,
+    /// On its way into the log.
+    proposed: BTreeMap<Key, Offsets>,
+}
+
+impl Waiting {
+    /// Adds offsets for which there are no newer ones.
+    fn put_back(&mut self, key: Key, offsets: Offsets) {
+        let fresh = self.fresh.entry(key).or_default();
+        let before = fresh.len();
+        for (queue, offset) in offsets {
+            fresh.entry(queue).or_insert(offset);
+        }
+        self.count += fresh.len() - before;
+    }
+}
+
+impl Commits {
+    /// Notes an offset; a later one of the same queue replaces it, also a lower one.
+    pub fn put(
+        &self,
+        group: &GroupName,
+        topic: &TopicName,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<(), Refused> {
+        let mut waiting = self.0.lock();
+        let key = (group.clone(), topic.clone());
+        let is_known = waiting.fresh.get(&key).is_some_and(|offsets| offsets.contains_key(&queue));
+        if !is_known && waiting.count >= QUEUES_MAX {
+            let text = format!("offsets of {QUEUES_MAX} queues wait for the log on this node; commit again later");
+            return Err(Refused::new(ResponseCode::SystemBusy, text));
+        }
+        waiting.fresh.entry(key).or_default().insert(queue, offset);
+        waiting.count += usize::from(!is_known);
+        Ok(())
+    }
+
+    /// The offset that waits for a queue.
+    pub fn get(&self, group: &GroupName, topic: &TopicName, queue: QueueId) -> Option<QueueOffset> {
+        let waiting = self.0.lock();
+        let key = (group.clone(), topic.clone());
+        [&waiting.fresh, &waiting.proposed].into_iter().find_map(|all| all.get(&key)?.get(&queue).copied())
+    }
+
+    /// Has what waits put into the log, until the node stops; then once more.
+    pub async fn keep(self: Arc<Self>, broker: Arc<Broker>, stopping: CancellationToken) {
+        while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+            self.propose(&broker).await;
+        }
+        self.propose(&broker).await;
+    }
+
+    async fn propose(&self, broker: &Broker) {
+        let proposed = {
+            let mut waiting = self.0.lock();
+            waiting.count = 0;
+            waiting.proposed = std::mem::take(&mut waiting.fresh);
+            waiting.proposed.clone()
+        };
+        let commands = stream::iter(proposed).map(async |((group, topic), offsets)| {
+            let all = offsets.iter().map(|(queue, offset)| (*queue, *offset)).collect();
+            let done = broker.commit_offsets(&group, &topic, all, Deadline::NONE).await;
+            if let Err(Error::NoLeader | Error::Busy | Error::Behind | Error::TimedOut) = done {
+                self.0.lock().put_back((group, topic), offsets);
+            } else if let Err(error) = done {
+                // Of a topic or group that is gone, say. Nobody waits for it.
+                tracing::debug!(%group, %topic, %error, "offsets of a classic client are not kept");
+            }
+        });
+        commands.buffer_unordered(TOGETHER).for_each(async |()| {}).await;
+        self.0.lock().proposed.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_offset_of_a_queue_counts_and_there_are_bounds() {
+        let commits = Commits::default();
+        let (group, topic) = (GroupName::parse("g").unwrap(), TopicName::parse("t").unwrap());
+        let put = |queue, offset| commits.put(&group, &topic, QueueId(queue), QueueOffset(offset));
+        let get = |queue| commits.get(&group, &topic, QueueId(queue)).map(|offset| offset.0);
+        put(0, 7).unwrap();
+        put(0, 5).unwrap();
+        assert_eq!((get(0), get(1)), (Some(5), None));
+        // While the log takes them, what comes meanwhile is newer; what the log did not take comes back behind it.
+        let proposed = std::mem::take(&mut commits.0.lock().fresh);
+        commits.0.lock().proposed = proposed.clone();
+        commits.0.lock().count = 0;
+        assert_eq!(get(0), Some(5));
+        put(0, 9).unwrap();
+        put(1, 1).unwrap();
+        for (key, offsets) in proposed {
+            commits.0.lock().put_back(key, offsets);
+        }
+        assert_eq!((get(0), get(1), commits.0.lock().count), (Some(9), Some(1), 2));
+        for queue in 2..u32::try_from(QUEUES_MAX).unwrap() {
+            put(queue, 0).unwrap();
+        }
+        assert_eq!(put(u32::MAX, 0).unwrap_err().code, ResponseCode::SystemBusy);
+        put(0, 10).unwrap();
+    }
+}

@@ -1,0 +1,46 @@
+//! Has each request answered by the processor of its code.
+
+use crate::broker::Where;
+use crate::edge::remoting::answer::Answer;
+use crate::edge::remoting::codes::Refused;
+use crate::edge::remoting::context::{Connection, Request};
+use crate::edge::remoting::{clients, offsets, pull, route, send};
+use crate::env::panic::{Panicked, contained};
+use crate::proto::remoting::{RequestCode, ResponseCode};
+
+/// The answer to a request. If its processor panics, it alone fails (D74).
+pub(super) async fn answer(connection: &Connection, request: Request) -> Answer {
+    let answered = contained(process(connection, &request)).await;
+    let answered = answered.unwrap_or_else(|Panicked| {
+        Err(Refused::new(ResponseCode::SystemError, "a bug in raftmq; the node's log says more"))
+    });
+    answered.unwrap_or_else(Answer::from)
+}
+
+async fn process(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
+    let Some(code) = RequestCode::of_number(request.header.code) else {
+        return Err(unsupported(format!("request type {} not supported", request.header.code)));
+    };
+    match code {
+        RequestCode::GetRouteInfoByTopic => route::of_topic(&connection.remoting, request).await,
+        RequestCode::GetBrokerClusterInfo => route::cluster(&connection.remoting),
+        RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage => {
+            send::send(connection, request, code).await
+        }
+        RequestCode::PullMessage | RequestCode::LitePullMessage => pull::pull(connection, request).await,
+        RequestCode::QueryConsumerOffset => offsets::of_group(&connection.remoting, request).await,
+        RequestCode::UpdateConsumerOffset => offsets::commit(&connection.remoting, request),
+        RequestCode::GetMinOffset => offsets::end(&connection.remoting, request, Where::Beginning).await,
+        RequestCode::GetMaxOffset => offsets::end(&connection.remoting, request, Where::End).await,
+        RequestCode::SearchOffsetByTimestamp => offsets::at_time(&connection.remoting, request).await,
+        RequestCode::CheckClientConfig => clients::check_filter(request),
+        RequestCode::HeartBeat => clients::heartbeat(connection, request).await,
+        RequestCode::UnregisterClient => clients::unregister(connection, request),
+        RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request),
+        _ => Err(unsupported(format!("request type {} ({}) not supported yet", request.header.code, code.name()))),
+    }
+}
+
+fn unsupported(text: String) -> Refused {
+    Refused::new(ResponseCode::RequestCodeNotSupported, text)
+}

@@ -1,0 +1,244 @@
+//! The consumers that say by heartbeats which groups they are in, which is how RocketMQ's classic clients do it: who is in a
+//! group here, and what the group subscribed to.
+//!
+//! Such a consumer sends its heartbeats to every node, so each node knows all consumers of a group. It is in the group until it
+//! says goodbye, its connection ends, or it was silent for two minutes; whenever the consumers of a group change, all of them
+//! that are connected here are notified, because they divide the queues among themselves.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::broker::{ClientInfo, Subscription};
+use crate::env::clock::Clock;
+use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
+use crate::model::{GroupName, Millis, TopicName};
+
+/// A connection of this node, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionNumber(pub u64);
+
+/// What a heartbeat says of one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatConsumer {
+    pub client: Arc<ClientInfo>,
+    pub is_broadcasting: bool,
+    pub subscriptions: Vec<VersionedSubscription>,
+}
+
+/// A subscription, and how new it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionedSubscription {
+    pub subscription: Subscription,
+    pub version: i64,
+}
+
+/// Too many consumers on this node; a number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} consumers on this node are as many as it takes")]
+pub struct TooManyConsumers(usize);
+
+struct Consumer {
+    said: HeartbeatConsumer,
+    connection: ConnectionNumber,
+    /// By the monotonic clock.
+    seen_at: Duration,
+    /// Takes the names of groups whose consumers changed.
+    changes: mpsc::Sender<GroupName>,
+}
+
+/// By group, then by client id.
+type Consumers = BTreeMap<GroupName, BTreeMap<String, Consumer>>;
+
+/// The consumers on this node.
+pub struct HeartbeatClients {
+    clock: Arc<dyn Clock>,
+    consumers: Mutex<Consumers>,
+}
+
+impl HeartbeatClients {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, consumers: Mutex::default() }
+    }
+
+    /// Notes what a heartbeat says of a group.
+    pub fn seen(
+        &self,
+        group: &GroupName,
+        said: HeartbeatConsumer,
+        connection: ConnectionNumber,
+        changes: &mpsc::Sender<GroupName>,
+    ) -> Result<(), TooManyConsumers> {
+        let mut consumers = self.consumers.lock();
+        let is_known = consumers.get(group).is_some_and(|of_group| of_group.contains_key(&said.client.client_id));
+        let count = if is_known { 0 } else { consumers.values().map(BTreeMap::len).sum() };
+        if count >= SESSIONS_MAX {
+            return Err(TooManyConsumers(count));
+        }
+        let seen_at = self.clock.mono();
+        let of_group = consumers.entry(group.clone()).or_default();
+        let is_changed = match of_group.entry(said.client.client_id.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(Consumer { said, connection, seen_at, changes: changes.clone() });
+                true
+            }
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                let is_changed = known.said.subscriptions != said.subscriptions;
+                *known = Consumer { said, connection, seen_at, changes: changes.clone() };
+                is_changed
+            }
+        };
+        if is_changed {
+            notify(group, of_group);
+        }
+        Ok(())
+    }
+
+    /// A client leaves a group, if it says so by the connection that its heartbeats come by.
+    pub fn left(&self, group: &GroupName, client_id: &str, connection: ConnectionNumber) {
+        self.remove(|of, consumer| {
+            of == group && consumer.said.client.client_id == client_id && consumer.connection == connection
+        });
+    }
+
+    /// A connection ended, and with it every client behind it.
+    pub fn connection_ended(&self, connection: ConnectionNumber) {
+        self.remove(|_, consumer| consumer.connection == connection);
+    }
+
+    /// Forgets consumers that were silent for too long.
+    pub(super) fn expire(&self) {
+        let now = self.clock.mono();
+        self.remove(|_, consumer| Millis::from(now.saturating_sub(consumer.seen_at)) >= SESSION_SILENT_MAX);
+    }
+
+    fn remove(&self, goes: impl Fn(&GroupName, &Consumer) -> bool) {
+        self.consumers.lock().retain(|group, of_group| {
+            let before = of_group.len();
+            of_group.retain(|_, consumer| !goes(group, consumer));
+            if of_group.len() < before {
+                notify(group, of_group);
+            }
+            !of_group.is_empty()
+        });
+    }
+
+    /// The ids of a group's clients.
+    pub fn ids(&self, group: &GroupName) -> Vec<String> {
+        self.consumers.lock().get(group).map(|of_group| of_group.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What a group subscribed to in a topic: the newest that a client of it says.
+    pub fn subscription(&self, group: &GroupName, topic: &TopicName) -> Option<VersionedSubscription> {
+        let consumers = self.consumers.lock();
+        let all = consumers.get(group)?.values().flat_map(|consumer| &consumer.said.subscriptions);
+        let of_topic = all.filter(|versioned| versioned.subscription.topic == *topic);
+        of_topic.max_by_key(|versioned| versioned.version).cloned()
+    }
+
+    /// Whether a consumer of the group is here.
+    pub fn is_known(&self, group: &GroupName) -> bool {
+        self.consumers.lock().contains_key(group)
+    }
+}
+
+fn notify(group: &GroupName, of_group: &BTreeMap<String, Consumer>) {
+    for consumer in of_group.values() {
+        // One that has not taken the notices before looks for itself, every twenty seconds.
+        let _ = consumer.changes.try_send(group.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::clock::ManualClock;
+    use crate::model::Timestamp;
+
+    fn said(client_id: &str, version: i64) -> HeartbeatConsumer {
+        let topic = TopicName::parse("t").unwrap();
+        let subscription = Subscription { topic, is_sql: false, expression: version.to_string() };
+        HeartbeatConsumer {
+            client: Arc::new(ClientInfo { client_id: client_id.into(), ..ClientInfo::default() }),
+            is_broadcasting: false,
+            subscriptions: vec![VersionedSubscription { subscription, version }],
+        }
+    }
+
+    struct Fixture {
+        clock: Arc<ManualClock>,
+        clients: HeartbeatClients,
+        group: GroupName,
+        changes: mpsc::Sender<GroupName>,
+        changed: mpsc::Receiver<GroupName>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::new(Timestamp(0)));
+            let (changes, changed) = mpsc::channel(16);
+            let group = GroupName::parse("g").unwrap();
+            Self { clients: HeartbeatClients::new(clock.clone()), clock, group, changes, changed }
+        }
+
+        fn seen(&self, client_id: &str, version: i64, connection: u64) {
+            let connection = ConnectionNumber(connection);
+            self.clients.seen(&self.group, said(client_id, version), connection, &self.changes).unwrap();
+        }
+
+        /// How many consumers were notified since the last time.
+        fn notified(&mut self) -> usize {
+            std::iter::from_fn(|| self.changed.try_recv().ok()).count()
+        }
+    }
+
+    #[test]
+    fn consumers_are_in_their_group_until_they_leave_or_their_connection_ends() {
+        let mut all = Fixture::new();
+        all.seen("a", 1, 1);
+        all.seen("b", 1, 2);
+        all.seen("b", 1, 2);
+        assert_eq!((all.clients.ids(&all.group), all.notified()), (vec!["a".to_owned(), "b".to_owned()], 3));
+        all.clients.left(&all.group, "a", ConnectionNumber(2));
+        assert_eq!((all.clients.ids(&all.group).len(), all.notified()), (2, 0), "said by another connection");
+        all.clients.left(&all.group, "a", ConnectionNumber(1));
+        assert_eq!((all.clients.ids(&all.group).len(), all.notified()), (1, 1));
+        all.clients.connection_ended(ConnectionNumber(1));
+        assert!(all.clients.is_known(&all.group));
+        all.clients.connection_ended(ConnectionNumber(2));
+        assert_eq!((all.clients.ids(&all.group).len(), all.clients.is_known(&all.group)), (0, false));
+    }
+
+    #[test]
+    fn a_client_that_comes_back_by_another_connection_is_one_consumer() {
+        let all = Fixture::new();
+        all.seen("a", 1, 1);
+        all.seen("a", 1, 2);
+        all.clients.connection_ended(ConnectionNumber(1));
+        assert_eq!(all.clients.ids(&all.group), ["a"]);
+    }
+
+    #[test]
+    fn a_silent_consumer_is_forgotten_and_the_newest_subscription_counts() {
+        let mut all = Fixture::new();
+        all.seen("a", 7, 1);
+        all.clock.advance(Millis(SESSION_SILENT_MAX.0 - 1));
+        all.seen("b", 6, 1);
+        all.clients.expire();
+        let topic = TopicName::parse("t").unwrap();
+        assert_eq!(all.clients.subscription(&all.group, &topic).unwrap().version, 7);
+        assert_eq!(all.clients.subscription(&all.group, &TopicName::parse("u").unwrap()), None);
+        all.notified();
+        all.clock.advance(Millis(1));
+        all.clients.expire();
+        assert_eq!((all.clients.ids(&all.group), all.notified()), (vec!["b".to_owned()], 1));
+        assert_eq!(all.clients.subscription(&all.group, &topic).unwrap().version, 6);
+        all.seen("b", 8, 1);
+        assert_eq!(all.notified(), 1, "another subscription is a change");
+    }
+}

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# run.sh VERSION …: the program with the client of that version.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+language=classic-java
+source ../common.sh
+folder="$(environment pom.xml Check.java setup.sh)/$1"
+shift
+exec java -Xmx256m -Dfile.encoding=UTF-8 "-Duser.home=$folder" -cp "$folder/classes:$folder/lib/*" Check "$@"

@@ -1,0 +1,136 @@
+//! Damage to the files of real nodes: found, never delivered, and repaired with what the other nodes have.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::fixture::cluster::Cluster;
+
+/// Small segments, and a scrub that never rests; what the machine has free takes no message.
+const SETTINGS: [&str; 4] =
+    ["mappedFileSizeCommitLog=1MiB", "tailCacheBytes=1MiB", "scrubRate=1GiB", "cleanFileForciblyEnable=false"];
+const HEALS_WITHIN: Duration = Duration::from_secs(30);
+const HEADER_BYTES: usize = 64;
+/// Magic, marks and length before a record, and their checksum.
+const PREAMBLE_BYTES: usize = 28;
+
+fn segments(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(format!("{}/log", cluster.folder_of(node))).unwrap();
+    let mut segments: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.sort();
+    segments
+}
+
+/// The records of a segment, without what each node adds to them.
+fn records(path: &Path) -> Vec<Vec<u8>> {
+    let bytes = std::fs::read(path).unwrap();
+    let (mut at, mut records) = (HEADER_BYTES, Vec::new());
+    while bytes.get(at..at + 4) == Some(b"RMQR") {
+        let length = u32::from_be_bytes(bytes[at + 20..at + 24].try_into().unwrap()) as usize;
+        records.push(bytes[at + PREAMBLE_BYTES..at + PREAMBLE_BYTES + length].to_vec());
+        at += (PREAMBLE_BYTES + length).next_multiple_of(8);
+    }
+    records
+}
+
+fn flip(path: &Path, part: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.len() * part / 8;
+    bytes[at] ^= 0x10;
+    // In place: the node has the file open.
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::OpenOptions::new().write(true).open(path).unwrap(),
+        &bytes[at..=at],
+        at as u64,
+    )
+    .unwrap();
+}
+
+/// The files of the state that do not change any more.
+fn tables(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(format!("{}/state", cluster.folder_of(node))).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect()
+}
+
+fn row(cluster: &Cluster, node: usize) -> serde_json::Value {
+    let rows = cluster.json(&["cluster", "status"]);
+    let rows = rows.as_array().unwrap_or_else(|| rows["nodes"].as_array().unwrap()).clone();
+    rows.into_iter().find(|row| row["node"] == format!("n{node}")).unwrap()
+}
+
+fn wait_until(what: &str, cluster: &Cluster, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + HEALS_WITHIN;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}: not in {HEALS_WITHIN:?}\n{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn is_whole(cluster: &Cluster, node: usize, repaired_min: u64) -> bool {
+    let row = row(cluster, node);
+    row["state"] == "ok" && row["damaged_segments"] == 0 && row["repaired_entries"].as_u64() >= Some(repaired_min)
+}
+
+#[test]
+fn p19_what_rots_on_running_and_on_stopped_nodes_heals_from_the_others() {
+    let mut cluster = Cluster::start_with(&SETTINGS);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "500", "--size", "12288", "--batch", "1"]);
+    let leader = cluster.wait_for_leader();
+    let follower = (leader + 1) % 3;
+    for node in [leader, follower] {
+        let sealed = segments(&cluster, node)[1].clone();
+        let before = records(&sealed);
+        flip(&sealed, 4);
+        wait_until("a byte in a sealed segment", &cluster, || is_whole(&cluster, node, 1));
+        assert_eq!(records(&sealed), before, "n{node}");
+    }
+
+    // An idle node knows that all of its log is durable. Stopped in good order it has flushed its state: entries that the
+    // state does not have would come from the leader like any new one, and be repaired by nobody.
+    std::thread::sleep(Duration::from_millis(1500));
+    cluster.signal(follower, "TERM");
+    assert_eq!(cluster.wait_for_end(follower), Some(0));
+    let files = segments(&cluster, follower);
+    let before: Vec<_> = files.iter().map(|path| records(path)).collect();
+    let (last, sealed) = files.split_last().unwrap();
+    flip(&sealed[0], 3);
+    std::fs::remove_file(&sealed[1]).unwrap();
+    let used = std::fs::read(last).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    std::fs::OpenOptions::new().write(true).open(last).unwrap().set_len(used as u64 / 2).unwrap();
+    cluster.start_node(follower);
+    wait_until("damage that a start finds", &cluster, || is_whole(&cluster, follower, 2));
+    let after = segments(&cluster, follower);
+    assert_eq!(after[..sealed.len()], *sealed);
+    for (path, before) in sealed.iter().zip(&before) {
+        assert_eq!(records(path), *before, "{}", path.display());
+    }
+    let tail: Vec<_> = after[sealed.len()..].iter().flat_map(|path| records(path)).collect();
+    assert_eq!(tail[..before[sealed.len()].len()], before[sealed.len()], "the end comes from the leader");
+    let log = cluster.log_of(follower);
+    assert!(log.contains("neither votes nor stands for election") && log.contains("it votes again"), "{log}");
+
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "1000"]);
+    assert_eq!(all.lines().count(), 500, "{}", cluster.logs());
+}
+
+#[test]
+fn p18_a_node_whose_state_rots_while_it_runs_makes_it_anew_by_itself() {
+    let mut cluster = Cluster::start_with(&SETTINGS);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
+    let follower = (cluster.wait_for_leader() + 1) % 3;
+    wait_until("the state is flushed", &cluster, || !tables(&cluster, follower).is_empty());
+    tables(&cluster, follower).iter().for_each(|table| flip(table, 1));
+    let why = "this node starts again: its state is damaged, and is made anew";
+    wait_until("the damage is found", &cluster, || cluster.log_of(follower).contains(why));
+    wait_until("it has a state again", &cluster, || {
+        let row = row(&cluster, follower);
+        row["state"] == "ok" && row["behind"] == 0 && row["applied"].as_u64() > Some(0)
+    });
+    // Nobody had to start it: it is the process that the test started.
+    assert!(cluster.is_running(follower), "{}", cluster.logs());
+    let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
+    assert_eq!(all.lines().count(), 100, "{}", cluster.logs());
+}

@@ -1,0 +1,7 @@
+//! The dashboard without a browser: who is answered, what pages are made of, and that its numbers are those of the commands.
+
+mod access;
+mod actions;
+mod live;
+mod reads;
+mod sources;

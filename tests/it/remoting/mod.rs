@@ -1,0 +1,7 @@
+//! The classic protocol, frame by frame, through real clusters: one file for each subject (docs/remoting-contract.md).
+
+mod clients;
+mod consume;
+mod frames;
+mod route;
+mod send;
