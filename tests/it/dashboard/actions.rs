@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -102,6 +103,12 @@ fn lines_of_another_node(cluster: &Cluster) -> Vec<String> {
 #[test]
 fn topics_and_groups_are_made_changed_and_deleted_after_a_trial_that_does_nothing() {
     let cluster = Cluster::start();
+    // Acts are noted once all nodes have said that they know events; the new leader is what is noted first.
+    let until = Instant::now() + Duration::from_secs(60);
+    while cluster.json(&["cluster", "events"])["events"] == json!([]) {
+        assert!(Instant::now() < until, "nothing is noted\n{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let topic = json!({ "topic": "orders", "type": "NORMAL", "queues": 2, "retention_ms": 129_600_000 });
     let tried = try_out(&cluster, 0, "topic.create", &topic);
     assert_eq!(cluster.json(&["topic", "list"])["topics"], json!([]), "a trial does nothing");
