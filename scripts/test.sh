@@ -5,4 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/setup.sh --tests
 source scripts/env.sh
-cargo test --locked "$@"
+# Most tests start nodes and wait for them: two threads leave two cores idle for two thirds of the time.
+RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}" cargo test --locked "$@"
