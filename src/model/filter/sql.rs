@@ -11,6 +11,7 @@
 //! Bounded by `DEPTH_MAX` and `NODES_MAX`; the caller bounds the text.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
@@ -21,10 +22,25 @@ const NODES_MAX: usize = 1024;
 
 /// Why a text is no condition, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} at character {at}")]
+#[error("at character {character}: {what}")]
 pub struct SqlError {
     what: String,
+    /// Counted from 1, as an editor shows it.
+    character: usize,
+}
+
+/// The same while the text is read.
+struct Wrong {
+    what: String,
+    /// Bytes before it.
     at: usize,
+}
+
+impl Wrong {
+    fn in_text(self, text: &str) -> SqlError {
+        let before = text.get(..self.at).unwrap_or(text);
+        SqlError { what: self.what, character: before.chars().count() + 1 }
+    }
 }
 
 /// A compiled condition.
@@ -96,13 +112,16 @@ impl SqlFilter {
     }
 
     fn compile(text: &str, too_large: TooLarge) -> Result<Self, SqlError> {
-        let tokens = tokens(text)?;
-        let mut parser = Parser { tokens, next: 0, depth: 0, nodes: 0, end: text.len(), too_large };
-        let node = parser.or()?;
-        match parser.peek() {
-            None => Ok(Self(node)),
-            Some(token) => Err(parser.error(format!("{token:?} is not expected"))),
-        }
+        let compile = || {
+            let tokens = tokens(text)?;
+            let mut parser = Parser { tokens, next: 0, depth: 0, nodes: 0, end: text.len(), too_large };
+            let node = parser.or()?;
+            match parser.peek() {
+                None => Ok(Self(node)),
+                Some(token) => Err(parser.error(not_expected(token))),
+            }
+        };
+        compile().map_err(|wrong: Wrong| wrong.in_text(text))
     }
 
     /// Whether the condition is TRUE for a message with these properties.
@@ -262,7 +281,17 @@ enum Token {
     Sign(&'static str),
 }
 
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SqlError> {
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(text) | Self::Number(text) => write!(f, "'{text}'"),
+            Self::Sign(sign) => write!(f, "'{sign}'"),
+            Self::Text(text) => write!(f, "the text '{text}'"),
+        }
+    }
+}
+
+fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Wrong> {
     let mut tokens = Vec::new();
     let mut chars = text.char_indices().peekable();
     while let Some((at, first)) = chars.next() {
@@ -289,11 +318,48 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SqlError> {
                 }
                 Token::Word(text[at..end].to_owned())
             }
-            _ => return Err(SqlError { what: format!("{first:?} means nothing"), at }),
+            _ => return Err(Wrong { what: means_nothing(first, chars.peek().map(|(_, next)| *next)), at }),
         };
         tokens.push((at, token));
     }
     Ok(tokens)
+}
+
+/// What to write instead of a character that other dialects know, or that only looks like one of these.
+fn means_nothing(character: char, next: Option<char>) -> String {
+    let instead = match (character, next) {
+        ('!', Some('=')) => return "'!=' means nothing: write '<>'".to_owned(),
+        ('&', Some('&')) => return "'&&' means nothing: write AND".to_owned(),
+        ('|', Some('|')) => return "'||' means nothing: write OR".to_owned(),
+        ('!', _) => "write NOT",
+        ('"' | '`' | '‘' | '’' | '“' | '”' | '＇', _) => {
+            "texts are in single quotes ('x'), and names of properties in none"
+        }
+        ('（', _) => "write '('",
+        ('）', _) => "write ')'",
+        ('，', _) => "write ','",
+        ('＝', _) => "write '='",
+        ('＜', _) => "write '<'",
+        ('＞', _) => "write '>'",
+        ('*' | '/' | '%', _) => NO_ARITHMETIC,
+        _ => return format!("'{}' means nothing", character.escape_debug()),
+    };
+    format!("'{character}' means nothing: {instead}")
+}
+
+const NO_ARITHMETIC: &str = "there is no arithmetic, only comparisons of properties and values";
+
+/// What to say of a token that comes after a whole condition.
+fn not_expected(token: &Token) -> String {
+    let hint = match token {
+        Token::Sign("+" | "-") => NO_ARITHMETIC,
+        Token::Sign(")") => "no '(' is open",
+        Token::Word(word) if ["like", "rlike", "regexp"].iter().any(|other| word.eq_ignore_ascii_case(other)) => {
+            "write CONTAINS, STARTSWITH or ENDSWITH"
+        }
+        _ => "conditions are joined by AND or OR",
+    };
+    format!("{token} is not expected: {hint}")
 }
 
 fn next_is(chars: &mut Peekable<CharIndices<'_>>, wanted: char) -> bool {
@@ -301,7 +367,7 @@ fn next_is(chars: &mut Peekable<CharIndices<'_>>, wanted: char) -> bool {
 }
 
 /// A text whose opening quote has been read; a quote inside is written twice.
-fn quoted(chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, SqlError> {
+fn quoted(chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, Wrong> {
     let mut text = String::new();
     while let Some((_, c)) = chars.next() {
         if c != '\'' {
@@ -312,10 +378,10 @@ fn quoted(chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, Sq
             return Ok(text);
         }
     }
-    Err(SqlError { what: "a text that does not end".to_owned(), at })
+    Err(Wrong { what: "a text that does not end".to_owned(), at })
 }
 
-fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, SqlError> {
+fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Result<String, Wrong> {
     let mut end = at + 1;
     let mut last = ' ';
     while let Some((_, c)) = chars.next_if(|(_, c)| {
@@ -328,7 +394,7 @@ fn number(text: &str, chars: &mut Peekable<CharIndices<'_>>, at: usize) -> Resul
     let digits = text[at..end].trim_end_matches(['l', 'L']);
     match digits.parse::<f64>() {
         Ok(_) => Ok(digits.to_owned()),
-        Err(_) => Err(SqlError { what: format!("'{}' is not a number", &text[at..end]), at }),
+        Err(_) => Err(Wrong { what: format!("'{}' is not a number", &text[at..end]), at }),
     }
 }
 
@@ -346,8 +412,8 @@ impl Parser {
         self.tokens.get(self.next).map(|(_, token)| token)
     }
 
-    fn error(&self, what: impl Into<String>) -> SqlError {
-        SqlError { what: what.into(), at: self.tokens.get(self.next).map_or(self.end, |(at, _)| *at) }
+    fn error(&self, what: impl Into<String>) -> Wrong {
+        Wrong { what: what.into(), at: self.tokens.get(self.next).map_or(self.end, |(at, _)| *at) }
     }
 
     fn sign(&mut self, wanted: &str) -> bool {
@@ -362,11 +428,11 @@ impl Parser {
         is_it
     }
 
-    fn expect(&mut self, sign: &str) -> Result<(), SqlError> {
+    fn expect(&mut self, sign: &str) -> Result<(), Wrong> {
         if self.sign(sign) { Ok(()) } else { Err(self.error(format!("'{sign}' is missing"))) }
     }
 
-    fn node(&mut self, node: Node) -> Result<Node, SqlError> {
+    fn node(&mut self, node: Node) -> Result<Node, Wrong> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             return Err(self.error(format!("more than {NODES_MAX} operators and values")));
@@ -374,7 +440,7 @@ impl Parser {
         Ok(node)
     }
 
-    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, SqlError>) -> Result<T, SqlError> {
+    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, Wrong>) -> Result<T, Wrong> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(self.error(format!("nested deeper than {DEPTH_MAX}")));
@@ -384,7 +450,7 @@ impl Parser {
         parsed
     }
 
-    fn or(&mut self) -> Result<Node, SqlError> {
+    fn or(&mut self) -> Result<Node, Wrong> {
         let mut left = self.and()?;
         while self.word("or") {
             let right = self.and()?;
@@ -393,7 +459,7 @@ impl Parser {
         Ok(left)
     }
 
-    fn and(&mut self) -> Result<Node, SqlError> {
+    fn and(&mut self) -> Result<Node, Wrong> {
         let mut left = self.not()?;
         while self.word("and") {
             let right = self.not()?;
@@ -402,7 +468,7 @@ impl Parser {
         Ok(left)
     }
 
-    fn not(&mut self) -> Result<Node, SqlError> {
+    fn not(&mut self) -> Result<Node, Wrong> {
         if self.word("not") {
             let inner = self.deeper(Self::not)?;
             return self.node(Node::Not(Box::new(inner)));
@@ -410,7 +476,7 @@ impl Parser {
         self.predicate()
     }
 
-    fn predicate(&mut self) -> Result<Node, SqlError> {
+    fn predicate(&mut self) -> Result<Node, Wrong> {
         let left = self.operand()?;
         if self.word("is") {
             let is_not = self.word("not");
@@ -466,12 +532,12 @@ impl Parser {
         Ok(left)
     }
 
-    fn negated(&mut self, is_not: bool, node: Node) -> Result<Node, SqlError> {
+    fn negated(&mut self, is_not: bool, node: Node) -> Result<Node, Wrong> {
         let node = self.node(node)?;
         if is_not { self.node(Node::Not(Box::new(node))) } else { Ok(node) }
     }
 
-    fn number_or_property(&mut self) -> Result<Node, SqlError> {
+    fn number_or_property(&mut self) -> Result<Node, Wrong> {
         match self.operand()? {
             Node::Value(Value::Text(text)) => {
                 Err(self.error(format!("'{text}' is a text; only numbers are larger or smaller")))
@@ -481,7 +547,7 @@ impl Parser {
     }
 
     /// The value of the number that is the next token, with the sign before it.
-    fn number(&self, text: &str) -> Result<Number, SqlError> {
+    fn number(&self, text: &str) -> Result<Number, Wrong> {
         let Some(number) = Number::read(text) else { return Err(self.error(format!("'{text}' is not a number"))) };
         match number {
             _ if self.too_large == TooLarge::Rounded => Ok(number),
@@ -494,7 +560,7 @@ impl Parser {
         }
     }
 
-    fn text(&mut self) -> Result<String, SqlError> {
+    fn text(&mut self) -> Result<String, Wrong> {
         match self.peek() {
             Some(Token::Text(text)) => {
                 let text = text.clone();
@@ -505,7 +571,7 @@ impl Parser {
         }
     }
 
-    fn operand(&mut self) -> Result<Node, SqlError> {
+    fn operand(&mut self) -> Result<Node, Wrong> {
         if self.sign("(") {
             let inner = self.deeper(Self::or)?;
             self.expect(")")?;
@@ -611,25 +677,37 @@ mod tests {
     #[test]
     fn what_is_no_condition_says_where() {
         for (text, what) in [
-            ("", "a property, a number or a text is missing at character 0"),
-            ("a = ", "a property, a number or a text is missing at character 4"),
-            ("a = 'x", "a text that does not end at character 4"),
+            ("", "at character 1: a property, a number or a text is missing"),
+            ("a = ", "at character 5: a property, a number or a text is missing"),
+            ("a = 'x", "at character 5: a text that does not end"),
             ("a > 'x'", "only numbers are larger or smaller"),
-            ("a IN (1)", "a text in single quotes is missing at character 6"),
+            ("a IN (1)", "at character 7: a text in single quotes is missing"),
             ("a BETWEEN 1", "the AND of a BETWEEN is missing"),
-            ("(a = 1", "')' is missing at character 6"),
-            ("a = 1 b", "is not expected at character 6"),
-            ("a ; b", "';' means nothing at character 2"),
+            ("(a = 1", "at character 7: ')' is missing"),
+            ("a = 1 b", "at character 7: 'b' is not expected: conditions are joined by AND or OR"),
+            ("a = 'x' 'y z'", "at character 9: the text 'y z' is not expected: conditions are joined by AND or OR"),
+            ("a != 1", "at character 3: '!=' means nothing: write '<>'"),
+            ("a LIKE 'x'", "at character 3: 'LIKE' is not expected: write CONTAINS, STARTSWITH or ENDSWITH"),
+            ("a-b = 1", "'-' is not expected: there is no arithmetic, only comparisons of properties and values"),
+            ("a * 2 = 1", "'*' means nothing: there is no arithmetic"),
+            ("地区 = '华东' AND ) b", "at character 15: a property, a number or a text is missing"),
+            ("地区 = '华东') b", "at character 10: ')' is not expected: no '(' is open"),
+            ("地区 ＝ '华东'", "at character 4: '＝' means nothing: write '='"),
+            ("a = \"x\"", "at character 5: texts are in single quotes ('x'), and names of properties in none"),
+            ("a = 1 && b = 2", "at character 7: '&&' means nothing: write AND"),
+            ("a = 1 || b = 2", "'||' means nothing: write OR"),
+            ("a \u{7}", "at character 3: '\\u{7}' means nothing"),
+            ("a ; b", "at character 3: ';' means nothing"),
             ("a = 1x2", "'1x2' is not a number"),
             ("and = 1", "a property, a number or a text is missing"),
             (
                 "a = 9223372036854775808",
-                "'9223372036854775808' does not fit into 64 bits: whole numbers are -9223372036854775808 to \
-                 9223372036854775807 at character 4",
+                "at character 5: '9223372036854775808' does not fit into 64 bits: whole numbers are -9223372036854775808 to \
+                 9223372036854775807",
             ),
             ("a > -9223372036854775809", "'-9223372036854775809' does not fit into 64 bits"),
             ("a BETWEEN 1 AND 99999999999999999999L", "'99999999999999999999' does not fit into 64 bits"),
-            ("a < 1e999", "'1e999' is too large at character 4"),
+            ("a < 1e999", "at character 5: '1e999' is too large"),
         ] {
             let error = SqlFilter::parse(text).unwrap_err().to_string();
             assert!(error.contains(what), "{text}: {error}");

@@ -101,7 +101,7 @@ fn sql_filters_choose_by_properties_and_pass_over_the_rest() {
 
         let (status, _) = a.receive_with(chosen("h", "number >"), POLL + SOON).await.unwrap();
         assert_eq!(status.code(), Code::IllegalFilterExpression);
-        assert!(status.message.contains("at character 8"), "{}", status.message);
+        assert!(status.message.contains("at character 9"), "{}", status.message);
         let bad = settings(v2::ClientType::SimpleConsumer, subscribed("h", "t", by_sql("number >")));
         let mut told = telemetry(&a, "RUST", &bad, 1).await;
         let refused = tokio::time::timeout(CALL, told.message()).await.expect("an answer").unwrap_err();
