@@ -252,8 +252,26 @@ impl DiskFile for RealFile {
 }
 
 /// Reads a whole text file: configuration and certificates.
+///
+/// * Errors: `InvalidData` if it is not UTF-8, with the place and what to do.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    std::fs::read_to_string(path)
+    String::from_utf8(std::fs::read(path)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, not_utf8(error.as_bytes(), error.utf8_error())))
+}
+
+/// Editors of Windows write UTF-16, and RocketMQ reads its files as ISO-8859-1.
+fn not_utf8(bytes: &[u8], error: std::str::Utf8Error) -> String {
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes {
+        return "the file is in UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)".to_owned();
+    }
+    let before = &bytes[..error.valid_up_to()];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.len() - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) + 1;
+    let byte = bytes[before.len()];
+    format!(
+        "line {line}, byte {column}: 0x{byte:02X} is not UTF-8: save the file as UTF-8 \
+         (from what RocketMQ reads: iconv -f ISO-8859-1 -t UTF-8)"
+    )
 }
 
 /// Writes a whole text file: a report.
@@ -333,6 +351,23 @@ mod tests {
         assert_eq!(&bytes, b"6789");
         assert!(!file.read_at_hand(&mut bytes, 7).unwrap(), "the file ends before");
         assert!(!file.read_at_hand(&mut bytes, 20).unwrap());
+    }
+
+    #[test]
+    fn a_text_in_another_encoding_is_refused_with_its_place_and_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("broker.conf");
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            read_text(&file).unwrap_err().to_string()
+        };
+        let latin = refused(b"a=1\nbrokerName=caf\xe9\n");
+        assert!(latin.starts_with("line 2, byte 15: 0xE9 is not UTF-8: save the file as UTF-8"), "{latin}");
+        assert!(refused(b"\xe9").starts_with("line 1, byte 1: 0xE9"));
+        let utf16: Vec<u8> = "\u{feff}a=1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(refused(&utf16).starts_with("the file is in UTF-16: save it as UTF-8"));
+        std::fs::write(&file, "地区=华东\n").unwrap();
+        assert_eq!(read_text(&file).unwrap(), "地区=华东\n");
     }
 
     #[test]
