@@ -87,6 +87,7 @@ fn exit_of(error: &server::Error) -> Exit {
         server::Error::Node(StartError::FolderTaken(_)) => Exit::FolderTaken,
         server::Error::Node(StartError::Damaged(_)) => Exit::Damaged,
         server::Error::Node(StartError::NoRoom(_)) => Exit::NoRoom,
+        server::Error::TooFewFiles(_) => Exit::TooFewFiles,
         server::Error::Node(StartError::Raft(_) | StartError::Again(_)) | server::Error::System(_) => Exit::Failed,
     }
 }
@@ -117,6 +118,11 @@ fn die(reason: Fatal, folder: &Path) {
         tracing::error!("this node cannot go on: {reason}");
     }
     let exit = match reason {
+        // The files are whole: whatever needed one could not open it.
+        Fatal::Failed(_) if process::is_out_of_files() => {
+            tracing::error!("it may not open more files: raise the limit (ulimit -n, LimitNOFILE=) and start it again");
+            Exit::TooFewFiles
+        }
         Fatal::Failed(_) => Exit::Damaged,
         Fatal::Disowned(_) => Exit::FolderTaken,
         Fatal::Again(again) => start_again(&again, folder),

@@ -28,6 +28,8 @@ pub enum Exit {
     Damaged = 12,
     /// The broker's disk is too full for a start.
     NoRoom = 13,
+    /// The broker may open too few files.
+    TooFewFiles = 14,
     /// A bug: something outside of a client's request panicked.
     Panicked = 101,
     /// Ended by the user.

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -23,12 +23,11 @@ use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
 use crate::edge::peer::RemoteAddress;
+use crate::edge::places::{Place, Places};
 use crate::edge::remoting::{Remoting, connection as classic};
 use crate::env::panic::contained;
 use crate::model::HostPort;
 
-/// Open connections of one node.
-const CONNECTIONS_MAX: usize = 10_000;
 /// Connections accepted and not yet taken by their thread.
 const ACCEPTED_MAX: usize = 1024;
 /// Time for the first byte and the TLS handshake.
@@ -92,6 +91,7 @@ impl FrontEnd {
         ports: Vec<std::net::TcpListener>,
         threads: usize,
         runtime: NewRuntime,
+        places: Places,
         security: Security,
         protocols: Protocols,
     ) -> io::Result<Self> {
@@ -109,7 +109,7 @@ impl FrontEnd {
                 handles.push(thread(format!("front-end-{number}"), runtime, worker.run())?);
             }
         }
-        let accepting = accept_all(ports, workers, stop.clone());
+        let accepting = accept_all(ports, workers, places, stop.clone());
         if threads == 0 {
             tasks.spawn_local(accepting);
         } else {
@@ -142,11 +142,15 @@ fn thread(
     std::thread::Builder::new().name(name).spawn(move || tokio::task::LocalSet::new().block_on(&runtime, work))
 }
 
-async fn accept_all(ports: Vec<std::net::TcpListener>, workers: Vec<mpsc::Sender<Accepted>>, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept_all(
+    ports: Vec<std::net::TcpListener>,
+    workers: Vec<mpsc::Sender<Accepted>>,
+    places: Places,
+    stop: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     for port in ports {
-        let accepting = accept(port, workers.clone(), room.clone());
+        let accepting = accept(port, workers.clone(), places.clone());
         tasks.spawn_local(stop.clone().run_until_cancelled_owned(accepting));
     }
     tasks.close();
@@ -154,21 +158,22 @@ async fn accept_all(ports: Vec<std::net::TcpListener>, workers: Vec<mpsc::Sender
 }
 
 /// A connection on its way to its thread. Not a tokio stream: the thread that accepted it would go on polling that.
-type Accepted = (std::net::TcpStream, SocketAddr, OwnedSemaphorePermit);
+type Accepted = (std::net::TcpStream, SocketAddr, Place);
 
-async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>>, room: Arc<Semaphore>) {
+async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>>, places: Places) {
     let listener = match TcpListener::from_std(port) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a client port cannot be served"),
     };
     let mut turn = 0;
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
         match accepted {
             Ok((stream, peer)) => {
+                // Without a place it is closed at once: in a queue it would wait for its own deadline.
+                let Ok(place) = places.take(peer) else { continue };
                 turn = (turn + 1) % workers.len();
-                if workers[turn].send((stream, peer, permit)).await.is_err() {
+                if workers[turn].send((stream, peer, place)).await.is_err() {
                     return;
                 }
             }
@@ -191,14 +196,14 @@ impl Worker {
     async fn run(mut self) {
         let tasks = TaskTracker::new();
         let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
-        while let Some(Some((stream, peer, permit))) = self.stop.run_until_cancelled(self.taken.recv()).await {
+        while let Some(Some((stream, peer, place))) = self.stop.run_until_cancelled(self.taken.recv()).await {
             let (security, protocols, stop) = (self.security.clone(), self.protocols.clone(), self.stop.clone());
             tasks.spawn_local(async move {
                 // What panics here ends its connection, and no other.
                 if let Ok(Err(error)) = contained(serve(stream, peer, security, protocols, stop)).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
-                drop(permit);
+                drop(place);
             });
         }
         tasks.close();

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod http;
 pub mod listener;
 mod peer;
+pub mod places;
 mod recall_handle;
 pub mod remoting;
 pub mod rules;

@@ -66,7 +66,7 @@ pub fn own() -> OwnProcess {
         virtual_bytes: named(&status, "VmSize:") * 1024,
         started_at_seconds: booted_at as f64 + seconds(field(19)),
         open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
-        open_files_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX),
+        open_files_max: open_files_limit(),
         threads: named(&status, "Threads:"),
     }
 }
@@ -120,6 +120,18 @@ fn inode(table: &str, port: u16) -> Option<String> {
         let is_it = fields.get(1)?.ends_with(&wanted) && *fields.get(3)? == LISTEN;
         is_it.then(|| format!("socket:[{}]", fields[9]))
     })
+}
+
+/// How many files this process may have open now.
+pub fn open_files_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Whether this process can open no more files now.
+pub fn is_out_of_files() -> bool {
+    let too_many = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(|code| code.raw_os_error());
+    let opened = fs::File::open("/dev/null");
+    opened.is_err_and(|error| error.raw_os_error().is_some_and(|code| too_many.contains(&code)))
 }
 
 /// Lets this process open as many files as it may: a log of many segments needs them. Returns how many.

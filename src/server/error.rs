@@ -1,5 +1,6 @@
 //! Why a server does not start, or not go on.
 
+use crate::edge::places::TooFewFiles;
 use crate::node::StartError;
 
 /// Why a server ends otherwise than by a signal. The operator must act.
@@ -12,6 +13,8 @@ pub enum Error {
     Tls(String),
     #[error(transparent)]
     Node(#[from] StartError),
+    #[error(transparent)]
+    TooFewFiles(#[from] TooFewFiles),
     /// The system refused a port, a thread or a signal handler.
     #[error("{0}")]
     System(String),

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::{BrokerConfig, HttpConfig, Loaded};
 use crate::edge::http::{Access, Http, HttpSettings, Pages, Pulse};
 use crate::edge::listener::{self, FrontEnd};
+use crate::edge::places::Places;
 use crate::env::{host_name, process, runtime};
 use crate::model::HostPort;
 use crate::node::Node;
@@ -51,6 +52,7 @@ pub enum Ended {
 /// Serves until a signal ends it, or it must start again; a second signal ends it at once. `on_fatal` must end the process.
 pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
     prepare_process();
+    Places::check(loaded.config.open_files_max, process::open_files_limit())?;
     let (config, ports) = client_ports(&loaded.config)?;
     let config = config.as_ref();
     let peer_port = bind_peers(config)?;
@@ -74,7 +76,9 @@ pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
         let facts = facts(loaded);
         let protocols = services(config, facts.clone(), &node);
         pages.set_node(node.clone(), protocols.grpc.messaging.call_times().clone(), facts);
-        let front_end = FrontEnd::start(ports, threads, runtime::of_one_thread, security, protocols).map_err(system)?;
+        let places = Places::new(config.open_files_max);
+        let front_end =
+            FrontEnd::start(ports, threads, runtime::of_one_thread, places, security, protocols).map_err(system)?;
         say_ready(config, &node, has_http);
         let ended = tokio::select! {
             stopped = signals.stop() => stopped.map(|()| Ended::Stopped).map_err(system)?,

@@ -6,6 +6,7 @@ mod clock;
 mod damage;
 mod disk;
 mod events;
+mod files;
 mod full_disk;
 mod handles;
 mod kills;
