@@ -60,7 +60,8 @@ impl Failure {
         match error {
             Error::Connect(_) => Self::new(Exit::CannotConnect, error)
                 .remedy("start one:", "scripts/fast-try.sh start")
-                .remedy("elsewhere:", "raftmq -n HOST:PORT;HOST:PORT ..."),
+                .remedy("elsewhere:", "raftmq -n HOST:PORT;HOST:PORT ...")
+                .remedy("with TLS:", "--tls, --tls-ca FILE or --tls-insecure (tls.server.mode=enforcing needs it)"),
             Error::TimedOut { .. } => Self::new(Exit::Unavailable, error)
                 .remedy("look:", "raftmq cluster status")
                 .remedy("wait longer:", "--timeout 30s"),

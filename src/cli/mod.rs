@@ -29,6 +29,7 @@ mod options;
 mod produce;
 mod render;
 mod stats;
+mod tls_options;
 mod top;
 mod topic;
 mod topic_table;

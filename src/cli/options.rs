@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use crate::model::Millis;
 use crate::model::limits::{KEPT_MAX, KEPT_MIN};
 
-use crate::client::{Address, Admin, ClientIdentity, Connection, Endpoints, Error};
+use crate::client::{Address, Admin, ClientIdentity, Connection, Endpoints, Error, Tls};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Subject};
+use crate::cli::tls_options::TlsOptions;
 
 const ENDPOINTS_DEFAULT: &str = "127.0.0.1:8081";
 const GRPC_PORT: u16 = 8081;
@@ -52,6 +53,8 @@ pub struct Global {
     /// Per request, such as 5s or 500ms
     #[arg(long, global = true, value_name = "DUR", default_value = "5s", value_parser = duration)]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// No progress, no talk
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -122,17 +125,29 @@ pub fn start_log(global: &Global) {
     }
 }
 
+/// What the environment sets, if it is not empty.
+fn of_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.trim().is_empty())
+}
+
 impl Global {
     /// The addresses given, by the environment, or those of fast-try.
     pub fn endpoints(&self) -> Result<Endpoints, Failure> {
-        let of_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
-        let text = self
-            .endpoints
+        let text = self.addresses();
+        Endpoints::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("endpoints: {error}")))
+    }
+
+    fn addresses(&self) -> String {
+        self.endpoints
             .clone()
             .or_else(|| of_environment("RAFTMQ_ENDPOINTS"))
             .or_else(|| of_environment("NAMESRV_ADDR"))
-            .unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned());
-        Endpoints::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("endpoints: {error}")))
+            .unwrap_or_else(|| ENDPOINTS_DEFAULT.to_owned())
+    }
+
+    /// How TLS is spoken, if it is asked for or the addresses say so.
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        self.tls.read(self.addresses().contains("https://"), of_environment, crate::env::disk::read_text)
     }
 }
 
@@ -161,6 +176,7 @@ impl Context {
             process_id: std::process::id(),
             unique: crate::env::rng::random_u64(),
             now: crate::env::clock::wall,
+            tls: global.tls()?,
         };
         let endpoints = beside_name_servers(endpoints);
         let connection = Arc::new(Connection::new(&endpoints, global.timeout, identity).map_err(usage)?);

@@ -9,10 +9,12 @@ use std::time::Duration;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tower::service_fn;
 
 use crate::model::Timestamp;
 
 use crate::client::error::{Error, Unreachable};
+use crate::client::tls::Tls;
 
 const PORT_DEFAULT: u16 = 8081;
 const ADDRESSES_MAX: usize = 64;
@@ -53,10 +55,14 @@ pub enum AddressError {
 pub struct Endpoints(Vec<Address>);
 
 impl Address {
-    /// From `host`, `host:port`, `[ipv6]:port`, each perhaps after `http://`. The port defaults to 8081.
+    /// From `host`, `host:port`, `[ipv6]:port`, each perhaps after `http://` or `https://`. The port defaults to 8081.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let unreadable = || AddressError::Unreadable(text.to_owned());
-        let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let rest = text
+            .strip_prefix("http://")
+            .or_else(|| text.strip_prefix("https://"))
+            .unwrap_or(text)
+            .trim_end_matches('/');
         let (host, port) = if let Some(bracketed) = rest.strip_prefix('[') {
             let (host, after) = bracketed.split_once(']').ok_or_else(unreadable)?;
             if !host.contains(':') {
@@ -138,8 +144,8 @@ impl fmt::Display for Endpoints {
     }
 }
 
-/// What the client cannot know by itself: who it is and what time it is.
-#[derive(Debug, Clone)]
+/// What the client cannot know by itself: who it is, what time it is and whom to trust.
+#[derive(Clone)]
 pub struct ClientIdentity {
     /// Host name; letters that do not fit a header are left out.
     pub host: String,
@@ -149,6 +155,8 @@ pub struct ClientIdentity {
     pub unique: u64,
     /// Reads the wall clock.
     pub now: fn() -> Timestamp,
+    /// How TLS is spoken; without it plaintext is.
+    pub tls: Option<Tls>,
 }
 
 struct Node {
@@ -187,7 +195,11 @@ impl Connection {
                     .keep_alive_while_idle(true)
                     .initial_stream_window_size(STREAM_WINDOW_BYTES)
                     .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-                Ok(Node { channel: endpoint.connect_lazy(), address })
+                let channel = match identity.tls.clone() {
+                    None => endpoint.connect_lazy(),
+                    Some(tls) => endpoint.connect_with_connector_lazy(service_fn(move |to| tls.clone().connect(to))),
+                };
+                Ok(Node { channel, address })
             })
             .collect::<Result<Vec<_>, AddressError>>()?;
         let host: String = identity.host.chars().filter(char::is_ascii_graphic).collect();
@@ -358,14 +370,14 @@ mod tests {
     use crate::proto::v2::messaging_service_client::MessagingServiceClient;
 
     fn identity() -> ClientIdentity {
-        ClientIdentity { host: "hö st".into(), process_id: 7, unique: 0xABC, now: || Timestamp(0) }
+        ClientIdentity { host: "hö st".into(), process_id: 7, unique: 0xABC, now: || Timestamp(0), tls: None }
     }
 
     #[test]
     fn endpoints_are_separated_by_semicolon_or_comma() {
         let endpoints = Endpoints::parse("a:1; b:2,[::1]:3 ;c;a:1").unwrap();
         assert_eq!(endpoints.to_string(), "a:1;b:2;[::1]:3;c:8081");
-        assert_eq!(Endpoints::parse("http://n0:8081/").unwrap().to_string(), "n0:8081");
+        assert_eq!(Endpoints::parse("http://n0:8081/;https://n1").unwrap().to_string(), "n0:8081;n1:8081");
         assert_eq!(Endpoints::parse(" ; "), Err(AddressError::Empty));
         for wrong in ["a:", "a:0", "a:65536", "a:b", ":1", "::1", "[::1", "[a]:1", "a b:1", "a/b:1"] {
             assert_eq!(Endpoints::parse(wrong), Err(AddressError::Unreadable(wrong.into())), "{wrong}");

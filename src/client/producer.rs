@@ -254,6 +254,7 @@ mod tests {
             process_id: 0x1_2345,
             unique: 0xFFFF_0102_0304_0506,
             now: || Timestamp(0),
+            tls: None,
         };
         let at = Timestamp((ID_EPOCH_SECS + 16) * 1000 + 999);
         assert_eq!(message_id(&identity, at, 999), "010102030405062345000000".to_owned() + "10000003E7");

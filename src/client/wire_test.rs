@@ -227,8 +227,13 @@ async fn serve(script: Arc<Script>) -> (String, tokio::sync::oneshot::Sender<()>
 }
 
 fn connect(endpoints: &str, timeout: Duration) -> Arc<Connection> {
-    let identity =
-        ClientIdentity { host: "test".into(), process_id: 1, unique: 2, now: || Timestamp(1_795_255_331_000) };
+    let identity = ClientIdentity {
+        host: "test".into(),
+        process_id: 1,
+        unique: 2,
+        now: || Timestamp(1_795_255_331_000),
+        tls: None,
+    };
     Arc::new(Connection::new(&Endpoints::parse(endpoints).unwrap(), timeout, identity).unwrap())
 }
 
