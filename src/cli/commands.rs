@@ -41,6 +41,8 @@ Options
   -n, --endpoints <ADDR[;ADDR]>  Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
   -o, --output <FMT>             table, wide, json, jsonl [default: table]
       --timeout <DUR>            Per request, such as 5s or 500ms [default: 5s]
+      --tls, --tls-ca <FILE>     Speak TLS [env: RAFTMQ_TLS=true, RAFTMQ_TLS_CA]
+      --tls-insecure             The same with any certificate [env: RAFTMQ_TLS_INSECURE=true]
   -q, --quiet                    No progress, no talk
   -v, --verbose                  Say what is tried again and why
   -h, --help                     -V, --version

@@ -693,7 +693,10 @@ mod tests {
             ("地区 = '华东' AND ) b", "at character 15: a property, a number or a text is missing"),
             ("地区 = '华东') b", "at character 10: ')' is not expected: no '(' is open"),
             ("地区 ＝ '华东'", "at character 4: '＝' means nothing: write '='"),
-            ("a = \"x\"", "at character 5: texts are in single quotes ('x'), and names of properties in none"),
+            (
+                "a = \"x\"",
+                "at character 5: '\"' means nothing: texts are in single quotes ('x'), and names of properties in none",
+            ),
             ("a = 1 && b = 2", "at character 7: '&&' means nothing: write AND"),
             ("a = 1 || b = 2", "'||' means nothing: write OR"),
             ("a \u{7}", "at character 3: '\\u{7}' means nothing"),
