@@ -2,7 +2,8 @@
 # Runs a three-node raftmq cluster on this machine for trying things out.
 #
 #   scripts/fast-try.sh start [n0|n1|n2]          build if needed, start all nodes or one, wait for a leader
-#   scripts/fast-try.sh stop [n0|n1|n2]           stop all nodes or one
+#   scripts/fast-try.sh start --namesrv 3         the same with so many name servers, 0 to 3 [1]
+#   scripts/fast-try.sh stop [n0|n1|n2]           stop all nodes and name servers, or one node
 #   scripts/fast-try.sh status                    who runs, who leads
 #   scripts/fast-try.sh restart [n0|n1|n2]        stop and start all nodes or one
 #   scripts/fast-try.sh kill n0|n1|n2|leader      kill -9 one node and say which
@@ -22,6 +23,8 @@ data="$(realpath -m "${RAFTMQ_DATA:-/tmp/raftmq-fast-try}")"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 nodes=(n0 n1 n2)
+name_servers=(ns0 ns1 ns2)
+name_servers_wanted=
 first_nodes=3
 most_nodes=9
 leader_wait_tenths=300
@@ -66,6 +69,24 @@ is_node() {
 # Whether a node may be added and removed: the first three have files of their own.
 is_more() { case "$1" in n[3-8]) return 0 ;; *) return 1 ;; esac }
 
+# The port of a name server.
+port_of() { printf '%s\n' "$((9876 + ${1#ns}))"; }
+
+# Prints namesrvAddr with these name servers.
+name_servers_text() {
+    local server text=''
+    for server in "$@"; do text+="${text:+;}127.0.0.1:$(port_of "$server")"; done
+    printf '%s\n' "$text"
+}
+
+# Prints the name servers that run.
+running_name_servers() {
+    local server
+    for server in "${name_servers[@]}"; do
+        if runs "$server"; then printf '%s\n' "$server"; fi
+    done
+}
+
 log_of() { printf '%s/%s.log\n' "$data" "$1"; }
 pid_file_of() { printf '%s/%s.pid\n' "$data" "$1"; }
 
@@ -94,14 +115,16 @@ find_binary() {
 
 # --- Processes -------------------------------------------------------------------------------------
 
-# Prints the process id of a running node; fails when it does not run. A pid file left by a crash or a
-# reboot may name a process of someone else, so the process must be a broker with this node's folder.
+# Prints the process id of a running node or name server; fails when it does not run. A pid file left by a crash or a
+# reboot may name a process of someone else, so the process must be a broker with this node's folder, or a name server with
+# this port.
 pid_of() {
-    local node="$1" pid word
+    local node="$1" pid word mark="storePathRootDir=$data/$1"
+    case "$node" in ns*) mark="listenPort=$(port_of "$node")" ;; esac
     pid="$(cat "$(pid_file_of "$node")" 2>/dev/null)" || return 1
     case "$pid" in '' | *[!0-9]*) return 1 ;; esac
     while IFS= read -r -d '' word; do
-        if [ "$word" = "storePathRootDir=$data/$node" ]; then
+        if [ "$word" = "$mark" ]; then
             printf '%s\n' "$pid"
             return 0
         fi
@@ -120,6 +143,32 @@ some_run() {
     return 1
 }
 
+# Starts a name server, which keeps nothing.
+launch_name_server() {
+    local server="$1" pid
+    mkdir -p "$data"
+    printf '=== start %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$(log_of "$server")"
+    setsid "$binary" namesrv -D "listenPort=$(port_of "$server")" </dev/null >>"$(log_of "$server")" 2>&1 9>&- &
+    pid="$!"
+    printf '%s\n' "$pid" >"$(pid_file_of "$server")"
+    for _ in {1..100}; do
+        if runs "$server" || ! kill -0 "$pid" 2>/dev/null; then return 0; fi
+        sleep 0.02
+    done
+}
+
+# Starts as many name servers as are wanted, and sets $name_servers_at.
+start_name_servers() {
+    local server text='' wanted=("${name_servers[@]:0:${name_servers_wanted:-1}}")
+    for server in "${wanted[@]}"; do
+        runs "$server" && continue
+        launch_name_server "$server"
+        text+="${text:+, }$server pid $(cat "$(pid_file_of "$server")")"
+    done
+    name_servers_at="$(name_servers_text "${wanted[@]}")"
+    [ -z "$text" ] || echo "starting $text"
+}
+
 # Starts one node in a session of its own, so that ctrl-c at the terminal does not reach it.
 launch() {
     local node="$1"
@@ -133,7 +182,8 @@ launch() {
     [ -r "$conf" ] || fail "no $conf"
     mkdir -p "$data"
     printf '=== start %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$(log_of "$node")"
-    setsid "$binary" broker -c "$conf" -D "storePathRootDir=$data/$node" -D logHome=none "${own[@]}" \
+    setsid "$binary" broker -c "$conf" -D "storePathRootDir=$data/$node" -D logHome=none \
+        -D "namesrvAddr=$name_servers_at" "${own[@]}" \
         </dev/null >>"$(log_of "$node")" 2>&1 9>&- &
     pid="$!"
     printf '%s\n' "$pid" >"$(pid_file_of "$node")"
@@ -238,6 +288,7 @@ wait_for_leader() {
 start() {
     local wanted=("$@") new=() node pid text='' leader waited_tenths
     find_binary true
+    [ "$#" -eq 1 ] || start_name_servers
     for node in "${wanted[@]}"; do
         if pid="$(pid_of "$node")"; then
             echo "$node runs already, pid $pid"
@@ -262,7 +313,9 @@ start() {
         echo "leader $leader"
     fi
     [ "$#" -gt 1 ] || return 0
+    must_run "${name_servers[@]:0:${name_servers_wanted:-1}}"
     echo "clients: $endpoints"
+    [ -z "$name_servers_at" ] || echo "classic: $name_servers_at (name servers)"
     echo "http:    http://127.0.0.1:5557 (5567, 5577): /metrics, /healthz?verbose; Prometheus: conf/prometheus"
     echo "logs:    $data/n0.log $data/n1.log $data/n2.log"
     echo "next:    alias raftmq=$binary; export RAFTMQ_ENDPOINTS='$endpoints'"
@@ -274,6 +327,9 @@ start() {
 
 status() {
     local node pid
+    for node in "${name_servers[@]}"; do
+        if pid="$(pid_of "$node")"; then echo "$node pid $pid, port $(port_of "$node")"; fi
+    done
     for node in "${nodes[@]}"; do
         if pid="$(pid_of "$node")"; then echo "$node pid $pid"; else echo "$node is not running"; fi
     done
@@ -396,10 +452,10 @@ kill_node() {
 }
 
 clean() {
-    if some_run; then fail "the cluster runs; scripts/fast-try.sh stop"; fi
+    if some_run || [ -n "$(running_name_servers)" ]; then fail "the cluster runs; scripts/fast-try.sh stop"; fi
     local node
     # Only what this script and its nodes made; the folder may be the user's own.
-    for node in "${nodes[@]}"; do rm -rf "${data:?}/$node" "$(log_of "$node")" "$(pid_file_of "$node")"; done
+    for node in "${nodes[@]}" "${name_servers[@]}"; do rm -rf "${data:?}/$node" "$(log_of "$node")" "$(pid_file_of "$node")"; done
     rm -f "$data/lock"
     rmdir "$data" 2>/dev/null || true
     echo "removed the data in $data"
@@ -417,6 +473,11 @@ exclusive() {
 find_nodes
 command="${1:-}"
 [ "$#" -eq 0 ] || shift
+if [ "${1:-}" = --namesrv ]; then
+    [ "$command" = start ] && [ "$#" -eq 2 ] || { usage >&2; exit 2; }
+    case "$2" in [0-3]) name_servers_wanted="$2" ;; *) fail "--namesrv takes 0 to 3, not '$2'" 2 ;; esac
+    shift 2
+fi
 [ "$#" -le 1 ] || { usage >&2; exit 2; }
 case "$command" in
     start | stop | restart)
@@ -435,7 +496,11 @@ case "$command" in
         ;;
     *) [ "$#" -eq 0 ] || { usage >&2; exit 2; } ;;
 esac
-[ "$#" -gt 0 ] || set -- "${nodes[@]}"
+# Nodes that are started one by one report to the name servers that run.
+mapfile -t name_servers_now < <(running_name_servers)
+name_servers_at="$(name_servers_text "${name_servers_now[@]}")"
+one=true
+[ "$#" -gt 0 ] || { one=false; set -- "${nodes[@]}"; }
 
 case "$command" in
     start)
@@ -445,12 +510,15 @@ case "$command" in
     stop)
         exclusive
         end "$@"
+        $one || end "${name_servers_now[@]}"
         ;;
     restart)
         exclusive
         # Built before anything stops: a build may take long and fail.
         find_binary true
+        name_servers_wanted="${#name_servers_now[@]}"
         end "$@"
+        $one || end "${name_servers_now[@]}"
         start "$@"
         ;;
     status) status ;;

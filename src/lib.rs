@@ -17,6 +17,7 @@ pub mod logging;
 pub mod machine;
 pub mod metrics;
 pub mod model;
+pub mod namesrv;
 pub mod node;
 pub mod proto;
 pub mod raft;

@@ -72,6 +72,12 @@ impl GroupView {
 }
 
 impl Broker {
+    /// All topics that this node has applied.
+    pub fn topics(&self) -> Result<Vec<TopicView>, Error> {
+        let topics = self.reader.view().topics()?;
+        Ok(topics.into_iter().map(|(id, record)| TopicView::of(id, record)).collect())
+    }
+
     /// The topic, also if it was made a moment ago through another node; that of a group's dead letters is made when it
     /// is looked for.
     ///

@@ -9,8 +9,8 @@ use crate::cli::failure::Failure;
 use crate::cli::options::{Context, Format, Global};
 use crate::cli::stats::What;
 use crate::cli::{
-    backup, bench, broker, check, cluster, config, consume, debug, drill, group, message, options, produce, stats, top,
-    topic,
+    backup, bench, broker, check, cluster, config, consume, debug, drill, group, message, namesrv, options, produce,
+    stats, top, topic,
 };
 
 /// Commands by what one wants to do; clap cannot group subcommands, and a test holds this to the real ones.
@@ -21,6 +21,7 @@ Usage: raftmq [OPTIONS] <COMMAND>
 
 Run
   broker      Start a broker node               raftmq broker -c conf/dledger/broker-n0.conf
+  namesrv     Start a name server for classic clients
 Use
   produce     Send messages from arguments, a count or stdin
   consume     Receive and acknowledge messages
@@ -38,7 +39,7 @@ Diagnose
   top         Live rates, lag and Raft state
   debug       log-level
 Options
-  -n, --endpoints <ADDR[;ADDR]>  Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
+  -n, --endpoints <ADDR[;ADDR]>  Nodes or name servers [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
   -o, --output <FMT>             table, wide, json, jsonl [default: table]
       --timeout <DUR>            Per request, such as 5s or 500ms [default: 5s]
       --tls, --tls-ca <FILE>     Speak TLS [env: RAFTMQ_TLS=true, RAFTMQ_TLS_CA]
@@ -64,6 +65,8 @@ struct Cli {
 enum Command {
     /// Start a broker node
     Broker(broker::BrokerArgs),
+    /// Start a name server for classic clients
+    Namesrv(namesrv::NamesrvArgs),
     /// Send messages from arguments, a count or stdin
     Produce(produce::Args),
     /// Receive and acknowledge messages
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = cli;
     match command {
         Command::Broker(args) => broker::run(&args),
+        Command::Namesrv(args) => namesrv::run(&args),
         Command::Config(command) => config::run(
             &command,
             global.output,

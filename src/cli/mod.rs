@@ -25,6 +25,7 @@ mod group;
 mod members;
 mod message;
 mod moment;
+mod namesrv;
 mod options;
 mod produce;
 mod render;

@@ -1,5 +1,6 @@
 //! Options that every command has, how their texts are read, and what they give the commands.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use clap::ValueEnum;
 use crate::model::Millis;
 use crate::model::limits::{KEPT_MAX, KEPT_MIN};
 
+use crate::client::name_server::{self, Answers};
 use crate::client::{Address, Admin, ClientIdentity, Connection, Endpoints, Error, Tls};
 
 use crate::cli::exit::Exit;
@@ -17,8 +19,9 @@ use crate::cli::tls_options::TlsOptions;
 
 const ENDPOINTS_DEFAULT: &str = "127.0.0.1:8081";
 const GRPC_PORT: u16 = 8081;
-/// RocketMQ's name server, which raftmq does not have.
 const NAME_SERVER_PORT: u16 = 9876;
+/// A name server is not waited for longer.
+const NAME_SERVER_WITHIN: Duration = Duration::from_secs(1);
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How results are printed.
@@ -44,7 +47,7 @@ impl Format {
 /// Options before or after any command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// Node addresses [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
+    /// Nodes or name servers [env: RAFTMQ_ENDPOINTS, NAMESRV_ADDR] [default: 127.0.0.1:8081]
     #[arg(short = 'n', long, global = true, value_name = "ADDR[;ADDR]")]
     pub endpoints: Option<String>,
     /// How results are printed
@@ -131,10 +134,30 @@ fn of_environment(name: &str) -> Option<String> {
 }
 
 impl Global {
-    /// The addresses given, by the environment, or those of fast-try.
+    /// The addresses given, by the environment, or those of fast-try; of a name server, those of the nodes that it knows.
     pub fn endpoints(&self) -> Result<Endpoints, Failure> {
         let text = self.addresses();
-        Endpoints::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("endpoints: {error}")))
+        let given =
+            Endpoints::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("endpoints: {error}")))?;
+        // Name servers speak no TLS.
+        if text.contains("https://") {
+            return Ok(beside_name_servers(given));
+        }
+        let within = self.timeout.min(NAME_SERVER_WITHIN);
+        // No name server has that port.
+        for address in given.addresses().iter().filter(|address| address.port != GRPC_PORT) {
+            match name_server::ask(address, within) {
+                Answers::NameServer(groups) => return nodes_of(address, &groups),
+                Answers::Other => return Ok(given),
+                Answers::Nothing => {}
+            }
+        }
+        if given.addresses().iter().any(|address| address.port == NAME_SERVER_PORT) && !self.quiet {
+            eprintln!(
+                "note: no name server answers on port {NAME_SERVER_PORT}; port {GRPC_PORT} of that host is tried too"
+            );
+        }
+        Ok(beside_name_servers(given))
     }
 
     fn addresses(&self) -> String {
@@ -166,11 +189,6 @@ impl Context {
     pub fn new(global: Global) -> Result<Self, Failure> {
         let usage = |error| Failure::new(Exit::Usage, format!("endpoints: {error}"));
         let endpoints = global.endpoints()?;
-        if endpoints.addresses().iter().any(|address| address.port == NAME_SERVER_PORT) && !global.quiet {
-            eprintln!(
-                "note: raftmq has no name server on port {NAME_SERVER_PORT}; port {GRPC_PORT} of that host is tried too"
-            );
-        }
         let identity = ClientIdentity {
             host: crate::env::host_name(),
             process_id: std::process::id(),
@@ -178,7 +196,6 @@ impl Context {
             now: crate::env::clock::wall,
             tls: global.tls()?,
         };
-        let endpoints = beside_name_servers(endpoints);
         let connection = Arc::new(Connection::new(&endpoints, global.timeout, identity).map_err(usage)?);
         Ok(Self { global, admin: Admin::new(connection.clone()), connection })
     }
@@ -212,6 +229,24 @@ impl Context {
         match similar(topic, topics.iter().map(|topic| topic.name.as_str())) {
             Some(name) => failure.remedy("similar:", name),
             None => failure,
+        }
+    }
+}
+
+/// The nodes that a name server knows, if they are of one group: commands are for one.
+fn nodes_of(name_server: &Address, groups: &BTreeMap<String, Vec<Address>>) -> Result<Endpoints, Failure> {
+    let list = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(";");
+    match groups.iter().collect::<Vec<_>>().as_slice() {
+        [(_, addresses)] => Endpoints::parse(&list(addresses))
+            .map_err(|error| Failure::new(Exit::CannotConnect, format!("the nodes that {name_server} knows: {error}"))),
+        [] => Err(Failure::new(Exit::CannotConnect, format!("the name server {name_server} knows no node"))
+            .remedy("look:", "namesrvAddr in the nodes' files, and whether they run")),
+        groups => {
+            let what = format!("the name server {name_server} knows several groups, and a command is for one");
+            let failure = Failure::new(Exit::Usage, what);
+            Err(groups.iter().fold(failure, |failure, (name, addresses)| {
+                failure.remedy(&format!("{name}:"), format!("raftmq -n '{}' ...", list(addresses)))
+            }))
         }
     }
 }
@@ -283,6 +318,19 @@ mod tests {
         let endpoints = |text: &str| beside_name_servers(Endpoints::parse(text).unwrap()).to_string();
         assert_eq!(endpoints("a:9876;b:9876"), "a:9876;b:9876;a:8081;b:8081");
         assert_eq!(endpoints("a:8081;a:9876"), "a:8081;a:9876");
+    }
+
+    #[test]
+    fn the_nodes_of_one_group_are_taken_and_of_several_the_user_chooses() {
+        let server = Address::parse("ns:9876").unwrap();
+        let group = |name: &str, ports: [u16; 2]| {
+            (name.to_owned(), ports.map(|port| Address { host: "h".into(), port }).to_vec())
+        };
+        let of = |groups: &[(String, Vec<Address>)]| nodes_of(&server, &groups.iter().cloned().collect());
+        let one = group("a", [10911, 10921]);
+        assert_eq!(of(std::slice::from_ref(&one)).unwrap().to_string(), "h:10911;h:10921");
+        assert_eq!(of(&[]).unwrap_err().exit, Exit::CannotConnect);
+        assert_eq!(of(&[one, group("b", [1, 2])]).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

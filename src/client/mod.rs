@@ -11,6 +11,7 @@ mod connection;
 mod consumer;
 mod error;
 mod membership;
+pub mod name_server;
 mod producer;
 mod send_codec;
 mod tls;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::characters::shown;
+use crate::config::host::host;
 use crate::config::http::{HttpConfig, http};
 use crate::config::logs::log;
 use crate::config::members::{members, preferred_leader};
@@ -12,7 +13,10 @@ use crate::config::retention::retention;
 use crate::config::value::Values;
 use crate::config::{LogConfig, PeerAddress, RetentionConfig};
 use crate::model::limits::{NODE_NAME_BYTES_MAX, SNAPSHOT_BYTES_MIN};
-use crate::model::{DiskMark, MemberName, Millis};
+use crate::model::{DiskMark, HostPort, MemberName, Millis};
+
+/// A broker that reports to more of them is set up wrongly.
+const NAME_SERVERS_MAX: usize = 16;
 
 /// What the client ports speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,10 @@ pub struct BrokerConfig {
     /// Where the port for peers listens: `bindAddress` if it is given or peers prove themselves, else the address that the
     /// peers dial, if `dLegerPeers` has one and not a name.
     pub peer_bind_address: String,
+    /// `namesrvAddr`.
+    pub name_servers: Vec<HostPort>,
+    /// `registerNameServerPeriod`.
+    pub report_every: Duration,
     /// `listenPort`.
     pub listen_port: u16,
     /// `grpcServerPort`.
@@ -232,6 +240,8 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         advertised_host: advertised_host?,
         bind_address: bind_address?,
         peer_bind_address: peer_bind_address?,
+        name_servers: name_servers(values),
+        report_every: Duration::from_millis(values.number("registerNameServerPeriod")),
         listen_port,
         grpc_port,
         grpc_port_is_default: !values.is_given("grpcServerPort"),
@@ -309,6 +319,26 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
         let count = config.peers.len();
         warnings.push(format!("{count} members tolerate no more failures than {}", count - 1));
     }
+}
+
+fn name_servers(values: &mut Values<'_>) -> Vec<HostPort> {
+    let mut all = Vec::new();
+    let text = values.text("namesrvAddr");
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let read = part.rsplit_once(':').ok_or("is not HOST:PORT".to_owned()).and_then(|(name, port)| {
+            let port = port.parse().ok().filter(|port| *port > 0).ok_or("has no port such as 9876".to_owned())?;
+            Ok(HostPort { host: host(name)?, port })
+        });
+        match read {
+            Ok(address) if all.contains(&address) => {}
+            Ok(address) => all.push(address),
+            Err(what) => values.complain("namesrvAddr", format!("'{}': {what}", shown(part))),
+        }
+    }
+    if all.len() > NAME_SERVERS_MAX {
+        values.complain("namesrvAddr", format!("has {} name servers, at most {NAME_SERVERS_MAX} are taken", all.len()));
+    }
+    all
 }
 
 fn snapshot_rate(values: &mut Values<'_>) -> u64 {

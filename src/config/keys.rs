@@ -78,11 +78,11 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, status: Status::Honoured, meaning }
 }
 
-const fn ignored(name: &'static str, reason: &'static str) -> Key {
+pub(super) const fn ignored(name: &'static str, reason: &'static str) -> Key {
     Key { name, kind: Kind::Text, default: "", status: Status::Ignored(reason), meaning: "" }
 }
 
@@ -91,7 +91,7 @@ const fn demanding(name: &'static str, harmless: Harmless, reason: &'static str,
 }
 
 const OFF: Harmless = Harmless::Words(&["false"]);
-const PORT: Kind = Kind::Number(1..=65535);
+pub(super) const PORT: Kind = Kind::Number(1..=65535);
 const THREADS: &str = "threads and queues size themselves here";
 const RAFT_ROLES: &str = "roles come from Raft";
 const ONE_LOG: &str = "there is one log, the Raft log, and the state beside it";
@@ -120,7 +120,12 @@ pub const KEYS: &[Key] = &[
     key("brokerClusterName", Kind::Text, "DefaultCluster", "name of the cluster"),
     key("brokerName", Kind::Text, "", "name of the replica group, as clients see it; default: dLegerGroup"),
     key("brokerIP1", Kind::Host, "", "address told to clients that did not dial one; default: the host in dLegerPeers"),
-    key("listenPort", PORT, "10911", "a second port for gRPC clients (RocketMQ's remoting port)"),
+    key(
+        "listenPort",
+        PORT,
+        "10911",
+        "port that classic clients are given; it serves gRPC clients too, and so does listenPort - 2 if it is free",
+    ),
     key("grpcServerPort", PORT, "8081", "port for gRPC clients; not set and in use: listenPort alone serves them"),
     key(
         "bindAddress",
@@ -317,7 +322,18 @@ pub const KEYS: &[Key] = &[
         "500",
         "a request that takes longer is logged with its parts, some in ten seconds; 0: none is",
     ),
-    ignored("namesrvAddr", "there is no name server yet: clients connect to any node"),
+    key(
+        "namesrvAddr",
+        Kind::Text,
+        "",
+        "name servers that this node reports to, HOST:PORT separated by a semicolon: raftmq's, and RocketMQ's as well",
+    ),
+    key(
+        "registerNameServerPeriod",
+        Kind::Millis(10_000..=60_000),
+        "30000",
+        "a report is repeated so often, changed or not",
+    ),
     demanding("brokerId", Harmless::WordsOrGroup(&["0", "-1"]), RAFT_ROLES, LIST_MEMBERS),
     demanding("brokerRole", Harmless::Words(&["ASYNC_MASTER", "SYNC_MASTER"]), RAFT_ROLES, LIST_MEMBERS),
     ignored("brokerIP2", NATIVE_HA),
@@ -433,11 +449,10 @@ pub const KEYS: &[Key] = &[
     ignored("enablePopLog", "leases are in the log"),
     ignored("popPollingSize", THREADS),
     ignored("reviveQueueNum", "leases are in the log"),
-    ignored("registerNameServerPeriod", "there is no name server yet"),
-    ignored("registerBrokerTimeoutMills", "there is no name server yet"),
-    ignored("forceRegister", "there is no name server yet"),
-    ignored("fetchNamesrvAddrByAddressServer", "there is no name server yet"),
-    ignored("compressedRegister", "there is no name server yet"),
+    ignored("registerBrokerTimeoutMills", "a name server that does not answer delays nothing"),
+    ignored("forceRegister", TRUTH),
+    ignored("fetchNamesrvAddrByAddressServer", "namesrvAddr has the name servers"),
+    ignored("compressedRegister", "reports are not compressed"),
     ignored("metricsGrpcExporterTarget", SCRAPED),
     ignored("metricsGrpcExporterHeader", SCRAPED),
     ignored("metricsInDelta", SCRAPED),

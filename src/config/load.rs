@@ -38,28 +38,19 @@ pub struct Sources<'a> {
 }
 
 /// What the sources set, and what there is to say about it.
-#[derive(Default)]
-struct Given {
-    values: BTreeMap<&'static str, (String, Origin)>,
-    errors: Vec<String>,
-    warnings: Vec<String>,
+pub(super) struct Given {
+    keys: &'static [Key],
+    pub values: BTreeMap<&'static str, (String, Origin)>,
+    pub errors: Vec<String>,
+    pub warnings: Vec<String>,
     /// Keys whose values cannot be used and are not among them.
-    refused: BTreeSet<&'static str>,
+    pub refused: BTreeSet<&'static str>,
 }
 
 /// Reads and checks a configuration.
 pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
-    let mut given = Given::default();
-    if let Some((name, text)) = sources.file {
-        given.read_file(name, text);
-    }
-    for (source, origin) in [(&sources.environment, Origin::Environment), (&sources.flags, Origin::Flag)] {
-        for (name, value) in source {
-            given.read_value(name, value, &origin);
-        }
-    }
-    let Given { values: given, mut errors, mut warnings, refused } = given;
-    let mut values = Values::new(&given, &mut errors, refused);
+    let Given { values: given, mut errors, mut warnings, refused, .. } = Given::read(KEYS, sources);
+    let mut values = Values::new(KEYS, &given, &mut errors, refused);
     let config = broker::build(&mut values);
     accept_without_effect(&mut values, &given, config.as_ref(), &mut warnings);
     let effective = values.effective();
@@ -74,6 +65,21 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
 }
 
 impl Given {
+    /// What the sources say about these keys.
+    pub fn read(keys: &'static [Key], sources: &Sources<'_>) -> Self {
+        let (values, errors, warnings, refused) = Default::default();
+        let mut given = Self { keys, values, errors, warnings, refused };
+        if let Some((name, text)) = sources.file {
+            given.read_file(name, text);
+        }
+        for (source, origin) in [(&sources.environment, Origin::Environment), (&sources.flags, Origin::Flag)] {
+            for (name, value) in source {
+                given.read_value(name, value, &origin);
+            }
+        }
+        given
+    }
+
     fn read_file(&mut self, file: &str, text: &str) {
         let cleaned = characters::clean_file(text);
         for (line, column, letter) in &cleaned.invisible {
@@ -118,7 +124,7 @@ impl Given {
     }
 
     fn set(&mut self, name: &str, value: &str, origin: Origin) {
-        let Some(key) = known(name, &origin, &mut self.errors) else { return };
+        let Some(key) = known(self.keys, name, &origin, &mut self.errors) else { return };
         let value = value.trim();
         let is_in_file = |origin: &Origin| matches!(origin, Origin::File { .. });
         if let Some((_, Origin::File { line: before, .. })) = self.values.get(key.name)
@@ -163,8 +169,8 @@ fn accept_without_effect(
     }
 }
 
-fn known(name: &str, origin: &Origin, errors: &mut Vec<String>) -> Option<&'static Key> {
-    let found = KEYS.iter().find(|key| key.name == name);
+fn known(keys: &'static [Key], name: &str, origin: &Origin, errors: &mut Vec<String>) -> Option<&'static Key> {
+    let found = keys.iter().find(|key| key.name == name);
     if found.is_some() {
         return found;
     }
@@ -176,7 +182,7 @@ fn known(name: &str, origin: &Origin, errors: &mut Vec<String>) -> Option<&'stat
         let similarity = strsim::jaro_winkler(&key.name.to_lowercase(), &name.to_lowercase());
         (similarity * 1000.0) as u32
     };
-    let nearest = KEYS.iter().max_by_key(similarity).filter(|key| similarity(key) > 800);
+    let nearest = keys.iter().max_by_key(similarity).filter(|key| similarity(key) > 800);
     let hint = nearest.map_or_else(String::new, |key| format!("; did you mean '{}'?", key.name));
     errors.push(format!("{origin}: unknown key '{}'{hint}", characters::shown(name)));
     None

@@ -34,9 +34,11 @@ fn a_guide_s_file_for_three_hosts_boots_unchanged() {
     assert_eq!((loaded.config.listen_port, loaded.config.grpc_port), (30911, 8081));
     assert!(loaded.config.syncs_before_ack);
     let about = |key: &str| loaded.warnings.iter().filter(|warning| warning.contains(key)).count();
-    assert_eq!([about("namesrvAddr"), about("storePathCommitLog"), about("sendMessageThreadPoolNums")], [1, 1, 1]);
+    assert_eq!([about("namesrvAddr"), about("storePathCommitLog"), about("sendMessageThreadPoolNums")], [0, 1, 1]);
+    let name_servers: Vec<_> = loaded.config.name_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(name_servers, ["10.0.0.1:9876", "10.0.0.2:9876"]);
     assert_eq!(about("peerSecretPath"), 1, "that peers are trusted is said aloud");
-    assert_eq!(loaded.warnings.len(), 4, "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn the_files_of_the_repository_boot_with_the_announced_warnings() {
         assert_eq!(loaded.config.self_name.0, id as u32);
         assert_eq!(loaded.config.grpc_port, 8081 + id as u16);
         assert!(loaded.warnings.iter().any(|warning| warning.contains("peerSecretPath")), "{:?}", loaded.warnings);
-        assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     }
 }
 
@@ -556,6 +558,22 @@ fn log_files_are_where_rocketmq_has_them_and_nodes_of_one_host_have_a_folder_eac
     assert_eq!(files("logHome=none"), None);
     assert_eq!(files("logHome=/var/log").unwrap().home, Some("/var/log".into()));
     assert!(errors("logFileSize=1").contains("logFileSize=1: must be between 65536"), "{}", errors("logFileSize=1"));
+}
+
+#[test]
+fn name_servers_are_hosts_with_ports_and_not_too_many() {
+    let of = |text: &str| load_text(&format!("namesrvAddr={text}")).map(|loaded| loaded.config.name_servers.len());
+    assert_eq!(of("").unwrap(), 0);
+    assert_eq!(of("a:1; b:2;;a:1;[::1]:3").unwrap(), 3);
+    for (text, words) in
+        [("a", "'a': is not HOST:PORT"), ("a:x", "has no port such as 9876"), ("a b:1", "the host 'a b'")]
+    {
+        let errors = of(text).unwrap_err().to_string();
+        assert!(errors.contains(words), "{errors}");
+    }
+    let many: Vec<_> = (1..=17).map(|port| format!("a:{port}")).collect();
+    assert!(of(&many.join(";")).unwrap_err().to_string().contains("has 17 name servers, at most 16 are taken"));
+    assert_eq!(of(&many[..16].join(";")).unwrap(), 16);
 }
 
 #[test]

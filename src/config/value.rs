@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::config::characters::setting;
 use crate::config::host::host;
-use crate::config::{Effective, KEYS, Kind, Origin, Status};
+use crate::config::{Effective, Key, Kind, Origin, Status};
 use crate::model::DiskMark;
 
 /// Longest path and longest name in one that Linux takes.
@@ -21,6 +21,7 @@ type Parse = fn(&str) -> Option<u64>;
 
 /// The settings given, and what is wrong with them.
 pub(super) struct Values<'a> {
+    keys: &'static [Key],
     given: &'a BTreeMap<&'static str, (String, Origin)>,
     pub errors: &'a mut Vec<String>,
     /// Keys that were complained about.
@@ -34,16 +35,17 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// `refused` are keys whose values cannot be used at all, and are not among those given.
     pub fn new(
+        keys: &'static [Key],
         given: &'a BTreeMap<&'static str, (String, Origin)>,
         errors: &'a mut Vec<String>,
         refused: BTreeSet<&'static str>,
     ) -> Self {
-        Self { given, errors, refused, decided: BTreeMap::new(), notes: Vec::new() }
+        Self { keys, given, errors, refused, decided: BTreeMap::new(), notes: Vec::new() }
     }
 
     /// Every honoured key with its value.
     pub fn effective(&self) -> Vec<Effective> {
-        let honoured = KEYS.iter().filter(|key| matches!(key.status, Status::Honoured));
+        let honoured = self.keys.iter().filter(|key| matches!(key.status, Status::Honoured));
         honoured
             .map(|key| {
                 let (value, origin) = self.lookup(key.name);
@@ -57,7 +59,7 @@ impl<'a> Values<'a> {
         match self.given.get(name) {
             Some((value, origin)) => (value, origin.clone()),
             None => {
-                let key = KEYS.iter().find(|key| key.name == name);
+                let key = self.keys.iter().find(|key| key.name == name);
                 (key.expect("honoured keys are in the table").default, Origin::Default)
             }
         }
@@ -119,7 +121,7 @@ impl<'a> Values<'a> {
 
     /// A number, size or duration inside its bounds.
     pub fn number(&mut self, name: &'static str) -> u64 {
-        let key = KEYS.iter().find(|key| key.name == name).expect("honoured keys are in the table");
+        let key = self.keys.iter().find(|key| key.name == name).expect("honoured keys are in the table");
         let (parse, range): (Parse, RangeInclusive<u64>) = match &key.kind {
             Kind::Number(range) | Kind::AutoNumber(range) => (|text| text.parse().ok(), range.clone()),
             Kind::Bytes(range) => (parse_bytes, range.clone()),

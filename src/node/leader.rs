@@ -33,6 +33,7 @@ impl Node {
 
     /// Gives leadership away before a stop, while clients are still served: what they send goes to the next leader.
     pub async fn leave(&self) {
+        self.leaving.cancel();
         self.replica.leave().await;
     }
 }

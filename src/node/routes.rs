@@ -21,22 +21,30 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A node that did not answer this many probes in a row is left out of routes.
 const MISSED_MAX: u32 = 2;
 
+/// What this node's probes of another one found.
+#[derive(Clone, Copy)]
+struct Probed {
+    /// Probes in a row that it did not answer.
+    missed: u32,
+    /// As it said last.
+    listen_port: Option<u16>,
+}
+
 /// The client addresses of all nodes.
 pub struct Routes {
     settings: Arc<NodeSettings>,
     broker: Arc<Broker>,
     /// Asks the other nodes.
     replica: Replica,
-    /// Probes in a row that each node did not answer.
-    missed: RwLock<BTreeMap<NodeId, u32>>,
+    probed: RwLock<BTreeMap<NodeId, Probed>>,
     /// This node has applied, since it was started, what had been announced before.
     is_caught_up: AtomicBool,
 }
 
 impl Routes {
     pub(super) fn new(settings: Arc<NodeSettings>, broker: Arc<Broker>, replica: Replica) -> Self {
-        let (missed, is_caught_up) = (RwLock::default(), AtomicBool::new(false));
-        Self { settings, broker, replica, missed, is_caught_up }
+        let (probed, is_caught_up) = (RwLock::default(), AtomicBool::new(false));
+        Self { settings, broker, replica, probed, is_caught_up }
     }
 
     /// Where every node serves clients, by id; of a node that never started, nothing is known. A node that was just
@@ -54,10 +62,15 @@ impl Routes {
     /// Those of [`Self::of_all`] whose announcement this node has applied; itself always.
     pub fn of_announced(&self) -> Result<Vec<NodeAddress>, Error> {
         let announced: BTreeMap<NodeId, String> = self.broker.announced_addresses()?.into_iter().collect();
+        let probed = self.probed.read().clone();
         let address = |id: NodeId| {
-            let address = if id == self.replica.node() { &self.settings.store_host } else { announced.get(&id)? };
+            let (address, listen_port) = if id == self.replica.node() {
+                (&self.settings.store_host, Some(self.settings.listen_port))
+            } else {
+                (announced.get(&id)?, probed.get(&id).and_then(|probed| probed.listen_port))
+            };
             let HostPort { host, port } = HostPort::parse(address)?;
-            Some(NodeAddress { id, host, grpc_port: port })
+            Some(NodeAddress { id, host, grpc_port: port, listen_port: listen_port.unwrap_or(port) })
         };
         // One that only follows may be far behind, and clients would read what is long gone.
         let members = self.replica.members();
@@ -67,8 +80,8 @@ impl Routes {
     /// Those of [`Self::of_announced`] that answer; itself always.
     pub fn of_reachable(&self) -> Result<Vec<NodeAddress>, Error> {
         let mut nodes = self.of_announced()?;
-        let missed = self.missed.read();
-        let answers = |id| missed.get(&id).is_some_and(|missed| *missed < MISSED_MAX);
+        let probed = self.probed.read();
+        let answers = |id| probed.get(&id).is_some_and(|probed| probed.missed < MISSED_MAX);
         nodes.retain(|node| node.id == self.replica.node() || answers(node.id));
         Ok(nodes)
     }
@@ -80,17 +93,20 @@ impl Routes {
             let others = members.all().map(|member| member.node).filter(|node| *node != self.replica.node());
             join_all(others.map(async |node| {
                 let status = self.replica.status_of(node).await;
-                let mut missed = self.missed.write();
-                let missed = missed.entry(node).or_insert(MISSED_MAX);
-                *missed = match status {
+                let mut probed = self.probed.write();
+                let probed = probed.entry(node).or_insert(Probed { missed: MISSED_MAX, listen_port: None });
+                probed.missed = match &status {
                     // Clients that ask now would find it gone.
                     Some(status) if status.leaving => MISSED_MAX,
                     Some(_) => 0,
-                    None => missed.saturating_add(1),
+                    None => probed.missed.saturating_add(1),
                 };
+                if let Some(status) = status {
+                    probed.listen_port = status.listen_port;
+                }
             }))
             .await;
-            self.missed.write().retain(|node, _| members.get(*node).is_some());
+            self.probed.write().retain(|node, _| members.get(*node).is_some());
             if let Err(error) = self.announce_once().await {
                 tracing::debug!(%error, "this node's client address is not announced yet");
             }

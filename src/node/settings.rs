@@ -14,6 +14,8 @@ pub struct NodeSettings {
     pub name: MemberName,
     /// Where this node stores messages, as clients see it: `host:port`.
     pub store_host: String,
+    /// `listenPort`, which classic clients are given.
+    pub listen_port: u16,
 }
 
 /// Where a node serves clients.
@@ -22,6 +24,8 @@ pub struct NodeAddress {
     pub id: NodeId,
     pub host: String,
     pub grpc_port: u16,
+    /// The port that classic clients are given; the other one serves them too.
+    pub listen_port: u16,
 }
 
 impl NodeSettings {
@@ -31,6 +35,7 @@ impl NodeSettings {
             broker_name: config.broker_name.clone(),
             name: config.self_name,
             store_host: HostPort { host: config.advertised_host.clone(), port: config.grpc_port }.to_string(),
+            listen_port: config.listen_port,
         }
     }
 }

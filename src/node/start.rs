@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,9 @@ pub struct Node {
     inspector: Inspector,
     background: Background,
     loops: JoinHandle<()>,
+    pub(super) leaving: CancellationToken,
     stopping: CancellationToken,
+    catalog_changes: watch::Receiver<u64>,
     must_restart: CancellationToken,
 }
 
@@ -62,6 +65,8 @@ impl Node {
         let (arrivals, due_checks) = Arrivals::new();
         let arrivals = Arc::new(arrivals);
         let (notified, counting, answering) = (arrivals.clone(), statistics.clone(), sessions.clone());
+        let catalog = Arc::new(CatalogCache::new(Arc::new(kv)));
+        let catalog_changes = catalog.changes();
         // Weak: the replica, which the broker holds, holds this.
         let asked: Arc<OnceLock<Weak<Broker>>> = Arc::default();
         let counted = asked.clone();
@@ -71,7 +76,7 @@ impl Node {
             own_clock,
             clock: clock.clone(),
             log,
-            kv: Arc::new(CatalogCache::new(Arc::new(kv))),
+            kv: catalog,
             store,
             generation,
             log_options,
@@ -130,7 +135,9 @@ impl Node {
             inspector,
             background,
             loops,
+            leaving: CancellationToken::new(),
             stopping,
+            catalog_changes,
             must_restart,
         }))
     }
@@ -161,6 +168,16 @@ impl Node {
     /// The shard, read only, for operators.
     pub fn inspector(&self) -> &Inspector {
         &self.inspector
+    }
+
+    /// Changes whenever topics or groups do, as this node has applied them.
+    pub fn catalog_changes(&self) -> watch::Receiver<u64> {
+        self.catalog_changes.clone()
+    }
+
+    /// Cancelled when the node is about to stop, and still serves clients.
+    pub fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     /// Cancelled when the node begins to stop: polls and streams that would wait end then.
@@ -215,7 +232,8 @@ fn own_facts(
     Arc::new(move || {
         let (in_per_second, out_per_second) = traffic.per_second();
         let days = Some(by_day(&statistics.shard()));
-        OwnFacts { client_address: settings.store_host.clone(), in_per_second, out_per_second, days }
+        let (client_address, listen_port) = (settings.store_host.clone(), Some(settings.listen_port));
+        OwnFacts { client_address, listen_port, in_per_second, out_per_second, days }
     })
 }
 

@@ -242,6 +242,7 @@ impl Replica {
             applied,
             process_id: std::process::id(),
             client_address: facts.client_address,
+            listen_port: facts.listen_port,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             in_per_second: facts.in_per_second,
             out_per_second: facts.out_per_second,

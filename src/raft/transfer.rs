@@ -210,6 +210,7 @@ mod tests {
             applied: LogIndex(9),
             process_id: 1,
             client_address: String::new(),
+            listen_port: None,
             version: String::new(),
             in_per_second: 0.0,
             out_per_second: 0.0,

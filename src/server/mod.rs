@@ -5,12 +5,14 @@
 mod error;
 mod facts;
 mod health;
+mod name_server;
 mod run;
 mod security;
 mod services;
 mod signals;
 
 pub use error::Error;
+pub use name_server::run_name_server;
 pub use run::{Ended, run};
 
 pub use crate::node::{StartError, discard};

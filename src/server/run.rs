@@ -30,6 +30,8 @@ use crate::server::signals::Signals;
 
 /// So many cores are no more than Raft and its log need.
 const FEW_CORES: usize = 2;
+/// How far RocketMQ's second port is below `listenPort`.
+const VIP_BELOW: u16 = 2;
 /// Open files a node with many connections and a long log may need.
 const OPEN_FILES_WANTED: u64 = 16 * 1024;
 
@@ -53,7 +55,7 @@ pub enum Ended {
 pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
     prepare_process();
     Places::check(loaded.config.open_files_max, process::open_files_limit())?;
-    let (config, ports) = client_ports(&loaded.config)?;
+    let (config, mut ports) = client_ports(&loaded.config)?;
     let config = config.as_ref();
     let peer_port = bind_peers(config)?;
     let http_port = bind_http(config)?;
@@ -74,6 +76,7 @@ pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
         let _beating = AbortOnDropHandle::new(tokio::spawn(pulse.beat()));
         let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
         let facts = facts(loaded);
+        ports.extend(bind_vip(config));
         let protocols = services(config, facts.clone(), &node);
         pages.set_node(node.clone(), protocols.grpc.messaging.call_times().clone(), facts);
         let places = Places::new(config.open_files_max);
@@ -177,6 +180,25 @@ fn client_ports(config: &BrokerConfig) -> Result<(Cow<'_, BrokerConfig>, Vec<Tcp
 
 fn bind(config: &BrokerConfig, port: u16) -> Result<TcpListener, Error> {
     listener::bind(&config.bind_address, port).map_err(not_bound)
+}
+
+/// RocketMQ's second port, two below the first: its dashboard dials it, and clients that are set so. `None` if it cannot be
+/// had, which nobody asked for.
+fn bind_vip(config: &BrokerConfig) -> Option<TcpListener> {
+    let port = config.listen_port.checked_sub(VIP_BELOW).filter(|port| *port > 0)?;
+    if port == config.grpc_port {
+        return None;
+    }
+    match listener::bind(&config.bind_address, port) {
+        Ok(bound) => Some(bound),
+        Err(error) => {
+            tracing::warn!(
+                "{error}: listenPort - {VIP_BELOW} is not served; clients with vipChannelEnabled, and RocketMQ's dashboard \
+                 unless that is switched off there, do not reach this node"
+            );
+            None
+        }
+    }
 }
 
 /// Without proof of who peers are, the port listens where they dial it and nowhere else, if that is one of this host's

@@ -45,5 +45,6 @@ pub(super) fn services(config: &BrokerConfig, facts: ProcessFacts, node: &Arc<No
     };
     let classic = Remoting::new(node.clone(), settings);
     tokio::spawn(classic.clone().keep_commits());
+    tokio::spawn(classic.clone().report(config.name_servers.clone(), config.report_every));
     Protocols { grpc, classic }
 }

@@ -41,6 +41,12 @@ impl Answer {
         Self { body: body.into(), ..Self::done() }
     }
 
+    /// With one more field.
+    pub fn and(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.fields.put(name, value);
+        self
+    }
+
     /// Its header, for a request.
     pub fn header(&mut self, opaque: i32) -> Header {
         let mut header = Header::answer(opaque, self.code, std::mem::take(&mut self.fields));

@@ -23,6 +23,8 @@ mod offsets;
 mod physical_offset;
 mod processors;
 mod pull;
+mod report;
+mod reporter;
 mod route;
 mod send;
 mod store_host;

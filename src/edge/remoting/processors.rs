@@ -24,6 +24,14 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
     match code {
         RequestCode::GetRouteInfoByTopic => route::of_topic(&connection.remoting, request).await,
         RequestCode::GetBrokerClusterInfo => route::cluster(&connection.remoting),
+        RequestCode::GetAllTopicListFromNameserver => route::topics(&connection.remoting),
+        RequestCode::GetTopicsByCluster => route::topics_of_cluster(&connection.remoting, request),
+        RequestCode::GetSystemTopicListFromNs => route::system_names(&connection.remoting),
+        RequestCode::GetUnitTopicList
+        | RequestCode::GetHasUnitSubTopicList
+        | RequestCode::GetHasUnitSubUnunitTopicList => Ok(route::no_topics()),
+        // Who deletes a topic says so to the brokers first, and its route goes with it.
+        RequestCode::DeleteTopicInNamesrv => Ok(Answer::done()),
         RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage => {
             send::send(connection, request, code).await
         }

@@ -1,185 +1,98 @@
-//! Where clients find a topic, and all nodes: what RocketMQ's name servers answer, answered by every node.
+//! Where clients find a topic, all nodes, and all topics: what name servers answer, answered by every node for its group.
 //!
-//! A classic client sends to the address with id 0 of a broker name and asks for a route anew every thirty seconds only, so
-//! one name alone would be half a minute of errors when its node dies. Therefore the group's own broker name, which reads and
-//! writes, is at one node, the *host*; every other node that answers has a write-only name of its own (D187). A producer whose
-//! node dies goes on with another name at once. All names have the same queues: any node serves every queue.
-//!
-//! Source: remoting §9.
+//! Source: remoting §3, remoting §9.
 
 use std::collections::BTreeMap;
 
-use crate::broker::{Deadline, Error};
+use crate::broker::{Deadline, Error, TopicView};
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Remoting, Request};
-use crate::edge::remoting::host::host;
 use crate::edge::rules;
 use crate::model::HostPort;
-use crate::node::NodeAddress;
-use crate::proto::remoting::ResponseCode;
-use crate::proto::remoting::route_data::{
-    BrokerData, ClusterInfo, PERM_INHERIT, PERM_READ, PERM_WRITE, QueueData, RouteData,
-};
+use crate::namesrv::route::{DEFAULT_TOPIC, Group, RETRY_PREFIX, RETRY_QUEUES, default_topic};
+use crate::proto::remoting::registration::{TopicList, TopicQueues};
+use crate::proto::remoting::route_data::{ClusterInfo, PERM_READ, PERM_WRITE, RouteData};
+use crate::proto::remoting::{NODE_MARK, ResponseCode};
 
-/// Producers ask for its route when a topic has none, and send as it says: the topic is made by the first send.
-const DEFAULT_TOPIC: &str = "TBW102";
-/// The topic of the messages that a group could not consume at once. Its route is there before it: consumers ask for it before
-/// their first heartbeat.
-const RETRY_PREFIX: &str = "%RETRY%";
-const RETRY_QUEUES: u32 = 1;
-
-/// The queues of a topic, as its route shows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Queues {
-    count: u32,
-    /// Bits of [`QueueData::perm`].
-    perm: i32,
-    /// Whether all names are for reading as well.
-    all_names_read: bool,
+/// This node's group with the nodes that answer it.
+pub(super) fn group(remoting: &Remoting) -> Result<Group<'_>, Error> {
+    let settings = remoting.node.settings();
+    let nodes = remoting.node.routes().of_reachable()?.into_iter();
+    let nodes = nodes.map(|node| (node.id.name(), HostPort { host: node.host, port: node.listen_port }.to_string()));
+    Ok(Group { cluster: &settings.cluster, broker_name: &settings.broker_name, nodes: nodes.collect() })
 }
 
 pub(super) async fn of_topic(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
-    let name = request.header.fields.text("topic")?;
-    let queues = queues_of(remoting, name).await?;
-    let nodes = remoting.node.routes().of_reachable()?;
-    let settings = remoting.node.settings();
-    Ok(Answer::json(&route(&settings.cluster, &settings.broker_name, &nodes, queues)))
+    let queues = queues_of(remoting, request.header.fields.text("topic")?).await?;
+    let mut route = RouteData::default();
+    group(remoting)?.add_to_route(&mut route, queues);
+    Ok(Answer::json(&route))
 }
 
-async fn queues_of(remoting: &Remoting, name: &str) -> Result<Queues, Refused> {
-    let read_write = PERM_READ | PERM_WRITE;
+async fn queues_of(remoting: &Remoting, name: &str) -> Result<TopicQueues, Refused> {
     if name == DEFAULT_TOPIC && remoting.settings.creates_topics {
-        // Java takes the number of its read queues, of each name.
-        let count = remoting.settings.topic_queues;
-        return Ok(Queues { count, perm: PERM_INHERIT | read_write, all_names_read: true });
+        return Ok(default_topic(remoting.settings.topic_queues));
     }
     // A reserved name is no topic, for clients of both kinds.
     let topic =
         rules::names::topic("", name).map_err(|invalid| Refused::new(ResponseCode::TopicNotExist, invalid.text))?;
     match remoting.broker.find_topic(&topic, Deadline::NONE).await {
-        Ok(topic) => {
-            let perm = i32::from(topic.permission.0) & read_write;
-            Ok(Queues { count: topic.queues, perm, all_names_read: false })
-        }
-        Err(Error::TopicNotFound(_)) if name.starts_with(RETRY_PREFIX) => {
-            Ok(Queues { count: RETRY_QUEUES, perm: read_write, all_names_read: false })
-        }
+        Ok(topic) => Ok(queues(&topic)),
+        Err(Error::TopicNotFound(_)) if name.starts_with(RETRY_PREFIX) => Ok(RETRY_QUEUES),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The route of a topic over the nodes that answer, in any order.
-fn route(cluster: &str, broker_name: &str, nodes: &[NodeAddress], queues: Queues) -> RouteData {
-    let mut route = RouteData::default();
-    let host = host(nodes);
-    for node in nodes {
-        let is_host = Some(node) == host;
-        let (perm, name) = if is_host {
-            (queues.perm, broker_name.to_owned())
-        } else if queues.all_names_read {
-            (queues.perm, alias(broker_name, node))
-        } else {
-            (queues.perm & PERM_WRITE, alias(broker_name, node))
-        };
-        if perm == 0 && !is_host {
-            continue;
-        }
-        let of = |bit| if perm & bit == 0 { 0 } else { queues.count };
-        route.queue_datas.push(QueueData {
-            broker_name: name.clone(),
-            perm,
-            read_queue_nums: of(PERM_READ),
-            topic_sys_flag: 0,
-            write_queue_nums: of(PERM_WRITE),
-        });
-        route.broker_datas.push(broker(cluster, name, [node]));
+fn queues(topic: &TopicView) -> TopicQueues {
+    let perm = i32::from(topic.permission.0) & (PERM_READ | PERM_WRITE);
+    TopicQueues { count: topic.queues, perm, all_names_read: false }
+}
+
+/// Everything that has a route, as this node knows it.
+pub(super) fn all_queues(remoting: &Remoting) -> Result<BTreeMap<String, TopicQueues>, Error> {
+    let topics = remoting.broker.topics()?;
+    let mut all: BTreeMap<_, _> = topics.iter().map(|topic| (topic.name.to_string(), queues(topic))).collect();
+    if remoting.settings.creates_topics {
+        all.insert(DEFAULT_TOPIC.to_owned(), default_topic(remoting.settings.topic_queues));
     }
-    route
+    Ok(all)
 }
 
-/// The write-only name of a node. It is the member's: a replacement keeps it.
-fn alias(broker_name: &str, node: &NodeAddress) -> String {
-    format!("{broker_name}-{}", node.id.name())
-}
-
-fn broker<'a>(cluster: &str, name: String, nodes: impl IntoIterator<Item = &'a NodeAddress>) -> BrokerData {
-    let address = |node: &NodeAddress| HostPort { host: node.host.clone(), port: node.grpc_port }.to_string();
-    BrokerData {
-        broker_addrs: (0..).zip(nodes.into_iter().map(address)).collect(),
-        broker_name: name,
-        cluster: cluster.to_owned(),
-        enable_acting_master: false,
-    }
-}
-
-/// All nodes under the group's own name, the host first: what tools know as a master and its slaves.
+/// All nodes, the host first.
 pub(super) fn cluster(remoting: &Remoting) -> Result<Answer, Refused> {
-    let nodes = remoting.node.routes().of_reachable()?;
-    let settings = remoting.node.settings();
-    Ok(Answer::json(&cluster_info(&settings.cluster, &settings.broker_name, nodes)))
+    let mut info = ClusterInfo::default();
+    group(remoting)?.add_to_cluster(&mut info);
+    Ok(Answer::json(&info).and(NODE_MARK, remoting.node.settings().name))
 }
 
-fn cluster_info(cluster: &str, broker_name: &str, mut nodes: Vec<NodeAddress>) -> ClusterInfo {
-    nodes.sort_by_key(|node| node.id.name());
-    let name = broker_name.to_owned();
-    ClusterInfo {
-        broker_addr_table: BTreeMap::from([(name.clone(), broker(cluster, name.clone(), &nodes))]),
-        cluster_addr_table: BTreeMap::from([(cluster.to_owned(), vec![name])]),
-    }
+/// All topics.
+pub(super) fn topics(remoting: &Remoting) -> Result<Answer, Refused> {
+    Ok(list(all_queues(remoting)?.into_keys().collect()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{MemberName, NodeId};
+/// The topics of a cluster.
+pub(super) fn topics_of_cluster(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
+    let is_own = request.header.fields.text("cluster")? == remoting.node.settings().cluster;
+    if is_own { topics(remoting) } else { Ok(list(Vec::new())) }
+}
 
-    fn node(name: u32, number: u32) -> NodeAddress {
-        let id = NodeId::later_of(MemberName(name), number);
-        NodeAddress { id, host: format!("10.0.0.{name}"), grpc_port: 8081 }
-    }
+/// The names of cluster and group, which are topics for RocketMQ's tools, and the address of the host.
+pub(super) fn system_names(remoting: &Remoting) -> Result<Answer, Refused> {
+    let group = group(remoting)?;
+    let host = group.host();
+    let broker_addr = group.nodes.iter().find(|(node, _)| Some(*node) == host).map(|(_, address)| address.clone());
+    let mut topic_list = vec![group.cluster.to_owned(), group.broker_name.to_owned()];
+    topic_list.sort();
+    topic_list.dedup();
+    Ok(Answer::json(&TopicList { topic_list, broker_addr }))
+}
 
-    fn shown(route: &RouteData) -> Vec<(String, String, i32, u32, u32)> {
-        let mut rows = Vec::new();
-        for (broker, queues) in route.broker_datas.iter().zip(&route.queue_datas) {
-            assert_eq!((&broker.broker_name, broker.broker_addrs.len()), (&queues.broker_name, 1));
-            let QueueData { broker_name, perm, read_queue_nums, write_queue_nums, .. } = queues.clone();
-            rows.push((broker_name, broker.broker_addrs[&0].clone(), perm, read_queue_nums, write_queue_nums));
-        }
-        rows.sort();
-        rows
-    }
+/// The units of RocketMQ, of which there are none.
+pub(super) fn no_topics() -> Answer {
+    list(Vec::new())
+}
 
-    #[test]
-    fn one_name_reads_and_writes_and_every_other_node_writes() {
-        let queues = Queues { count: 4, perm: 6, all_names_read: false };
-        let row = |name: &str, address: &str, perm, read, write| (name.into(), address.into(), perm, read, write);
-        let all = shown(&route("C", "b", &[node(2, 5), node(1, 0), node(0, 0)], queues));
-        let host = row("b", "10.0.0.0:8081", 6, 4, 4);
-        let (first, second) = (row("b-n1", "10.0.0.1:8081", 2, 0, 4), row("b-n2", "10.0.0.2:8081", 2, 0, 4));
-        assert_eq!(all, [host, first, second.clone()]);
-        let without_host = shown(&route("C", "b", &[node(2, 5), node(1, 0)], queues));
-        assert_eq!(without_host, [row("b", "10.0.0.1:8081", 6, 4, 4), second]);
-    }
-
-    #[test]
-    fn the_names_of_a_topic_that_is_not_written_or_not_read_say_so() {
-        let nodes = [node(0, 0), node(1, 0)];
-        let of = |perm, all_names_read| shown(&route("C", "b", &nodes, Queues { count: 4, perm, all_names_read }));
-        let rows = |rows: Vec<(String, String, i32, u32, u32)>| {
-            rows.into_iter().map(|(name, _, perm, read, write)| (name, perm, read, write)).collect::<Vec<_>>()
-        };
-        assert_eq!(rows(of(4, false)), [("b".into(), 4, 4, 0)]);
-        assert_eq!(rows(of(2, false)), [("b".into(), 2, 0, 4), ("b-n1".into(), 2, 0, 4)]);
-        assert_eq!(rows(of(0, false)), [("b".into(), 0, 0, 0)]);
-        assert_eq!(rows(of(7, true)), [("b".into(), 7, 4, 4), ("b-n1".into(), 7, 4, 4)]);
-    }
-
-    #[test]
-    fn tools_see_one_broker_whose_master_is_the_host() {
-        let info = cluster_info("C", "b", vec![node(2, 0), node(0, 3)]);
-        let expected = BTreeMap::from([(0, "10.0.0.0:8081".to_owned()), (1, "10.0.0.2:8081".to_owned())]);
-        assert_eq!(info.broker_addr_table["b"].broker_addrs, expected);
-        assert_eq!(info.cluster_addr_table["C"], ["b"]);
-    }
+fn list(topic_list: Vec<String>) -> Answer {
+    Answer::json(&TopicList { topic_list, broker_addr: None })
 }

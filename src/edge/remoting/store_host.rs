@@ -28,7 +28,7 @@ impl StoreHost {
         }
         let address = routes.of_reachable().ok().and_then(|nodes| {
             let host = host(&nodes)?;
-            Some((host.host.clone(), host.grpc_port))
+            Some((host.host.clone(), host.listen_port))
         });
         let address = address.map_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), |(name, port)| {
             ipv4(SocketAddr::new(name.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))

@@ -436,6 +436,9 @@ pub struct StatusAnswer {
     /// Absent from an older build.
     #[prost(message, optional, tag = "50")]
     pub sight: ::core::option::Option<Sight>,
+    /// The port of client_address's host that classic clients are given; absent from an older build.
+    #[prost(uint32, optional, tag = "51")]
+    pub listen_port: ::core::option::Option<u32>,
 }
 /// What operators see of Raft on a node, beside its marks.
 #[derive(Clone, PartialEq, ::prost::Message)]

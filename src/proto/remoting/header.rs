@@ -9,6 +9,11 @@ const ONEWAY: i32 = 1 << 1;
 /// The version that our headers say: RocketMQ 5.3.3. Below 4.1.0 clients would not filter by SQL.
 const VERSION: i32 = 479;
 
+/// A field of the answer to a report, and to the question for all brokers: a name server of raftmq answers.
+pub const NAME_SERVER_MARK: &str = "raftmqNameServer";
+/// A field of the answer to the question for all brokers: one of raftmq's nodes answers, not a name server.
+pub const NODE_MARK: &str = "raftmqNode";
+
 /// How a header is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeaderType {

@@ -40,6 +40,7 @@ pub enum RequestCode {
     GetKvConfig = 101,
     DeleteKvConfig = 102,
     RegisterBroker = 103,
+    UnregisterBroker = 104,
     GetRouteInfoByTopic = 105,
     GetBrokerClusterInfo = 106,
     UpdateAndCreateSubscriptiongroup = 200,
@@ -117,7 +118,7 @@ pub enum RequestCode {
 }
 
 /// Each with RocketMQ's name, in the order of their numbers.
-const NAMES: [(RequestCode, &str); 110] = [
+const NAMES: [(RequestCode, &str); 111] = [
     (RequestCode::SendMessage, "SEND_MESSAGE"),
     (RequestCode::PullMessage, "PULL_MESSAGE"),
     (RequestCode::QueryMessage, "QUERY_MESSAGE"),
@@ -154,6 +155,7 @@ const NAMES: [(RequestCode, &str); 110] = [
     (RequestCode::GetKvConfig, "GET_KV_CONFIG"),
     (RequestCode::DeleteKvConfig, "DELETE_KV_CONFIG"),
     (RequestCode::RegisterBroker, "REGISTER_BROKER"),
+    (RequestCode::UnregisterBroker, "UNREGISTER_BROKER"),
     (RequestCode::GetRouteInfoByTopic, "GET_ROUTEINFO_BY_TOPIC"),
     (RequestCode::GetBrokerClusterInfo, "GET_BROKER_CLUSTER_INFO"),
     (RequestCode::UpdateAndCreateSubscriptiongroup, "UPDATE_AND_CREATE_SUBSCRIPTIONGROUP"),

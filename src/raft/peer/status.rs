@@ -56,6 +56,8 @@ pub struct ReplicaStatus {
     pub process_id: u32,
     /// Where it serves clients.
     pub client_address: String,
+    /// The port of the same host that classic clients are given; `None` from an older build.
+    pub listen_port: Option<u16>,
     pub version: String,
     /// Messages that its front end receives from producers per second.
     pub in_per_second: f64,
@@ -124,6 +126,8 @@ pub struct Damage {
 pub struct OwnFacts {
     /// Where it serves clients.
     pub client_address: String,
+    /// The port of the same host that classic clients are given.
+    pub listen_port: Option<u16>,
     /// Messages received from producers per second.
     pub in_per_second: f64,
     /// Messages delivered to consumers per second.
@@ -319,6 +323,7 @@ pub(in crate::raft) fn put_status(status: ReplicaStatus) -> proto::StatusAnswer 
         applied: status.applied.0,
         process_id: status.process_id,
         client_address: status.client_address,
+        listen_port: status.listen_port.map(u32::from),
         version: status.version,
         in_per_second: status.in_per_second,
         out_per_second: status.out_per_second,
@@ -380,6 +385,7 @@ fn read_status(answer: proto::StatusAnswer) -> ReplicaStatus {
         applied: LogIndex(answer.applied),
         process_id: answer.process_id,
         client_address: answer.client_address,
+        listen_port: answer.listen_port.and_then(|port| u16::try_from(port).ok()),
         version: answer.version,
         in_per_second: answer.in_per_second,
         out_per_second: answer.out_per_second,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::store::kv::bounded_values::BoundedValues;
 use crate::store::kv::{Kv, KvFacts, Result, Space, WriteBatch};
@@ -16,12 +17,19 @@ use crate::store::kv::{Kv, KvFacts, Result, Space, WriteBatch};
 pub struct CatalogCache {
     kv: Arc<dyn Kv>,
     values: RwLock<BoundedValues>,
+    /// Counts the writes that changed the catalog.
+    changes: watch::Sender<u64>,
 }
 
 impl CatalogCache {
     /// In front of a store, with nothing remembered yet.
     pub fn new(kv: Arc<dyn Kv>) -> Self {
-        Self { kv, values: RwLock::default() }
+        Self { kv, values: RwLock::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Changes with every write to the catalog.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 
@@ -61,7 +69,10 @@ impl Kv for CatalogCache {
         for key in &changed {
             values.forget(Space::Catalog, key);
         }
-        self.kv.write(batch)
+        self.kv.write(batch)?;
+        drop(values);
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {

@@ -106,6 +106,7 @@ fn rocketmq_s_three_samples_for_one_host_start_though_all_have_the_same_grpc_por
     // Whoever holds it: the test, or somebody on all addresses of this host.
     let _held = std::net::TcpListener::bind((OWN_HOST, 8081));
     let ports = free_ports(OWN_HOST, 6);
+    let _second_port = std::net::TcpListener::bind((OWN_HOST, ports[1] - 2)).unwrap();
     let peers: Vec<_> = (0..3).map(|node| format!("n{node}-{OWN_HOST}:{}", ports[3 + node])).collect();
     let settings = |node: usize| {
         vec![
@@ -122,6 +123,8 @@ fn rocketmq_s_three_samples_for_one_host_start_though_all_have_the_same_grpc_por
         node.wait_for("ready");
         assert_eq!(node.log().matches("8081 is in use").count(), 1, "{}", node.log());
     }
+    let lacks_second = |node: &Node| node.log().contains("listenPort - 2 is not served");
+    assert_eq!([0, 1, 2].map(|node| lacks_second(&nodes[node])), [false, true, false], "{}", nodes[1].log());
     let asked = |address: &str| Command::new(BINARY).args(["-n", address, "topic", "create", "t"]).output().unwrap();
     let output = asked(&format!("{OWN_HOST}:{}", ports[1]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

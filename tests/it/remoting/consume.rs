@@ -96,7 +96,7 @@ fn a_pull_says_where_it_is_in_the_queue_and_gives_what_was_sent() {
     with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
         for node in [0, 1] {
             let mut client = Classic::connect(&cluster.address(node)).await;
-            client.wait_for_host(&cluster.address(0)).await;
+            client.wait_for_host(&cluster.listen_address(0)).await;
             if node == 0 {
                 let empty = client.ask(RequestCode::PullMessage, pull(SUBSCRIBES, 0, 0), b"").await;
                 assert_eq!(pulled(empty), (ResponseCode::PullNotFound as i32, [0, 0, 0], Vec::new()));
@@ -116,7 +116,7 @@ fn a_pull_says_where_it_is_in_the_queue_and_gives_what_was_sent() {
             assert_eq!((first.flag, first.reconsume_times, first.born_at), (-7, 2, 1_700_000_000_000));
             assert_eq!(
                 (first.born_host.ip().to_string().as_str(), first.store_host.to_string()),
-                ("127.0.0.1", cluster.address(0))
+                ("127.0.0.1", cluster.listen_address(0))
             );
             assert_eq!(
                 first.properties,

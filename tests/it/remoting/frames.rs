@@ -13,7 +13,7 @@ use crate::fixture::wire::{CALL, Wire};
 #[test]
 fn every_port_tells_the_protocols_apart_in_plaintext_and_over_tls() {
     with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
-        for address in [cluster.address(0), cluster.listen_address(0)] {
+        for address in [cluster.address(0), cluster.listen_address(0), cluster.vip_address(0)] {
             let mut plain = Classic::connect(&address).await;
             let mut secure = Classic::over(tls::connect_plainly(&address).await);
             for header_type in [HeaderType::Json, HeaderType::Binary] {

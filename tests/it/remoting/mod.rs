@@ -3,5 +3,6 @@
 mod clients;
 mod consume;
 mod frames;
+mod name_server;
 mod route;
 mod send;

@@ -10,10 +10,13 @@ use crate::fixture::classic::Classic;
 use crate::fixture::cluster::{Cluster, with_cluster};
 
 /// Routes follow in two probes of a second; this is for a loaded machine.
-const FOLLOWS: Duration = Duration::from_secs(15);
+const FOLLOWS: Duration = Duration::from_secs(60);
+
+/// A name with its address, permission, and queues to read and to write.
+pub type Row = (String, String, i32, u32, u32);
 
 /// Each name with its address, permission and queues, sorted.
-fn rows(route: &RouteData) -> Vec<(String, String, i32, u32, u32)> {
+fn rows(route: &RouteData) -> Vec<Row> {
     let mut rows = Vec::new();
     for queues in &route.queue_datas {
         let broker = route.broker_datas.iter().find(|broker| broker.broker_name == queues.broker_name).unwrap();
@@ -27,14 +30,19 @@ fn rows(route: &RouteData) -> Vec<(String, String, i32, u32, u32)> {
 }
 
 /// Waits until a node gives this route.
-async fn wait_for(cluster: &Cluster, node: usize, topic: &str, expected: &[(String, String, i32, u32, u32)]) {
+async fn wait_for(cluster: &Cluster, node: usize, topic: &str, expected: &[Row]) {
+    wait_for_route(&cluster.address(node), topic, expected, || cluster.logs()).await;
+}
+
+/// Waits until this route is answered at an address.
+pub async fn wait_for_route(address: &str, topic: &str, expected: &[Row], logs: impl Fn() -> String) {
     let until = Instant::now() + FOLLOWS;
     loop {
-        let found = Classic::connect(&cluster.address(node)).await.route(topic).await.map(|route| rows(&route));
+        let found = Classic::connect(address).await.route(topic).await.map(|route| rows(&route));
         if found.as_deref() == Ok(expected) {
             return;
         }
-        assert!(Instant::now() < until, "n{node}: {found:?} instead of {expected:?}\n{}", cluster.logs());
+        assert!(Instant::now() < until, "{address}: {found:?} instead of {expected:?}\n{}", logs());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -42,8 +50,9 @@ async fn wait_for(cluster: &Cluster, node: usize, topic: &str, expected: &[(Stri
 #[test]
 fn every_node_gives_the_same_route_and_leaves_dead_ones_out() {
     with_cluster(&[], &[("t", "NORMAL")], async |mut cluster| {
-        let row =
-            |name: &str, node: usize, perm, read, write| (name.to_owned(), cluster.address(node), perm, read, write);
+        let row = |name: &str, node: usize, perm, read, write| {
+            (name.to_owned(), cluster.listen_address(node), perm, read, write)
+        };
         let all = [row("Test00", 0, 6, 8, 8), row("Test00-n1", 1, 2, 0, 8), row("Test00-n2", 2, 2, 0, 8)];
         let retry = [row("Test00", 0, 6, 1, 1), row("Test00-n1", 1, 2, 0, 1), row("Test00-n2", 2, 2, 0, 1)];
         let default = [row("Test00", 0, 7, 8, 8), row("Test00-n1", 1, 7, 8, 8), row("Test00-n2", 2, 7, 8, 8)];
@@ -62,7 +71,7 @@ fn every_node_gives_the_same_route_and_leaves_dead_ones_out() {
             wait_for(&cluster, node, "t", &without_host).await;
             let info = Classic::connect(&cluster.address(node)).await.cluster_info().await;
             let addresses: Vec<_> = info.broker_addr_table["Test00"].broker_addrs.values().cloned().collect();
-            assert_eq!(addresses, [cluster.address(1), cluster.address(2)]);
+            assert_eq!(addresses, [cluster.listen_address(1), cluster.listen_address(2)]);
         }
     });
 }

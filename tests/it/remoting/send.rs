@@ -39,13 +39,13 @@ fn messages_go_to_their_queue_in_order_and_what_is_sent_again_is_another_message
             "UNIQ_KEY\u{1}ID1\u{2}TAGS\u{1}TagA\u{2}KEYS\u{1}k1 k2\u{2}WAIT\u{1}true\u{2}colour\u{1}red\u{2}";
         for (node, offset) in [(0, 0), (1, 1), (2, 2)] {
             let mut client = Classic::connect(&cluster.address(node)).await;
-            client.wait_for_host(&cluster.address(0)).await;
+            client.wait_for_host(&cluster.listen_address(0)).await;
             client.header_type = if node == 1 { HeaderType::Binary } else { HeaderType::Json };
             let answer = client.ask(RequestCode::SendMessageV2, fields("t", 3, properties), b"same").await;
             assert_eq!(place(&answer), (3, offset));
             assert_eq!(answer.header.fields.text("transactionId"), Ok("ID1"));
             let id: OffsetId = answer.header.fields.text("msgId").unwrap().parse().unwrap();
-            assert_eq!(id.store_host.to_string(), cluster.address(0), "one address, whoever answers");
+            assert_eq!(id.store_host.to_string(), cluster.listen_address(0), "one address, whoever answers");
         }
         let wires = cluster.wires_within(CALL);
         for message in take(&wires[..1], &poll("g", "t"), 3).await {

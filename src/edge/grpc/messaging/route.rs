@@ -157,7 +157,7 @@ mod tests {
     use crate::model::NodeId;
 
     fn member(id: u64, host: &str, port: u16) -> NodeAddress {
-        NodeAddress { id: NodeId(id), host: host.into(), grpc_port: port }
+        NodeAddress { id: NodeId(id), host: host.into(), grpc_port: port, listen_port: port }
     }
 
     fn reached(members: &[NodeAddress], dialled: &[(&str, i32)]) -> Vec<String> {
