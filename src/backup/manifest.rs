@@ -2,35 +2,22 @@
 //!
 //! * Shape: `version u8, cluster, group, node, build, created at u64, cluster version u32, applied id (term u64, node u64,
 //!   index u64), first u64, id before it?, members (list: name and address), state files (list: name, bytes u64, crc32c u32),
-//!   record files (list: first u64, last u64, bytes u64, crc32c u32)`, then `crc32c u32` of all that.
+//!   record files (list: first u64, last u64, bytes u64, crc32c u32)`, then a checksum (`store/state_files`).
 //! * Units: milliseconds since 1970.
-
-use std::collections::BTreeSet;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::RECORD_BYTES_MAX;
-use crate::model::{LogIndex, NodeId, Term, Timestamp};
+use crate::model::{LogIndex, Timestamp};
 use crate::store::log::record::RecordId;
+use crate::store::state_files::{StateFile, check_names, with_checksum, without_checksum};
 
 const VERSION: u8 = 1;
-const CRC_BYTES: usize = 4;
 /// A file of records with this much is full.
 pub(super) const RECORD_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// A file of records, at most: one that is not full yet takes one record more.
 const RECORD_FILE_BYTES_MAX: u64 = RECORD_FILE_BYTES + RECORD_BYTES_MAX as u64 + 1024;
-/// A file name of the state, at most.
-const NAME_BYTES_MAX: usize = 255;
-
-/// One file of the state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateFile {
-    /// In the folder `state`.
-    pub name: String,
-    pub bytes: u64,
-    pub crc32c: u32,
-}
 
 /// One file of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +61,6 @@ pub struct Manifest {
     pub records: Vec<RecordFile>,
 }
 
-impl StateFile {
-    /// Whether its name is that of a file in a folder, and of nothing elsewhere.
-    fn is_named(&self) -> bool {
-        let name = self.name.as_str();
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && name != "." && name != ".." && !name.contains(['/', '\0'])
-    }
-}
-
 impl Source {
     /// Bytes of all files of the state; no more than there are numbers, whatever they are said to be.
     pub fn state_bytes(&self) -> u64 {
@@ -90,12 +69,9 @@ impl Source {
 
     /// Why it cannot be a backup.
     pub(super) fn check(&self) -> Result<(), String> {
-        let names: BTreeSet<&str> = self.state.iter().map(|file| file.name.as_str()).collect();
-        if let Some(file) = self.state.iter().find(|file| !file.is_named()) {
-            return Err(format!("'{}' is no name of a file", file.name.escape_debug()));
-        }
-        if names.len() < self.state.len() || self.state.is_empty() {
-            return Err("the files of the state are none, or two of one name".to_owned());
+        check_names(&self.state)?;
+        if self.state.is_empty() {
+            return Err("it has no files of the state".to_owned());
         }
         // The entries after the last one are numbered too.
         let is_last = self.applied.index.0 >= u64::MAX - 2;
@@ -125,33 +101,23 @@ impl Manifest {
         }
         out.put_u64(created_at.0);
         out.put_u32(*cluster_version);
-        put_id(&mut out, *applied);
+        applied.put(&mut out);
         out.put_u64(first.0);
-        out.put_option(*before, put_id);
+        out.put_option(*before, |out, id| id.put(out));
         out.put_list(members, |out, member| out.put_text(member));
-        out.put_list(state, |out, file| {
-            out.put_text(&file.name);
-            out.put_u64(file.bytes);
-            out.put_u32(file.crc32c);
-        });
+        out.put_list(state, |out, file| file.put(out));
         out.put_list(&self.records, |out, file| {
             out.put_u64(file.first.0);
             out.put_u64(file.last.0);
             out.put_u64(file.bytes);
             out.put_u32(file.crc32c);
         });
-        let crc = crc32c::crc32c(&out);
-        out.put_u32(crc);
-        out.freeze()
+        with_checksum(out)
     }
 
     /// * Errors: why it cannot be used.
-    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, String> {
-        let at = bytes.len().checked_sub(CRC_BYTES).ok_or("it is cut short")?;
-        let crc = bytes.split_off(at);
-        if crc32c::crc32c(&bytes).to_be_bytes() != *crc {
-            return Err("its checksum does not fit".to_owned());
-        }
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, String> {
+        let bytes = without_checksum(bytes).ok_or("it is cut short, or its checksum does not fit")?;
         let version = bytes.first().copied().unwrap_or(0);
         if version != VERSION {
             return Err(format!(
@@ -171,12 +137,11 @@ impl Manifest {
             build: reader.text()?,
             created_at: Timestamp(reader.u64()?),
             cluster_version: reader.u32()?,
-            applied: read_id(reader)?,
+            applied: RecordId::read(reader)?,
             first: LogIndex(reader.u64()?),
-            before: reader.option(read_id)?,
+            before: reader.option(RecordId::read)?,
             members: reader.list(Reader::text)?,
-            state: reader
-                .list(|reader| Ok(StateFile { name: reader.text()?, bytes: reader.u64()?, crc32c: reader.u32()? }))?,
+            state: reader.list(StateFile::read)?,
         };
         let records = reader.list(|reader| {
             let (first, last) = (LogIndex(reader.u64()?), LogIndex(reader.u64()?));
@@ -204,20 +169,10 @@ impl Manifest {
     }
 }
 
-fn put_id(out: &mut BytesMut, id: RecordId) {
-    out.put_u64(id.term.0);
-    out.put_u64(id.node.0);
-    out.put_u64(id.index.0);
-}
-
-fn read_id(reader: &mut Reader) -> Result<RecordId, Malformed> {
-    let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
-    Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{NodeId, Term};
 
     fn manifest() -> Manifest {
         let id = |index| RecordId { term: Term(3), node: NodeId(1), index: LogIndex(index) };

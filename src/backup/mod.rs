@@ -17,9 +17,10 @@ mod writer;
 mod tests;
 
 pub use error::Error;
-pub use manifest::{Manifest, RecordFile, Source, StateFile};
+pub use manifest::{Manifest, RecordFile, Source};
 pub use reader::Backup;
 pub use restore::{Restored, Target, restore};
 pub use writer::BackupWriter;
 
 pub use crate::store::log::record::RecordId;
+pub use crate::store::state_files::StateFile;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::backup::error::Error;
-use crate::backup::manifest::{Manifest, RecordFile, StateFile};
+use crate::backup::manifest::{Manifest, RecordFile};
 use crate::backup::writer::{MANIFEST, RECORDS, STATE, record_file_name};
 use crate::env::disk::Disk;
 use crate::store::log::record::{Record, RecordId, decode_wire};
+use crate::store::state_files::{StateFile, read_through};
 
-/// Read at once.
-const PART_BYTES_MAX: usize = 1024 * 1024;
 /// A manifest names two files for each 64 MiB, about.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -108,7 +107,7 @@ impl Backup {
         path: &Path,
         bytes: u64,
         crc32c: u32,
-        mut part: impl FnMut(&[u8], u64) -> Result<(), Error>,
+        part: impl FnMut(&[u8], u64) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if !self.disk.exists(path).map_err(Error::io(path))? {
             return Err(Error::damaged(path, "it is missing"));
@@ -118,16 +117,8 @@ impl Backup {
         if found != bytes {
             return Err(Error::damaged(path, format!("it has {found} bytes, and had {bytes}")));
         }
-        let mut buffer = vec![0; PART_BYTES_MAX];
-        let (mut at, mut crc) = (0, 0);
-        while at < bytes {
-            let count = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(PART_BYTES_MAX);
-            file.read_at(&mut buffer[..count], at).map_err(Error::io(path))?;
-            crc = crc32c::crc32c_append(crc, &buffer[..count]);
-            part(&buffer[..count], at)?;
-            at += count as u64;
-        }
-        if crc != crc32c {
+        let failed = |error| Error::io(path)(error);
+        if read_through(&*file, bytes, failed, part)? != crc32c {
             return Err(Error::damaged(path, "its checksum does not fit"));
         }
         Ok(())

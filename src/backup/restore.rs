@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use crate::backup::error::Error;
-use crate::backup::manifest::StateFile;
 use crate::backup::reader::Backup;
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::sole_member;
 use crate::store::log::record::{Record, RecordId};
 use crate::store::log::{CommitLog, FlushMode, LogOwner, Options, VoteRecord};
+use crate::store::state_files::StateFile;
 use crate::store::{self, restoring};
 
 const STATE: &str = "state";

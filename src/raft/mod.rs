@@ -76,7 +76,7 @@ pub use peer::status::{Damage, LogExtent, OwnFacts, ReplicaStatus};
 pub use replica::Replica;
 pub use room::Rooms;
 pub use snapshot::catch_up::OnRestart;
-pub use snapshot::manifest::{Manifest, StateFile};
+pub use snapshot::manifest::Manifest;
 pub use snapshot::progress::{CatchingUp, PullProgress};
 pub use snapshot::sources::{NotServed, SnapshotSources};
 pub use sole_member::sole_member;

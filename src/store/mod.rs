@@ -16,5 +16,6 @@ pub mod log;
 mod reserve;
 pub mod restoring;
 pub mod room;
+pub mod state_files;
 
 pub use error::Error;

@@ -2,31 +2,18 @@
 //!
 //! * Shape: `version u8, source u64, cluster, group, cluster version u32, applied id (term u64, node u64, index u64),
 //!   members (list: id u64, address), first u64, id before it?, log bytes u64, files (list: name, bytes u64, crc32c u32)`,
-//!   then `crc32c u32` of all that.
-
-use std::collections::BTreeSet;
+//!   then a checksum (`store/state_files`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{LogIndex, NodeId, Term};
+use crate::model::{LogIndex, NodeId};
 use crate::store::log::record::RecordId;
+use crate::store::state_files::{StateFile, check_names, with_checksum, without_checksum};
 
 const VERSION: u8 = 1;
-const CRC_BYTES: usize = 4;
 /// No disk has so much, and sums of what fits are far from their limit.
 const BYTES_MAX: u64 = 1 << 56;
-/// A file name of the state, at most.
-const NAME_BYTES_MAX: usize = 255;
-
-/// One file of the state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateFile {
-    /// In the folder of the state.
-    pub name: String,
-    pub bytes: u64,
-    pub crc32c: u32,
-}
 
 /// What a snapshot consists of. It is complete with the records from [`Self::first`] up to [`Self::applied`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,62 +52,41 @@ impl Manifest {
         out.put_text(&self.cluster);
         out.put_text(&self.group);
         out.put_u32(self.cluster_version);
-        put_id(&mut out, self.applied);
+        self.applied.put(&mut out);
         out.put_list(&self.members, |out, (node, address)| {
             out.put_u64(node.0);
             out.put_text(address);
         });
         out.put_u64(self.first.0);
-        out.put_option(self.before, put_id);
+        out.put_option(self.before, |out, id| id.put(out));
         out.put_u64(self.log_bytes);
-        out.put_list(&self.files, |out, file| {
-            out.put_text(&file.name);
-            out.put_u64(file.bytes);
-            out.put_u32(file.crc32c);
-        });
-        let crc = crc32c::crc32c(&out);
-        out.put_u32(crc);
-        out.freeze()
+        out.put_list(&self.files, |out, file| file.put(out));
+        with_checksum(out)
     }
 
     /// * Errors: it is of another version, damaged, or says what cannot be: a file name that is a path, a log that begins
     ///   after its end, numbers that no sum or next index of fits into 64 bits.
-    pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
-        if bytes.len() < CRC_BYTES {
-            return Err(Malformed::Short("manifest"));
-        }
-        let crc = bytes.split_off(bytes.len() - CRC_BYTES);
-        if crc32c::crc32c(&bytes).to_be_bytes() != *crc {
-            return Err(Malformed::Short("manifest"));
-        }
+    pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        let bytes = without_checksum(bytes).ok_or(Malformed::Short("manifest"))?;
         let mut reader = Reader::versioned(bytes, "manifest", VERSION)?;
         let manifest = Self {
             source: reader.u64()?,
             cluster: reader.text()?,
             group: reader.text()?,
             cluster_version: reader.u32()?,
-            applied: read_id(&mut reader)?,
+            applied: RecordId::read(&mut reader)?,
             members: reader.list(|reader| Ok((NodeId(reader.u64()?), reader.text()?)))?,
             first: LogIndex(reader.u64()?),
-            before: reader.option(read_id)?,
+            before: reader.option(RecordId::read)?,
             log_bytes: reader.u64()?,
-            files: reader
-                .list(|reader| Ok(StateFile { name: reader.text()?, bytes: reader.u64()?, crc32c: reader.u32()? }))?,
+            files: reader.list(StateFile::read)?,
         };
         manifest.check(&reader)?;
         Ok(manifest)
     }
 
     fn check(&self, reader: &Reader) -> Result<(), Malformed> {
-        let is_file_name = |name: &str| {
-            !name.is_empty()
-                && name.len() <= NAME_BYTES_MAX
-                && name != "."
-                && name != ".."
-                && !name.contains(['/', '\0'])
-        };
-        let names: BTreeSet<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
-        if names.len() != self.files.len() || !names.into_iter().all(is_file_name) {
+        if check_names(&self.files).is_err() {
             return Err(reader.unknown(self.files.len() as u64));
         }
         let mut sizes = self.files.iter().map(|file| file.bytes).chain([self.log_bytes]);
@@ -137,20 +103,10 @@ impl Manifest {
     }
 }
 
-fn put_id(out: &mut BytesMut, id: RecordId) {
-    out.put_u64(id.term.0);
-    out.put_u64(id.node.0);
-    out.put_u64(id.index.0);
-}
-
-fn read_id(reader: &mut Reader) -> Result<RecordId, Malformed> {
-    let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
-    Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Term;
 
     fn manifest() -> Manifest {
         let id = |index| RecordId { term: Term(3), node: NodeId(1), index: LogIndex(index) };

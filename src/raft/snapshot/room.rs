@@ -34,8 +34,8 @@ pub(super) fn check_room(manifest: &Manifest, staged: &StagedBytes, room: &DiskR
 mod tests {
     use super::*;
     use crate::model::{LogIndex, NodeId, Term};
-    use crate::raft::snapshot::manifest::StateFile;
     use crate::store::log::record::RecordId;
+    use crate::store::state_files::StateFile;
 
     const GIB: u64 = 1024 * MIB;
 

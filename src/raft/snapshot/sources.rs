@@ -25,13 +25,14 @@ use crate::machine::state::view::View;
 use crate::model::{LogIndex, NodeId};
 use crate::raft::flush::StateFlush;
 use crate::raft::marks::read_marks;
-use crate::raft::snapshot::manifest::{Manifest, StateFile};
+use crate::raft::snapshot::manifest::Manifest;
 use crate::raft::snapshot::rate::RateLimit;
 use crate::raft::types;
 use crate::store::folder::StoreFolder;
 use crate::store::kv::{self, Kv};
 use crate::store::log::CommitLog;
 use crate::store::log::record::{Record, RecordId};
+use crate::store::state_files::{StateFile, checksum_of};
 
 /// Most bytes of one part, beside a record that is larger by itself.
 pub const PART_BYTES_MAX: usize = 1024 * 1024;
@@ -339,14 +340,7 @@ impl SnapshotSources {
     fn file(&self, folder: &Path, name: String) -> io::Result<StateFile> {
         let file = self.0.parts.store.disk.open(&folder.join(&name))?;
         let bytes = file.len()?;
-        let mut part = vec![0; PART_BYTES_MAX];
-        let (mut at, mut crc32c) = (0, 0);
-        while at < bytes {
-            let count = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(PART_BYTES_MAX);
-            file.read_at(&mut part[..count], at)?;
-            crc32c = crc32c::crc32c_append(crc32c, &part[..count]);
-            at += count as u64;
-        }
+        let crc32c = checksum_of(&*file, bytes)?;
         Ok(StateFile { name, bytes, crc32c })
     }
 

@@ -11,17 +11,16 @@ use std::sync::Arc;
 use crate::machine::newest_version;
 use crate::model::LogIndex;
 use crate::raft::snapshot::install::Staged;
-use crate::raft::snapshot::manifest::{Manifest, StateFile};
+use crate::raft::snapshot::manifest::Manifest;
 use crate::raft::snapshot::state_check::check_state;
 use crate::raft::snapshot::target::{StagingError, Target, append};
 use crate::store::kv::rocks::damage_mark;
 use crate::store::log::CommitLog;
 use crate::store::log::copy::begin_copy;
 use crate::store::log::record::{Record, RecordId};
+use crate::store::state_files::{StateFile, checksum_of};
 use crate::store::{self};
 
-/// Bytes that are read at once to check a file.
-const BLOCK_BYTES: usize = 1024 * 1024;
 /// A file of the state that is not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::raft) struct Missing {
@@ -133,18 +132,7 @@ impl Staging {
 
     fn is_whole(&self, file: &StateFile) -> Result<bool, StagingError> {
         let open = self.target.store.disk.open(&self.target.state().join(&file.name))?;
-        if open.len()? != file.bytes {
-            return Ok(false);
-        }
-        let mut block = vec![0; BLOCK_BYTES];
-        let (mut at, mut crc) = (0, 0);
-        while at < file.bytes {
-            let count = usize::try_from(file.bytes - at).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-            open.read_at(&mut block[..count], at)?;
-            crc = crc32c::crc32c_append(crc, &block[..count]);
-            at += count as u64;
-        }
-        Ok(crc == file.crc32c)
+        Ok(open.len()? == file.bytes && checksum_of(&*open, file.bytes)? == file.crc32c)
     }
 
     /// The next record that is missing; after the last one there is none.

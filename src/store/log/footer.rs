@@ -15,8 +15,8 @@ use std::path::Path;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::env::disk::{DiskFile, is_unreadable};
+use crate::model::LogIndex;
 use crate::model::codec::{Malformed, Reader, Writer};
-use crate::model::{LogIndex, NodeId, Term};
 use crate::store::Error;
 use crate::store::log::places::Places;
 use crate::store::log::record::{Maker, RecordId};
@@ -70,8 +70,8 @@ impl Footer {
         let mut out = BytesMut::with_capacity(usize::try_from(bytes_max).expect("a footer fits in memory"));
         out.put_u8(VERSION);
         out.put_varint(SHARD);
-        put_id(&mut out, self.first);
-        put_id(&mut out, self.last);
+        self.first.put(&mut out);
+        self.last.put(&mut out);
         out.put_varint(self.places.count() as u64);
         out.put_u64(self.committed.0);
         out.put_u64(self.places.end());
@@ -133,7 +133,7 @@ impl Footer {
         if shard != SHARD {
             return Err(reader.unknown(shard));
         }
-        let (first, last) = (read_id(&mut reader)?, read_id(&mut reader)?);
+        let (first, last) = (RecordId::read(&mut reader)?, RecordId::read(&mut reader)?);
         let count = reader.varint()?;
         let (committed, end, checksum) = (LogIndex(reader.u64()?), reader.u64()?, reader.u32()?);
         let mut places = Places::read_lengths(first.index, count, &mut reader)?;
@@ -157,22 +157,12 @@ fn can_read(file: &dyn DiskFile, bytes: &mut [u8], at: u64) -> std::io::Result<b
     }
 }
 
-fn put_id(out: &mut BytesMut, id: RecordId) {
-    out.put_u64(id.term.0);
-    out.put_u64(id.node.0);
-    out.put_u64(id.index.0);
-}
-
-fn read_id(reader: &mut Reader) -> Result<RecordId, Malformed> {
-    let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
-    Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::env::disk::Disk;
     use crate::env::fault::sim::SimDisk;
+    use crate::model::{NodeId, Term};
 
     #[test]
     fn p19_a_footer_reads_back_and_with_any_byte_changed_it_is_none() {

@@ -141,7 +141,7 @@ pub(in crate::store) fn encode(content: &Content) -> Bytes {
         out.put_u64(vote.node.0);
         out.put_u8(vote.committed.into());
     });
-    out.put_option(content.purged, put_id);
+    out.put_option(content.purged, |out, id| id.put(out));
     out.put_u64(content.durable.0);
     out.put_list(&content.starts, put_start);
     out.put_list(&known, |out, (node, known)| {
@@ -152,24 +152,13 @@ pub(in crate::store) fn encode(content: &Content) -> Bytes {
     out.put_u32(content.segment_format);
     out.put_option(content.start, |out, start| {
         out.put_u64(start.first.0);
-        out.put_option(start.before, put_id);
+        out.put_option(start.before, |out, id| id.put(out));
     });
     out.put_option(content.lost_from, |out, lost| out.put_u64(lost.0));
-    out.put_option(content.durable_id, put_id);
+    out.put_option(content.durable_id, |out, id| id.put(out));
     out.put_u64(content.lineage);
     out.put_option(content.anew_from, |out, from| out.put_u64(from.0));
     out.freeze()
-}
-
-fn put_id(out: &mut BytesMut, id: RecordId) {
-    out.put_u64(id.term.0);
-    out.put_u64(id.node.0);
-    out.put_u64(id.index.0);
-}
-
-fn read_id(reader: &mut Reader) -> Result<RecordId, Malformed> {
-    let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
-    Ok(RecordId { term, node, index: LogIndex(reader.u64()?) })
 }
 
 fn put_start(out: &mut BytesMut, start: &StartMark) {
@@ -213,7 +202,7 @@ pub(in crate::store) fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> 
             let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
             Ok(VoteRecord { term, node, committed: reader.bool()? })
         })?,
-        purged: reader.option(read_id)?,
+        purged: reader.option(RecordId::read)?,
         durable: if version >= 2 { LogIndex(reader.u64()?) } else { LogIndex(0) },
         segment_format: segment::VERSION_MIN,
         start: None,
@@ -233,12 +222,12 @@ pub(in crate::store) fn decode_slot(bytes: Bytes) -> Result<Content, Malformed> 
     }
     if version >= 4 {
         content.segment_format = reader.u32()?;
-        content.start =
-            reader.option(|reader| Ok(LogStart { first: LogIndex(reader.u64()?), before: reader.option(read_id)? }))?;
+        content.start = reader
+            .option(|reader| Ok(LogStart { first: LogIndex(reader.u64()?), before: reader.option(RecordId::read)? }))?;
     }
     if version >= 5 {
         content.lost_from = reader.option(|reader| reader.u64().map(LogIndex))?;
-        content.durable_id = reader.option(read_id)?;
+        content.durable_id = reader.option(RecordId::read)?;
     }
     if version >= 6 {
         content.lineage = reader.u64()?;

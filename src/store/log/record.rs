@@ -13,6 +13,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::model::codec::{Malformed, Reader};
 use crate::model::limits::RECORD_BYTES_MAX;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::store::log::gather_buffer::GatherBuffer;
@@ -60,6 +61,20 @@ pub struct RecordId {
     /// That leader.
     pub node: NodeId,
     pub index: LogIndex,
+}
+
+impl RecordId {
+    /// `term u64, node u64, index u64`.
+    pub fn put(self, out: &mut BytesMut) {
+        out.put_u64(self.term.0);
+        out.put_u64(self.node.0);
+        out.put_u64(self.index.0);
+    }
+
+    pub fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+        let (term, node) = (Term(reader.u64()?), NodeId(reader.u64()?));
+        Ok(Self { term, node, index: LogIndex(reader.u64()?) })
+    }
 }
 
 /// Who made a record.
