@@ -51,6 +51,12 @@ impl Content {
         self.changed = Some((before_from.min(from), before_to.max(to)));
     }
 
+    /// After a sync that failed what was written is still read, and the next sync knows nothing of it any more.
+    fn lose_unsynced(&mut self) {
+        self.synced.resize(self.now.len(), 0);
+        self.changed = None;
+    }
+
     fn sync(&mut self) {
         self.synced.resize(self.now.len(), 0);
         if let Some((from, to)) = self.changed.take() {
@@ -524,6 +530,7 @@ impl DiskFile for SimFile {
         let takes = {
             let mut state = self.disk.state.lock();
             if is_due(&mut state.syncs_until_error) {
+                self.content.lock().lose_unsynced();
                 return Err(state.sync_error.map_or_else(|| io::Error::other("injected sync error"), io::Error::from));
             }
             state.syncs += 1;
@@ -605,6 +612,29 @@ mod tests {
         copy.sync_dir(Path::new("/")).unwrap();
         copy.crash(1);
         assert_eq!(copy.bytes(Path::new("/file")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn what_a_failed_sync_left_is_read_and_no_later_sync_makes_it_durable() {
+        let mut lost = 0;
+        for seed in 0..20 {
+            let disk = SimDisk::default();
+            let path = Path::new("/file");
+            let file = disk.create(path).unwrap();
+            disk.sync_dir(Path::new("/")).unwrap();
+            file.write_at(&[1; 2 * SECTOR_BYTES], 0).unwrap();
+            disk.fail_sync(0);
+            file.sync_data().unwrap_err();
+            disk.fail_sync(u64::MAX);
+            assert_eq!(disk.bytes(path).unwrap(), [1; 2 * SECTOR_BYTES]);
+            file.write_at(&[2; SECTOR_BYTES], SECTOR_BYTES as u64).unwrap();
+            file.sync_data().unwrap();
+            disk.crash(seed);
+            let bytes = disk.bytes(path).unwrap();
+            assert_eq!(bytes[SECTOR_BYTES..], [2; SECTOR_BYTES], "it was written again");
+            lost += u32::from(bytes[..SECTOR_BYTES] == [0; SECTOR_BYTES]);
+        }
+        assert!(lost > 5, "{lost}");
     }
 
     #[test]

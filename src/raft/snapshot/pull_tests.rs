@@ -1,11 +1,13 @@
 //! Pulling and installing on simulated disks: broken off, crashed and gone on with at every point; what is damaged is refused.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::env::disk::Disk;
@@ -59,11 +61,14 @@ struct Remote {
     calls: AtomicU64,
     /// Bytes of files and records that were given.
     given: AtomicU64,
+    /// Of these, bytes of each file.
+    of_files: Mutex<BTreeMap<usize, u64>>,
 }
 
 impl Remote {
     fn new(sources: &SnapshotSources, fault: Option<Fault>) -> Self {
-        Self { sources: sources.clone(), fault, calls: AtomicU64::new(0), given: AtomicU64::new(0) }
+        let (calls, given, of_files) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+        Self { sources: sources.clone(), fault, calls, given, of_files }
     }
 
     fn call(&self) -> Result<u64, NotGiven> {
@@ -84,6 +89,7 @@ impl SnapshotSource for Remote {
         let call = self.call()?;
         let part = self.sources.file_part(source, file, at).await?;
         self.given.fetch_add(part.len() as u64, Ordering::Relaxed);
+        *self.of_files.lock().entry(file).or_default() += part.len() as u64;
         let mut part = part.to_vec();
         match self.fault {
             Some(Fault::FileByte(of)) if of == call => part[7] ^= 1,
@@ -318,24 +324,32 @@ async fn p18_a_file_whose_sync_fails_is_pulled_anew() {
     let leader = leader(130);
     let sources = leader.sources();
     let base = follower_disk();
+    let staged = try_pull(&Remote::new(&sources, None), &TestReplica::open(&base.copy(), NODE)).await.unwrap();
+    let sizes: Vec<u64> = staged.manifest().files.iter().map(|file| file.bytes).collect();
+    drop(staged);
+    let mut pulled_anew = vec![0; sizes.len()];
     for sync in 0.. {
         let disk = base.copy();
         let follower = TestReplica::open(&disk, NODE);
-        let syncs = disk.syncs();
         disk.fail_sync(sync);
-        let first = try_pull(&Remote::new(&sources, None), &follower).await;
-        if let Ok(staged) = first {
-            assert!(disk.syncs() - syncs > 10);
-            drop(staged);
-            return;
+        let broken = Remote::new(&sources, None);
+        if try_pull(&broken, &follower).await.is_ok() {
+            break;
         }
         disk.fail_sync(u64::MAX);
-        let staged = try_pull(&Remote::new(&sources, None), &follower).await.unwrap();
+        let rest = Remote::new(&sources, None);
+        let staged = try_pull(&rest, &follower).await.unwrap();
+        for (file, bytes) in sizes.iter().enumerate() {
+            let is_whole = |remote: &Remote| remote.of_files.lock().get(&file) == Some(bytes);
+            pulled_anew[file] += u32::from(is_whole(&broken) && is_whole(&rest));
+        }
         staged.install(&follower.log, &no_reserve()).unwrap();
         drop((staged, follower));
         disk.crash(sync);
         check_start(&disk, Generation(1), 130, &[]);
     }
+    // Each is synced when it is complete, and once more before all of it counts.
+    assert!(sizes.len() > 2 && pulled_anew.iter().all(|times| *times == 2), "{pulled_anew:?}");
 }
 
 #[tokio::test]
