@@ -222,7 +222,7 @@ pub const KEYS: &[Key] = &[
         "snapshotRate",
         Kind::Bytes(0..=1 << 40),
         "64MiB",
-        "bytes per second that this node sends to replicas that pull its state and log, 1MiB at least; 0: no bound",
+        "bytes per second that this node sends of its state and old log to replicas that lack them, 1MiB at least; 0: no bound",
     ),
     key(
         "openFilesMax",

@@ -24,9 +24,10 @@ use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
 use crate::raft::types::LogId;
 
-/// How long, and how often, a follower campaigns after a leader vanished.
+/// How long, and how often, a follower campaigns after a leader vanished: less and less often once the leader's lease is over.
 const CAMPAIGN_MAX: Duration = Duration::from_secs(1);
 const CAMPAIGN_STEP: Duration = Duration::from_millis(25);
+const CAMPAIGN_STEP_MAX: Duration = Duration::from_millis(200);
 /// Followers campaign one after the other, by their number.
 const STAGGER: Duration = Duration::from_millis(8);
 const STAGGER_STEPS_MAX: u32 = 8;
@@ -197,7 +198,8 @@ pub(super) fn watch_leadership(
 }
 
 /// Campaigns as soon as the lease of a leader that broke its connection is over, rather than after a whole election
-/// timeout. `stream_ended` is notified when a stream of appends ends; a node that `is_unfit` comes after the others.
+/// timeout. `stream_ended` is notified when a stream of appends ends; a node that `is_unfit` comes after the others. The lease
+/// ends within `lease`; who is not elected soon after that lacks what others have, or is no member any more.
 ///
 /// Safe at any time: it is a pre-vote, which this node refuses to itself while its own lease holds, and others while
 /// theirs does (Raft thesis §9.6). A leader that only reset the stream goes on heartbeating, so nothing comes of it.
@@ -206,6 +208,7 @@ pub(super) async fn campaign_when_leader_is_gone(
     leadership: watch::Receiver<Leadership>,
     stream_ended: Arc<Notify>,
     name: MemberName,
+    lease: Duration,
     is_unfit: impl Fn() -> bool,
     may_stand: impl Fn() -> bool,
 ) {
@@ -213,17 +216,20 @@ pub(super) async fn campaign_when_leader_is_gone(
     loop {
         stream_ended.notified().await;
         let before = *leadership.borrow();
-        let until = Instant::now() + CAMPAIGN_MAX;
+        let (begins, mut step) = (Instant::now(), CAMPAIGN_STEP);
         tokio::time::sleep(if is_unfit() { stagger + UNFIT_STAGGER } else { stagger }).await;
         let is_led_anew = || {
             let now = *leadership.borrow();
             now.term != before.term || now.is_self || now.leader.is_some() && now.leader != before.leader
         };
-        while !is_led_anew() && Instant::now() < until {
+        while !is_led_anew() && begins.elapsed() < CAMPAIGN_MAX {
             if may_stand() && raft.trigger().elect(true).await.is_err() {
                 return;
             }
-            tokio::time::sleep(CAMPAIGN_STEP).await;
+            tokio::time::sleep(step).await;
+            if begins.elapsed() > lease {
+                step = (2 * step).min(CAMPAIGN_STEP_MAX);
+            }
         }
     }
 }
@@ -326,6 +332,8 @@ async fn stand_back(raft: &ShardRaft, to: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
     use crate::machine::{Batch, Command, Proposal};
     use crate::model::Timestamp;
@@ -360,6 +368,32 @@ mod tests {
             assert_eq!(waiting.await.unwrap(), takes, "{then:?}");
         });
         futures_util::future::join_all(waiting).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn p22_a_node_that_is_not_elected_asks_less_and_less_often() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Node::start(folder.path(), 1).await;
+        let (_sender, leadership) = watch::channel(led_by(None));
+        let (stream_ended, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        stream_ended.notify_one();
+        let asking = asked.clone();
+        let campaign = campaign_when_leader_is_gone(
+            node.raft().clone(),
+            leadership,
+            stream_ended,
+            MemberName(0),
+            Duration::from_millis(100),
+            || false,
+            move || {
+                asking.fetch_add(1, Ordering::Relaxed);
+                false
+            },
+        );
+        tokio::time::timeout(2 * CAMPAIGN_MAX, campaign).await.unwrap_err();
+        // At most five within the lease, one more, and then after 50, 100, 200, 200 and 200 ms.
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((2..=11).contains(&asked), "{asked}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::peers::Peers;
 use crate::raft::purge::{Purge, beginning, begins};
 use crate::raft::snapshot::handle::Snapshots;
+use crate::raft::snapshot::rate::RateLimit;
 use crate::raft::snapshot::sources::{LEASE, NotServed, SnapshotSources, SourceParts};
 use crate::raft::state_machine::{ShardRaft, StateMachine};
 use crate::raft::types;
@@ -159,7 +160,7 @@ impl Node {
         let raft = Raft::new(
             0,
             Arc::new(config),
-            Peers::new(identity.clone()),
+            Peers::new(identity.clone(), Arc::new(RateLimit::new(0))),
             LogStorage::new(log.clone(), flush.flushed()),
             machine,
         )
@@ -185,7 +186,7 @@ impl Node {
             kv,
             flush: flush.clone(),
             applied: applied.clone(),
-            bytes_per_second: 0,
+            rate: Arc::new(RateLimit::new(0)),
             lease: LEASE,
             has_room: Arc::new(|| true),
         });

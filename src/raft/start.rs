@@ -56,6 +56,7 @@ use crate::raft::slow_disk::{SlowDisk, SlowDiskWatch};
 use crate::raft::snapshot::catch_up::{CatchUp, OnRestart};
 use crate::raft::snapshot::handle::Snapshots;
 use crate::raft::snapshot::progress::Behind;
+use crate::raft::snapshot::rate::RateLimit;
 use crate::raft::snapshot::sources::{LEASE, SnapshotSources, SourceParts};
 use crate::raft::snapshot::target::Target;
 use crate::raft::state_from_peer::StateFromPeer;
@@ -200,6 +201,7 @@ impl Replica {
         )?;
         let measures = machine.measures();
         let has_room = room.clone();
+        let rate = Arc::new(RateLimit::new(config.snapshot_rate));
         let sources = SnapshotSources::new(SourceParts {
             cluster: config.cluster.clone(),
             group: config.group.clone(),
@@ -208,7 +210,7 @@ impl Replica {
             kv: kv.clone(),
             flush: flush.clone(),
             applied: applied.clone(),
-            bytes_per_second: config.snapshot_rate,
+            rate: rate.clone(),
             lease: LEASE,
             has_room: Arc::new(move || has_room.now().state < RoomState::Hard),
         })?;
@@ -218,7 +220,7 @@ impl Replica {
         let in_log = members_in_log(&log, flush.flushed())?;
         members.set_own(in_log.unwrap_or_else(|| in_state.clone()), in_state);
         let identity = config.identity(members.clone(), security, log.clone());
-        let peers = Peers::new(identity.clone());
+        let peers = Peers::new(identity.clone(), rate);
         let clock_samples = Arc::new(ClockSamples::new(own_clock, node, members.clone()));
         let rooms = Arc::new(VoterRooms::new(room, node, members.clone()));
         let noting = rooms.clone();
@@ -437,6 +439,7 @@ impl Replica {
         let stream_ended = Arc::new(Notify::new());
         let (samples, rooms, leaving) = (self.clock_samples.clone(), self.rooms.clone(), self.leaving.clone());
         let lost_tail = self.lost_tail.clone();
+        let (members, own_node) = (self.members.clone(), self.node);
         let given_vote = GivenVote::new(Duration::from_millis(self.raft.config().election_timeout_min));
         let given = given_vote.clone();
         let campaign = campaign_when_leader_is_gone(
@@ -444,11 +447,15 @@ impl Replica {
             self.leadership.clone(),
             stream_ended.clone(),
             NodeId(identity.node).name(),
+            Duration::from_millis(self.raft.config().election_timeout_max),
             move || {
                 samples.own_offset_ms().is_some_and(|offset| offset.unsigned_abs() > UNFIT_MS)
                     || !rooms.own().now().has_room()
             },
-            move || !lost_tail.is_lost() && !leaving.is_noted() && given.holder().is_none(),
+            move || {
+                let is_voter = members.is_voter(own_node);
+                is_voter && !lost_tail.is_lost() && !leaving.is_noted() && given.holder().is_none()
+            },
         );
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(campaign));
         let (own, passing) = (self.clone(), self.clone());

@@ -24,6 +24,7 @@ use crate::model::NodeId;
 use crate::proto::peer as proto;
 use crate::raft::peer::frame::{FrameReader, FrameWriter};
 use crate::raft::peer::identity::PeerIdentity;
+use crate::raft::peer::learner_pace::LearnerPace;
 use crate::raft::peer::rpc_error;
 use crate::raft::peer::rpc_error::RpcResult;
 use crate::raft::peer::wire;
@@ -45,8 +46,8 @@ const COMMIT_WAIT: Duration = Duration::from_millis(1);
 /// link.
 pub(super) fn stream<S>(
     requests: S,
-    reader: FrameReader,
-    writer: FrameWriter,
+    (reader, writer): (FrameReader, FrameWriter),
+    pace: LearnerPace,
     identity: PeerIdentity,
     target: u64,
 ) -> BoxStream<'static, RpcResult<StreamAppendResult<Types>>>
@@ -66,7 +67,7 @@ where
     };
     let sender = tokio::spawn(async move {
         // The reading side notices a broken link too.
-        let _ = send_frames(requests, writer, sent, can_read).await;
+        let _ = send_frames(requests, writer, sent, pace, can_read).await;
     });
     let answers = Answers { link: reader, in_flight, identity, target, _sender: AbortOnDropHandle::new(sender) };
     Box::pin(stream::unfold(Some(answers), |answers| async move {
@@ -75,6 +76,10 @@ where
         let goes_on = answer.is_ok();
         Some((answer, goes_on.then_some(answers)))
     }))
+}
+
+fn body_bytes(request: &AppendEntriesRequest<Types>) -> usize {
+    request.entries.iter().map(types::body_bytes).sum()
 }
 
 /// The frames of one link that wait for their answers.
@@ -104,8 +109,8 @@ impl Default for InFlight {
 impl InFlight {
     /// Waits while the follower pauses, and for room; one frame alone always has it.
     async fn add(&self, request: &AppendEntriesRequest<Types>) {
-        let bytes: usize = request.entries.iter().map(types::body_bytes).sum();
-        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(FRAME_KIB).min(KIB_IN_FLIGHT);
+        let kib =
+            u32::try_from(body_bytes(request) / 1024).unwrap_or(u32::MAX).saturating_add(FRAME_KIB).min(KIB_IN_FLIGHT);
         while self.is_paused.load(Ordering::Relaxed) {
             self.goes_on.notified().await;
         }
@@ -157,6 +162,7 @@ async fn send_frames<S>(
     requests: S,
     mut link: FrameWriter,
     in_flight: Arc<InFlight>,
+    mut pace: LearnerPace,
     mut can_read: impl FnMut() -> bool,
 ) -> io::Result<()>
 where
@@ -166,6 +172,7 @@ where
     while let Some(request) = requests.next().await {
         let (request, next) = fold(request, &mut requests, &in_flight).await;
         for request in std::iter::once(request).chain(next) {
+            pace.until_due(body_bytes(&request)).await;
             in_flight.add(&request).await;
             if !can_read() {
                 return link.close().await;
@@ -258,6 +265,7 @@ mod tests {
     use crate::raft::members::MemberTable;
     use crate::raft::peer::facts::Facts;
     use crate::raft::peer::security::PeerSecurity;
+    use crate::raft::snapshot::rate::RateLimit;
     use crate::raft::snapshot::test_replica::TestReplica;
 
     #[tokio::test]
@@ -277,8 +285,9 @@ mod tests {
         let (requests, outgoing) = tokio::sync::mpsc::channel(4);
         let outgoing =
             Box::pin(stream::unfold(outgoing, async |mut outgoing| Some((outgoing.recv().await?, outgoing))));
-        let mut stream =
-            stream(outgoing, FrameReader::new(Box::new(from)), FrameWriter::new(Box::new(to)), identity.clone(), 1);
+        let link: (FrameReader, FrameWriter) = (FrameReader::new(Box::new(from)), FrameWriter::new(Box::new(to)));
+        let pace = LearnerPace::new(&identity, NodeId(1), Arc::new(RateLimit::new(0)));
+        let mut stream = stream(outgoing, link, pace, identity.clone(), 1);
         let mut received = FrameReader::new(follower);
         let request = || AppendEntriesRequest::<Types> {
             vote: types::vote(1, 0, true),

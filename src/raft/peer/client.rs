@@ -167,7 +167,8 @@ impl RaftNetworkV2<Types> for PeerNetwork {
             if planted::acks_before_commit() {
                 return Ok(planted::acknowledge_what_is_sent(input, reader, writer));
             }
-            Ok(append::stream(input, reader, writer, self.identity.clone(), self.target))
+            let pace = self.peers.pace_of(NodeId(self.target));
+            Ok(append::stream(input, (reader, writer), pace, self.identity.clone(), self.target))
         })
     }
 

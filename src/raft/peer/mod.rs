@@ -18,6 +18,7 @@ mod facts;
 pub(super) mod forward;
 mod frame;
 pub(super) mod identity;
+mod learner_pace;
 mod link;
 pub(super) mod peers;
 #[cfg(debug_assertions)]

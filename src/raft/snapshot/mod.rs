@@ -16,7 +16,7 @@ pub(super) mod progress;
 mod pull;
 #[cfg(test)]
 mod pull_tests;
-mod rate;
+pub(super) mod rate;
 mod room;
 pub(super) mod source;
 mod source_choice;

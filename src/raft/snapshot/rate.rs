@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const BOOKED_MAX: Duration = Duration::from_secs(10);
 
 /// Lets so many bytes pass in a second, on average.
-pub(super) struct RateLimit {
+pub(in crate::raft) struct RateLimit {
     /// 0: no bound.
     bytes_per_second: u64,
     /// When what was taken so far has had its time.

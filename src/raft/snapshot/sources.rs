@@ -80,8 +80,8 @@ pub(in crate::raft) struct SourceParts {
     pub kv: Arc<dyn Kv>,
     pub flush: StateFlush,
     pub applied: watch::Receiver<LogIndex>,
-    /// `snapshotRate`; 0: no bound.
-    pub bytes_per_second: u64,
+    /// `snapshotRate`.
+    pub rate: Arc<RateLimit>,
     /// A source that nobody asks for this long ends.
     pub lease: Duration,
     /// Whether the disk has room for what a source keeps from being removed.
@@ -95,7 +95,6 @@ pub struct SnapshotSources(Arc<Shared>);
 struct Shared {
     parts: SourceParts,
     folder: PathBuf,
-    rate: RateLimit,
     /// One permit: making one reads the whole state.
     makes: Arc<Semaphore>,
     open: Mutex<Open>,
@@ -120,9 +119,8 @@ impl SnapshotSources {
     pub(in crate::raft) fn new(parts: SourceParts) -> io::Result<Self> {
         let folder = parts.store.path.join(FOLDER);
         parts.store.disk.remove_tree(&folder)?;
-        let rate = RateLimit::new(parts.bytes_per_second);
         let (makes, open) = (Arc::new(Semaphore::new(1)), Mutex::default());
-        Ok(Self(Arc::new(Shared { parts, folder, rate, makes, open })))
+        Ok(Self(Arc::new(Shared { parts, folder, makes, open })))
     }
 
     /// A source with a state that has applied `at_least` this entry: the one that the reader has already, or a new one.
@@ -242,7 +240,7 @@ impl SnapshotSources {
     }
 
     async fn take_rate(&self, bytes: usize) -> Result<(), NotServed> {
-        if self.0.rate.take(bytes).await { Ok(()) } else { Err(NotServed::Busy) }
+        if self.0.parts.rate.take(bytes).await { Ok(()) } else { Err(NotServed::Busy) }
     }
 
     fn folder_of(&self, source: u64) -> PathBuf {

@@ -15,6 +15,7 @@ use crate::model::codec::{Reader, Writer};
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::flush::StateFlush;
 use crate::raft::marks::push_marks;
+use crate::raft::snapshot::rate::RateLimit;
 use crate::raft::snapshot::sources::{LEASE, SnapshotSources, SourceParts};
 use crate::raft::snapshot::target::Target;
 use crate::raft::types;
@@ -197,7 +198,7 @@ impl TestReplica {
             kv: self.kv.clone(),
             flush: self.flush.clone(),
             applied: self.applied.subscribe(),
-            bytes_per_second: 0,
+            rate: Arc::new(RateLimit::new(0)),
             lease,
             has_room: Arc::new(move || has_room.load(Ordering::Relaxed)),
         };
