@@ -1,10 +1,12 @@
 //! Dead letters above the log. Before: `edge/grpc/messaging/dead_letter`; after: `machine/dead_letter`.
 
+use tokio::time::Instant;
+
 use crate::broker::{ActWords, Broker, Deadline, Error, Operator, TopicView};
 use crate::machine::command::Redrive;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::REDRIVE_MAX;
-use crate::model::{GroupName, MessageType, QueueOffset, ReceiptHandle, TopicName};
+use crate::model::{GroupName, MessageRef, MessageType, QueueOffset, ReceiptHandle, TopicName};
 
 impl Broker {
     /// Puts a leased message among the group's dead letters; repeating it is fine.
@@ -57,6 +59,11 @@ impl Broker {
         }
         let until = self.held_until(Deadline::NONE);
         let id = self.existing_group(group, until).await?.id;
+        self.reader.read_barrier(until).await?;
+        let places = offsets.iter().map(|offset| self.sent_back_at(group, *offset)).collect::<Result<Vec<_>, _>>()?;
+        if places.iter().any(Option::is_some) {
+            return self.redrive_each(by, group, &offsets, &places, until).await;
+        }
         // Not tried again when its fate is unknown: a second try would say of each that it was redriven before.
         let words = ActWords::new("redrive", group, redrive_words(&offsets));
         match self.propose_act(by, words, Command::Redrive(Redrive { group: id, offsets }), until).await? {
@@ -70,6 +77,27 @@ impl Broker {
             }
             (_, other) => Err(Error::unexpected(&other)),
         }
+    }
+
+    /// Dead letters some of which came back from consumers that pull: each of those is stored anew, so they are no single command.
+    async fn redrive_each(
+        &self,
+        by: &Operator,
+        group: &GroupName,
+        offsets: &[QueueOffset],
+        places: &[Option<MessageRef>],
+        until: Instant,
+    ) -> Result<Vec<bool>, Error> {
+        let mut redriven = Vec::with_capacity(offsets.len());
+        for (offset, place) in offsets.iter().zip(places) {
+            redriven.push(match place {
+                Some(at) => self.redrive_sent_back(group, *at, *offset, until).await?,
+                None => Box::pin(self.redrive(by, group, vec![*offset])).await? == [true],
+            });
+        }
+        let count = redriven.iter().filter(|is| **is).count();
+        self.note_done(by, ActWords::new("redrive", group, redrive_words(offsets)), &format!("{count} redriven")).await;
+        Ok(redriven)
     }
 }
 

@@ -29,6 +29,7 @@ mod planted;
 mod reader;
 mod receive;
 mod send;
+mod send_back;
 mod settings;
 mod shard;
 mod topics;
@@ -43,16 +44,17 @@ pub use deadline::Deadline;
 pub use error::Error;
 pub use events::ActWords;
 pub use inspect::{
-    Backlog, Backlogs, CountsKey, CountsOf, CountsPage, CountsQuery, CountsRow, Event, EventKind, EventPage, EventView,
-    Flow, Found, GroupDescription, GroupSummary, GroupTrace, GroupTraffic, Inspector, Life, MessageQuery, MinuteFlows,
-    NamePage, Periods, Position, QueryCursor, QueueSummary, ShardCounts, Statistics, StoredMessage, TopicSummary,
-    TopicTraffic, Trace, Traffic,
+    Backlog, Backlogs, CountsKey, CountsOf, CountsPage, CountsQuery, CountsRow, DeadLetterOrigin, Event, EventKind,
+    EventPage, EventView, Flow, Found, GroupDescription, GroupSummary, GroupTrace, GroupTraffic, Inspector, Life,
+    MessageQuery, MinuteFlows, NamePage, Periods, Position, QueryCursor, QueueSummary, ShardCounts, Statistics,
+    StoredMessage, TopicSummary, TopicTraffic, Trace, Traffic,
 };
 pub use member_rules::{NotAllowed, Voters, check as check_member_change};
 pub use offset::{Moved, Pull, Pulled, PulledMessage, Where};
 pub use reader::ShardReader;
 pub use receive::{Delivery, Receive, Received, UndeliveredLeases};
 pub use send::{SendReceipt, Sent, SentToQueue};
+pub use send_back::SentBack;
 pub use settings::{BrokerSettings, LogRetention, ReplicaSite};
 pub use shard::{Broker, BrokerParts};
 pub use topics::{GroupView, TopicView};

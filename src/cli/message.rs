@@ -241,7 +241,8 @@ fn cells(row: &MessageRow) -> Vec<String> {
     let origin = row.origin.as_ref().map(|origin| {
         let redriven = if origin.redriven_at_ms.is_some() { ", redriven" } else { "" };
         let OriginRow { topic, queue, offset, attempts, .. } = origin;
-        format!("{topic} {queue}/{offset} after {attempts}{redriven}")
+        let place = queue.zip(*offset).map(|(queue, offset)| format!(" {queue}/{offset}")).unwrap_or_default();
+        format!("{topic}{place} after {attempts}{redriven}")
     });
     vec![
         known(row.queue),

@@ -37,8 +37,9 @@ pub struct MessageRow {
 #[derive(Debug, Serialize)]
 pub struct OriginRow {
     pub topic: String,
-    pub queue: u32,
-    pub offset: u64,
+    /// Null of what a classic consumer gave back.
+    pub queue: Option<u32>,
+    pub offset: Option<u64>,
     pub attempts: u32,
     pub redriven_at_ms: Option<u64>,
 }

@@ -194,8 +194,8 @@ fn dead_letter(message: &admin::StoredMessage) -> Got {
     let origin = message.origin.clone().unwrap_or_default();
     Got {
         mid: message.message_id.clone(),
-        q: origin.queue,
-        off: origin.offset,
+        q: origin.queue(),
+        off: origin.offset(),
         att: origin.attempts,
         h: hash(&message.body),
     }

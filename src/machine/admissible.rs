@@ -58,6 +58,7 @@ pub fn check(proposal: &Proposal) -> Checked {
     let expected = match &command {
         Command::Send(send) => send.tag_hashes.len(),
         Command::SendToQueue(send) => send.tag_hashes.len(),
+        Command::SendBack(_) => 1,
         Command::Carry(carry) => carry.references.iter().map(CarriedReference::messages).sum(),
         _ => 0,
     };
@@ -136,6 +137,7 @@ fn check_command(command: &Command) -> Checked {
             at_most("what is said of an act", said.len(), EVENT_TEXT_BYTES_MAX)
         }
         Command::Change(_)
+        | Command::SendBack(_)
         | Command::NoteLeader(_)
         | Command::BeginMemberChange(MemberChangeKind::Remove { .. })
         | Command::CancelMemberChange { .. }

@@ -35,6 +35,8 @@ pub enum Command {
     Send(Send),
     /// The same, now and in the queue that their producer chose.
     SendToQueue(SendToQueue),
+    /// Stores a message that a consumer which pulls could not consume, for its group to retry or among its dead letters.
+    SendBack(SendBack),
     /// Leases messages to a consumer.
     Grant(Grant),
     /// Settles leased messages.
@@ -128,6 +130,7 @@ impl Command {
             Self::Subscribe(_)
             | Self::Send(_)
             | Self::SendToQueue(_)
+            | Self::SendBack(_)
             | Self::Grant(_)
             | Self::Ack(_)
             | Self::Change(_)
@@ -249,6 +252,26 @@ pub struct SendToQueue {
     pub queue: QueueId,
     /// As in [`Send`].
     pub tag_hashes: Vec<u64>,
+}
+
+/// See [`Command::SendBack`]. The message follows in the batch, as the group will see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendBack {
+    pub group: GroupId,
+    /// As in [`Send`].
+    pub tag_hash: u64,
+    pub to: BackTo,
+}
+
+/// Where a message goes that comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackTo {
+    /// The topic of the group's retries, which exists, at this time of day.
+    Retry(Timestamp),
+    /// The topic of its dead letters.
+    DeadLetter,
+    /// The topic of its retries, now, as the dead letter at this offset; not if that was redriven before.
+    Redriven(QueueOffset),
 }
 
 /// What decides when and into which queue messages go; a list has one value for each message.

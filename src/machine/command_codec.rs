@@ -8,9 +8,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 #[cfg(debug_assertions)]
 use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{
-    Ack, Announce, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack,
-    Grant, NEEDS_EVENTS, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendToQueue,
-    SetGroupOffsets, Subscribe, Trim, UpdateGroup, UpdateTopic,
+    Ack, Announce, BackTo, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide,
+    GiveBack, Grant, NEEDS_EVENTS, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendBack,
+    SendToQueue, SetGroupOffsets, Subscribe, Trim, UpdateGroup, UpdateTopic,
 };
 #[cfg(debug_assertions)]
 use crate::machine::planted;
@@ -46,8 +46,9 @@ const FIRST_OF_VERSION_4: u8 = OF_OPERATOR;
 const NOTE_ACT: u8 = 44;
 const NOTE_LEADER: u8 = 45;
 const SEND_TO_QUEUE: u8 = 46;
-/// Of [`Command::Send`], by placement, and of [`Command::SendToQueue`].
-const SENDS: [u8; 6] = [5, 13, 16, 18, 27, SEND_TO_QUEUE];
+const SEND_BACK: u8 = 47;
+/// Of [`Command::Send`], by placement, of [`Command::SendToQueue`] and of [`Command::SendBack`].
+const SENDS: [u8; 7] = [5, 13, 16, 18, 27, SEND_TO_QUEUE, SEND_BACK];
 
 impl Command {
     /// The bytes for the log.
@@ -132,6 +133,12 @@ impl Command {
                 out.put_varint(send.topic.0.into());
                 out.put_varint(send.queue.0.into());
                 out.put_list(&send.tag_hashes, |out, hash| tag::put_hash(out, *hash));
+            }
+            Self::SendBack(back) => {
+                out.put_u8(SEND_BACK);
+                out.put_u32(back.group.0);
+                tag::put_hash(&mut out, back.tag_hash);
+                back.to.encode(&mut out);
             }
             Self::Grant(grant) => {
                 out.put_u8(30);
@@ -395,6 +402,11 @@ impl Command {
                 queue: QueueId(reader.varint_u32()?),
                 tag_hashes: reader.list(tag::read_hash)?,
             }),
+            SEND_BACK => Self::SendBack(SendBack {
+                group: GroupId(reader.u32()?),
+                tag_hash: tag::read_hash(&mut reader)?,
+                to: BackTo::decode(&mut reader)?,
+            }),
             30 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
                 topic: TopicId(reader.u32()?),
@@ -618,6 +630,31 @@ impl CarriedReference {
     }
 }
 
+impl BackTo {
+    fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Retry(at) => {
+                out.put_u8(1);
+                out.put_u64(at.0);
+            }
+            Self::DeadLetter => out.put_u8(2),
+            Self::Redriven(offset) => {
+                out.put_u8(3);
+                out.put_u64(offset.0);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            1 => Ok(Self::Retry(Timestamp(reader.u64()?))),
+            2 => Ok(Self::DeadLetter),
+            3 => Ok(Self::Redriven(QueueOffset(reader.u64()?))),
+            tag => Err(reader.unknown(tag.into())),
+        }
+    }
+}
+
 impl OffsetMove {
     fn to_u8(self) -> u8 {
         match self {
@@ -747,6 +784,17 @@ mod tests {
         assert_eq!((bytes[1], Command::required_version(&bytes)), (46, 4));
         assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (true, "send"));
         assert_eq!(Command::decode(bytes), Ok(command));
+    }
+
+    #[test]
+    fn a_message_that_comes_back_waits_for_its_cluster_version_and_is_a_send() {
+        for to in [BackTo::Retry(Timestamp(7)), BackTo::DeadLetter, BackTo::Redriven(QueueOffset(9))] {
+            let command = Command::SendBack(SendBack { group: GroupId(300), tag_hash: u64::MAX, to });
+            let bytes = command.encode();
+            assert_eq!((bytes[1], Command::required_version(&bytes)), (47, 4));
+            assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (true, "send"));
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub mod outcome;
 pub mod planted;
 mod receive;
 mod send;
+mod send_back;
 pub mod state;
 mod tick;
 mod topics;

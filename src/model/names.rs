@@ -22,6 +22,7 @@ const SYSTEM_TOPICS: [&str; 10] = [
 ];
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const DEAD_LETTERS_PREFIX: &str = "%DLQ%";
+const RETRIES_PREFIX: &str = "%RETRY%";
 /// Every group can have dead letters, also one with the longest name.
 const DEAD_LETTERS_BYTES_MAX: usize = DEAD_LETTERS_PREFIX.len() + GROUP_NAME_BYTES_MAX;
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
@@ -87,6 +88,17 @@ impl TopicName {
     /// The group whose dead letters the topic of this name holds.
     pub fn dead_letter_group(&self) -> Option<GroupName> {
         Some(GroupName(self.0.strip_prefix(DEAD_LETTERS_PREFIX)?.into()))
+    }
+
+    /// The topic of what a group of consumers that pull has to try again, by RocketMQ's name; `None` if the group's name
+    /// leaves no room for the prefix.
+    pub fn retries_of(group: &GroupName) -> Option<Self> {
+        Self::parse(&format!("{RETRIES_PREFIX}{group}")).ok()
+    }
+
+    /// The group whose retries the topic of this name holds.
+    pub fn retry_group(&self) -> Option<GroupName> {
+        Some(GroupName(self.0.strip_prefix(RETRIES_PREFIX)?.into()))
     }
 
     /// A name that was checked before it was stored.

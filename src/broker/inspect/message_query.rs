@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::broker::offset::find;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Error, Inspector, TopicView, Where};
-use crate::machine::state::queue::{Origin, Run, RunItem};
+use crate::machine::state::queue::{Run, RunItem};
 use crate::model::limits::QUERY_MESSAGES_MAX;
 use crate::model::{Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicName};
 
@@ -34,8 +34,19 @@ pub struct StoredMessage {
     pub stored_at: Timestamp,
     /// When it enters its queue, if it waits.
     pub waits_until: Option<Timestamp>,
-    /// Where it was before, if it is a dead letter, and when it was redriven.
-    pub origin: Option<(Origin, Option<Timestamp>)>,
+    /// Where it was before, if it is a dead letter.
+    pub origin: Option<DeadLetterOrigin>,
+}
+
+/// Where a dead letter was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterOrigin {
+    pub topic: TopicName,
+    /// Where in the topic; what consumers that pull give back does not say so.
+    pub place: Option<(QueueId, QueueOffset)>,
+    /// How often it was delivered.
+    pub attempts: u32,
+    pub redriven_at: Option<Timestamp>,
 }
 
 /// Which messages are wanted.
@@ -227,20 +238,36 @@ impl Inspector {
         reader: &mut BodyReader<'_>,
     ) -> Result<StoredMessage, Error> {
         let at = MessageRef { index: run.index, slot: item.slot };
+        let message = reader.read(at).await?;
         let origin = match &run.origin {
-            Some(origin) => Some((origin.clone(), self.reader.view().redriven(topic.id, place.1)?)),
+            Some(origin) => Some(DeadLetterOrigin {
+                topic: origin.name.clone(),
+                place: Some((origin.queue, origin.offset)),
+                attempts: origin.attempts,
+                redriven_at: self.reader.view().redriven(topic.id, place.1)?,
+            }),
+            None if topic.name.dead_letter_group().is_some() => {
+                sent_back_from(&message, self.reader.view().redriven(topic.id, place.1)?)
+            }
             None => None,
         };
         Ok(StoredMessage {
             topic: topic.name.clone(),
             place: Some(place),
             at,
-            message: reader.read(at).await?,
+            message,
             stored_at: self.reader.wall_of(run.stored_at),
             waits_until: None,
             origin,
         })
     }
+}
+
+/// Where a message was that a consumer gave back until it was a dead letter.
+fn sent_back_from(message: &Message, redriven_at: Option<Timestamp>) -> Option<DeadLetterOrigin> {
+    let (_, topic) = message.properties.iter().find(|(name, _)| name == "RETRY_TOPIC")?;
+    let attempts = message.classic?.reconsume_times;
+    Some(DeadLetterOrigin { topic: TopicName::stored(topic), place: None, attempts, redriven_at })
 }
 
 fn item_at(first: QueueOffset, run: &Run, offset: QueueOffset) -> Option<RunItem> {

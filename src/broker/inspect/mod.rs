@@ -21,7 +21,7 @@ pub use counted::{Flow, Periods};
 pub use counts_page::{CountsKey, CountsOf, CountsPage, CountsQuery, CountsRow};
 pub use events::{EventPage, EventView};
 pub use inspector::Inspector;
-pub use message_query::{Found, MessageQuery, QueryCursor, StoredMessage};
+pub use message_query::{DeadLetterOrigin, Found, MessageQuery, QueryCursor, StoredMessage};
 pub use overview::{GroupDescription, GroupSummary, NamePage, Position, QueueSummary, TopicSummary};
 pub use statistics::{MinuteFlows, ShardCounts, Statistics};
 pub use trace::{Event, EventKind, GroupTrace, Life, Trace};

@@ -138,12 +138,12 @@ pub(super) fn stored(stored: StoredMessage, key: &HandleKey) -> wire::StoredMess
         delivery_at_ms: waits_until.or(message.delivery_at).map(|at| at.0),
         priority: message.priority,
         body: message.body,
-        origin: origin.map(|(origin, redriven_at)| wire::Origin {
-            topic: origin.name.to_string(),
-            queue: origin.queue.0,
-            offset: origin.offset.0,
+        origin: origin.map(|origin| wire::Origin {
+            topic: origin.topic.to_string(),
+            queue: origin.place.map(|(queue, _)| queue.0),
+            offset: origin.place.map(|(_, offset)| offset.0),
             attempts: origin.attempts,
-            redriven_at_ms: redriven_at.map(|at| at.0),
+            redriven_at_ms: origin.redriven_at.map(|at| at.0),
         }),
         recall_handle,
     }

@@ -17,9 +17,6 @@ use crate::proto::remoting::heartbeat_data::{
     ConsumerData, ConsumerList, FilterCheck, HeartbeatData, SubscriptionData,
 };
 
-/// The queues of the topic where a group's consumers put what they could not consume.
-const RETRY_QUEUES: u32 = 1;
-
 /// A heartbeat, which makes groups that are new and the topics of their retries.
 pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
     let beat: HeartbeatData = serde_json::from_slice(&request.body).map_err(|error| {
@@ -66,10 +63,8 @@ async fn make_what_is_missing(
         broker.find_or_make_group(group, begins, Deadline::NONE).await?;
     }
     // A group whose name leaves no room for the prefix has no such topic.
-    if let Ok(topic) = TopicName::parse(&format!("%RETRY%{group}"))
-        && !is_broadcasting
-    {
-        broker.find_or_make_topic_with(&topic, RETRY_QUEUES, Deadline::NONE).await?;
+    if TopicName::retries_of(group).is_some() && !is_broadcasting {
+        broker.make_retry_topic(group, Deadline::NONE).await?;
     }
     Ok(())
 }

@@ -55,7 +55,8 @@ fn unwritable(error: Malformed) -> Refused {
     Refused::new(ResponseCode::SystemError, format!("a message cannot be given to a classic client: {error}"))
 }
 
-fn properties(message: &Message) -> Result<String, Malformed> {
+/// The text of a message's properties.
+pub(super) fn properties(message: &Message) -> Result<String, Malformed> {
     let mut text = String::with_capacity(
         64 + message.properties.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>(),
     );

@@ -27,6 +27,8 @@ mod report;
 mod reporter;
 mod route;
 mod send;
+mod send_back;
+mod send_marks;
 mod store_host;
 mod writing;
 

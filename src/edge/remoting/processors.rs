@@ -4,7 +4,7 @@ use crate::broker::Where;
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Request};
-use crate::edge::remoting::{clients, offsets, pull, route, send};
+use crate::edge::remoting::{clients, offsets, pull, route, send, send_back};
 use crate::env::panic::{Panicked, contained};
 use crate::proto::remoting::{RequestCode, ResponseCode};
 
@@ -35,6 +35,7 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage => {
             send::send(connection, request, code).await
         }
+        RequestCode::ConsumerSendMsgBack => send_back::send_back(&connection.remoting, request).await,
         RequestCode::PullMessage | RequestCode::LitePullMessage => pull::pull(connection, request).await,
         RequestCode::QueryConsumerOffset => offsets::of_group(&connection.remoting, request).await,
         RequestCode::UpdateConsumerOffset => offsets::commit(&connection.remoting, request),

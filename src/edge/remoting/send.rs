@@ -11,6 +11,8 @@ use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::message::{self, Origin};
 use crate::edge::remoting::physical_offset::physical_offset;
+use crate::edge::remoting::send_back::Retry;
+use crate::edge::remoting::{send_back, send_marks};
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
 use crate::model::limits::SEND_MESSAGES_MAX;
@@ -28,6 +30,7 @@ struct Names {
     flag: &'static str,
     properties: &'static str,
     reconsume_times: &'static str,
+    max_reconsume_times: &'static str,
     is_batch: &'static str,
 }
 
@@ -40,6 +43,7 @@ const LONG: Names = Names {
     flag: "flag",
     properties: "properties",
     reconsume_times: "reconsumeTimes",
+    max_reconsume_times: "maxReconsumeTimes",
     is_batch: "batch",
 };
 const SHORT: Names = Names {
@@ -51,6 +55,7 @@ const SHORT: Names = Names {
     flag: "h",
     properties: "i",
     reconsume_times: "j",
+    max_reconsume_times: "l",
     is_batch: "m",
 };
 
@@ -74,6 +79,11 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
     let remoting = &connection.remoting;
     let asked = read(connection, &request.header.fields, &names)?;
     let id = |part: usize| new_id(connection, request.header.opaque, part);
+    if let Some(group) = asked.topic.retry_group().filter(|_| !asked.is_batch) {
+        let max = request.header.fields.number_if_given(names.max_reconsume_times)?;
+        let retry = Retry { group, flag: asked.flag, properties: asked.properties, origin: asked.origin, max };
+        return send_back::by_producer(remoting, retry, request.body.clone(), || id(0)).await;
+    }
     let messages = messages(&asked, request, id)?;
     let queue = match u32::try_from(asked.queue) {
         Ok(queue) => QueueId(queue),
@@ -94,9 +104,7 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
     if !asked.is_batch {
         fields.put("transactionId", &messages[0].message_id);
     }
-    // Java's own traces read these.
-    fields.put("MSG_REGION", "DefaultRegion");
-    fields.put("TRACE_ON", "true");
+    send_marks::put(&mut fields);
     Ok(Answer::with(fields))
 }
 

@@ -775,10 +775,11 @@ pub struct StoredMessage {
 pub struct Origin {
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "2")]
-    pub queue: u32,
-    #[prost(uint64, tag = "3")]
-    pub offset: u64,
+    /// Not known of what classic consumers gave back.
+    #[prost(uint32, optional, tag = "2")]
+    pub queue: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "3")]
+    pub offset: ::core::option::Option<u64>,
     #[prost(uint32, tag = "4")]
     pub attempts: u32,
     #[prost(uint64, optional, tag = "5")]

@@ -11,6 +11,7 @@
 //! * Sends: `send TOPIC BODY[:TAG]…`, `send-to TOPIC QUEUE BODY…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
 //!   `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `send-urgent TOPIC PRIORITY BODY…`,
 //!   `gather TOPIC BODY… | BODY…` (several sends in one entry).
+//! * Of consumers that pull: `send-back GROUP retry SECONDS|dead|redriven OFFSET BODY`.
 //! * Delays: `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `reschedule MESSAGE SECONDS`.
 //! * Transactions: `send-half TOPIC AFTER EVERY MOST BODY` (asked about after, every, at most so often), `commit MESSAGE`,
 //!   `rollback MESSAGE`.
@@ -29,9 +30,9 @@ use std::fmt::Write;
 use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
 use raftmq::machine::command::{
-    Ack, Announce, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, OffsetMove, Placement,
-    Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendToQueue, SetGroupOffsets, Subscribe, Trim, UpdateGroup,
-    UpdateTopic,
+    Ack, Announce, BackTo, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, OffsetMove,
+    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, Subscribe,
+    Trim, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::state::events::{Act, NewLeader, Operator};
@@ -280,6 +281,17 @@ impl Script {
                 let (topic, queue) = (self.topic_id(name), QueueId(queue.parse().unwrap()));
                 let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; bodies.len()] });
                 let messages = bodies.iter().map(|body| plain_message(body, None).encode()).collect();
+                let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
+                show::print(&outcomes[0], out);
+            }
+            ["send-back", name, ref to @ .., body] => {
+                let to = match to {
+                    ["retry", time] => BackTo::Retry(Timestamp(seconds(time).0)),
+                    ["redriven", offset] => BackTo::Redriven(QueueOffset(offset.parse().unwrap())),
+                    _ => BackTo::DeadLetter,
+                };
+                let command = Command::SendBack(SendBack { group: self.group_id(name), tag_hash: 0, to });
+                let messages = vec![plain_message(body, None).encode()];
                 let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
                 show::print(&outcomes[0], out);
             }

@@ -4,5 +4,6 @@ mod clients;
 mod consume;
 mod frames;
 mod name_server;
+mod retry;
 mod route;
 mod send;

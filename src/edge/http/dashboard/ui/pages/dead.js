@@ -40,10 +40,16 @@ export function open(root, { signal, names: [group = ''] }) {
 
 function rows(group, messages, look) {
   return messageTable(messages,
-    [t('column.from'), ({ origin }) => (origin ? link(to('message', origin.topic, origin.queue, origin.offset), `${origin.topic} ${origin.queue}/${origin.offset}`) : '–')],
+    [t('column.from'), ({ origin }) => from(origin)],
     [t('column.attempts'), ({ origin }) => number(origin?.attempts), 'number'],
     [t('dead.redriven'), ({ origin }) => time(origin?.redriven_at_ms)],
     [t('column.actions'), (row) => action(t('dead.redrive'), () => redrive(group, { offsets: [row.offset] }, look))]);
+}
+
+// What a classic consumer gave back says no place.
+function from(origin) {
+  if (!origin || origin.queue == null) return origin?.topic ?? '–';
+  return link(to('message', origin.topic, origin.queue, origin.offset), `${origin.topic} ${origin.queue}/${origin.offset}`);
 }
 
 function redrive(group, which, done) {
