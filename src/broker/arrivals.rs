@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use crate::machine::Effects;
-use crate::model::{GroupId, MessageRef, Timestamp, TopicId};
+use crate::model::{GroupId, MessageRef, QueueId, Timestamp, TopicId};
 
 /// Transaction checks that wait for their turn. What does not fit is due again later.
 const CHECKS_MAX: usize = 16 * 1024;
@@ -24,6 +24,8 @@ type DueCheck = (TopicId, MessageRef);
 pub struct Arrivals {
     /// One per group and topic that was ever polled; as many as there are subscriptions at most.
     notifiers: Mutex<BTreeMap<(TopicId, GroupId), Arc<Notify>>>,
+    /// One per queue that pulls wait for, and wait for no longer than until its next message.
+    pulls: Mutex<BTreeMap<(TopicId, QueueId), Arc<Notify>>>,
     /// Until when the timer sleeps.
     sleeps_until: AtomicU64,
     due: Notify,
@@ -34,7 +36,14 @@ impl Arrivals {
     /// With the transaction checks that applied entries make due.
     pub fn new() -> (Self, mpsc::Receiver<DueCheck>) {
         let (due_checks, checks) = mpsc::channel(CHECKS_MAX);
-        (Self { notifiers: Mutex::default(), sleeps_until: AtomicU64::new(0), due: Notify::new(), due_checks }, checks)
+        let arrivals = Self {
+            notifiers: Mutex::default(),
+            pulls: Mutex::default(),
+            sleeps_until: AtomicU64::new(0),
+            due: Notify::new(),
+            due_checks,
+        };
+        (arrivals, checks)
     }
 
     /// Notifies those who wait for what an applied entry did.
@@ -49,6 +58,7 @@ impl Arrivals {
         if effects.grown.is_empty() && effects.returned.is_empty() {
             return;
         }
+        self.notify_pulls(effects);
         let notifiers = self.notifiers.lock();
         for topic in &effects.grown {
             for (_, notifier) in notifiers.range((*topic, GroupId(0))..=(*topic, GroupId(u32::MAX))) {
@@ -60,6 +70,22 @@ impl Arrivals {
                 notifier.notify_waiters();
             }
         }
+    }
+
+    fn notify_pulls(&self, effects: &Effects) {
+        let mut pulls = self.pulls.lock();
+        for queue in &effects.grown_queues {
+            let Some(notifier) = pulls.get(queue) else { continue };
+            notifier.notify_waiters();
+            if Arc::strong_count(notifier) == 1 {
+                pulls.remove(queue);
+            }
+        }
+    }
+
+    /// The notifier of a queue, for pulls. As with [`Self::notifier`].
+    pub(super) fn pull_notifier(&self, topic: TopicId, queue: QueueId) -> Arc<Notify> {
+        self.pulls.lock().entry((topic, queue)).or_default().clone()
     }
 
     /// The notifier of a group in a topic. A waiter must be enabled before it plans, or it may miss an arrival.
@@ -75,5 +101,37 @@ impl Arrivals {
     /// Waits until something falls due earlier than [`Self::sleeps_until`] said.
     pub(super) async fn due_changed(&self) {
         self.due.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn an_arrival_wakes_the_pulls_of_its_queue_and_no_others() {
+        let (arrivals, _checks) = Arrivals::new();
+        let (topic, other) = (TopicId(1), TopicId(2));
+        let wanted = arrivals.pull_notifier(topic, QueueId(0));
+        let others =
+            [(topic, QueueId(1)), (other, QueueId(0))].map(|(topic, queue)| arrivals.pull_notifier(topic, queue));
+        let mut waits = Box::pin(wanted.clone().notified_owned());
+        let mut sleeps = others.iter().map(|other| Box::pin(other.notified())).collect::<Vec<_>>();
+        waits.as_mut().enable();
+        for sleep in &mut sleeps {
+            sleep.as_mut().enable();
+        }
+        let mut effects = Effects::default();
+        effects.grown.insert(topic);
+        effects.grown_queues.insert((topic, QueueId(0)));
+        arrivals.notify(&effects);
+        assert!(waits.now_or_never().is_some());
+        assert!(sleeps.into_iter().all(|sleep| sleep.now_or_never().is_none()));
+        // Nobody waits for it any more: the next arrival lets go of its notifier.
+        drop(wanted);
+        arrivals.notify(&effects);
+        assert_eq!(arrivals.pulls.lock().len(), 2);
     }
 }

@@ -26,6 +26,7 @@ mod member_rules;
 mod offset;
 #[cfg(debug_assertions)]
 mod planted;
+mod queue_lock;
 mod reader;
 mod receive;
 mod send;

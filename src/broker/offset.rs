@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::broker::inspect::settled::settled_below;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
 use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
@@ -18,12 +19,9 @@ use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
-    Filter, GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp,
-    TopicId, TopicName,
+    Filter, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp, TopicId,
+    TopicName,
 };
-
-/// Stands for all pulls of a topic, where a notifier belongs to a group.
-const PULLING: GroupId = GroupId(u32::MAX);
 
 /// One pull.
 #[derive(Debug, Clone)]
@@ -116,7 +114,7 @@ impl Broker {
                 return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
             }
         }
-        let notifier = self.arrivals.notifier(topic, PULLING);
+        let notifier = self.arrivals.pull_notifier(topic, request.queue);
         let mut next = request.offset;
         loop {
             let mut arrival = std::pin::pin!(notifier.notified());
@@ -288,6 +286,36 @@ impl Broker {
         // Not tried again when its fate is unknown: the client says its offset again soon.
         let outcome = self.propose(&Command::SetGroupOffsets(set), until).await?;
         self.positions_set(topic, outcome, until).await
+    }
+
+    /// Ends all leases and FIFO lines of a group: its offset in a queue becomes that of the first message there which is not
+    /// settled.
+    ///
+    /// * Errors: [`Error::TimedOut`] if offsets may be set. Others are definite.
+    pub async fn give_up_leases(&self, group: &GroupName, deadline: Deadline) -> Result<(), Error> {
+        let until = self.held_until(deadline);
+        self.reader.read_barrier(until).await?;
+        let view = self.reader.view();
+        let Some((group_id, _)) = view.group(group)? else { return Ok(()) };
+        for (topic_id, record) in view.topics()? {
+            if !view.is_subscribed(topic_id, group_id)? || !view.is_at_work(topic_id, group_id)? {
+                continue;
+            }
+            let mut offsets = Vec::new();
+            for queue in (0..record.queues).map(QueueId) {
+                let below = settled_below(view, topic_id, group_id, queue)?.below;
+                if below < view.group_offset(topic_id, group_id, queue)? {
+                    offsets.push((queue, below));
+                }
+            }
+            if offsets.is_empty() {
+                continue;
+            }
+            let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how: OffsetMove::Set };
+            let outcome = self.propose(&Command::SetGroupOffsets(set), until).await?;
+            self.positions_set(&record.name, outcome, until).await?;
+        }
+        Ok(())
     }
 
     /// Moves the offsets of a group in a topic, and ends its leases and FIFO lines there; `dry` only says what it would

@@ -6,14 +6,14 @@
 
 use crate::machine::batch::Proposal;
 use crate::machine::cluster_version::newest_version;
-use crate::machine::command::{Candidate, CarriedReference, Command, Placement, Send};
+use crate::machine::command::{Candidate, CarriedReference, Command, LockQueues, Placement, Send, UnlockQueues};
 use crate::machine::state::events::Act;
 use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::codec::Malformed;
 use crate::model::limits::{
     ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CARRY_REFERENCES_MAX, EVENT_TEXT_BYTES_MAX, FILTER_BYTES_MAX,
-    RECEIVE_BATCH_MAX, REDRIVE_MAX, REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX,
-    TOPIC_QUEUES_MAX,
+    LOCKED_QUEUES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX, REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX,
+    SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
 };
 use crate::model::{GroupName, GroupSettings, Message, TopicName};
 
@@ -113,6 +113,10 @@ fn check_command(command: &Command) -> Checked {
             at_most("the number of leases", repeat.leases.len(), CANDIDATES_MAX)
         }
         Command::Ack(ack) => at_most("the number of handles", ack.handles.len(), ACK_ENTRIES_MAX),
+        Command::LockQueues(LockQueues { client, queues, .. }) | Command::UnlockQueues(UnlockQueues { client, queues, .. }) => {
+            at_most("the client id", client.len(), SHORT_TEXT_BYTES_MAX)?;
+            at_most("the number of queues", queues.len(), LOCKED_QUEUES_MAX)
+        }
         Command::Prolong(prolong) => at_most("the number of leases", prolong.leases.len(), CANDIDATES_MAX),
         Command::GiveBack(give_back) => at_most("the number of leases", give_back.leases.len(), CANDIDATES_MAX),
         Command::Redrive(redrive) => at_most("the number of messages", redrive.offsets.len(), REDRIVE_MAX),

@@ -12,7 +12,7 @@ use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
     ack, carry, clock, cluster_version, dead_letter, delay, events, groups, handle_key, invisible, member, offset,
-    receive, send, send_back, tick, topics, transaction, trim,
+    queue_lock, receive, send, send_back, tick, topics, transaction, trim,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -84,6 +84,8 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::Send(send) => send::apply(stage, sends, send),
         Command::SendToQueue(send) => send::to_queue(stage, sends, send),
         Command::SendBack(back) => send_back::apply(stage, sends, *back),
+        Command::LockQueues(lock) => queue_lock::lock(stage, lock),
+        Command::UnlockQueues(unlock) => queue_lock::unlock(stage, unlock),
         Command::Grant(grant) => receive::apply(stage, grant),
         Command::Repeat(repeat) => receive::repeat(stage, repeat),
         Command::Ack(ack) => ack::apply(stage, ack),

@@ -37,6 +37,10 @@ pub enum Command {
     SendToQueue(SendToQueue),
     /// Stores a message that a consumer which pulls could not consume, for its group to retry or among its dead letters.
     SendBack(SendBack),
+    /// Locks queues for a client of a group that pulls in order, those that no other has.
+    LockQueues(LockQueues),
+    /// Gives up locks of a client.
+    UnlockQueues(UnlockQueues),
     /// Leases messages to a consumer.
     Grant(Grant),
     /// Settles leased messages.
@@ -131,6 +135,8 @@ impl Command {
             | Self::Send(_)
             | Self::SendToQueue(_)
             | Self::SendBack(_)
+            | Self::LockQueues(_)
+            | Self::UnlockQueues(_)
             | Self::Grant(_)
             | Self::Ack(_)
             | Self::Change(_)
@@ -272,6 +278,24 @@ pub enum BackTo {
     DeadLetter,
     /// The topic of its retries, now, as the dead letter at this offset; not if that was redriven before.
     Redriven(QueueOffset),
+}
+
+/// See [`Command::LockQueues`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockQueues {
+    pub group: GroupId,
+    pub client: String,
+    pub queues: Vec<(TopicId, QueueId)>,
+    /// From now on.
+    pub locked_for: Millis,
+}
+
+/// See [`Command::UnlockQueues`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnlockQueues {
+    pub group: GroupId,
+    pub client: String,
+    pub queues: Vec<(TopicId, QueueId)>,
 }
 
 /// What decides when and into which queue messages go; a list has one value for each message.

@@ -9,8 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{
     Ack, Announce, BackTo, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide,
-    GiveBack, Grant, NEEDS_EVENTS, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendBack,
-    SendToQueue, SetGroupOffsets, Subscribe, Trim, UpdateGroup, UpdateTopic,
+    GiveBack, Grant, LockQueues, NEEDS_EVENTS, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule,
+    Send, SendBack, SendToQueue, SetGroupOffsets, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
 };
 #[cfg(debug_assertions)]
 use crate::machine::planted;
@@ -47,6 +47,8 @@ const NOTE_ACT: u8 = 44;
 const NOTE_LEADER: u8 = 45;
 const SEND_TO_QUEUE: u8 = 46;
 const SEND_BACK: u8 = 47;
+const LOCK_QUEUES: u8 = 48;
+const UNLOCK_QUEUES: u8 = 49;
 /// Of [`Command::Send`], by placement, of [`Command::SendToQueue`] and of [`Command::SendBack`].
 const SENDS: [u8; 7] = [5, 13, 16, 18, 27, SEND_TO_QUEUE, SEND_BACK];
 
@@ -139,6 +141,19 @@ impl Command {
                 out.put_u32(back.group.0);
                 tag::put_hash(&mut out, back.tag_hash);
                 back.to.encode(&mut out);
+            }
+            Self::LockQueues(lock) => {
+                out.put_u8(LOCK_QUEUES);
+                out.put_u32(lock.group.0);
+                out.put_text(&lock.client);
+                put_queues(&mut out, &lock.queues);
+                out.put_u64(lock.locked_for.0);
+            }
+            Self::UnlockQueues(unlock) => {
+                out.put_u8(UNLOCK_QUEUES);
+                out.put_u32(unlock.group.0);
+                out.put_text(&unlock.client);
+                put_queues(&mut out, &unlock.queues);
             }
             Self::Grant(grant) => {
                 out.put_u8(30);
@@ -341,6 +356,7 @@ impl Command {
             Some(15 | 29) => "dead letter",
             Some(17) => "end of a transaction",
             Some(20) => "offset",
+            Some(&LOCK_QUEUES | &UNLOCK_QUEUES) => "lock of queues",
             Some(&TRIM | &CARRY) => "retention",
             Some(_) => "administration",
             None => "nothing",
@@ -406,6 +422,17 @@ impl Command {
                 group: GroupId(reader.u32()?),
                 tag_hash: tag::read_hash(&mut reader)?,
                 to: BackTo::decode(&mut reader)?,
+            }),
+            LOCK_QUEUES => Self::LockQueues(LockQueues {
+                group: GroupId(reader.u32()?),
+                client: reader.text()?,
+                queues: read_queues(&mut reader)?,
+                locked_for: Millis(reader.u64()?),
+            }),
+            UNLOCK_QUEUES => Self::UnlockQueues(UnlockQueues {
+                group: GroupId(reader.u32()?),
+                client: reader.text()?,
+                queues: read_queues(&mut reader)?,
             }),
             30 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
@@ -674,6 +701,17 @@ impl OffsetMove {
     }
 }
 
+fn put_queues(out: &mut BytesMut, queues: &[(TopicId, QueueId)]) {
+    out.put_list(queues, |out, (topic, queue)| {
+        out.put_u32(topic.0);
+        out.put_u32(queue.0);
+    });
+}
+
+fn read_queues(reader: &mut Reader) -> Result<Vec<(TopicId, QueueId)>, Malformed> {
+    reader.list(|reader| Ok((TopicId(reader.u32()?), QueueId(reader.u32()?))))
+}
+
 fn read_topic_type(reader: &mut Reader) -> Result<TopicType, Malformed> {
     let value = reader.u8()?;
     TopicType::from_u8(value).ok_or_else(|| reader.unknown(value.into()))
@@ -793,6 +831,19 @@ mod tests {
             let bytes = command.encode();
             assert_eq!((bytes[1], Command::required_version(&bytes)), (47, 4));
             assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (true, "send"));
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn locks_of_queues_wait_for_their_cluster_version() {
+        let (group, client, queues) = (GroupId(7), "c@1".to_owned(), vec![(TopicId(3), QueueId(1023))]);
+        let unlock = UnlockQueues { group, client: client.clone(), queues: queues.clone() };
+        let lock = LockQueues { group, client, queues, locked_for: Millis(40_000) };
+        for (command, tag) in [(Command::LockQueues(lock), 48), (Command::UnlockQueues(unlock), 49)] {
+            let bytes = command.encode();
+            assert_eq!((bytes[1], Command::required_version(&bytes)), (tag, 4));
+            assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (false, "lock of queues"));
             assert_eq!(Command::decode(bytes), Ok(command));
         }
     }

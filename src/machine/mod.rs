@@ -44,6 +44,7 @@ mod offset;
 pub mod outcome;
 #[cfg(debug_assertions)]
 pub mod planted;
+mod queue_lock;
 mod receive;
 mod send;
 mod send_back;

@@ -63,6 +63,8 @@ pub enum Outcome {
     Granted(Vec<Granted>),
     /// For each handle: settled, now or before; else its lease had ended.
     Acked(Vec<bool>),
+    /// For each queue: locked for the client now; else another one has it, or it is not there.
+    Locked(Vec<bool>),
     /// The new lease.
     Changed(LeaseId),
     Ticked {
@@ -186,6 +188,10 @@ impl Outcome {
                 out.put_u64(*count);
                 out.put_u8((*more).into());
             }
+            Self::Locked(locked) => {
+                out.put_u8(13);
+                out.put_list(locked, |out, locked| out.put_u8((*locked).into()));
+            }
             Self::SentToQueue { offset, slot } => {
                 out.put_u8(12);
                 out.put_u64(offset.0);
@@ -219,6 +225,7 @@ impl Outcome {
             10 => Self::Redriven(reader.list(Reader::bool)?),
             11 => Self::Trimmed { count: reader.u64()?, more: reader.bool()? },
             12 => Self::SentToQueue { offset: QueueOffset(reader.u64()?), slot: reader.u32()? },
+            13 => Self::Locked(reader.list(Reader::bool)?),
             tag => return Err(reader.unknown(tag.into())),
         })
     }

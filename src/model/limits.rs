@@ -52,6 +52,8 @@ pub const FILTER_BYTES_MAX: usize = 4096;
 pub const SETTINGS_ENTRIES_MAX: usize = 1024;
 /// Longest client id, language or version of a client.
 pub const CLIENT_TEXT_BYTES_MAX: usize = 255;
+/// Most queues that one request locks, or gives up.
+pub const LOCKED_QUEUES_MAX: usize = 4096;
 /// Most messages in one receive.
 pub const RECEIVE_BATCH_MAX: u32 = 32;
 /// Shortest and longest long poll.

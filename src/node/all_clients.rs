@@ -1,10 +1,11 @@
-//! The clients of the cluster: those of this node by its sessions, the others by asking.
+//! The clients of the cluster: those of this node by its sessions and heartbeats, the others by asking.
 
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use crate::node::client_list::{CLIENTS_MAX, question, read_answer};
+use crate::model::GroupName;
+use crate::node::client_list::{of_node, question, read_answer};
 use crate::node::{KnownClient, Node};
 
 /// The clients of all nodes that answered.
@@ -23,13 +24,14 @@ impl Node {
         let members = self.replica.members();
         let answers = members.all().map(|member| member.node).map(async |node| {
             if node == self.replica.node() {
-                return (node, Some(self.sessions().known(CLIENTS_MAX)));
+                return (node, Some(of_node(&self.sessions, &self.heartbeat_clients)));
             }
             let answer = self.replica.ask(node, question()).await;
             (node, answer.and_then(|answer| read_answer(answer).ok()))
         });
         let mut list = ClientList::default();
-        let mut by_id: BTreeMap<String, (String, KnownClient)> = BTreeMap::new();
+        // A classic client may consume several groups.
+        let mut by_id: BTreeMap<(String, Option<GroupName>), (String, KnownClient)> = BTreeMap::new();
         for (node, answer) in join_all(answers).await {
             let name = node.name().to_string();
             let Some((clients, left_out)) = answer else {
@@ -38,9 +40,9 @@ impl Node {
             };
             list.left_out += left_out;
             for client in clients {
-                let known = by_id.get(&client.info.client_id);
-                if known.is_none_or(|(_, known)| known.seen_at < client.seen_at) {
-                    by_id.insert(client.info.client_id.clone(), (name.clone(), client));
+                let id = (client.info.client_id.clone(), client.group.clone());
+                if by_id.get(&id).is_none_or(|(_, known)| known.seen_at < client.seen_at) {
+                    by_id.insert(id, (name.clone(), client));
                 }
             }
         }

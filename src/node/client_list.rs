@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::broker::{ClientInfo, Subscription};
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{GroupName, Timestamp, TopicName};
-use crate::node::{KnownClient, Sessions};
+use crate::node::{HeartbeatClients, KnownClient, Sessions};
 
 const VERSION: u8 = 1;
 const QUESTION: &[u8] = &[1, VERSION];
@@ -26,12 +26,20 @@ pub(super) fn is_question(question: &[u8]) -> bool {
     question.first() == QUESTION.first()
 }
 
+/// The clients of this node: at most so many, and how many more there are.
+pub(super) fn of_node(sessions: &Sessions, heartbeat_clients: &HeartbeatClients) -> (Vec<KnownClient>, usize) {
+    let (mut clients, left_out) = sessions.known(CLIENTS_MAX);
+    let (classic, more) = heartbeat_clients.known(CLIENTS_MAX - clients.len());
+    clients.extend(classic);
+    (clients, left_out + more)
+}
+
 /// Answers another node; with nothing if the question is of a newer build.
-pub(super) fn answer(sessions: &Sessions, question: &[u8]) -> Bytes {
+pub(super) fn answer(sessions: &Sessions, heartbeat_clients: &HeartbeatClients, question: &[u8]) -> Bytes {
     if question != QUESTION {
         return Bytes::new();
     }
-    let (mut clients, mut left_out) = sessions.known(CLIENTS_MAX);
+    let (mut clients, mut left_out) = of_node(sessions, heartbeat_clients);
     let (before, mut total) = (clients.len(), 0);
     clients.retain(|client| {
         total += bytes_of(client);
@@ -107,7 +115,8 @@ mod tests {
 
     #[test]
     fn an_answer_names_the_clients_with_what_they_do() {
-        let sessions = Sessions::new(Arc::new(ManualClock::new(Timestamp(7))));
+        let clock = Arc::new(ManualClock::new(Timestamp(7)));
+        let (sessions, heartbeat_clients) = (Sessions::new(clock.clone()), HeartbeatClients::new(clock));
         for client_id in ["producer", "consumer", "silent"] {
             sessions.seen(ClientHeader { client_id, ..ClientHeader::default() });
         }
@@ -122,12 +131,12 @@ mod tests {
             };
         sessions.settings("producer", settings(None, vec![topic()], Vec::new()));
         sessions.settings("consumer", settings(Some("g"), Vec::new(), vec![wanted]));
-        let (clients, left_out) = read_answer(answer(&sessions, QUESTION)).unwrap();
+        let (clients, left_out) = read_answer(answer(&sessions, &heartbeat_clients, QUESTION)).unwrap();
         assert_eq!((&clients, left_out), (&sessions.known(9).0, 0));
         assert_eq!((clients[0].group.as_ref().unwrap().as_str(), clients[1].topics.len()), ("g", 1));
         assert_eq!(sessions.known(2), (clients[..2].to_vec(), 1));
         assert!(is_question(QUESTION) && !is_question(b"group") && !is_question(&[0, 1]));
-        assert!(answer(&sessions, &[1, VERSION + 1]).is_empty(), "of a newer build");
+        assert!(answer(&sessions, &heartbeat_clients, &[1, VERSION + 1]).is_empty(), "of a newer build");
         assert!(read_answer(Bytes::new()).is_err(), "and its answer is none");
     }
 }

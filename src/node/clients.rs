@@ -1,5 +1,5 @@
 //! The node's clients as its shard sees them: those of this node by its sessions, consumers also by asking the other
-//! nodes.
+//! nodes. Classic consumers send heartbeats to every node, so none is asked for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::broker::{Clients, GroupConsumer, OrphanedTransaction};
 use crate::model::{GroupName, NodeId};
-use crate::node::Sessions;
 use crate::node::consumers::read_answer;
+use crate::node::{HeartbeatClients, Sessions};
 use crate::raft::Replica;
 
 pub(super) struct NodeClients {
     pub sessions: Arc<Sessions>,
+    pub heartbeat_clients: Arc<HeartbeatClients>,
     /// Asks the other nodes.
     pub replica: Replica,
 }
@@ -29,12 +30,19 @@ impl Clients for NodeClients {
     }
 
     fn consumers_of<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Vec<(NodeId, GroupConsumer)>> {
-        self.ask_all_nodes(group).boxed()
+        let all = async {
+            let mut all = self.over_grpc(group).await;
+            let own = self.replica.node();
+            all.extend(self.heartbeat_clients.consumers(group).into_iter().map(|consumer| (own, consumer)));
+            all
+        };
+        all.boxed()
     }
 }
 
 impl NodeClients {
-    async fn ask_all_nodes(&self, group: &GroupName) -> Vec<(NodeId, GroupConsumer)> {
+    /// The consumers of a group that lease messages.
+    pub async fn over_grpc(&self, group: &GroupName) -> Vec<(NodeId, GroupConsumer)> {
         let members = self.replica.members();
         let answers = members.all().map(|member| member.node).map(async |node| {
             if node == self.replica.node() {

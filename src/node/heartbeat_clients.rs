@@ -13,10 +13,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::broker::{ClientInfo, Subscription};
+use crate::broker::{ClientInfo, GroupConsumer, Subscription};
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
-use crate::model::{GroupName, Millis, TopicName};
+use crate::model::{GroupName, Millis, Timestamp, TopicName};
+use crate::node::{ClientQuestion, KnownClient, Notice, OffsetsReset};
+
+/// Most consumers of a group that one node names.
+const CONSUMERS_NAMED_MAX: usize = 1024;
 
 /// A connection of this node, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +49,28 @@ pub struct TooManyConsumers(usize);
 struct Consumer {
     said: HeartbeatConsumer,
     connection: ConnectionNumber,
+    /// When its first heartbeat came, by the time of day.
+    since: Timestamp,
     /// By the monotonic clock.
     seen_at: Duration,
-    /// Takes the names of groups whose consumers changed.
-    changes: mpsc::Sender<GroupName>,
+    /// Takes what is to be said to it.
+    changes: mpsc::Sender<Notice>,
+}
+
+impl Consumer {
+    /// By the time of day.
+    fn seen_at(&self, mono: Duration, wall: Timestamp) -> Timestamp {
+        Timestamp(wall.0.saturating_sub(Millis::from(mono.saturating_sub(self.seen_at)).0))
+    }
+
+    /// It may miss it.
+    fn ask(&self, notice: Notice) {
+        let _ = self.changes.try_send(notice);
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        self.said.subscriptions.iter().map(|versioned| versioned.subscription.clone()).collect()
+    }
 }
 
 /// By group, then by client id.
@@ -71,7 +93,7 @@ impl HeartbeatClients {
         group: &GroupName,
         said: HeartbeatConsumer,
         connection: ConnectionNumber,
-        changes: &mpsc::Sender<GroupName>,
+        changes: &mpsc::Sender<Notice>,
     ) -> Result<(), TooManyConsumers> {
         let mut consumers = self.consumers.lock();
         let is_known = consumers.get(group).is_some_and(|of_group| of_group.contains_key(&said.client.client_id));
@@ -79,17 +101,17 @@ impl HeartbeatClients {
         if count >= SESSIONS_MAX {
             return Err(TooManyConsumers(count));
         }
-        let seen_at = self.clock.mono();
+        let (since, seen_at) = (self.clock.wall(), self.clock.mono());
         let of_group = consumers.entry(group.clone()).or_default();
         let is_changed = match of_group.entry(said.client.client_id.clone()) {
             Entry::Vacant(free) => {
-                free.insert(Consumer { said, connection, seen_at, changes: changes.clone() });
+                free.insert(Consumer { said, connection, since, seen_at, changes: changes.clone() });
                 true
             }
             Entry::Occupied(known) => {
                 let known = known.into_mut();
                 let is_changed = known.said.subscriptions != said.subscriptions;
-                *known = Consumer { said, connection, seen_at, changes: changes.clone() };
+                *known = Consumer { said, connection, since: known.since, seen_at, changes: changes.clone() };
                 is_changed
             }
         };
@@ -99,11 +121,21 @@ impl HeartbeatClients {
         Ok(())
     }
 
-    /// A client leaves a group, if it says so by the connection that its heartbeats come by.
-    pub fn left(&self, group: &GroupName, client_id: &str, connection: ConnectionNumber) {
+    /// A client leaves a group, if it says so by the connection that its heartbeats come by; gives the topics that it was
+    /// subscribed to.
+    pub fn left(&self, group: &GroupName, client_id: &str, connection: ConnectionNumber) -> Vec<TopicName> {
+        let topics = self.topics_of(group, client_id, connection);
         self.remove(|of, consumer| {
             of == group && consumer.said.client.client_id == client_id && consumer.connection == connection
         });
+        topics
+    }
+
+    fn topics_of(&self, group: &GroupName, client_id: &str, connection: ConnectionNumber) -> Vec<TopicName> {
+        let consumers = self.consumers.lock();
+        let consumer = consumers.get(group).and_then(|of_group| of_group.get(client_id));
+        let Some(consumer) = consumer.filter(|consumer| consumer.connection == connection) else { return Vec::new() };
+        consumer.said.subscriptions.iter().map(|versioned| versioned.subscription.topic.clone()).collect()
     }
 
     /// A connection ended, and with it every client behind it.
@@ -141,6 +173,62 @@ impl HeartbeatClients {
         of_topic.max_by_key(|versioned| versioned.version).cloned()
     }
 
+    /// Has all consumers of a group go on at other offsets; how many there are.
+    pub(super) fn reset(&self, reset: OffsetsReset) -> usize {
+        let (group, reset) = (reset.group.clone(), Arc::new(reset));
+        let consumers = self.consumers.lock();
+        let of_group = consumers.get(&group).into_iter().flat_map(BTreeMap::values);
+        let clustering = of_group.filter(|consumer| !consumer.said.is_broadcasting);
+        clustering
+            .map(|consumer| {
+                consumer.ask(Notice::OffsetsReset { reset: reset.clone(), client: consumer.said.client.clone() })
+            })
+            .count()
+    }
+
+    /// Asks a consumer of a group; false if it is not here.
+    pub fn ask(&self, group: &GroupName, client_id: &str, question: ClientQuestion) -> bool {
+        let consumers = self.consumers.lock();
+        let consumer = consumers.get(group).and_then(|of_group| of_group.get(client_id));
+        consumer.map(|consumer| consumer.ask(Notice::Question(question))).is_some()
+    }
+
+    /// The consumer of a group that is in it for longest, and since when.
+    pub(super) fn first_of(&self, group: &GroupName) -> Option<(ClientInfo, Timestamp)> {
+        let consumers = self.consumers.lock();
+        let first = consumers.get(group)?.values().min_by_key(|consumer| consumer.since)?;
+        Some((ClientInfo::clone(&first.said.client), first.since))
+    }
+
+    /// The consumers of a group.
+    pub(super) fn consumers(&self, group: &GroupName) -> Vec<GroupConsumer> {
+        let (mono, wall) = (self.clock.mono(), self.clock.wall());
+        let consumers = self.consumers.lock();
+        let consumer = |consumer: &Consumer| GroupConsumer {
+            client: ClientInfo::clone(&consumer.said.client),
+            seen_at: consumer.seen_at(mono, wall),
+            subscriptions: consumer.subscriptions(),
+        };
+        consumers.get(group).into_iter().flat_map(BTreeMap::values).take(CONSUMERS_NAMED_MAX).map(consumer).collect()
+    }
+
+    /// All consumers, one with several groups once for each: at most so many, and how many more there are.
+    pub(super) fn known(&self, limit: usize) -> (Vec<KnownClient>, usize) {
+        let (mono, wall) = (self.clock.mono(), self.clock.wall());
+        let consumers = self.consumers.lock();
+        let count: usize = consumers.values().map(BTreeMap::len).sum();
+        let all =
+            consumers.iter().flat_map(|(group, of_group)| of_group.values().map(move |consumer| (group, consumer)));
+        let known = |(group, consumer): (&GroupName, &Consumer)| KnownClient {
+            info: ClientInfo::clone(&consumer.said.client),
+            seen_at: consumer.seen_at(mono, wall),
+            group: Some(group.clone()),
+            topics: Vec::new(),
+            subscriptions: consumer.subscriptions(),
+        };
+        (all.take(limit).map(known).collect(), count.saturating_sub(limit))
+    }
+
     /// Whether a consumer of the group is here.
     pub fn is_known(&self, group: &GroupName) -> bool {
         self.consumers.lock().contains_key(group)
@@ -150,7 +238,7 @@ impl HeartbeatClients {
 fn notify(group: &GroupName, of_group: &BTreeMap<String, Consumer>) {
     for consumer in of_group.values() {
         // One that has not taken the notices before looks for itself, every twenty seconds.
-        let _ = consumer.changes.try_send(group.clone());
+        let _ = consumer.changes.try_send(Notice::ConsumersChanged(group.clone()));
     }
 }
 
@@ -174,8 +262,8 @@ mod tests {
         clock: Arc<ManualClock>,
         clients: HeartbeatClients,
         group: GroupName,
-        changes: mpsc::Sender<GroupName>,
-        changed: mpsc::Receiver<GroupName>,
+        changes: mpsc::Sender<Notice>,
+        changed: mpsc::Receiver<Notice>,
     }
 
     impl Fixture {
@@ -240,5 +328,10 @@ mod tests {
         assert_eq!(all.clients.subscription(&all.group, &topic).unwrap().version, 6);
         all.seen("b", 8, 1);
         assert_eq!(all.notified(), 1, "another subscription is a change");
+        let consumers = all.clients.consumers(&all.group);
+        assert_eq!((consumers.len(), consumers[0].subscriptions[0].expression.as_str()), (1, "8"));
+        let (known, more) = all.clients.known(9);
+        assert_eq!((known[0].group.as_ref(), known.len(), more), (Some(&all.group), 1, 0));
+        assert_eq!((all.clients.known(0).1, all.clients.first_of(&all.group).unwrap().0.client_id.as_str()), (1, "b"));
     }
 }

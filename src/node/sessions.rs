@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +27,7 @@ const ORPHANS_MAX: usize = 64;
 
 /// A client counts as living this long after its last request. Heartbeats come every 10 s, from the
 /// Rust client every 30 s.
-const LIVING_FOR: Millis = Millis::from_secs(35);
+pub(super) const LIVING_FOR: Millis = Millis::from_secs(35);
 
 /// What the headers of one request say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,6 +87,8 @@ struct Session {
     /// Its newest stream, if it has one here.
     orphans: Option<mpsc::Sender<OrphanedTransaction>>,
     connections: Connections,
+    /// Whether it may not consume its group now, which another protocol has.
+    is_refused: bool,
 }
 
 impl Session {
@@ -97,13 +100,15 @@ impl Session {
 /// The clients of this node.
 pub struct Sessions {
     clock: Arc<dyn Clock>,
+    /// Whether a session was ever refused: else none has to be looked for with each request.
+    has_refused: AtomicBool,
     by_client: Mutex<BTreeMap<String, Session>>,
 }
 
 impl Sessions {
     /// `clock` gives the cluster's time of day, to be shown; how long a client is silent is monotonic time.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, by_client: Mutex::default() }
+        Self { clock, has_refused: AtomicBool::new(false), by_client: Mutex::default() }
     }
 
     /// Notes a request of a client, and makes its session if it has none.
@@ -130,7 +135,8 @@ impl Sessions {
         }
         let info = Arc::new(header.to_info());
         let connections = Connections::new(header.address);
-        let session = Session { info: info.clone(), settings: None, seen_at, orphans: None, connections };
+        let (settings, orphans, is_refused) = (None, None, false);
+        let session = Session { info: info.clone(), settings, seen_at, orphans, connections, is_refused };
         sessions.insert(info.client_id.clone(), session);
         info
     }
@@ -140,6 +146,18 @@ impl Sessions {
         settings.subscriptions.truncate(SUBSCRIPTIONS_KEPT);
         if let Some(session) = self.by_client.lock().get_mut(client_id) {
             session.settings = Some(settings);
+        }
+    }
+
+    /// A known client may not consume its group now, or may again.
+    pub(super) fn set_refused(&self, client_id: &str, is_refused: bool) {
+        if is_refused {
+            self.has_refused.store(true, Ordering::Relaxed);
+        } else if !self.has_refused.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(session) = self.by_client.lock().get_mut(client_id) {
+            session.is_refused = is_refused;
         }
     }
 
@@ -236,7 +254,7 @@ impl Sessions {
     pub fn consumers(&self, group: &GroupName) -> Vec<GroupConsumer> {
         let (mono, wall) = (self.clock.mono(), self.clock.wall());
         let sessions = self.by_client.lock();
-        let consumers = sessions.values().filter_map(|session| {
+        let consumers = sessions.values().filter(|session| !session.is_refused).filter_map(|session| {
             let settings = session.settings.as_ref().filter(|settings| settings.group.as_ref() == Some(group))?;
             let subscriptions = settings.subscriptions.clone();
             let seen_at = Timestamp(wall.0.saturating_sub(session.silent_for(mono).0));

@@ -32,8 +32,8 @@ pub struct Node {
     pub(super) replica: Replica,
     /// What this node says of itself.
     pub(super) facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
-    sessions: Arc<Sessions>,
-    heartbeat_clients: Arc<HeartbeatClients>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) heartbeat_clients: Arc<HeartbeatClients>,
     routes: Arc<Routes>,
     broker: Arc<Broker>,
     inspector: Inspector,
@@ -67,6 +67,7 @@ impl Node {
         let (notified, counting, answering) = (arrivals.clone(), statistics.clone(), sessions.clone());
         let catalog = Arc::new(CatalogCache::new(Arc::new(kv)));
         let catalog_changes = catalog.changes();
+        let listed = heartbeat_clients.clone();
         // Weak: the replica, which the broker holds, holds this.
         let asked: Arc<OnceLock<Weak<Broker>>> = Arc::default();
         let counted = asked.clone();
@@ -94,14 +95,18 @@ impl Node {
                     return counts_codec::answer(counted.get(), question);
                 }
                 if client_list::is_question(&question) {
-                    return client_list::answer(&answering, &question);
+                    return client_list::answer(&answering, &listed, &question);
                 }
                 consumers::answer(&answering, &question)
             }),
             on_fatal,
         };
         let replica = Replica::start(replica_config(config), parts).await?;
-        let clients = Arc::new(NodeClients { sessions: sessions.clone(), replica: replica.clone() });
+        let clients = Arc::new(NodeClients {
+            sessions: sessions.clone(),
+            heartbeat_clients: heartbeat_clients.clone(),
+            replica: replica.clone(),
+        });
         let stopping = CancellationToken::new();
         let broker = Broker::new(BrokerParts {
             settings: broker_settings(config),

@@ -10,7 +10,7 @@ mod events;
 mod inspector;
 mod message_query;
 mod overview;
-mod settled;
+pub(in crate::broker) mod settled;
 mod statistics;
 mod trace;
 mod trace_by_id;

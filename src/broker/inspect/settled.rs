@@ -6,7 +6,7 @@ use crate::machine::state::view::View;
 use crate::model::{GroupId, QueueId, QueueOffset, TopicId};
 
 /// Of one group in one queue.
-pub(super) struct Settled {
+pub(in crate::broker) struct Settled {
     pub max: QueueOffset,
     /// Everything below is settled.
     pub below: QueueOffset,
@@ -22,7 +22,12 @@ pub(super) struct Settled {
 
 /// A message is settled when the group offset is past it, no lease holds it, and it waits in no FIFO line; or it is
 /// gone.
-pub(super) fn settled_below(view: View<'_>, topic: TopicId, group: GroupId, queue: QueueId) -> Result<Settled, Error> {
+pub(in crate::broker) fn settled_below(
+    view: View<'_>,
+    topic: TopicId,
+    group: GroupId,
+    queue: QueueId,
+) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
     let group_offset = view.group_offset(topic, group, queue)?.max(head.min);
     let leases = view.leases(topic, group, queue)?;

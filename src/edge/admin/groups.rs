@@ -98,7 +98,7 @@ pub(super) async fn reset_offset(
         Some(To::Offset(offset)) => Where::Exactly(QueueOffset(offset)),
         None => return Err(Status::invalid_argument("the request does not say where to")),
     };
-    let moved = node.broker().reset_group(by, group, topic, wanted, request.dry_run).await.map_err(refuse)?;
+    let moved = node.reset_group(by, group, topic, wanted, request.dry_run).await.map_err(refuse)?;
     let position = |moved: Moved| wire::MovedPosition { queue: moved.queue.0, from: moved.from.0, to: moved.to.0 };
     Ok(wire::ResetOffsetResponse { positions: moved.into_iter().map(position).collect() })
 }

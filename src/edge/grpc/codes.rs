@@ -2,6 +2,7 @@
 
 use crate::broker::Error;
 use crate::edge::rules::{Invalid, InvalidKind};
+use crate::node::OtherProtocol;
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
@@ -57,6 +58,12 @@ impl From<Invalid> for Refused {
             InvalidKind::ClientProperties => Code::InvalidClientProperties,
         };
         Self { code, text: invalid.text }
+    }
+}
+
+impl From<OtherProtocol> for Refused {
+    fn from(other: OtherProtocol) -> Self {
+        Self { code: Code::Forbidden, text: other.to_string() }
     }
 }
 

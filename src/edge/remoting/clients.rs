@@ -11,7 +11,7 @@ use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::filter;
 use crate::edge::rules;
 use crate::model::{GroupName, TopicName};
-use crate::node::{HeartbeatConsumer, VersionedSubscription};
+use crate::node::{HeartbeatConsumer, OtherProtocol, VersionedSubscription};
 use crate::proto::remoting::ResponseCode;
 use crate::proto::remoting::heartbeat_data::{
     ConsumerData, ConsumerList, FilterCheck, HeartbeatData, SubscriptionData,
@@ -30,6 +30,12 @@ pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Res
         let group = rules::names::group("", &consumer.group)?;
         let (is_broadcasting, begins_first) = (consumer.is_broadcasting, consumer.begins_first);
         let subscriptions = subscriptions(consumer)?;
+        let node = &connection.remoting.node;
+        if !node.heartbeat_clients().is_known(&group) {
+            let other = |other: OtherProtocol| Refused::new(ResponseCode::NoPermission, other.to_string());
+            node.consumes_over_remoting(&group).await.map_err(other)?;
+            node.take_over_leases(&group).await?;
+        }
         make_what_is_missing(&connection.remoting, &group, begins_first, is_broadcasting).await?;
         let said = HeartbeatConsumer { client: client.clone(), is_broadcasting, subscriptions };
         let clients = connection.remoting.node.heartbeat_clients();
@@ -70,12 +76,20 @@ async fn make_what_is_missing(
 }
 
 /// A client leaves its groups; for producers there is nothing to forget.
-pub(super) fn unregister(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
+///
+/// What it has locked is free at once. A client that goes without a goodbye keeps its locks until they end: it may live, and
+/// believe in them.
+pub(super) async fn unregister(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
     let fields = &request.header.fields;
     let client_id = fields.text("clientID")?;
     if let Some(group) = fields.get("consumerGroup").filter(|group| !group.is_empty()) {
         let group = rules::names::group("", group)?;
-        connection.remoting.node.heartbeat_clients().left(&group, client_id, connection.number);
+        let remoting = &connection.remoting;
+        let left = remoting.node.heartbeat_clients().left(&group, client_id, connection.number);
+        if !left.is_empty() {
+            remoting.commits.settle(&remoting.broker).await;
+            remoting.broker.unlock_all_queues(&group, client_id, &left, Deadline::NONE).await?;
+        }
     }
     Ok(Answer::done())
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Deadline, Error};
@@ -27,8 +28,17 @@ type Key = (GroupName, TopicName);
 type Offsets = BTreeMap<QueueId, QueueOffset>;
 
 /// What waits.
-#[derive(Default)]
-pub(super) struct Commits(Mutex<Waiting>);
+pub(super) struct Commits {
+    waiting: Mutex<Waiting>,
+    /// Of those who put what waits into the log: one at a time.
+    turn: Semaphore,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), turn: Semaphore::new(1) }
+    }
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -60,7 +70,7 @@ impl Commits {
         queue: QueueId,
         offset: QueueOffset,
     ) -> Result<(), Refused> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         let key = (group.clone(), topic.clone());
         let is_known = waiting.fresh.get(&key).is_some_and(|offsets| offsets.contains_key(&queue));
         if !is_known && waiting.count >= QUEUES_MAX {
@@ -74,7 +84,7 @@ impl Commits {
 
     /// The offset that waits for a queue.
     pub fn get(&self, group: &GroupName, topic: &TopicName, queue: QueueId) -> Option<QueueOffset> {
-        let waiting = self.0.lock();
+        let waiting = self.waiting.lock();
         let key = (group.clone(), topic.clone());
         [&waiting.fresh, &waiting.proposed].into_iter().find_map(|all| all.get(&key)?.get(&queue).copied())
     }
@@ -82,14 +92,21 @@ impl Commits {
     /// Has what waits put into the log, until the node stops; then once more.
     pub async fn keep(self: Arc<Self>, broker: Arc<Broker>, stopping: CancellationToken) {
         while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            self.propose(&broker).await;
+            self.settle(&broker).await;
         }
-        self.propose(&broker).await;
+        self.settle(&broker).await;
+    }
+
+    /// Has what waits now put into the log.
+    pub async fn settle(&self, broker: &Broker) {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        self.propose(broker).await;
     }
 
     async fn propose(&self, broker: &Broker) {
         let proposed = {
-            let mut waiting = self.0.lock();
+            let mut waiting = self.waiting.lock();
             waiting.count = 0;
             waiting.proposed = std::mem::take(&mut waiting.fresh);
             waiting.proposed.clone()
@@ -98,14 +115,14 @@ impl Commits {
             let all = offsets.iter().map(|(queue, offset)| (*queue, *offset)).collect();
             let done = broker.commit_offsets(&group, &topic, all, Deadline::NONE).await;
             if let Err(Error::NoLeader | Error::Busy | Error::Behind | Error::TimedOut) = done {
-                self.0.lock().put_back((group, topic), offsets);
+                self.waiting.lock().put_back((group, topic), offsets);
             } else if let Err(error) = done {
                 // Of a topic or group that is gone, say. Nobody waits for it.
                 tracing::debug!(%group, %topic, %error, "offsets of a classic client are not kept");
             }
         });
         commands.buffer_unordered(TOGETHER).for_each(async |()| {}).await;
-        self.0.lock().proposed.clear();
+        self.waiting.lock().proposed.clear();
     }
 }
 
@@ -123,16 +140,16 @@ mod tests {
         put(0, 5).unwrap();
         assert_eq!((get(0), get(1)), (Some(5), None));
         // While the log takes them, what comes meanwhile is newer; what the log did not take comes back behind it.
-        let proposed = std::mem::take(&mut commits.0.lock().fresh);
-        commits.0.lock().proposed = proposed.clone();
-        commits.0.lock().count = 0;
+        let proposed = std::mem::take(&mut commits.waiting.lock().fresh);
+        commits.waiting.lock().proposed = proposed.clone();
+        commits.waiting.lock().count = 0;
         assert_eq!(get(0), Some(5));
         put(0, 9).unwrap();
         put(1, 1).unwrap();
         for (key, offsets) in proposed {
-            commits.0.lock().put_back(key, offsets);
+            commits.waiting.lock().put_back(key, offsets);
         }
-        assert_eq!((get(0), get(1), commits.0.lock().count), (Some(9), Some(1), 2));
+        assert_eq!((get(0), get(1), commits.waiting.lock().count), (Some(9), Some(1), 2));
         for queue in 2..u32::try_from(QUEUES_MAX).unwrap() {
             put(queue, 0).unwrap();
         }

@@ -1,5 +1,5 @@
-//! One connection of the classic protocol: takes its frames, has them answered side by side, and notifies its clients when the
-//! consumers of their groups change. Hot path.
+//! One connection of the classic protocol: takes its frames, has them answered side by side, and passes notices and
+//! questions on to its clients (`notices`). Hot path.
 //!
 //! Bounded: requests at work and their bytes (beyond that nothing is read), answers that wait for the client, and how long it
 //! may say nothing. A malformed frame ends the connection without an answer (remoting §1.1).
@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::remoting::context::{Connection, Remoting, Request};
+use crate::edge::remoting::notices::Notices;
 use crate::edge::remoting::processors;
 use crate::edge::remoting::writing::{Written, write};
-use crate::model::GroupName;
-use crate::proto::remoting::{FRAME_BYTES_MAX, Frame, Header, HeaderType, RequestCode};
+use crate::proto::remoting::{FRAME_BYTES_MAX, Frame};
 
 /// Requests of a connection at work; a consumer has a waiting pull for each of its queues.
 const REQUESTS_MAX: usize = 10_000;
@@ -41,27 +41,31 @@ pub(in crate::edge) async fn serve(
     remoting: Remoting,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let (connection, mut changed) = remoting.connected(peer);
+    let mut notices = Notices::new(&remoting.node.settings().broker_name);
+    let (connection, mut noticed) = remoting.connected(peer);
     let connection = Rc::new(connection);
     let (reader, writer) = tokio::io::split(io);
-    let mut frames = Frames { reader, read: BytesMut::new(), read_at: Instant::now() };
+    let mut frames = Frames { reader, read: BytesMut::new(), read_at: Instant::now(), idle_max: IDLE_MAX };
     let (answers, written) = mpsc::channel(ANSWERS_MAX);
     let mut writing = pin!(write(writer, written));
     let mut is_written = None;
     let mut requests = Requests::default();
-    let mut notices = Notices { header_type: HeaderType::Json, opaque: 0 };
     let ended = loop {
         tokio::select! {
             frame = frames.next(), if requests.have_room() => match frame {
                 Ok(Some(frame)) => {
                     notices.header_type = frame.header_type;
-                    requests.begin(&connection, &answers, frame);
+                    if frame.header.is_response() {
+                        notices.answered(frame);
+                    } else {
+                        requests.begin(&connection, &answers, frame);
+                    }
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             },
             Some(_) = requests.at_work.join_next() => {}
-            Some(group) = changed.recv() => notices.put(&answers, &group),
+            Some(notice) = noticed.recv() => notices.put(&answers, notice),
             written = &mut writing => {
                 is_written = Some(written);
                 break Ok(());
@@ -89,6 +93,7 @@ struct Frames<I> {
     read: BytesMut,
     /// When something arrived last.
     read_at: Instant,
+    idle_max: Duration,
 }
 
 impl<I: AsyncRead> Frames<I> {
@@ -101,7 +106,7 @@ impl<I: AsyncRead> Frames<I> {
             }
             self.read.reserve(READ_BYTES);
             let reading = self.reader.read_buf(&mut self.read);
-            match tokio::time::timeout_at(self.read_at + IDLE_MAX, reading).await {
+            match tokio::time::timeout_at(self.read_at + self.idle_max, reading).await {
                 Ok(Ok(0)) if self.read.is_empty() => return Ok(None),
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => read.map(|_| self.read_at = Instant::now())?,
@@ -126,10 +131,6 @@ impl Requests {
 
     fn begin(&mut self, connection: &Rc<Connection>, answers: &mpsc::Sender<Written>, frame: Frame) {
         let Frame { header_type, header, body } = frame;
-        if header.is_response() {
-            // Nothing is asked of clients that they would answer.
-            return;
-        }
         let (connection, answers) = (connection.clone(), answers.clone());
         let counted = Counted::new(&self.bytes, body.len());
         self.at_work.spawn_local(async move {
@@ -170,23 +171,51 @@ impl Drop for Counted {
     }
 }
 
-/// What clients are notified of.
-struct Notices {
-    /// As the client wrote last.
-    header_type: HeaderType,
-    opaque: i32,
-}
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::AsyncWriteExt;
 
-impl Notices {
-    /// The consumers of a group changed. A client that does not take its answers misses it, and looks by itself later.
-    fn put(&mut self, answers: &mpsc::Sender<Written>, group: &GroupName) {
-        self.opaque = self.opaque.wrapping_add(1);
-        let fields = [("consumerGroup", group)].into_iter().collect();
-        let code = RequestCode::NotifyConsumerIdsChanged as i32;
-        let header = Header::oneway(code, self.opaque, fields);
-        let frame = Frame { header_type: self.header_type, header, body: Bytes::new() };
-        if let Ok(head) = frame.head() {
-            let _ = answers.try_send((head, Bytes::new()));
+    use super::*;
+    use crate::proto::remoting::{Fields, Header, HeaderType};
+
+    fn frames<I: AsyncRead + AsyncWrite>(io: I, idle_max: Duration) -> Frames<I> {
+        let (reader, _writer) = tokio::io::split(io);
+        Frames { reader, read: BytesMut::new(), read_at: Instant::now(), idle_max }
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_nothing_arrives_is_given_up_and_what_arrived_is_taken_before() {
+        let (mut client, node) = tokio::io::duplex(1024);
+        let mut frames = frames(node, Duration::from_millis(50));
+        let frame = Frame {
+            header_type: HeaderType::Json,
+            header: Header::request(34, 7, Fields::default()),
+            body: Bytes::new(),
+        };
+        let bytes = frame.encode().unwrap();
+        client.write_all(&bytes).await.unwrap();
+        // A part of a frame is nothing that could be waited for for ever.
+        client.write_all(&bytes[..5]).await.unwrap();
+        assert_eq!(frames.next().await.unwrap().unwrap().header.opaque, 7);
+        assert_eq!(frames.next().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_read_while_too_much_is_at_work() {
+        let mut requests = Requests::default();
+        assert!(requests.have_room());
+        let counted = Counted::new(&requests.bytes, REQUEST_BYTES_MAX);
+        assert!(!requests.have_room());
+        drop(counted);
+        assert!(requests.have_room());
+        let local = tokio::task::LocalSet::new();
+        let _guard = local.enter();
+        for _ in 0..REQUESTS_MAX {
+            requests.at_work.spawn_local(std::future::pending());
         }
+        assert!(!requests.have_room());
+        requests.at_work.abort_all();
     }
 }

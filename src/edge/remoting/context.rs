@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, ClientInfo};
 use crate::edge::remoting::commits::Commits;
 use crate::edge::remoting::store_host::StoreHost;
-use crate::model::{GroupName, Millis};
-use crate::node::{ConnectionNumber, Node};
+use crate::model::Millis;
+use crate::node::{ConnectionNumber, Node, Notice};
 use crate::proto::remoting::Header;
 
-/// Changes of groups that a connection was not notified of yet.
+/// Notices that a connection has not passed on yet.
 const CHANGES_MAX: usize = 256;
 
 /// Pulls of a connection whose messages were read and are not with the client yet; all others wait with nothing in their hands.
@@ -57,8 +57,8 @@ pub(super) struct Connection {
     pub remoting: Remoting,
     pub number: ConnectionNumber,
     pub peer: SocketAddr,
-    /// Takes the names of groups whose consumers changed.
-    pub changes: mpsc::Sender<GroupName>,
+    /// Takes what is to be said to its clients.
+    pub changes: mpsc::Sender<Notice>,
     /// Cancelled when the connection ends or the node stops: what waits for messages ends then.
     pub ending: CancellationToken,
     /// For what pulls read, until the client takes it.
@@ -82,8 +82,8 @@ impl Remoting {
         self.commits.keep(self.broker, self.node.stopping().clone()).await;
     }
 
-    /// A connection, with the names of groups whose consumers changed.
-    pub(super) fn connected(&self, peer: SocketAddr) -> (Connection, mpsc::Receiver<GroupName>) {
+    /// A connection, with what is to be said to its clients.
+    pub(super) fn connected(&self, peer: SocketAddr) -> (Connection, mpsc::Receiver<Notice>) {
         let number = ConnectionNumber(self.connections.fetch_add(1, Ordering::Relaxed));
         let (changes, changed) = mpsc::channel(CHANGES_MAX);
         let room = Arc::new(Semaphore::new(PULLS_READ_MAX));

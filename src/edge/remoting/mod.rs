@@ -18,7 +18,9 @@ mod delivered;
 mod filter;
 mod gunzip;
 mod host;
+mod locks;
 mod message;
+mod notices;
 mod offsets;
 mod physical_offset;
 mod processors;
@@ -30,6 +32,7 @@ mod send;
 mod send_back;
 mod send_marks;
 mod store_host;
+mod tools;
 mod writing;
 
 pub use context::{Remoting, RemotingSettings};

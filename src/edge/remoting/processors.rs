@@ -4,7 +4,7 @@ use crate::broker::Where;
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Request};
-use crate::edge::remoting::{clients, offsets, pull, route, send, send_back};
+use crate::edge::remoting::{clients, locks, offsets, pull, route, send, send_back, tools};
 use crate::env::panic::{Panicked, contained};
 use crate::proto::remoting::{RequestCode, ResponseCode};
 
@@ -42,9 +42,13 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::GetMinOffset => offsets::end(&connection.remoting, request, Where::Beginning).await,
         RequestCode::GetMaxOffset => offsets::end(&connection.remoting, request, Where::End).await,
         RequestCode::SearchOffsetByTimestamp => offsets::at_time(&connection.remoting, request).await,
+        RequestCode::LockBatchMq => locks::lock(&connection.remoting, request).await,
+        RequestCode::UnlockBatchMq => locks::unlock(&connection.remoting, request).await,
+        RequestCode::InvokeBrokerToResetOffset => tools::reset(connection, request).await,
+        RequestCode::GetConsumerRunningInfo => tools::running_info(&connection.remoting, request).await,
         RequestCode::CheckClientConfig => clients::check_filter(request),
         RequestCode::HeartBeat => clients::heartbeat(connection, request).await,
-        RequestCode::UnregisterClient => clients::unregister(connection, request),
+        RequestCode::UnregisterClient => clients::unregister(connection, request).await,
         RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request),
         _ => Err(unsupported(format!("request type {} ({}) not supported yet", request.header.code, code.name()))),
     }

@@ -1,7 +1,7 @@
 //! Pulls: messages of a queue from an offset on, waiting for the first if the client wants that (remoting §6.1). After:
 //! `broker/offset`. Hot path.
 //!
-//! A consumer that waits has one pull open for each of its queues; each is a task that an arrival in its topic wakes.
+//! A consumer that waits has one pull open for each of its queues; each is a task that an arrival in its queue wakes.
 
 use bytes::BytesMut;
 

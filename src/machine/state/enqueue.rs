@@ -183,6 +183,7 @@ impl EnqueueBuffer {
                     }
                 }
                 queue::put_head(stage, id, queue, &head);
+                stage.effects().grown_queues.insert((id, queue));
             }
             let turn = topic.turn % u64::from(topic.record.queues).pow(2);
             stage.put_number(Space::Queue, keys::next_queue(id), turn);

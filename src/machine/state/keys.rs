@@ -24,6 +24,7 @@
 //! | Queue | `u` entry | the message ids of its sends: [`crate::machine::state::recent_sends`] |
 //! | Cursor | `c` topic, group, queue | group offset: the first offset never leased |
 //! | Cursor | `z` topic, group, queue | messages that retention took before the group had consumed them |
+//! | Cursor | `q` topic, group, queue | [`crate::machine::state::queue_lock::QueueLock`] |
 //! | Lease | `l` topic, group, queue, lease | [`crate::machine::state::lease::Lease`] |
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages for redelivery |
 //! | Lease | `o` topic, group, queue, message group | [`crate::machine::state::fifo_line::FifoLine`] |
@@ -224,6 +225,16 @@ pub fn lost(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'z', &[topic.0, group.0, queue.0]).freeze()
 }
 
+/// Cursor: the lock of a queue.
+pub fn queue_lock(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
+    key(b'q', &[topic.0, group.0, queue.0]).freeze()
+}
+
+/// Cursor: all locks of a group in a topic.
+pub fn queue_locks(topic: TopicId, group: GroupId) -> Bytes {
+    key(b'q', &[topic.0, group.0]).freeze()
+}
+
 /// Lease: the lease.
 pub fn lease(at: LeaseKey) -> Bytes {
     lease_key(b'l', at)
@@ -302,7 +313,7 @@ pub fn returned_in(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
 }
 
 /// Every prefix of what is stored for a topic, except its catalog entry.
-pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 13] {
+pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 14] {
     let of = |space, tag| (space, key(tag, &[topic.0]).freeze());
     [
         of(Space::Catalog, b's'),
@@ -314,6 +325,7 @@ pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 13] {
         of(Space::Queue, b'v'),
         of(Space::Cursor, b'c'),
         of(Space::Cursor, b'z'),
+        of(Space::Cursor, b'q'),
         of(Space::Lease, b'l'),
         of(Space::Lease, b'b'),
         of(Space::Lease, b'o'),
@@ -322,11 +334,12 @@ pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 13] {
 }
 
 /// Every prefix of what is stored for a group in a topic, except its catalog entry.
-pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 6] {
+pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 7] {
     let of = |space, tag| (space, key(tag, &[topic.0, group.0]).freeze());
     [
         of(Space::Cursor, b'c'),
         of(Space::Cursor, b'z'),
+        of(Space::Cursor, b'q'),
         of(Space::Lease, b'l'),
         of(Space::Lease, b'b'),
         of(Space::Lease, b'o'),

@@ -2,7 +2,7 @@
 //!
 //! * Layout: `keys` names every key of the state and what is stored there.
 //! * Records with their encodings, each with the functions that read and write it: `catalog` (topics, groups,
-//!   subscriptions), `queue` (heads and runs), `lease`, `fifo_line`, `half`, `due`, `recent_sends` with its table
+//!   subscriptions), `queue` (heads and runs), `queue_lock`, `lease`, `fifo_line`, `half`, `due`, `recent_sends` with its table
 //!   `recent_table`; `stored` is where a message was stored, as kept for repeated sends.
 //! * `clock`: the machine's time, and how it relates to the time of day.
 //! * `references`: what refers to the bytes of which entries; `lost`: what retention took from groups.
@@ -29,6 +29,7 @@ pub mod lease;
 pub(super) mod lost;
 pub mod member_changes;
 pub mod queue;
+pub mod queue_lock;
 pub mod recent_sends;
 mod recent_table;
 pub mod references;

@@ -16,7 +16,7 @@ use crate::machine::state::entry_counts::EntryCounts;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::run_sizes::RunSizes;
-use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Millis, Timestamp, TopicId};
+use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Millis, QueueId, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
 
 /// What an entry did, for those who wait or count above the log. Not part of the state.
@@ -24,6 +24,8 @@ use crate::store::kv::{self, Kv, Space, WriteBatch};
 pub struct Effects {
     /// Topics with new messages in queues.
     pub grown: BTreeSet<TopicId>,
+    /// Those queues.
+    pub grown_queues: BTreeSet<(TopicId, QueueId)>,
     /// Where messages may be delivered that could not be before: redelivery, or next in a FIFO line.
     pub returned: BTreeSet<(TopicId, GroupId)>,
     /// Topics, groups or subscriptions were added, changed or deleted.

@@ -13,6 +13,7 @@ use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::Lease;
 use crate::machine::state::member_changes::MemberChanges;
 use crate::machine::state::queue::{QueueHead, Run};
+use crate::machine::state::queue_lock::QueueLock;
 use crate::machine::state::references::RunPlace;
 use crate::machine::state::{catalog, due, keys, references};
 use crate::model::codec::Reader;
@@ -185,6 +186,16 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(offsets)
+    }
+
+    /// The locks of a group's queues in a topic, those that ended too. One scan over them.
+    pub fn queue_locks(&self, topic: TopicId, group: GroupId) -> Result<Vec<(QueueId, QueueLock)>, Failure> {
+        let mut locks = Vec::new();
+        self.each(Space::Cursor, &keys::queue_locks(topic, group), |key, value| {
+            locks.push((QueueId(number_at(&key, 9)), QueueLock::decode(value)?));
+            Ok(())
+        })?;
+        Ok(locks)
     }
 
     /// Whether a group has leases or FIFO lines in a topic. Two scans that end at their first keys.

@@ -21,6 +21,7 @@ mod language;
 mod malformed;
 mod offset_id;
 mod properties;
+pub mod queue_data;
 mod reader;
 pub mod registration;
 mod request_code;

@@ -11,7 +11,8 @@
 //! * Sends: `send TOPIC BODY[:TAG]…`, `send-to TOPIC QUEUE BODY…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
 //!   `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `send-urgent TOPIC PRIORITY BODY…`,
 //!   `gather TOPIC BODY… | BODY…` (several sends in one entry).
-//! * Of consumers that pull: `send-back GROUP retry SECONDS|dead|redriven OFFSET BODY`.
+//! * Of consumers that pull: `lock GROUP CLIENT SECONDS TOPIC/QUEUE…`, `unlock GROUP CLIENT TOPIC/QUEUE…`,
+//!   `send-back GROUP retry SECONDS|dead|redriven OFFSET BODY`.
 //! * Delays: `send-at TOPIC SECONDS BODY…`, `recall MESSAGE`, `reschedule MESSAGE SECONDS`.
 //! * Transactions: `send-half TOPIC AFTER EVERY MOST BODY` (asked about after, every, at most so often), `commit MESSAGE`,
 //!   `rollback MESSAGE`.
@@ -30,9 +31,9 @@ use std::fmt::Write;
 use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
 use raftmq::machine::command::{
-    Ack, Announce, BackTo, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, OffsetMove,
-    Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, Subscribe,
-    Trim, UpdateGroup, UpdateTopic,
+    Ack, Announce, BackTo, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, LockQueues,
+    OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets,
+    Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::state::events::{Act, NewLeader, Operator};
@@ -67,6 +68,11 @@ impl Script {
     /// The identity a name stands for, also when the topic is gone.
     fn topic_id(&self, name: &str) -> TopicId {
         self.machine.view().topic(&topic(name)).unwrap().map_or(TopicId(1), |(id, _)| id)
+    }
+
+    fn queue(&self, text: &str) -> (TopicId, QueueId) {
+        let (topic, queue) = text.split_once('/').unwrap();
+        (self.topic_id(topic), QueueId(queue.parse().unwrap()))
     }
 
     fn group_id(&self, name: &str) -> GroupId {
@@ -294,6 +300,17 @@ impl Script {
                 let messages = vec![plain_message(body, None).encode()];
                 let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
                 show::print(&outcomes[0], out);
+            }
+            // Queues as TOPIC/QUEUE.
+            ["lock", name, client, time, ref queues @ ..] => {
+                let queues = queues.iter().map(|text| self.queue(text)).collect();
+                let (group, client, locked_for) = (self.group_id(name), client.to_owned(), seconds(time));
+                self.tell(&Command::LockQueues(LockQueues { group, client, queues, locked_for }), out);
+            }
+            ["unlock", name, client, ref queues @ ..] => {
+                let queues = queues.iter().map(|text| self.queue(text)).collect();
+                let (group, client) = (self.group_id(name), client.to_owned());
+                self.tell(&Command::UnlockQueues(UnlockQueues { group, client, queues }), out);
             }
             ["give-back", name, time] => {
                 let leases = vec![self.handles[name]];

@@ -32,6 +32,10 @@ pub fn print(outcome: &Outcome, out: &mut String) {
             let text: Vec<_> = settled.iter().map(|settled| if *settled { "settled" } else { "ended" }).collect();
             writeln!(out, "{}", text.join(" ")).unwrap();
         }
+        Outcome::Locked(locked) => {
+            let text: Vec<_> = locked.iter().map(|locked| if *locked { "locked" } else { "not locked" }).collect();
+            writeln!(out, "{}", text.join(", ")).unwrap();
+        }
         Outcome::Ticked { more } => writeln!(out, "ticked{}", if *more { ", more is due" } else { "" }).unwrap(),
         Outcome::Redriven(all) => {
             let text: Vec<_> = all.iter().map(|is| if *is { "on its way" } else { "stays" }).collect();

@@ -3,7 +3,10 @@
 mod clients;
 mod consume;
 mod frames;
+mod locks;
 mod name_server;
+mod one_protocol;
 mod retry;
 mod route;
 mod send;
+mod tools;

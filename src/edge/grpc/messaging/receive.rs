@@ -67,6 +67,7 @@ async fn try_receive(
     let group = caller.group(request.group.as_ref())?;
     let is_planted = planted_bug::is(PlantedBug::RequestPanics) && group.as_str() == PlantedBug::RequestPanics.name();
     assert!(!is_planted, "as planted");
+    edge.node.consumes_over_grpc(&group, &caller.client.client_id)?;
     let filter = convert::filter(request.filter_expression.as_ref())?;
     let invisible = invisible_for(&request)?;
     let request_timeout = edge.node.sessions().request_timeout(&caller.client.client_id);

@@ -149,6 +149,7 @@ async fn apply(edge: &Messaging, caller: &Caller, mut settings: v2::Settings) ->
         Some(PubSub::Subscription(subscription)) => {
             rules::client::settings_entries("subscriptions", subscription.subscriptions.len())?;
             let group = caller.group(subscription.group.as_ref())?;
+            edge.node.consumes_over_grpc(&group, &caller.client.client_id)?;
             let mut topics = Vec::new();
             for entry in &subscription.subscriptions {
                 let topic = caller.topic(entry.topic.as_ref())?;
