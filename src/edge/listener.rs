@@ -24,6 +24,7 @@ use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
 use crate::edge::peer::RemoteAddress;
 use crate::edge::places::{Place, Places};
+use crate::edge::proxy_header;
 use crate::edge::remoting::{Remoting, connection as classic};
 use crate::env::panic::contained;
 use crate::model::HostPort;
@@ -228,8 +229,10 @@ async fn serve(
     protocols: Protocols,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let stream = TcpStream::from_std(stream)?;
+    let mut stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
+    let from = tokio::time::timeout(HANDSHAKE_TIMEOUT, proxy_header::take(&mut stream)).await??;
+    let peer = from.unwrap_or(peer);
     let mut first = [0];
     if tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await?? == 0 {
         return Ok(());

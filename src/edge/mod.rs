@@ -12,6 +12,7 @@ pub mod http;
 pub mod listener;
 mod peer;
 pub mod places;
+mod proxy_header;
 mod recall_handle;
 pub mod remoting;
 pub mod rules;

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::fixture::cluster::Cluster;
+use crate::fixture::name_server::NameServer;
 
 const SETUP_TIMEOUT: Duration = Duration::from_secs(600);
 const RUN_TIMEOUT: Duration = Duration::from_secs(150);
@@ -117,15 +118,18 @@ fn classic_client(language: &str, versions: &[&str]) {
         return tell(&format!("SKIPPED: the {language} client: its tools are missing\n"));
     }
     assert_eq!(setup.code, Some(0), "set-up of the {language} client\n{}", setup.said());
-    let cluster = Cluster::start();
-    for version in versions {
+    let name_server = NameServer::start();
+    let cluster = Cluster::start_with(&[&format!("namesrvAddr={}", name_server.address())]);
+    for (place, version) in versions.iter().enumerate() {
         let name = format!("{language}-{}", version.replace('.', "-"));
         // A topic whose first messages are gone: where a new group begins there is what its consumers say.
         let old = format!("{name}-old");
         cluster.raftmq_ok(&["topic", "create", &old, "--queues", "1"]);
         cluster.raftmq_ok(&["produce", &old, "--count", "1"]);
         cluster.raftmq_ok(&["cluster", "trim", "--topic", &old, "--before", "0s", "--yes"]);
-        let args = [version, "--endpoints", &cluster.endpoints(), "--topic", &name, "--group", &name];
+        // The first one takes the nodes for name servers, which they are.
+        let addresses = if place == 0 { cluster.endpoints() } else { name_server.address() };
+        let args = [version, "--endpoints", &addresses, "--topic", &name, "--group", &name];
         let ended = run(language, "run.sh", &args, RUN_TIMEOUT);
         assert_eq!(ended.code, Some(0), "{name} within {RUN_TIMEOUT:?}\n{}\n{}", ended.said(), cluster.logs());
         for case in [

@@ -2,11 +2,15 @@
 
 use raftmq::proto::remoting::{Fields, Frame, HeaderType, RequestCode, ResponseCode};
 use raftmq::proto::v2::Code;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::fixture::calls::code;
+use super::send::fields;
+use crate::fixture::calls::{code, take};
 use crate::fixture::classic::Classic;
 use crate::fixture::cluster::with_cluster;
 use crate::fixture::messages::message;
+use crate::fixture::requests::poll;
 use crate::fixture::tls;
 use crate::fixture::wire::{CALL, Wire};
 
@@ -27,6 +31,29 @@ fn every_port_tells_the_protocols_apart_in_plaintext_and_over_tls() {
                 assert_eq!(code(&wire.within(CALL), message("t", "id", "b")).await, Code::Ok);
             }
         }
+    });
+}
+
+#[test]
+fn a_balancer_says_where_a_connection_is_from_in_front_of_every_protocol() {
+    const FROM: &[u8] = b"PROXY TCP4 10.9.8.7 10.0.0.1 54321 80\r\n";
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let address = cluster.listen_address(0);
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(FROM).await.unwrap();
+        let secure = tls::connect_behind(&address, FROM).await;
+        let sent = [
+            Classic::over(stream).ask(RequestCode::SendMessageV2, fields("t", 3, ""), b"a").await,
+            Classic::over(secure).ask(RequestCode::SendMessageV2, fields("t", 3, ""), b"b").await,
+        ];
+        assert_eq!(sent.map(|answer| answer.header.code), [0, 0]);
+        let wires = cluster.wires_within(CALL);
+        for message in take(&wires[..1], &poll("g", "t"), 2).await {
+            assert!(message.system_properties.unwrap().born_host.starts_with("10.9.8.7"));
+        }
+        let mut broken = TcpStream::connect(&address).await.unwrap();
+        broken.write_all(b"PROXY TCP4\r\n").await.unwrap();
+        assert_eq!(Classic::over(broken).next().await, None);
     });
 }
 

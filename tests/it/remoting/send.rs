@@ -10,7 +10,7 @@ use crate::fixture::requests::poll;
 use crate::fixture::wire::CALL;
 
 /// The fields of a send as Java has them.
-fn fields(topic: &str, queue: i32, properties: &str) -> Fields {
+pub fn fields(topic: &str, queue: i32, properties: &str) -> Fields {
     let mut fields = Fields::default();
     for (name, value) in
         [("a", "producers"), ("b", topic), ("c", "TBW102"), ("d", "4"), ("f", "0"), ("g", "1700000000000")]
