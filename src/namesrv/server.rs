@@ -24,17 +24,18 @@ pub struct NameServer {
     table: Mutex<Table>,
     /// Its configuration, as tools see it.
     settings: String,
+    connections_max: usize,
 }
 
 impl NameServer {
     pub fn new(settings: String) -> Self {
-        Self { table: Mutex::default(), settings }
+        Self { table: Mutex::default(), settings, connections_max: CONNECTIONS_MAX }
     }
 
     /// Serves a bound port until it is dropped; within a tokio runtime.
     pub async fn serve(self: Arc<Self>, port: TcpListener) -> std::io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(port)?;
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Semaphore::new(self.connections_max));
         let connections = TaskTracker::new();
         let mut number: ConnectionNumber = 0;
         let mut expiring = tokio::time::interval(EXPIRE_EVERY);
@@ -86,5 +87,57 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let gone = self.server.table.lock().connection_ended(self.number);
         gone.iter().for_each(|node| tracing::info!(node, "the connection of a broker ended: it is left out"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+    use crate::proto::remoting::registration::{NodeReport, Registration};
+    use crate::proto::remoting::{FRAME_BYTES_MAX, Fields, Frame, Header, HeaderType, RequestCode};
+
+    async fn ask(client: &mut TcpStream, code: RequestCode, body: Vec<u8>) -> Frame {
+        let header = Header::request(code as i32, 1, Fields::default());
+        let asked = Frame { header_type: HeaderType::Json, header, body: Bytes::from(body) };
+        client.write_all(&asked.encode().unwrap()).await.unwrap();
+        let mut read = BytesMut::new();
+        loop {
+            if let Some(frame) = Frame::take(&mut read, FRAME_BYTES_MAX).unwrap() {
+                return frame;
+            }
+            assert!(client.read_buf(&mut read).await.unwrap() > 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_waits_for_the_end_of_another_and_a_report_ends_with_its_own() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        port.set_nonblocking(true).unwrap();
+        let address = port.local_addr().unwrap();
+        let server = Arc::new(NameServer { connections_max: 1, ..NameServer::new(String::new()) });
+        let _serving = AbortOnDropHandle::new(tokio::spawn(server.clone().serve(port)));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let report = NodeReport {
+            cluster: "C".into(),
+            broker_name: "b".into(),
+            member: "n0".into(),
+            address: "a:1".into(),
+            ..NodeReport::default()
+        };
+        let body = serde_json::to_vec(&Registration { raftmq: Some(report), ..Registration::default() }).unwrap();
+        assert_eq!(ask(&mut first, RequestCode::RegisterBroker, body).await.header.code, 0);
+        assert_eq!(server.table.lock().nodes_count(), 1);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let asked = ask(&mut second, RequestCode::GetBrokerClusterInfo, Vec::new());
+        let mut asked = std::pin::pin!(asked);
+        assert!(timeout(Duration::from_millis(200), &mut asked).await.is_err(), "there is no room for it");
+        drop(first);
+        let clusters = asked.await;
+        assert_eq!(clusters.body, r#"{"brokerAddrTable":{},"clusterAddrTable":{}}"#.as_bytes());
     }
 }
