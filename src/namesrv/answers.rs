@@ -84,6 +84,11 @@ pub(super) fn answer(table: &mut Table, asked: &Asked<'_>) -> Answer {
         | RequestCode::GetHasUnitSubUnunitTopicList => topics(Vec::new()),
         // Reports of the brokers say which topics there are.
         RequestCode::DeleteTopicInNamesrv => Answer::done(),
+        // None can be put, so none is there.
+        RequestCode::DeleteKvConfig => Answer::done(),
+        RequestCode::GetKvConfig | RequestCode::GetKvlistByNamespace => {
+            Answer::refused(ResponseCode::QueryNotFound, "raftmq keeps no key-values yet")
+        }
         RequestCode::GetNamesrvConfig => Answer { body: asked.settings.to_owned().into(), ..Answer::done() },
         RequestCode::RegisterBroker => register(table, asked),
         RequestCode::UnregisterBroker => unregister(table, &asked.header.fields),

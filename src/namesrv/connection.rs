@@ -128,6 +128,13 @@ mod tests {
                     ResponseCode::RequestCodeNotSupported,
                     "10 (SEND_MESSAGE) is not served",
                 ),
+                (
+                    RequestCode::PutKvConfig,
+                    b"",
+                    ResponseCode::RequestCodeNotSupported,
+                    "100 (PUT_KV_CONFIG) is not served",
+                ),
+                (RequestCode::GetKvConfig, b"", ResponseCode::QueryNotFound, "no key-values"),
                 (RequestCode::UnregisterBroker, b"", ResponseCode::InvalidParameter, "'clusterName' is missing"),
                 (RequestCode::GetRouteInfoByTopic, b"", ResponseCode::InvalidParameter, "'topic' is missing"),
             ] {

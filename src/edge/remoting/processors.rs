@@ -32,6 +32,11 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         | RequestCode::GetHasUnitSubUnunitTopicList => Ok(route::no_topics()),
         // Who deletes a topic says so to the brokers first, and its route goes with it.
         RequestCode::DeleteTopicInNamesrv => Ok(Answer::done()),
+        // None can be put, so none is there.
+        RequestCode::DeleteKvConfig => Ok(Answer::done()),
+        RequestCode::GetKvConfig | RequestCode::GetKvlistByNamespace => {
+            Err(Refused::new(ResponseCode::QueryNotFound, "raftmq keeps no key-values yet"))
+        }
         RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage => {
             send::send(connection, request, code).await
         }
