@@ -65,7 +65,9 @@ fn read(answer: &Frame) -> Answers {
     if answer.header.code != ResponseCode::Success as i32 || is_node {
         return Answers::Other;
     }
-    let Ok(info) = serde_json::from_slice::<ClusterInfo>(&answer.body) else { return Answers::Other };
+    let Ok(info) = serde_json::from_slice::<ClusterInfo>(&with_quoted_keys(&answer.body)) else {
+        return Answers::Other;
+    };
     let mut groups: BTreeMap<String, Vec<Address>> = BTreeMap::new();
     for (name, broker) in info.broker_addr_table {
         // With a name server of RocketMQ every node is a broker of its own: `NAME-n1` beside `NAME`.
@@ -74,6 +76,30 @@ fn read(answer: &Frame) -> Answers {
         groups.entry(group).or_default().extend(addresses);
     }
     Answers::NameServer(groups)
+}
+
+/// JSON in which numbers that are keys are texts, as they must be: RocketMQ's name servers write `{0:"10.0.0.1:10911"}`.
+fn with_quoted_keys(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() + 16);
+    let (mut is_in_text, mut is_escaped) = (false, false);
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        let digits = json[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !is_in_text && digits > 0 {
+            let is_key = json.get(at + digits) == Some(&b':');
+            let quote = if is_key { &b"\""[..] } else { b"" };
+            out.extend_from_slice(&[quote, &json[at..at + digits], quote].concat());
+            at += digits;
+            continue;
+        }
+        if *byte == b'"' && !is_escaped {
+            is_in_text = !is_in_text;
+        }
+        is_escaped = is_in_text && *byte == b'\\' && !is_escaped;
+        out.push(*byte);
+        at += 1;
+    }
+    out
 }
 
 /// The group that a broker name is another name of, if that is among them; names come in their order.
@@ -104,10 +130,27 @@ mod tests {
             ("b-n2".to_owned(), vec![address(4)]),
         ]);
         assert_eq!(answer(ResponseCode::Success, Fields::default(), TWO), Answers::NameServer(groups));
+        let unquoted = TWO.replace(r#""0":"#, "0:").replace(r#""1":"#, "1:");
+        assert_ne!(unquoted, TWO);
+        assert_eq!(
+            answer(ResponseCode::Success, Fields::default(), &unquoted),
+            answer(ResponseCode::Success, Fields::default(), TWO)
+        );
         let node = [(NODE_MARK, "")].into_iter().collect();
         assert_eq!(answer(ResponseCode::Success, node, TWO), Answers::Other);
         assert_eq!(answer(ResponseCode::RequestCodeNotSupported, Fields::default(), ""), Answers::Other);
         assert_eq!(answer(ResponseCode::Success, Fields::default(), "{"), Answers::Other);
+    }
+
+    #[test]
+    fn numbers_are_quoted_as_keys_and_nowhere_else() {
+        for (json, expected) in [
+            (r#"{0:"a",12:"b"}"#, r#"{"0":"a","12":"b"}"#),
+            (r#"{"0":1,"x":[1,2],"1:2":"\"{0:\\"}"#, r#"{"0":1,"x":[1,2],"1:2":"\"{0:\\"}"#),
+            ("", ""),
+        ] {
+            assert_eq!(String::from_utf8(with_quoted_keys(json.as_bytes())).unwrap(), expected);
+        }
     }
 
     #[test]
