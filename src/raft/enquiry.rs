@@ -22,8 +22,10 @@ use crate::raft::state_machine::ShardRaft;
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A member asks once it has heard of no leader for this long, and that often from then on.
 const LOST_AFTER: Duration = Duration::from_secs(2);
-/// Whoever takes this node for a member dials it within this.
+/// Whoever takes this node for a member dials it within this, unless its machine is busy.
 const HAILED_WITHIN: Duration = Duration::from_millis(300);
+/// The same for a node that would found a group alone: no other node is there to object.
+const HAILED_WITHIN_ALONE: Duration = Duration::from_secs(1);
 /// A node that waits to become a member asks this often, and says so this often.
 const WAIT_STEP: Duration = Duration::from_millis(250);
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -214,7 +216,8 @@ impl Enquiry {
                     let founders = self.founders().len();
                     let hailed_by = self.identity.hailed_by();
                     let may_found = together > founders / 2 && hailed_by.is_none();
-                    if may_found && started.elapsed() >= HAILED_WITHIN {
+                    let wait = if founders > 1 { HAILED_WITHIN } else { HAILED_WITHIN_ALONE };
+                    if may_found && started.elapsed() >= wait {
                         self.found(raft).await;
                     } else if !may_found && !std::mem::replace(&mut is_said, true) {
                         say_why_not(together, founders, hailed_by);
