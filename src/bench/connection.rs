@@ -214,6 +214,23 @@ impl Connection {
     }
 }
 
+/// How many messages of a request are stored for certain, and the first reason for those that are not.
+pub(super) fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize) -> (usize, String) {
+    let response = match answer {
+        Ok(response) => response,
+        Err(status) => return (0, format!("gRPC {:?}", status.code())),
+    };
+    let ok = v2::Code::Ok as i32;
+    let code = |status: &Option<v2::Status>| status.as_ref().map_or(0, |status| status.code);
+    // RocketMQ answers a request of many messages with one entry for all of them.
+    let all_taken = !response.entries.is_empty() && response.entries.iter().all(|entry| code(&entry.status) == ok);
+    if code(&response.status) == ok && all_taken {
+        return (batch, String::new());
+    }
+    let refused = response.entries.iter().map(|entry| code(&entry.status)).find(|code| *code != ok);
+    (0, code_name(refused.unwrap_or_else(|| code(&response.status))))
+}
+
 /// The innermost cause, which names the trouble.
 fn root(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root)

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Error;
 use crate::bench::body;
-use crate::bench::connection::{Connection, Polled, code_name};
+use crate::bench::connection::{Polled, code_name};
+use crate::bench::driver::Driver;
 use crate::bench::load::LoadState;
 use crate::bench::plan::Acks;
 use crate::bench::tally::{SentMessage, Tally, micros};
@@ -62,7 +63,7 @@ pub(super) struct Catch {
 
 /// Receives and acks until nothing more is awaited.
 pub(super) async fn consume(
-    mut connection: Connection,
+    mut connection: Driver,
     number: usize,
     basket: Arc<Basket>,
     tally: Rc<RefCell<Tally>>,
@@ -77,8 +78,8 @@ pub(super) async fn consume(
         };
         let polled = match polled {
             Ok(polled) => polled,
-            Err(status) => {
-                tally.borrow_mut().failed(format!("poll: gRPC {:?}", status.code()));
+            Err(reason) => {
+                tally.borrow_mut().failed(format!("poll: {reason}"));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -161,7 +162,7 @@ fn hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-async fn ack(connection: &mut Connection, handles: Vec<v2::AckMessageEntry>, acks: Acks) -> usize {
+async fn ack(connection: &mut Driver, handles: Vec<v2::AckMessageEntry>, acks: Acks) -> usize {
     match acks {
         Acks::Together => connection.ack(handles).await.unwrap_or(0),
         Acks::Singly => {

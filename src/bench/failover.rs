@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Error;
 use crate::bench::body::{BYTES_MIN, Filler, Proof, read};
-use crate::bench::connection::{Connection, Purpose, code_name};
-use crate::bench::load::{message, stored};
+use crate::bench::connection::{Connection, Purpose, code_name, stored};
+use crate::bench::load::message;
 use crate::bench::report::failures;
 use crate::bench::tally::micros;
 use crate::client::{Address, Endpoints};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bench::body::{Filler, Proof};
-use crate::bench::connection::{Connection, code_name};
+use crate::bench::driver::Driver;
 use crate::bench::tally::{SentMessage, Tally, micros};
 use crate::client::wire_time;
 use crate::model::Timestamp;
@@ -97,7 +97,7 @@ impl Pace {
 }
 
 /// Sends until the run is over.
-pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<LoadState>, tally: Rc<RefCell<Tally>>) {
+pub(super) async fn work(mut connection: Driver, worker: u32, shared: Arc<LoadState>, tally: Rc<RefCell<Tally>>) {
     let mut sent = SentMessage { worker, next: 0, unknown: Vec::new() };
     let topic = connection.topic();
     while !shared.phase.is_over() && has_budget(&shared) {
@@ -106,7 +106,7 @@ pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<Lo
             break;
         }
         let first = sent.next;
-        let queue = connection.writable.get((worker + first) as usize % connection.writable.len().max(1)).copied();
+        let queue = connection.writable().get((worker + first) as usize % connection.writable().len().max(1)).copied();
         let born = (shared.wall)();
         let delivery = shared.delivery(born);
         // How late a delayed message is counts from its time on the wall; how long others take, from the schedule.
@@ -118,10 +118,9 @@ pub(super) async fn work(mut connection: Connection, worker: u32, shared: Arc<Lo
             })
             .collect();
         sent.next += shared.batch as u32;
-        let answer = connection.send(messages).await;
+        let (stored, failure) = connection.send(messages).await;
         let took = Instant::now().duration_since(at);
         let is_measured = shared.phase.is_measured();
-        let (stored, failure) = stored(&answer, shared.batch);
         if stored == shared.batch {
             shared.stored.fetch_add(stored as u64, Ordering::Relaxed);
             if is_measured {
@@ -142,23 +141,6 @@ fn has_budget(shared: &LoadState) -> bool {
     let Some(budget) = &shared.budget else { return true };
     let take = |left: u64| left.checked_sub(shared.batch as u64);
     budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-}
-
-/// How many messages of a request are stored for certain, and the first reason for those that are not.
-pub(super) fn stored(answer: &Result<v2::SendMessageResponse, tonic::Status>, batch: usize) -> (usize, String) {
-    let response = match answer {
-        Ok(response) => response,
-        Err(status) => return (0, format!("gRPC {:?}", status.code())),
-    };
-    let ok = v2::Code::Ok as i32;
-    let code = |status: &Option<v2::Status>| status.as_ref().map_or(0, |status| status.code);
-    // RocketMQ answers a request of many messages with one entry for all of them.
-    let all_taken = !response.entries.is_empty() && response.entries.iter().all(|entry| code(&entry.status) == ok);
-    if code(&response.status) == ok && all_taken {
-        return (batch, String::new());
-    }
-    let refused = response.entries.iter().map(|entry| code(&entry.status)).find(|code| *code != ok);
-    (0, code_name(refused.unwrap_or_else(|| code(&response.status))))
 }
 
 /// A message that proves itself, to be delivered at a time.

@@ -1,4 +1,5 @@
-//! Measures a broker from outside: any endpoint that speaks `apache.rocketmq.v2`, ours or another's.
+//! Measures a broker from outside: any endpoint that speaks `apache.rocketmq.v2` or RocketMQ's classic protocol, ours or
+//! another's.
 //!
 //! A run has a warm-up, a window that is measured, and a drain in which every acknowledged message must be delivered
 //! once, in order and intact; a run that fails there has no result. With a rate, latencies count from the scheduled time,
@@ -10,9 +11,11 @@
 //! Not here: starting clusters (`scripts/bench.sh`), and how results are printed (`cli/bench`).
 
 mod body;
+mod classic;
 pub mod compare;
 mod connection;
 mod drain;
+mod driver;
 mod error;
 pub mod failover;
 mod load;
@@ -27,5 +30,5 @@ mod tally;
 
 pub use error::Error;
 pub use pause::Paused;
-pub use plan::{Acks, RunKind, RunPlan};
+pub use plan::{Acks, Protocol, RunKind, RunPlan};
 pub use run::run;

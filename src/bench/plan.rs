@@ -17,6 +17,15 @@ pub enum RunKind {
     EndToEnd,
 }
 
+/// What is spoken with the measured server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `apache.rocketmq.v2`.
+    Grpc,
+    /// The classic one; the endpoints are name servers.
+    Remoting,
+}
+
 /// How a consumer acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
@@ -31,6 +40,7 @@ pub enum Acks {
 pub struct RunPlan {
     /// What is measured.
     pub what: RunKind,
+    pub protocol: Protocol,
     /// Who is driven; connections take turns.
     pub endpoints: Endpoints,
     /// Whose processes are watched; those of `endpoints` if empty.

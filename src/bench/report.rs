@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::Error;
-use crate::bench::plan::{Acks, RunKind, RunPlan};
+use crate::bench::plan::{Acks, Protocol, RunKind, RunPlan};
 use crate::bench::tally::Tally;
 use crate::env::process;
 
@@ -19,6 +19,9 @@ pub const SCHEMA: &str = "raftmq.bench.v1";
 pub struct Settings {
     /// `send`, `receive` or `e2e`.
     pub what: String,
+    /// `grpc` or `remoting`.
+    #[serde(default)]
+    pub protocol: String,
     /// Who was driven.
     pub endpoints: String,
     /// Bytes of a body.
@@ -111,12 +114,17 @@ impl Settings {
             RunKind::Receive => "receive",
             RunKind::EndToEnd => "e2e",
         };
+        let protocol = match plan.protocol {
+            Protocol::Grpc => "grpc",
+            Protocol::Remoting => "remoting",
+        };
         let acks = match plan.acks {
             Acks::Together => "together",
             Acks::Singly => "singly",
         };
         Self {
             what: what.to_owned(),
+            protocol: protocol.to_owned(),
             endpoints: plan.endpoints.to_string(),
             size: plan.size,
             batch: plan.batch,

@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Error;
 use crate::bench::body::{BYTES_MIN, Filler};
-use crate::bench::connection::{Connection, Purpose};
+use crate::bench::classic::PullOffsets;
+use crate::bench::connection::Purpose;
 use crate::bench::drain;
 use crate::bench::drain::{Basket, Catch};
+use crate::bench::driver::{Driver, Session};
 use crate::bench::load;
 use crate::bench::load::{LoadState, Pace, Phase};
 use crate::bench::plan::{RunKind, RunPlan};
@@ -44,6 +46,8 @@ struct Crew<'a> {
     plan: &'a RunPlan,
     run: u64,
     started: Instant,
+    /// Of consumers over the classic protocol.
+    offsets: Arc<PullOffsets>,
 }
 
 /// What the threads of one stage do.
@@ -62,7 +66,7 @@ struct Measured {
 
 impl<'a> Crew<'a> {
     fn new(plan: &'a RunPlan) -> Self {
-        Self { plan, run: crate::env::rng::random_u64(), started: Instant::now() }
+        Self { plan, run: crate::env::rng::random_u64(), started: Instant::now(), offsets: Arc::default() }
     }
 
     fn shared(&self, pace: Pace, batch: usize, budget: Option<u64>) -> Arc<LoadState> {
@@ -232,7 +236,7 @@ impl<'a> Crew<'a> {
                 consumes: stage.basket.is_some(),
                 invisible: INVISIBLE,
             };
-            connections.push(Connection::open(purpose).await?);
+            connections.push(Driver::open(self.plan.protocol, purpose, number, &self.offsets).await?);
         }
         Ok(connections)
     }
@@ -271,7 +275,7 @@ impl<'a> Crew<'a> {
 }
 
 /// A connection and its session.
-type Opened = (Connection, tonic::Streaming<crate::proto::v2::TelemetryCommand>);
+type Opened = (Driver, Session);
 
 /// Messages that are stored for certain.
 fn known(tally: &Tally) -> u64 {

@@ -23,7 +23,8 @@ The topic must exist. With --rate, latencies count from the scheduled time.
 
 Examples:
   raftmq bench send --topic bench --in-flight 64 --duration 10s
-  raftmq bench send --topic bench --rate 5000 --size 128 --batch 8")]
+  raftmq bench send --topic bench --rate 5000 --size 128 --batch 8
+  raftmq -n 127.0.0.1:9876 bench send --protocol remoting --watch 127.0.0.1:10911 --topic bench")]
     Send(LoadArgs),
     /// Receive and ack what was sent before
     #[command(after_long_help = "\

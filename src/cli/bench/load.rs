@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::bench;
 use crate::bench::null::NullServer;
 use crate::bench::report::{self, Latency, Report};
-use crate::bench::{Acks, RunKind, RunPlan};
+use crate::bench::{Acks, Protocol, RunKind, RunPlan};
 use crate::cli::bench::output::{COLUMNS, document, endpoints, failure, print, quantiles};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -16,6 +16,12 @@ use crate::cli::options::{Format, Global, byte_count, duration};
 use crate::cli::render;
 use crate::cli::render::grouped;
 use crate::client::Address;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProtocolArg {
+    Grpc,
+    Remoting,
+}
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum AcksArg {
@@ -29,6 +35,9 @@ pub struct LoadArgs {
     /// Topics for NORMAL messages, taken in turn by the connections; must exist
     #[arg(long, default_value = "bench", value_name = "NAME[,NAME]", value_delimiter = ',')]
     topic: Vec<String>,
+    /// What is spoken with the server; over remoting the endpoints are name servers
+    #[arg(long, value_enum, default_value = "grpc")]
+    protocol: ProtocolArg,
     /// Consumer group that drains
     #[arg(long, default_value = "bench-group")]
     group: String,
@@ -98,6 +107,12 @@ pub(super) fn null(global: &Global, args: &NullArgs) -> Result<(), Failure> {
     if let Some(address) = args.serve {
         return bench::null::serve(address).map_err(|error| failure(&error));
     }
+    if args.load.protocol == ProtocolArg::Remoting {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the server that answers at once speaks gRPC only: leave --protocol out",
+        ));
+    }
     let server = NullServer::start().map_err(|error| failure(&error))?;
     let plan = plan(global, &args.load, RunKind::Send)?;
     one(global, &RunPlan { endpoints: server.endpoints.clone(), watch: Vec::new(), verifies: false, ..plan })
@@ -119,6 +134,10 @@ pub(super) fn plan(global: &Global, load: &LoadArgs, what: RunKind) -> Result<Ru
     }
     Ok(RunPlan {
         what,
+        protocol: match load.protocol {
+            ProtocolArg::Grpc => Protocol::Grpc,
+            ProtocolArg::Remoting => Protocol::Remoting,
+        },
         endpoints: global.endpoints()?,
         watch: watched(load.watch.as_ref())?,
         topics: load.topic.clone(),

@@ -18,6 +18,15 @@ fn measurements_are_checked_printed_and_drawn() {
     assert_eq!(report["server_processes"], 3);
     assert!(report["checked"].as_u64() >= report["messages"].as_u64(), "every message came back: {ours}");
     let (null, _) = bench("null");
+    for load in [&["send", "--batch", "4"][..], &["e2e"], &["receive", "--count", "500"]] {
+        let arguments =
+            [&["-o", "json", "bench"][..], load, &["--protocol", "remoting", "--group", "classic"], &short].concat();
+        let report: serde_json::Value = serde_json::from_str(&cluster.raftmq_ok(&arguments)).unwrap();
+        assert!(report["messages"].as_u64() > Some(0) && report["settings"]["protocol"] == "remoting", "{report}");
+        // What a consumer got last, and did not commit, comes again and is none of the run.
+        let sent = if load[0] == "receive" { 500 } else { report["messages"].as_u64().unwrap() };
+        assert!(report["checked"].as_u64() >= Some(sent), "every message came back: {report}");
+    }
     // What lies before the messages of a run is received first, and is none of its mistakes.
     cluster.raftmq_ok(&["bench", "send", "--in-flight", "16", "--batch", "32", "--duration", "1s", "--no-check"]);
     bench("e2e");
