@@ -55,8 +55,12 @@ public class Check {
             check.broadcasts(producer);
             check.litePulls();
             check.begins(producer);
-        } finally {
+            new Later(check.endpoints, check.topic, check.group).run();
             producer.shutdown();
+        } catch (Throwable failure) {
+            failure.printStackTrace();
+            // Clients that still run would keep the program.
+            System.exit(1);
         }
         System.exit(0);
     }
@@ -70,11 +74,11 @@ public class Check {
         throw new IllegalArgumentException(name + " is missing");
     }
 
-    private static void pass(String name) {
+    static void pass(String name) {
         System.out.println("PASS classic-java " + name);
     }
 
-    private static void must(boolean is, String what) {
+    static void must(boolean is, String what) {
         if (!is) {
             throw new AssertionError(what);
         }
@@ -378,7 +382,7 @@ public class Check {
         consumer.start();
     }
 
-    private static void await(Condition condition, String what) throws Exception {
+    static void await(Condition condition, String what) throws Exception {
         long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(40);
         while (!condition.holds()) {
             must(System.nanoTime() < until, what);

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 language=classic-java
 source ../common.sh
-folder="$(environment pom.xml Check.java setup.sh)/$1"
+folder="$(environment pom.xml ./*.java setup.sh)/$1"
 shift
 # Queues that are locked elsewhere are asked for again each second, not each twenty.
 exec java -Xmx256m -Drocketmq.client.rebalance.waitInterval=1000 -Dfile.encoding=UTF-8 "-Duser.home=$folder" -cp "$folder/classes:$folder/lib/*" Check "$@"

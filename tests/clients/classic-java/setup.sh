@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 language=classic-java
 source ../common.sh
 need mvn javac
-folder="$(environment pom.xml Check.java setup.sh)"
+folder="$(environment pom.xml ./*.java setup.sh)"
 if [ ! -e "$folder/ready" ]; then
     echo "classic-java: fetching rocketmq-client 4.9.8 and 5.3.3 and what they need into $folder"
     rm -rf "$folder"
@@ -13,7 +13,7 @@ if [ ! -e "$folder/ready" ]; then
         mkdir -p "$folder/$version"
         mvn --quiet --batch-mode -f pom.xml dependency:copy-dependencies "-Dclient.version=$version" \
             "-DoutputDirectory=$folder/$version/lib" >&2
-        javac -encoding UTF-8 -cp "$folder/$version/lib/*" -d "$folder/$version/classes" Check.java >&2
+        javac -encoding UTF-8 -cp "$folder/$version/lib/*" -d "$folder/$version/classes" ./*.java >&2
     done
     touch "$folder/ready"
 fi
