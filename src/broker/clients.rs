@@ -3,15 +3,18 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{GroupName, Message, MessageRef, NodeId, Timestamp, TopicName};
+use crate::model::{GroupName, Message, MessageRef, NodeId, QueueId, Timestamp, TopicId, TopicName};
+
+/// The property of a classic client's half message that names its group.
+const PRODUCER_GROUP: &str = "PGROUP";
 
 /// The clients of the node that a shard's replica is on.
 pub trait Clients: Send + Sync {
     /// Whether the client sent this node a request a short time ago.
     fn is_alive(&self, client_id: &str) -> bool;
 
-    /// Asks a living producer of the topic for its decision, another one at every `turn`; false if none is connected to
-    /// this node.
+    /// Asks a living producer for its decision, another one at every `turn`: one of the topic, or for a message of a classic
+    /// client one of its producer group. False if none is connected to this node.
     fn ask_producer(&self, transaction: &OrphanedTransaction, turn: u64) -> bool;
 
     /// The consumers of a group, as the nodes that answer see them: each once, with the node that saw it last.
@@ -22,11 +25,28 @@ pub trait Clients: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrphanedTransaction {
     pub topic: TopicName,
+    pub topic_id: TopicId,
+    /// The queue that it would enter, if its producer chose one.
+    pub queue: Option<QueueId>,
     /// The half message.
     pub message: Message,
     /// Names the transaction.
     pub at: MessageRef,
     pub stored_at: Timestamp,
+}
+
+impl OrphanedTransaction {
+    /// The group whose producers are asked, if a classic client sent the message.
+    pub fn producer_group(&self) -> Option<GroupName> {
+        producer_group(&self.message)
+    }
+}
+
+/// The producer group of a half message of a classic client.
+pub(super) fn producer_group(message: &Message) -> Option<GroupName> {
+    message.classic?;
+    let (_, group) = message.properties.iter().find(|(name, _)| name == PRODUCER_GROUP)?;
+    GroupName::parse(group).ok()
 }
 
 /// What a client's headers say.

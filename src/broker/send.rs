@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use crate::broker::planted;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Deadline, Error};
-use crate::machine::command::{Placement, Send};
-use crate::machine::{Command, Outcome, Proposal, Rejected, Stored, command};
+use crate::machine::command::{Placement, QueuePlacement, Send, SendToQueue};
+use crate::machine::{Command, Outcome, Proposal, Rejected, Stored};
 use crate::model::filter::tag;
 use crate::model::{
-    LogIndex, Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Term, Timestamp, TopicName,
-    TransactionChecks,
+    LogIndex, Message, MessageGroupHash, MessageRef, MessageType, QueueId, QueueOffset, Term, Timestamp, TopicId,
+    TopicName, TopicType, TransactionChecks,
 };
 use crate::raft::CommandPlace;
 
@@ -53,7 +53,9 @@ pub struct SendReceipt {
 /// What became of messages that were sent to a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentToQueue {
-    /// Of the first one; the others follow.
+    /// Their topic, whose name may be another one's by now.
+    pub topic: TopicId,
+    /// Of the first one; the others follow. 0 if it enters the queue later.
     pub offset: QueueOffset,
     /// Where the first one is stored; the others are in the next slots.
     pub message: MessageRef,
@@ -72,15 +74,8 @@ impl Sent {
 impl Broker {
     fn placement(&self, message_type: MessageType, messages: &[Message]) -> Placement {
         match message_type {
-            MessageType::Delay => Placement::DeliverAt(
-                messages.iter().map(|message| message.delivery_at.unwrap_or(Timestamp(0))).collect(),
-            ),
-            MessageType::Transaction => {
-                // Clients put one message into a transaction; the most patient of several speaks for all.
-                let after = messages.iter().filter_map(|message| message.recovery_after).max();
-                let checks = self.settings.checks;
-                Placement::OnCommit(TransactionChecks { after: after.unwrap_or(checks.after), ..checks })
-            }
+            MessageType::Delay => Placement::DeliverAt(delivery_times(messages)),
+            MessageType::Transaction => Placement::OnCommit(self.checks(messages)),
             MessageType::Fifo => Placement::Fifo(
                 messages
                     .iter()
@@ -156,7 +151,9 @@ impl Broker {
         }
     }
 
-    /// Stores plain messages in a queue of a topic, all or none, one after the other. What is sent again is stored again.
+    /// Stores messages of one type for a queue of a topic, all or none, one after the other; delayed ones and half messages
+    /// enter it later. What is sent again is stored again. The topic's type does not matter, unless the order of its queues
+    /// depends on it: classic topics have none.
     ///
     /// * Errors: as [`Self::send`]; [`Error::Invalid`] for a queue that the topic does not have.
     /// * Source: remoting §4.
@@ -169,8 +166,9 @@ impl Broker {
     ) -> Result<SentToQueue, Error> {
         let until = self.held_until(deadline);
         let (id, record) = self.existing_topic(topic, until).await?;
-        let (accepts, got) = (record.topic_type, MessageType::Normal);
-        if !accepts.accepts(got) {
+        let placement = self.queue_placement(record.topic_type, queue, messages);
+        let (accepts, got) = (record.topic_type, placement.message_type());
+        if !accepts.accepts_in_queue(got) {
             return Err(Error::TypeMismatch { topic: topic.clone(), accepts, got });
         }
         if queue.0 >= record.queues {
@@ -181,7 +179,7 @@ impl Broker {
         }
         let tag_hashes = messages.iter().map(|message| tag::hash(message.tag.as_deref())).collect();
         let proposal = Proposal {
-            command: Command::SendToQueue(command::SendToQueue { topic: id, queue, tag_hashes }).encode(),
+            command: Command::SendToQueue(SendToQueue { topic: id, queue, tag_hashes, placement }).encode(),
             messages: messages.iter().map(Message::encode).collect(),
         };
         let left = until.saturating_duration_since(Instant::now());
@@ -189,12 +187,43 @@ impl Broker {
         match outcome {
             Outcome::SentToQueue { offset, slot } => {
                 self.traffic.count_in(messages.len());
-                Ok(SentToQueue { offset, message: MessageRef { index, slot } })
+                Ok(SentToQueue { topic: id, offset, message: MessageRef { index, slot } })
             }
             Outcome::Rejected(Rejected::TopicNotFound) => Err(Box::pin(self.topic_gone(topic, until)).await),
             Outcome::Rejected(rejected) => Err(Error::of_topic(rejected, topic, got)),
             other => Err(Error::unexpected(&other)),
         }
+    }
+
+    /// When messages of one type enter the queue that was chosen. Where order is kept inside message groups, a message
+    /// without one is in that of its queue.
+    fn queue_placement(&self, topic_type: TopicType, queue: QueueId, messages: &[Message]) -> QueuePlacement {
+        match messages.first().map(|message| message.message_type) {
+            Some(MessageType::Delay) => QueuePlacement::DeliverAt(delivery_times(messages)),
+            Some(MessageType::Transaction) => QueuePlacement::OnCommit(self.checks(messages)),
+            _ => {
+                let is_in_order = match topic_type {
+                    TopicType::Only(MessageType::Fifo) => true,
+                    TopicType::Mixed => messages.iter().any(|message| message.message_group.is_some()),
+                    TopicType::Only(_) => false,
+                };
+                if !is_in_order {
+                    return QueuePlacement::Now;
+                }
+                let of_queue = format!("q{queue}");
+                let group =
+                    |message: &Message| MessageGroupHash::of(message.message_group.as_deref().unwrap_or(&of_queue));
+                QueuePlacement::Fifo(messages.iter().map(group).collect())
+            }
+        }
+    }
+
+    /// How often and when the producer of half messages is asked. Clients put one message into a transaction; the most patient
+    /// of several speaks for all.
+    fn checks(&self, messages: &[Message]) -> TransactionChecks {
+        let after = messages.iter().filter_map(|message| message.recovery_after).max();
+        let checks = self.settings.checks;
+        TransactionChecks { after: after.unwrap_or(checks.after), ..checks }
     }
 
     /// The answer for a message that was sent again while the first one is deferred: what is stored decides it, and the
@@ -218,4 +247,8 @@ impl Broker {
         let is_half = message.message_type == MessageType::Transaction;
         Ok(Sent::deferred(first, message.delivery_at.filter(|_| !is_half)))
     }
+}
+
+fn delivery_times(messages: &[Message]) -> Vec<Timestamp> {
+    messages.iter().map(|message| message.delivery_at.unwrap_or(Timestamp(0))).collect()
 }

@@ -6,7 +6,9 @@
 
 use crate::machine::batch::Proposal;
 use crate::machine::cluster_version::newest_version;
-use crate::machine::command::{Candidate, CarriedReference, Command, LockQueues, Placement, Send, UnlockQueues};
+use crate::machine::command::{
+    Candidate, CarriedReference, Command, LockQueues, Placement, QueuePlacement, Send, UnlockQueues,
+};
 use crate::machine::state::events::Act;
 use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::codec::Malformed;
@@ -100,7 +102,13 @@ fn check_command(command: &Command) -> Checked {
         Command::Send(send) => check_send(send),
         Command::SendToQueue(send) => {
             at_most("the number of the queue", send.queue.0 as usize, TOPIC_QUEUES_MAX as usize - 1)?;
-            check_count(send.tag_hashes.len())
+            let count = send.tag_hashes.len();
+            let placed = match &send.placement {
+                QueuePlacement::Now | QueuePlacement::OnCommit(_) => count,
+                QueuePlacement::Fifo(groups) => groups.len(),
+                QueuePlacement::DeliverAt(times) => times.len(),
+            };
+            check_placed(count, placed)
         }
         Command::Grant(grant) => {
             at_most("the number of messages", grant.limit as usize, RECEIVE_BATCH_MAX as usize)?;
@@ -162,19 +170,20 @@ fn check_command(command: &Command) -> Checked {
 
 fn check_send(send: &Send) -> Checked {
     let count = send.tag_hashes.len();
-    check_count(count)?;
     let placed = match &send.placement {
         Placement::DeliverAt(times) => times.len(),
         Placement::Fifo(groups) => groups.len(),
         Placement::Priority(all) => all.len(),
         Placement::Now | Placement::OnCommit(_) => count,
     };
-    if placed == count { Ok(()) } else { Err(Inadmissible::Messages { expected: placed, carried: count }) }
+    check_placed(count, placed)
 }
 
-fn check_count(messages: usize) -> Checked {
+/// Some messages, not too many, and a place for each.
+fn check_placed(messages: usize, placed: usize) -> Checked {
     at_least_one("the number of messages", messages)?;
-    at_most("the number of messages", messages, SEND_MESSAGES_MAX)
+    at_most("the number of messages", messages, SEND_MESSAGES_MAX)?;
+    if placed == messages { Ok(()) } else { Err(Inadmissible::Messages { expected: placed, carried: messages }) }
 }
 
 fn check_candidate(candidate: &Candidate) -> Checked {
@@ -237,7 +246,7 @@ mod tests {
     use super::*;
     use crate::machine::command::SendToQueue;
     use crate::machine::state::events::Operator;
-    use crate::model::{BodyEncoding, MessageType, NodeId, QueueId, Timestamp, TopicId};
+    use crate::model::{BodyEncoding, MessageGroupHash, MessageType, NodeId, QueueId, Timestamp, TopicId};
 
     fn message() -> Message {
         Message {
@@ -282,9 +291,24 @@ mod tests {
     fn p16_a_send_to_a_queue_carries_what_it_says_to_a_queue_that_a_topic_may_have() {
         let to = |queue, messages, carried| {
             let (topic, queue) = (TopicId(1), QueueId(queue));
-            let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; messages] });
+            let tag_hashes = vec![0; messages];
+            let command =
+                Command::SendToQueue(SendToQueue { topic, queue, tag_hashes, placement: QueuePlacement::Now });
             Proposal { command: command.encode(), messages: vec![message().encode(); carried] }
         };
+        let placed = |placement| {
+            let (topic, queue) = (TopicId(1), QueueId(0));
+            let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; 2], placement });
+            Proposal { command: command.encode(), messages: vec![message().encode(); 2] }
+        };
+        for (values, is_sound) in [(1, false), (2, true), (3, false)] {
+            for placement in [
+                QueuePlacement::DeliverAt(vec![Timestamp(1); values]),
+                QueuePlacement::Fifo(vec![MessageGroupHash(1); values]),
+            ] {
+                assert_eq!(check(&placed(placement.clone())).is_ok(), is_sound, "{placement:?}");
+            }
+        }
         assert!(check(&to(TOPIC_QUEUES_MAX - 1, 2, 2)).is_ok());
         for bad in
             [to(TOPIC_QUEUES_MAX, 2, 2), to(0, 2, 1), to(0, 0, 0), to(0, SEND_MESSAGES_MAX + 1, SEND_MESSAGES_MAX + 1)]

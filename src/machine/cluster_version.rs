@@ -10,7 +10,7 @@
 //! | 1 | commands with the tags 32 to 35, moves of offsets that only advance |
 //! | 2 | retention: commands with the tags 36 and up, and what they store |
 //! | 3 | changes of members, repair: commands with the tags 40 and up |
-//! | 4 | events: commands with the tags 43 to 45, and what they store; sends to a queue (46), messages of classic clients |
+//! | 4 | events: commands with the tags 43 to 45, and what they store; sends to a queue (46, 51 to 53), messages of classic clients |
 
 use bytes::Bytes;
 

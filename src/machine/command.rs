@@ -33,7 +33,7 @@ pub enum Command {
     Subscribe(Subscribe),
     /// Stores messages, which follow in the batch.
     Send(Send),
-    /// The same, now and in the queue that their producer chose.
+    /// The same, in the queue that their producer chose.
     SendToQueue(SendToQueue),
     /// Stores a message that a consumer which pulls could not consume, for its group to retry or among its dead letters.
     SendBack(SendBack),
@@ -250,7 +250,7 @@ pub struct Send {
     pub placement: Placement,
 }
 
-/// See [`Command::SendToQueue`]. Its messages have no type but NORMAL, and what is sent again is stored again.
+/// See [`Command::SendToQueue`]. What is sent again is stored again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendToQueue {
     /// As in [`Send`].
@@ -258,6 +258,31 @@ pub struct SendToQueue {
     pub queue: QueueId,
     /// As in [`Send`].
     pub tag_hashes: Vec<u64>,
+    pub placement: QueuePlacement,
+}
+
+/// When messages enter the queue that their producer chose; a list has one value for each message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueuePlacement {
+    Now,
+    /// Now, in order inside their message groups.
+    Fifo(Vec<MessageGroupHash>),
+    /// At their delivery times.
+    DeliverAt(Vec<Timestamp>),
+    /// When their transactions are committed.
+    OnCommit(TransactionChecks),
+}
+
+impl QueuePlacement {
+    /// The type of messages that it is for.
+    pub fn message_type(&self) -> MessageType {
+        match self {
+            Self::Now => MessageType::Normal,
+            Self::Fifo(_) => MessageType::Fifo,
+            Self::DeliverAt(_) => MessageType::Delay,
+            Self::OnCommit(_) => MessageType::Transaction,
+        }
+    }
 }
 
 /// See [`Command::SendBack`]. The message follows in the batch, as the group will see it.

@@ -9,8 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{
     Ack, Announce, BackTo, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide,
-    GiveBack, Grant, LockQueues, NEEDS_EVENTS, OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule,
-    Send, SendBack, SendToQueue, SetGroupOffsets, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
+    GiveBack, Grant, LockQueues, NEEDS_EVENTS, OffsetMove, Placement, Prolong, QueuePlacement, Recall, Redrive, Repeat,
+    Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
 };
 #[cfg(debug_assertions)]
 use crate::machine::planted;
@@ -49,8 +49,12 @@ const SEND_TO_QUEUE: u8 = 46;
 const SEND_BACK: u8 = 47;
 const LOCK_QUEUES: u8 = 48;
 const UNLOCK_QUEUES: u8 = 49;
-/// Of [`Command::Send`], by placement, of [`Command::SendToQueue`] and of [`Command::SendBack`].
-const SENDS: [u8; 7] = [5, 13, 16, 18, 27, SEND_TO_QUEUE, SEND_BACK];
+const SEND_TO_QUEUE_LATER: u8 = 51;
+const SEND_TO_QUEUE_HALF: u8 = 52;
+const SEND_TO_QUEUE_FIFO: u8 = 53;
+/// Of [`Command::Send`] and of [`Command::SendToQueue`], by placement, and of [`Command::SendBack`].
+const SENDS: [u8; 10] =
+    [5, 13, 16, 18, 27, SEND_TO_QUEUE, SEND_TO_QUEUE_LATER, SEND_TO_QUEUE_HALF, SEND_TO_QUEUE_FIFO, SEND_BACK];
 
 impl Command {
     /// The bytes for the log.
@@ -131,10 +135,21 @@ impl Command {
                 }
             }
             Self::SendToQueue(send) => {
-                out.put_u8(SEND_TO_QUEUE);
+                out.put_u8(match send.placement {
+                    QueuePlacement::Now => SEND_TO_QUEUE,
+                    QueuePlacement::Fifo(_) => SEND_TO_QUEUE_FIFO,
+                    QueuePlacement::DeliverAt(_) => SEND_TO_QUEUE_LATER,
+                    QueuePlacement::OnCommit(_) => SEND_TO_QUEUE_HALF,
+                });
                 out.put_varint(send.topic.0.into());
                 out.put_varint(send.queue.0.into());
                 out.put_list(&send.tag_hashes, |out, hash| tag::put_hash(out, *hash));
+                match &send.placement {
+                    QueuePlacement::Now => {}
+                    QueuePlacement::Fifo(groups) => out.put_list(groups, |out, group| out.put_u64(group.0)),
+                    QueuePlacement::DeliverAt(times) => out.put_list(times, |out, at| out.put_u64(at.0)),
+                    QueuePlacement::OnCommit(checks) => checks.encode(&mut out),
+                }
             }
             Self::SendBack(back) => {
                 out.put_u8(SEND_BACK);
@@ -413,11 +428,21 @@ impl Command {
                 };
                 Self::Send(Send { topic, message_type, tag_hashes, placement })
             }
-            SEND_TO_QUEUE => Self::SendToQueue(SendToQueue {
-                topic: TopicId(reader.varint_u32()?),
-                queue: QueueId(reader.varint_u32()?),
-                tag_hashes: reader.list(tag::read_hash)?,
-            }),
+            tag @ (SEND_TO_QUEUE | SEND_TO_QUEUE_FIFO | SEND_TO_QUEUE_LATER | SEND_TO_QUEUE_HALF) => {
+                let (topic, queue) = (TopicId(reader.varint_u32()?), QueueId(reader.varint_u32()?));
+                let tag_hashes = reader.list(tag::read_hash)?;
+                let placement = match tag {
+                    SEND_TO_QUEUE => QueuePlacement::Now,
+                    SEND_TO_QUEUE_FIFO => {
+                        QueuePlacement::Fifo(reader.list(|reader| Ok(MessageGroupHash(reader.u64()?)))?)
+                    }
+                    SEND_TO_QUEUE_LATER => {
+                        QueuePlacement::DeliverAt(reader.list(|reader| Ok(Timestamp(reader.u64()?)))?)
+                    }
+                    _ => QueuePlacement::OnCommit(TransactionChecks::decode(&mut reader)?),
+                };
+                Self::SendToQueue(SendToQueue { topic, queue, tag_hashes, placement })
+            }
             SEND_BACK => Self::SendBack(SendBack {
                 group: GroupId(reader.u32()?),
                 tag_hash: tag::read_hash(&mut reader)?,
@@ -817,11 +842,20 @@ mod tests {
     #[test]
     fn a_send_to_a_queue_waits_for_its_cluster_version_and_adds_messages() {
         let (topic, queue) = (TopicId(300), QueueId(1023));
-        let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0, u64::MAX] });
-        let bytes = command.encode();
-        assert_eq!((bytes[1], Command::required_version(&bytes)), (46, 4));
-        assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (true, "send"));
-        assert_eq!(Command::decode(bytes), Ok(command));
+        let checks = TransactionChecks { after: Millis(1), every: Millis(2), most: 3 };
+        for (tag, placement) in [
+            (46, QueuePlacement::Now),
+            (51, QueuePlacement::DeliverAt(vec![Timestamp(7), Timestamp(u64::MAX)])),
+            (52, QueuePlacement::OnCommit(checks)),
+            (53, QueuePlacement::Fifo(vec![MessageGroupHash(0), MessageGroupHash(u64::MAX)])),
+        ] {
+            let tag_hashes = vec![0, u64::MAX];
+            let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes, placement });
+            let bytes = command.encode();
+            assert_eq!((bytes[1], Command::required_version(&bytes)), (tag, 4));
+            assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (true, "send"));
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
     }
 
     #[test]

@@ -13,17 +13,17 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::{due, references};
-use crate::model::{MessageRef, Millis, Timestamp, TopicId};
+use crate::model::{MessageRef, Millis, QueueId, Timestamp, TopicId};
 
-/// Defers a message until the time of day `at`, which is in the future.
+/// Defers a message until the time of day `at`, which is in the future; then it enters `queue`, if its producer chose one.
 pub(super) fn defer(
     stage: &mut Stage<'_>,
     topic: TopicId,
     message: MessageRef,
     at: Timestamp,
-    item: RunItem,
+    (item, queue): (RunItem, Option<QueueId>),
 ) -> Result<(), Failure> {
-    wait(stage, topic, message, at, DelayedItem { item, shift: Millis(0), index: None })
+    wait(stage, topic, message, at, DelayedItem { item, shift: Millis(0), index: None, queue })
 }
 
 fn wait(
@@ -91,7 +91,7 @@ pub(super) fn deliver(
     if stage.clock().machine_of(at) > stage.now() {
         return wait(stage, topic, message, at, delayed);
     }
-    if entering.enqueue(stage, topic, EnteringMessage::plain(index, delayed.item))?.is_some() {
+    if entering.enqueue(stage, topic, EnteringMessage::deferred(index, delayed.item, delayed.queue))?.is_some() {
         stage.counts().of_topic(topic).delays_ended += 1;
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Hot path. What the sends of one entry add to a queue is stored together (`machine/state/enqueue`).
 
 use crate::machine::batch::Batch;
-use crate::machine::command::{Placement, Send, SendToQueue};
+use crate::machine::command::{Placement, QueuePlacement, Send, SendToQueue};
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage, QueueChoice};
 use crate::machine::state::failure::Failure;
@@ -13,8 +13,8 @@ use crate::machine::state::recent_sends::{Key, Recent};
 use crate::machine::state::stage::Stage;
 use crate::machine::state::stored::Stored;
 use crate::machine::{delay, transaction};
+use crate::model::MessageRef;
 use crate::model::counts::TopicCounts;
-use crate::model::{MessageRef, MessageType};
 
 /// What the sends of one entry share.
 pub(super) struct EntrySends<'e> {
@@ -99,7 +99,8 @@ pub(super) fn apply(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, send: &Se
     Ok(Outcome::Sent(stored))
 }
 
-/// Stores the messages of a command in the queue that their producer chose, one after the other.
+/// Stores the messages of a command for the queue that their producer chose, one after the other; some wait before they
+/// enter it. The outcome has offset 0 if the first one waits.
 ///
 /// No earlier message of the same id is looked for: what a classic client sends again is another message, be it a retry of a
 /// consumer or a loop of the application (D189).
@@ -115,21 +116,38 @@ pub(super) fn to_queue(
     if !topic.permission.can_write() {
         return Ok(Outcome::Rejected(Rejected::Forbidden));
     }
-    if !topic.topic_type.accepts(MessageType::Normal) {
+    if !topic.topic_type.accepts_in_queue(send.placement.message_type()) {
         return Ok(Outcome::Rejected(Rejected::TypeMismatch(topic.topic_type)));
     }
     let mut first = None;
     let mut counts = TopicCounts::default();
-    for (slot, tag_hash) in (first_slot..).zip(&send.tag_hashes) {
+    for (slot, (number, tag_hash)) in (first_slot..).zip(send.tag_hashes.iter().enumerate()) {
         let item = RunItem { slot, bytes: sends.batch.message_bytes(slot), tag_hash: *tag_hash };
-        let choice = QueueChoice::Given(send.queue);
+        counts.messages += 1;
+        counts.bytes += u64::from(item.bytes);
+        let message = MessageRef { index: stage.at(), slot };
+        let group = match &send.placement {
+            QueuePlacement::DeliverAt(times)
+                if times.get(number).is_some_and(|at| stage.clock().machine_of(*at) > stage.now()) =>
+            {
+                delay::defer(stage, send.topic, message, times[number], (item, Some(send.queue)))?;
+                counts.delayed += 1;
+                continue;
+            }
+            QueuePlacement::OnCommit(checks) => {
+                transaction::begin(stage, send.topic, message, *checks, (item, Some(send.queue)))?;
+                counts.halves += 1;
+                continue;
+            }
+            QueuePlacement::Fifo(groups) => groups.get(number).copied(),
+            QueuePlacement::Now | QueuePlacement::DeliverAt(_) => None,
+        };
+        let choice = QueueChoice::Given(send.queue, group);
         let entering = EnteringMessage { choice, ..EnteringMessage::plain(stage.at(), item) };
         let Some((_, offset)) = sends.entering.enqueue(stage, send.topic, entering)? else {
             return Ok(Outcome::Rejected(Rejected::TopicNotFound));
         };
         first.get_or_insert(offset);
-        counts.messages += 1;
-        counts.bytes += u64::from(item.bytes);
     }
     *stage.counts().of_topic(send.topic) += &counts;
     Ok(Outcome::SentToQueue { offset: first.unwrap_or_default(), slot: first_slot })
@@ -148,11 +166,11 @@ fn store(
         Placement::DeliverAt(times)
             if times.get(number).is_some_and(|at| stage.clock().machine_of(*at) > stage.now()) =>
         {
-            delay::defer(stage, send.topic, message, times[number], item)?;
+            delay::defer(stage, send.topic, message, times[number], (item, None))?;
             return Ok(Some(Stored::Deferred(item.slot)));
         }
         Placement::OnCommit(checks) => {
-            transaction::begin(stage, send.topic, message, *checks, item)?;
+            transaction::begin(stage, send.topic, message, *checks, (item, None))?;
             return Ok(Some(Stored::Deferred(item.slot)));
         }
         Placement::Fifo(groups) => groups.get(number).map_or(QueueChoice::Turn, |it| QueueChoice::MessageGroup(*it)),

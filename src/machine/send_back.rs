@@ -55,7 +55,7 @@ fn retry(stage: &mut Stage<'_>, topic: TopicId, at: Timestamp, item: RunItem) ->
         return enter(stage, topic, item);
     }
     let message = MessageRef { index: stage.at(), slot: item.slot };
-    delay::defer(stage, topic, message, at, item)?;
+    delay::defer(stage, topic, message, at, (item, None))?;
     count(stage, topic, item).delayed += 1;
     Ok(Outcome::Sent(vec![Stored::Deferred(item.slot)]))
 }

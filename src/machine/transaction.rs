@@ -14,21 +14,21 @@ use crate::machine::state::half::Half;
 use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::{due, half, references};
-use crate::model::{MessageRef, Millis, TopicId, TransactionChecks};
+use crate::model::{MessageRef, Millis, QueueId, TopicId, TransactionChecks};
 
 /// A decision is remembered for this long.
 const DECIDED_KEPT: Millis = Millis::from_secs(600);
 
-/// Stores a half message: it enters no queue before it is committed.
+/// Stores a half message: it enters no queue before it is committed, and then `queue`, if its producer chose one.
 pub(super) fn begin(
     stage: &mut Stage<'_>,
     topic: TopicId,
     message: MessageRef,
     checks: TransactionChecks,
-    item: RunItem,
+    (item, queue): (RunItem, Option<QueueId>),
 ) -> Result<(), Failure> {
     let due = stage.now().plus(checks.after);
-    half::put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None, index: None });
+    half::put(stage, topic, message, &Half { item, checks, asked: 0, due, decided: None, index: None, queue });
     references::retain(stage, message.index, 1)
 }
 
@@ -59,7 +59,7 @@ fn end(stage: &mut Stage<'_>, topic: TopicId, message: MessageRef, half: Half, c
     *(if commit { &mut counts.commits } else { &mut counts.rollbacks }) += 1;
     if commit {
         let mut entering = EnqueueBuffer::default();
-        entering.enqueue(stage, topic, EnteringMessage::plain(bytes_in, half.item))?;
+        entering.enqueue(stage, topic, EnteringMessage::deferred(bytes_in, half.item, half.queue))?;
         entering.put_into(stage)?;
     }
     Ok(())

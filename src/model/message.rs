@@ -131,6 +131,16 @@ impl TopicType {
         }
     }
 
+    /// Whether it takes messages of this type into a queue that their producer chose. Topics of classic clients have no types,
+    /// so it does, unless the order of its queues depends on the type.
+    pub fn accepts_in_queue(self, message_type: MessageType) -> bool {
+        match self {
+            Self::Only(MessageType::Fifo) => message_type == MessageType::Fifo,
+            Self::Only(MessageType::Priority) => message_type == MessageType::Normal,
+            Self::Only(_) | Self::Mixed => true,
+        }
+    }
+
     /// Whether every group consumes it in order.
     pub fn is_fifo(self) -> bool {
         self == Self::Only(MessageType::Fifo)

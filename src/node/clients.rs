@@ -10,11 +10,12 @@ use futures_util::future::{BoxFuture, join_all};
 use crate::broker::{Clients, GroupConsumer, OrphanedTransaction};
 use crate::model::{GroupName, NodeId};
 use crate::node::consumers::read_answer;
-use crate::node::{HeartbeatClients, Sessions};
+use crate::node::{HeartbeatClients, HeartbeatProducers, Sessions};
 use crate::raft::Replica;
 
 pub(super) struct NodeClients {
     pub sessions: Arc<Sessions>,
+    pub producers: Arc<HeartbeatProducers>,
     pub heartbeat_clients: Arc<HeartbeatClients>,
     /// Asks the other nodes.
     pub replica: Replica,
@@ -26,6 +27,10 @@ impl Clients for NodeClients {
     }
 
     fn ask_producer(&self, transaction: &OrphanedTransaction, turn: u64) -> bool {
+        if transaction.message.classic.is_some() {
+            let group = transaction.producer_group();
+            return group.is_some_and(|group| self.producers.ask(&group, transaction, turn));
+        }
         self.sessions.ask_producer(transaction, turn)
     }
 

@@ -53,6 +53,7 @@ impl Node {
         let clients = NodeClients {
             sessions: self.sessions.clone(),
             heartbeat_clients: self.heartbeat_clients.clone(),
+            producers: self.heartbeat_producers.clone(),
             replica: self.replica.clone(),
         };
         let now = self.broker().now();

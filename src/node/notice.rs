@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::broker::ClientInfo;
+use crate::broker::{ClientInfo, OrphanedTransaction};
 use crate::model::{GroupName, QueueId, QueueOffset, Timestamp, TopicName};
 
 /// One notice, for one connection.
@@ -19,6 +19,8 @@ pub enum Notice {
         client: Arc<ClientInfo>,
     },
     Question(ClientQuestion),
+    /// A producer is asked what became of a transaction.
+    Orphan(Box<OrphanedTransaction>),
 }
 
 /// Offsets of a group that an operator set.

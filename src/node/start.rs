@@ -19,7 +19,8 @@ use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open};
 use crate::node::peer_security::peer_security;
 use crate::node::{
-    HeartbeatClients, NodeSettings, Routes, Sessions, StartError, client_list, consumers, counts_codec, remembered,
+    HeartbeatClients, HeartbeatProducers, NodeSettings, Routes, Sessions, StartError, client_list, consumers,
+    counts_codec, remembered,
 };
 use crate::raft::{ClusterClock, DayCounts, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
@@ -34,6 +35,7 @@ pub struct Node {
     pub(super) facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) heartbeat_clients: Arc<HeartbeatClients>,
+    pub(super) heartbeat_producers: Arc<HeartbeatProducers>,
     routes: Arc<Routes>,
     broker: Arc<Broker>,
     inspector: Inspector,
@@ -58,6 +60,7 @@ impl Node {
         let clock = Arc::new(ClusterClock::open(own_clock.clone(), &kv)?);
         let sessions = Arc::new(Sessions::new(clock.clone()));
         let heartbeat_clients = Arc::new(HeartbeatClients::new(clock.clone()));
+        let heartbeat_producers = Arc::new(HeartbeatProducers::new(clock.clone()));
         let traffic = Arc::new(Traffic::new(clock.clone()));
         let last_log = log.last().map_or(LogIndex(0), |last| last.index);
         let statistics = Arc::new(Statistics::new(clock.clone(), last_log));
@@ -104,6 +107,7 @@ impl Node {
         let replica = Replica::start(replica_config(config), parts).await?;
         let clients = Arc::new(NodeClients {
             sessions: sessions.clone(),
+            producers: heartbeat_producers.clone(),
             heartbeat_clients: heartbeat_clients.clone(),
             replica: replica.clone(),
         });
@@ -123,10 +127,11 @@ impl Node {
         let _ = asked.set(Arc::downgrade(&broker));
         let routes = Arc::new(Routes::new(settings.clone(), broker.clone(), replica.clone()));
         let background = Background::start(broker.clone(), due_checks);
-        let (probing, expiring, silent) = (routes.clone(), sessions.clone(), heartbeat_clients.clone());
+        let (probing, expiring) = (routes.clone(), sessions.clone());
+        let (consumers, producers) = (heartbeat_clients.clone(), heartbeat_producers.clone());
         let remembering = remembered::keep(replica.clone(), config.store.clone());
         let loops = tokio::spawn(async move {
-            tokio::join!(probing.probe(), expire_clients(&expiring, &silent), remembering);
+            tokio::join!(probing.probe(), expire_clients(&expiring, &consumers, &producers), remembering);
         });
         let inspector = Inspector::new(&broker);
         Ok(Arc::new(Self {
@@ -135,6 +140,7 @@ impl Node {
             facts,
             sessions,
             heartbeat_clients,
+            heartbeat_producers,
             routes,
             broker,
             inspector,
@@ -159,6 +165,11 @@ impl Node {
     /// The consumers of this node that send heartbeats.
     pub fn heartbeat_clients(&self) -> &HeartbeatClients {
         &self.heartbeat_clients
+    }
+
+    /// The producers that say by heartbeats which groups they are in.
+    pub fn heartbeat_producers(&self) -> &HeartbeatProducers {
+        &self.heartbeat_producers
     }
 
     pub fn routes(&self) -> &Routes {
@@ -220,11 +231,12 @@ impl Node {
     }
 }
 
-async fn expire_clients(sessions: &Sessions, heartbeat_clients: &HeartbeatClients) {
+async fn expire_clients(sessions: &Sessions, consumers: &HeartbeatClients, producers: &HeartbeatProducers) {
     loop {
         tokio::time::sleep(EXPIRE_EVERY).await;
         sessions.expire();
-        heartbeat_clients.expire();
+        consumers.expire();
+        producers.expire();
     }
 }
 

@@ -61,7 +61,8 @@ async fn ask(broker: &Broker, topic: TopicId, at: MessageRef) -> Result<(), Erro
     }
     let (message, stored_at) = BodyReader::new(&broker.reader).read_with_stamp(half.bytes_at(at)).await?;
     let stored_at = broker.reader.wall_of(stored_at);
-    let transaction = OrphanedTransaction { topic: record.name, message, at, stored_at };
+    let (topic_id, queue) = (topic, half.queue);
+    let transaction = OrphanedTransaction { topic: record.name, topic_id, queue, message, at, stored_at };
     if !broker.clients.ask_producer(&transaction, u64::from(half.asked) + u64::from(at.slot)) {
         let topic = &transaction.topic;
         tracing::debug!(%topic, entry = at.index.0, "no producer to ask is connected here");

@@ -229,7 +229,7 @@ impl Inspector {
         Ok((messages, head.max))
     }
 
-    async fn stored(
+    pub(super) async fn stored(
         &self,
         topic: &TopicView,
         place: (QueueId, QueueOffset),

@@ -8,6 +8,7 @@ mod counted;
 mod counts_page;
 mod events;
 mod inspector;
+mod message_by_place;
 mod message_query;
 mod overview;
 pub(in crate::broker) mod settled;

@@ -5,6 +5,7 @@
 use crate::broker::Delivery;
 use crate::edge::grpc::convert::{SHARDING_KEY, message_type, wire_timestamp};
 use crate::edge::grpc::digest;
+use crate::edge::rules;
 use crate::edge::rules::names::without_namespace;
 use crate::model::{BodyEncoding, HandleKey, Message, Timestamp};
 use crate::proto::v2;
@@ -15,12 +16,15 @@ pub(in crate::edge) fn delivery(delivery: Delivery, topic: &v2::Resource, key: &
         topic: without_namespace(&topic.resource_namespace, died_in.as_str()).into_owned(),
         message_id: delivery.message.message_id.clone(),
     });
+    // Those before it was sent again by its consumers.
+    let before = delivery.message.classic.map_or(0, |classic| classic.reconsume_times);
     let mut wire = stored(delivery.message, topic, delivery.stored_at, delivery.store_host);
     let system_properties = wire.system_properties.get_or_insert_default();
     system_properties.receipt_handle = Some(delivery.handle.to_text(key));
     system_properties.queue_id = i32::try_from(delivery.queue.0).unwrap_or(i32::MAX);
     system_properties.queue_offset = Some(i64::try_from(delivery.offset.0).unwrap_or(i64::MAX));
-    system_properties.delivery_attempt = Some(i32::try_from(delivery.attempt).unwrap_or(i32::MAX));
+    system_properties.delivery_attempt =
+        Some(i32::try_from(delivery.attempt.saturating_add(before)).unwrap_or(i32::MAX));
     system_properties.dead_letter_queue = dead_letter_queue;
     wire
 }
@@ -36,7 +40,10 @@ pub(in crate::edge) fn stored(
     // A key with a space comes back as several keys, as from RocketMQ, which joins them with spaces.
     let keys = message.keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty());
     let keys = keys.map(str::to_owned).collect();
-    let mut user_properties: std::collections::BTreeMap<_, _> = message.properties.into_iter().collect();
+    // Those of a classic client hold what RocketMQ keeps to itself.
+    let is_plain = |(name, _): &(String, String)| message.classic.is_none() || !rules::message::is_reserved(name);
+    let mut user_properties: std::collections::BTreeMap<_, _> =
+        message.properties.into_iter().filter(is_plain).collect();
     if let Some(group) = &message.message_group {
         user_properties.insert(SHARDING_KEY.to_owned(), group.clone());
     }

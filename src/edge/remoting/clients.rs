@@ -25,6 +25,7 @@ pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Res
     rules::client::id("client id", &beat.client_id)?;
     rules::client::text("client id", &beat.client_id)?;
     rules::client::settings_entries("consumers", beat.consumers.len())?;
+    rules::client::settings_entries("producers", beat.producers.len())?;
     let client = Arc::new(connection.client(&beat.client_id, &request.header));
     for consumer in beat.consumers {
         let group = rules::names::group("", &consumer.group)?;
@@ -40,6 +41,12 @@ pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Res
         let said = HeartbeatConsumer { client: client.clone(), is_broadcasting, subscriptions };
         let clients = connection.remoting.node.heartbeat_clients();
         let seen = clients.seen(&group, said, connection.number, &connection.changes);
+        seen.map_err(|error| Refused::new(ResponseCode::ServiceNotAvailable, error.to_string()))?;
+    }
+    for producer in beat.producers {
+        let group = rules::names::group("", &producer.group)?;
+        let producers = connection.remoting.node.heartbeat_producers();
+        let seen = producers.seen(&group, &beat.client_id, connection.number, &connection.changes);
         seen.map_err(|error| Refused::new(ResponseCode::ServiceNotAvailable, error.to_string()))?;
     }
     Ok(Answer::done())
@@ -75,7 +82,7 @@ async fn make_what_is_missing(
     Ok(())
 }
 
-/// A client leaves its groups; for producers there is nothing to forget.
+/// A client leaves its groups.
 ///
 /// What it has locked is free at once. A client that goes without a goodbye keeps its locks until they end: it may live, and
 /// believe in them.
@@ -90,6 +97,10 @@ pub(super) async fn unregister(connection: &Connection, request: &Request) -> Re
             remoting.commits.settle(&remoting.broker).await;
             remoting.broker.unlock_all_queues(&group, client_id, &left, Deadline::NONE).await?;
         }
+    }
+    if let Some(group) = fields.get("producerGroup").filter(|group| !group.is_empty()) {
+        let group = rules::names::group("", group)?;
+        connection.remoting.node.heartbeat_producers().left(&group, client_id, connection.number);
     }
     Ok(Answer::done())
 }

@@ -109,6 +109,7 @@ impl Connection {
     pub fn ended(&self) {
         self.ending.cancel();
         self.remoting.node.heartbeat_clients().connection_ended(self.number);
+        self.remoting.node.heartbeat_producers().connection_ended(self.number);
     }
 }
 

@@ -6,18 +6,31 @@ use bytes::{Bytes, BytesMut};
 
 use crate::broker::PulledMessage;
 use crate::edge::remoting::codes::Refused;
-use crate::edge::remoting::gunzip::gunzip;
-use crate::edge::remoting::message::{ID, KEYS, TAG};
+use crate::edge::remoting::compressed::gunzip;
+use crate::edge::remoting::message::{ID, KEYS, RECOVERY_SECONDS, SHARDING_KEY, TAG, TRACE};
 use crate::edge::remoting::physical_offset::physical_offset;
+use crate::edge::remoting::put_off::DELIVER_AT;
 use crate::edge::remoting::store_host::ipv4;
-use crate::model::{BodyEncoding, Message, QueueId, TopicName};
-use crate::proto::remoting::sys_flag::COMPRESSED;
+use crate::model::{BodyEncoding, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName};
+use crate::proto::remoting::sys_flag::{COMPRESSED, TRANSACTION_COMMIT};
 use crate::proto::remoting::{Malformed, ResponseCode, StoredMessage, put_property};
 
 /// gzip begins so; what does not is in zlib's form, as classic clients write and read it.
 const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
-/// The message group of FIFO order, as RocketMQ's proxy names it.
-const SHARDING_KEY: &str = "__SHARDINGKEY";
+const UNKNOWN_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// The host that created a message, if it is no address.
+const BORN_HOST: &str = "__BORNHOST";
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub topic: &'a TopicName,
+    pub queue: QueueId,
+    pub offset: QueueOffset,
+    pub stored_at: Timestamp,
+    pub at: MessageRef,
+    pub store_host: SocketAddr,
+}
 
 /// Adds a message to the body of an answer.
 pub(super) fn put(
@@ -28,30 +41,46 @@ pub(super) fn put(
     store_host: SocketAddr,
 ) -> Result<(), Refused> {
     let PulledMessage { message, offset, stored_at, at } = pulled;
-    let properties = properties(&message).map_err(unwritable)?;
-    let (encoded, system_flags) = encoded(&message);
-    let marks = message.classic.unwrap_or_default();
-    let born_at = message.born_at.0;
-    let stored = StoredMessage {
-        topic: topic.as_str().to_owned(),
-        queue: queue.0.cast_signed(),
-        queue_offset: offset.0.cast_signed(),
-        physical_offset: physical_offset(at),
-        flag: marks.flag,
-        system_flags,
-        born_at: born_at.cast_signed(),
-        born_host: born_host(&message.born_host, marks.born_port),
-        stored_at: stored_at.0.cast_signed(),
-        store_host,
-        reconsume_times: marks.reconsume_times.cast_signed(),
-        prepared_offset: 0,
-        body: encoded,
-        properties,
-    };
+    put_at(body, &message, Place { topic, queue, offset, stored_at, at, store_host })
+}
+
+/// The same of a message at a place.
+pub(super) fn put_at(body: &mut BytesMut, message: &Message, place: Place<'_>) -> Result<(), Refused> {
+    let mut stored = stored(message, place, &[])?;
+    if message.message_type == MessageType::Transaction {
+        stored.system_flags |= TRANSACTION_COMMIT;
+        stored.prepared_offset = stored.physical_offset;
+    }
     stored.put(body).map_err(unwritable)
 }
 
-fn unwritable(error: Malformed) -> Refused {
+/// A message as classic clients read it; `more` are properties beside its own.
+pub(super) fn stored(message: &Message, place: Place<'_>, more: &[(&str, &str)]) -> Result<StoredMessage, Refused> {
+    let mut properties = properties(message).map_err(unwritable)?;
+    for (name, value) in more {
+        put_property(&mut properties, name, value).map_err(unwritable)?;
+    }
+    let (body, system_flags) = encoded(message);
+    let marks = message.classic.unwrap_or_default();
+    Ok(StoredMessage {
+        topic: place.topic.as_str().to_owned(),
+        queue: place.queue.0.cast_signed(),
+        queue_offset: place.offset.0.cast_signed(),
+        physical_offset: physical_offset(place.at),
+        flag: marks.flag,
+        system_flags,
+        born_at: message.born_at.0.cast_signed(),
+        born_host: ipv4(born_host(&message.born_host, marks.born_port).unwrap_or(UNKNOWN_HOST)),
+        stored_at: place.stored_at.0.cast_signed(),
+        store_host: place.store_host,
+        reconsume_times: marks.reconsume_times.cast_signed(),
+        prepared_offset: 0,
+        body,
+        properties,
+    })
+}
+
+pub(super) fn unwritable(error: Malformed) -> Refused {
     Refused::new(ResponseCode::SystemError, format!("a message cannot be given to a classic client: {error}"))
 }
 
@@ -72,8 +101,28 @@ pub(super) fn properties(message: &Message) -> Result<String, Malformed> {
     if let Some(group) = &message.message_group {
         put_property(&mut text, SHARDING_KEY, group)?;
     }
+    if let Some(trace) = &message.trace_context {
+        put_property(&mut text, TRACE, trace)?;
+    }
+    if message.classic.is_none() {
+        put_what_grpc_says(&mut text, message)?;
+    }
     put_property(&mut text, ID, &message.message_id)?;
     Ok(text)
+}
+
+/// What a gRPC client has fields for and a classic one properties, which its own messages have.
+fn put_what_grpc_says(text: &mut String, message: &Message) -> Result<(), Malformed> {
+    if let Some(at) = message.delivery_at {
+        put_property(text, DELIVER_AT, &at.0.to_string())?;
+    }
+    if let Some(after) = message.recovery_after {
+        put_property(text, RECOVERY_SECONDS, &(after.0 / 1000).to_string())?;
+    }
+    if born_host(&message.born_host, 0).is_none() {
+        put_property(text, BORN_HOST, &message.born_host)?;
+    }
+    Ok(())
 }
 
 /// The body and the flags that say how it is compressed. The gzip of gRPC clients is not what classic clients read.
@@ -88,9 +137,8 @@ fn encoded(message: &Message) -> (Bytes, i32) {
     }
 }
 
-/// Clients of gRPC say any text.
-fn born_host(text: &str, port: u16) -> SocketAddr {
+/// Clients of gRPC say any text; `None` for one that is no address.
+fn born_host(text: &str, port: u16) -> Option<SocketAddr> {
     let with_port = text.parse::<SocketAddr>().ok();
-    let address = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port)));
-    ipv4(address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+    with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port)))
 }

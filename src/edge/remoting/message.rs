@@ -1,26 +1,34 @@
 //! Messages of classic clients: wire → model. Hot path.
 //!
 //! A classic client puts everything but the body into properties. Those that the model has fields for go there; the others are
-//! properties of the message, whatever their names.
+//! properties of the message, whatever their names. What a delay is said by stays, as RocketMQ leaves it.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use crate::edge::remoting::codes::Refused;
+use crate::edge::remoting::compressed::as_zlib;
+use crate::edge::remoting::put_off;
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
-use crate::model::{BodyEncoding, ClassicMarks, Message, MessageType, Timestamp};
-use crate::proto::remoting::sys_flag::{Compression, compression};
+use crate::model::limits::TRANSACTION_RECOVERY_MAX;
+use crate::model::{BodyEncoding, ClassicMarks, Message, MessageType, Millis, Timestamp};
+use crate::proto::remoting::sys_flag::{TRANSACTION_PREPARED, TRANSACTION_ROLLBACK, compression};
 use crate::proto::remoting::{PROPERTIES_BYTES_MAX, ResponseCode, read_properties};
 
 pub(super) const ID: &str = "UNIQ_KEY";
 pub(super) const TAG: &str = "TAGS";
 pub(super) const KEYS: &str = "KEYS";
+/// The message group of FIFO order, as RocketMQ's proxy names it.
+pub(super) const SHARDING_KEY: &str = "__SHARDINGKEY";
+pub(super) const TRACE: &str = "TRACE_CONTEXT";
+/// `true` on a half message.
+pub(super) const HALF: &str = "TRAN_MSG";
+/// From when it is stored to the first question.
+pub(super) const RECOVERY_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
 /// Whether the producer waits until the message is stored. It always is before the answer.
 const WAIT: &str = "WAIT";
-/// What would put a message off or into a transaction. Not served yet, and never taken for a plain message.
-const NOT_SERVED: [&str; 5] = ["DELAY", "TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS", "TRAN_MSG"];
 
 /// What the messages of one request share.
 #[derive(Debug, Clone, Copy)]
@@ -40,15 +48,15 @@ pub(super) fn read(
     origin: &Origin,
     id: impl FnOnce() -> String,
 ) -> Result<Message, Refused> {
-    let illegal = |text: String| Refused::new(ResponseCode::MessageIllegal, text);
     if properties.len() > PROPERTIES_BYTES_MAX {
-        let bytes = properties.len();
-        return Err(illegal(format!("the properties of {bytes} bytes are longer than {PROPERTIES_BYTES_MAX}")));
+        let text = format!("the properties of {} bytes are longer than {PROPERTIES_BYTES_MAX}", properties.len());
+        return Err(Refused::new(ResponseCode::MessageIllegal, text));
     }
+    let (body, body_encoding) = body_for_all(body, origin)?;
     let mut message = Message {
         message_id: String::new(),
         message_type: MessageType::Normal,
-        body_encoding: encoding(origin.system_flags)?,
+        body_encoding,
         body,
         body_md5: None,
         tag: None,
@@ -67,19 +75,16 @@ pub(super) fn read(
             born_port: origin.born_host.port(),
         }),
     };
+    let mut is_half = origin.system_flags & TRANSACTION_ROLLBACK == TRANSACTION_PREPARED;
     for (name, value) in read_properties(properties) {
         match name {
             ID => value.clone_into(&mut message.message_id),
             TAG => message.tag = Some(value.to_owned()),
             KEYS => message.keys = vec![value.to_owned()],
+            SHARDING_KEY => message.message_group = Some(value.to_owned()),
+            TRACE => message.trace_context = Some(value.to_owned()),
+            HALF => is_half |= value.eq_ignore_ascii_case("true"),
             WAIT => {}
-            name if NOT_SERVED.contains(&name) => {
-                let text = format!(
-                    "the property {name} is not served over the classic protocol yet: delayed and transactional messages \
-                     are sent over gRPC"
-                );
-                return Err(illegal(text));
-            }
             name => message.properties.push((name.to_owned(), value.to_owned())),
         }
     }
@@ -90,21 +95,52 @@ pub(super) fn read(
     if message.message_id.is_empty() {
         message.message_id = id();
     }
+    message.delivery_at = put_off::delivery_at(&message.properties, origin.limits)?;
+    // What a consumer sends to itself for later keeps the marks of its transaction, which is over.
+    if is_half && !(origin.reconsume_times > 0 && message.delivery_at.is_some()) {
+        begin_transaction(&mut message);
+    } else if message.delivery_at.is_some() {
+        message.message_type = MessageType::Delay;
+    } else if message.message_group.is_some() {
+        message.message_type = MessageType::Fifo;
+    }
     rules::message::check_essentials(&message, origin.limits)?;
     Ok(message)
 }
 
-/// gRPC clients read both of zlib's forms under the name of gzip; the other kinds no other client reads.
-fn encoding(system_flags: i32) -> Result<BodyEncoding, Refused> {
-    match compression(system_flags) {
-        Ok(None) => Ok(BodyEncoding::Identity),
-        Ok(Some(Compression::Zlib)) => Ok(BodyEncoding::Gzip),
-        other => {
-            let text =
-                format!("a body compressed by {other:?} is not served: set rocketmq.message.compressType to ZLIB");
-            Err(Refused::new(ResponseCode::MessageIllegal, text))
-        }
+/// A half message has no delay: RocketMQ's clients take it away.
+fn begin_transaction(message: &mut Message) {
+    message.message_type = MessageType::Transaction;
+    message.delivery_at = None;
+    message.properties.retain(|(name, _)| name != put_off::LEVEL && !put_off::TIMERS.contains(&name.as_str()));
+    let seconds = message.properties.iter().find(|(name, _)| name == RECOVERY_SECONDS);
+    let seconds = seconds.and_then(|(_, value)| value.parse::<u64>().ok());
+    message.recovery_after = seconds.map(|seconds| Millis(seconds.saturating_mul(1000)).min(TRANSACTION_RECOVERY_MAX));
+}
+
+/// The body as every client reads it, and how it is encoded. gRPC clients read both of zlib's forms under the name of gzip.
+fn body_for_all(body: Bytes, origin: &Origin) -> Result<(Bytes, BodyEncoding), Refused> {
+    let illegal = |text: String| Refused::new(ResponseCode::MessageIllegal, text);
+    let flags = origin.system_flags;
+    let how = compression(flags)
+        .map_err(|number| illegal(format!("the flags {flags} name the compression {number}, which there is not")))?;
+    let Some(how) = how else { return Ok((body, BodyEncoding::Identity)) };
+    let max = origin.limits.body_bytes_max;
+    if body.len() > max {
+        // Not unpacked: the rules refuse it by its size.
+        return Ok((body, BodyEncoding::Gzip));
     }
+    let zlib = as_zlib(&body, how).ok_or_else(|| {
+        illegal(format!("the body of {} bytes is no {how:?}, or larger than 16 MiB when it is unpacked", body.len()))
+    })?;
+    if zlib.len() > max {
+        let bytes = zlib.len();
+        return Err(illegal(format!(
+            "the body, which is stored in zlib's form so that all clients read it, has {bytes} bytes then, more than {max} \
+             (maxMessageSize); set rocketmq.message.compressType to ZLIB"
+        )));
+    }
+    Ok((zlib, BodyEncoding::Gzip))
 }
 
 #[cfg(test)]
@@ -118,7 +154,7 @@ mod tests {
             born_at: 5,
             born_host: "[::ffff:10.0.0.9]:77".parse().unwrap(),
             reconsume_times: 2,
-            limits: MessageLimits { body_bytes_max: 4, delay_max: Millis(0), now: Timestamp(9) },
+            limits: MessageLimits { body_bytes_max: 4, delay_max: Millis::from_secs(7200), now: Timestamp(9) },
         }
     }
 
@@ -141,10 +177,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_never_stored_as_a_plain_message() {
-        for name in NOT_SERVED {
-            assert_eq!(read_as(&format!("{name}\u{1}1"), 0), Err(ResponseCode::MessageIllegal), "{name}");
+    fn delays_and_transactions_are_what_the_properties_say() {
+        let message = read_as("DELAY\u{1}2\u{2}", 0).unwrap();
+        assert_eq!((message.message_type, message.delivery_at), (MessageType::Delay, Some(Timestamp(5009))));
+        assert_eq!(message.properties, [("DELAY".to_owned(), "2".to_owned())], "as RocketMQ leaves it");
+        let half = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}p\u{2}DELAY\u{1}2\u{2}CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}7";
+        let mut plain = origin(0);
+        plain.reconsume_times = 0;
+        let read_plain = |text| read(0, Bytes::from_static(b"body"), text, &plain, String::new).unwrap();
+        let message = read_plain(half);
+        assert_eq!((message.message_type, message.delivery_at), (MessageType::Transaction, None));
+        assert_eq!(message.recovery_after, Some(Millis(7000)));
+        assert!(message.properties.iter().all(|(name, _)| name != "DELAY" && name != HALF), "{message:?}");
+        assert_eq!(read_plain("TRAN_MSG\u{1}false").message_type, MessageType::Normal);
+        assert_eq!(read_as("TRAN_MSG\u{1}True", 0).unwrap().message_type, MessageType::Transaction);
+        assert_eq!(read_as(half, 0).unwrap().message_type, MessageType::Delay, "a retry of a consumer");
+        for (flags, message_type) in
+            [(4, MessageType::Transaction), (8, MessageType::Normal), (12, MessageType::Normal)]
+        {
+            assert_eq!(read_as("", flags).unwrap().message_type, message_type, "{flags}");
         }
+        let message = read_as("__SHARDINGKEY\u{1}g\u{2}TRACE_CONTEXT\u{1}t\u{2}", 0).unwrap();
+        assert_eq!((message.message_type, message.message_group.as_deref()), (MessageType::Fifo, Some("g")));
+        assert_eq!((message.trace_context.as_deref(), message.properties), (Some("t"), Vec::new()));
+        assert_eq!(read_as("DELAY\u{1}soon", 0), Err(ResponseCode::MessageIllegal));
+        assert_eq!(
+            read_as("TIMER_DELAY_MS\u{1}7200001", 0),
+            Err(ResponseCode::MessageIllegal),
+            "later than is allowed"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused() {
         for flags in [0x101, 0x201, 0x401] {
             assert_eq!(read_as("", flags), Err(ResponseCode::MessageIllegal), "{flags:#x}");
         }

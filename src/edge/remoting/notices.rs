@@ -1,11 +1,13 @@
-//! What a connection says to its clients unasked: that the consumers of a group changed, that its offsets were reset, and questions
-//! of tools that only they can answer.
+//! What a connection says to its clients unasked: that the consumers of a group changed, that its offsets were reset, questions
+//! of tools that only they can answer, and about transactions that were not ended.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::edge::remoting::context::Remoting;
+use crate::edge::remoting::transaction;
 use crate::edge::remoting::writing::Written;
 use crate::node::{ClientAnswer, Notice, OffsetsReset};
 use crate::proto::remoting::queue_data::{MessageQueue, offset_table};
@@ -32,7 +34,7 @@ impl Notices {
     }
 
     /// Says it. A client that does not take its answers misses it.
-    pub fn put(&mut self, answers: &mpsc::Sender<Written>, notice: Notice) {
+    pub fn put(&mut self, answers: &mpsc::Sender<Written>, remoting: &Remoting, notice: Notice) {
         self.opaque = self.opaque.wrapping_add(1);
         let opaque = self.opaque;
         let (header, body) = match notice {
@@ -48,6 +50,13 @@ impl Notices {
                 fields.put("isForce", true);
                 (Header::oneway(RequestCode::ResetConsumerClientOffset as i32, opaque, fields), body)
             }
+            Notice::Orphan(orphan) => match transaction::question(remoting, &orphan) {
+                Ok((fields, body)) => (Header::oneway(RequestCode::CheckTransactionState as i32, opaque, fields), body),
+                Err(refused) => {
+                    tracing::error!(text = refused.text, "a producer cannot be asked about its transaction");
+                    return;
+                }
+            },
             Notice::Question(question) => {
                 self.open.retain(|_, answer| !answer.is_closed());
                 if self.open.len() >= OPEN_MAX {

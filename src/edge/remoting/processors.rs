@@ -4,7 +4,7 @@ use crate::broker::Where;
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Request};
-use crate::edge::remoting::{clients, locks, offsets, pull, route, send, send_back, tools};
+use crate::edge::remoting::{clients, locks, offsets, pull, queries, route, send, send_back, tools, transaction};
 use crate::env::panic::{Panicked, contained};
 use crate::proto::remoting::{RequestCode, ResponseCode};
 
@@ -54,6 +54,9 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::CheckClientConfig => clients::check_filter(request),
         RequestCode::HeartBeat => clients::heartbeat(connection, request).await,
         RequestCode::UnregisterClient => clients::unregister(connection, request).await,
+        RequestCode::QueryMessage => queries::query(&connection.remoting, request).await,
+        RequestCode::ViewMessageById => queries::view(&connection.remoting, request).await,
+        RequestCode::EndTransaction => transaction::end(&connection.remoting, request).await,
         RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request),
         _ => Err(unsupported(format!("request type {} ({}) not supported yet", request.header.code, code.name()))),
     }

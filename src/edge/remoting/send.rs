@@ -1,4 +1,5 @@
-//! Sends of one message and of batches, into the queue that the producer chose (remoting §4). After: `broker/send`. Hot path.
+//! Sends of one message and of batches, for the queue that the producer chose (remoting §4): now, later, or when a transaction is
+//! committed. After: `broker/send`. Hot path.
 //!
 //! The answer comes when the messages are synced on a majority, whatever a producer says of waiting. What it sends again is
 //! another message (D189).
@@ -16,8 +17,7 @@ use crate::edge::remoting::{send_back, send_marks};
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
 use crate::model::limits::SEND_MESSAGES_MAX;
-use crate::model::{Message, MessageRef, QueueId, TopicName};
-use crate::proto::remoting::sys_flag::TRANSACTION_PREPARED;
+use crate::model::{Message, MessageRef, MessageType, QueueId, TopicName};
 use crate::proto::remoting::{BadField, BatchPart, Fields, OffsetId, RequestCode, ResponseCode, read_parts};
 
 /// The names of the fields, long and short.
@@ -100,7 +100,9 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
     let mut fields = Fields::default();
     fields.put("msgId", ids(sent.message, messages.len(), store_host));
     fields.put("queueId", queue);
-    fields.put("queueOffset", sent.offset);
+    // A producer names a half message by this number and the one in the id.
+    let is_half = messages[0].message_type == MessageType::Transaction;
+    fields.put("queueOffset", if is_half { sent.topic.0.into() } else { sent.offset.0 });
     if !asked.is_batch {
         fields.put("transactionId", &messages[0].message_id);
     }
@@ -112,10 +114,6 @@ fn read<'a>(connection: &Connection, fields: &'a Fields, names: &Names) -> Resul
     let remoting = &connection.remoting;
     let topic = rules::names::topic("", fields.text(names.topic)?)?;
     let system_flags: i32 = fields.number(names.system_flags)?;
-    if system_flags & TRANSACTION_PREPARED != 0 {
-        let text = "transactions are not served over the classic protocol yet: send them over gRPC";
-        return Err(Refused::new(ResponseCode::MessageIllegal, text));
-    }
     let reconsume_times: i32 = fields.number_if_given(names.reconsume_times)?.unwrap_or(0);
     Ok(Asked {
         topic,
@@ -155,7 +153,14 @@ fn messages(asked: &Asked<'_>, request: &Request, id: impl Fn(usize) -> String) 
     let read = |(number, part): (usize, BatchPart)| {
         message::read(part.flag, part.body, &part.properties, &asked.origin, || id(number))
     };
-    parts.into_iter().enumerate().map(read).collect()
+    let messages: Vec<Message> = parts.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let waits = |message: &&Message| matches!(message.message_type, MessageType::Delay | MessageType::Transaction);
+    if let Some(message) = messages.iter().find(waits) {
+        let (id, kind) = (&message.message_id, message.message_type.name());
+        let text = format!("a batch holds no {kind} message, and message '{id}' of it is one; send it alone");
+        return Err(Refused::new(ResponseCode::MessageIllegal, text));
+    }
+    Ok(messages)
 }
 
 /// A queue for a producer that leaves the choice: another one with each request.

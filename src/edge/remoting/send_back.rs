@@ -9,13 +9,12 @@ use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Remoting, Request};
 use crate::edge::remoting::message::Origin;
 use crate::edge::remoting::physical_offset::{message_at, physical_offset};
+use crate::edge::remoting::put_off::{LEVEL, LEVEL_SECONDS as LEVELS};
 use crate::edge::remoting::{delivered, message, send_marks};
 use crate::edge::rules;
 use crate::model::{ClassicMarks, GroupName, Message, MessageRef, MessageType, Millis, TopicName};
 use crate::proto::remoting::{Fields, OffsetId, PROPERTIES_BYTES_MAX, ResponseCode, put_property, read_properties};
 
-/// RocketMQ's delays by level, from 1 on, in seconds.
-const LEVELS: [u64; 18] = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 /// The level of a message's first retry, if its consumer leaves the choice: ten seconds.
 const FIRST_LEVEL: u32 = 3;
 
@@ -23,7 +22,6 @@ const FIRST_LEVEL: u32 = 3;
 const RETRY_TOPIC: &str = "RETRY_TOPIC";
 /// The id that the message had there.
 const ORIGIN_ID: &str = "ORIGIN_MESSAGE_ID";
-const LEVEL: &str = "DELAY";
 /// Where a delayed message goes, and what a dead letter was.
 const REAL_TOPIC: &str = "REAL_TOPIC";
 const REAL_QUEUE: &str = "REAL_QID";
@@ -81,7 +79,9 @@ pub(super) async fn by_producer(
     remoting.broker.find_or_make_group(&group, ConsumeFrom::Standard, Deadline::NONE).await?;
     let max = retries_max(remoting, &group, max)?;
     let (level, properties) = without_level(properties)?;
-    let mut message = message::read(flag, body, &properties, &origin, id)?;
+    let read = message::read(flag, body, &properties, &origin, id)?;
+    // It was of a transaction, or delayed, once.
+    let mut message = Message { message_type: MessageType::Normal, delivery_at: None, recovery_after: None, ..read };
     // It counted this attempt already.
     let next = if origin.reconsume_times > max { Next::DeadLetter } else { Next::Retry { level } };
     mark(&mut message, &group, next);

@@ -93,13 +93,7 @@ pub fn check(message: &Message, limits: MessageLimits) -> Result<(), Invalid> {
         let text = format!("the orphaned transaction recovery duration is longer than {TRANSACTION_RECOVERY_MAX}");
         return Err(Invalid::new(InvalidKind::Value, text));
     }
-    if let Some(at) = message.delivery_at
-        && at > limits.now.plus(limits.delay_max)
-    {
-        let limit = limits.delay_max;
-        let text = format!("the delivery timestamp {at} is more than {limit} ahead (timerMaxDelaySec)");
-        return Err(Invalid::new(InvalidKind::DeliveryTime, text));
-    }
+    message.delivery_at.map_or(Ok(()), |at| delivery_at(at, limits))?;
     message.message_group.as_deref().map_or(Ok(()), message_group)?;
     short("born host", &message.born_host, InvalidKind::Value)?;
     message.trace_context.as_deref().map_or(Ok(()), |text| short("trace context", text, InvalidKind::Value))
@@ -111,6 +105,21 @@ pub fn check_essentials(message: &Message, limits: MessageLimits) -> Result<(), 
     body(&message.body, limits.body_bytes_max)?;
     born_at(message.born_at)?;
     short("message id", &message.message_id, InvalidKind::MessageId)
+}
+
+/// Whether RocketMQ keeps a property's name to itself: gRPC clients neither send nor see one.
+pub fn is_reserved(property: &str) -> bool {
+    RESERVED.contains(&property)
+}
+
+/// A delivery time that a producer chose.
+pub fn delivery_at(at: Timestamp, limits: MessageLimits) -> Result<(), Invalid> {
+    if at > limits.now.plus(limits.delay_max) {
+        let limit = limits.delay_max;
+        let text = format!("the delivery timestamp {at} is more than {limit} ahead (timerMaxDelaySec)");
+        return Err(Invalid::new(InvalidKind::DeliveryTime, text));
+    }
+    Ok(())
 }
 
 /// A priority level as a client names it.
@@ -145,7 +154,7 @@ fn properties(properties: &[(String, String)]) -> Result<(), Invalid> {
         return Err(Invalid::new(InvalidKind::PropertiesTooLarge, text));
     }
     for (key, value) in properties {
-        if RESERVED.contains(&key.as_str()) {
+        if is_reserved(key) {
             let text = format!("the user property '{key}' is reserved for the system; use another name");
             return Err(Invalid::new(InvalidKind::PropertyName, text));
         }

@@ -2,7 +2,8 @@
 //!
 //! * Shape: `time u64, kind u8`, then the numbers of the kind. The time is machine time. The value is empty, but for a
 //!   delayed message: a version byte, in version 2 the shift u64 by which its delivery time was converted, in version
-//!   3 also the entry u64 that has its bytes since it was carried, and the [`RunItem`] that will enter the queue.
+//!   3 also the entry u64 that has its bytes since it was carried, in version 4 also (with entry 0 if it was not carried) the
+//!   queue u32 that its producer chose, and the [`RunItem`] that will enter the queue.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -19,10 +20,13 @@ const SWEEP: u8 = 2;
 const MESSAGE: u8 = 3;
 const HALF: u8 = 4;
 const SWEEP_GROUP: u8 = 5;
-/// Versions of a delayed message's value: without a shift, with one, and of a carried message.
+/// Versions of a delayed message's value: without a shift, with one, of a carried message, and for a queue that was chosen.
 const VERSION: u8 = 1;
 const VERSION_SHIFTED: u8 = 2;
 const VERSION_CARRIED: u8 = 3;
+const VERSION_QUEUE: u8 = 4;
+/// No entry has this index.
+const NOT_CARRIED: LogIndex = LogIndex(0);
 
 /// One due thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,19 +162,27 @@ pub struct DelayedItem {
     pub shift: Millis,
     /// The entry that has its bytes, if that is not the one it came with.
     pub index: Option<LogIndex>,
+    /// The queue that it enters, if its producer chose one.
+    pub queue: Option<QueueId>,
 }
 
 impl DelayedItem {
     fn encode(self) -> Bytes {
-        let mut value = BytesMut::with_capacity(33);
-        match self.index {
-            Some(index) => {
+        let mut value = BytesMut::with_capacity(37);
+        match (self.queue, self.index) {
+            (Some(queue), index) => {
+                value.put_u8(VERSION_QUEUE);
+                value.put_u64(self.shift.0);
+                value.put_u64(index.unwrap_or(NOT_CARRIED).0);
+                value.put_u32(queue.0);
+            }
+            (None, Some(index)) => {
                 value.put_u8(VERSION_CARRIED);
                 value.put_u64(self.shift.0);
                 value.put_u64(index.0);
             }
-            None if self.shift == Millis(0) => value.put_u8(VERSION),
-            None => {
+            (None, None) if self.shift == Millis(0) => value.put_u8(VERSION),
+            (None, None) => {
                 value.put_u8(VERSION_SHIFTED);
                 value.put_u64(self.shift.0);
             }
@@ -192,13 +204,15 @@ impl DelayedItem {
     /// From the value of its key.
     pub fn decode(value: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(value, "delayed message");
-        let (shift, index) = match reader.u8()? {
-            VERSION => (Millis(0), None),
-            VERSION_SHIFTED => (Millis(reader.u64()?), None),
-            VERSION_CARRIED => (Millis(reader.u64()?), Some(LogIndex(reader.u64()?))),
-            version => return Err(reader.unknown(version.into())),
-        };
-        Ok(Self { item: RunItem::decode(&mut reader)?, shift, index })
+        let version = reader.u8()?;
+        if !(VERSION..=VERSION_QUEUE).contains(&version) {
+            return Err(reader.unknown(version.into()));
+        }
+        let shift = if version >= VERSION_SHIFTED { Millis(reader.u64()?) } else { Millis(0) };
+        let index = if version >= VERSION_CARRIED { Some(LogIndex(reader.u64()?)) } else { None };
+        let queue = if version == VERSION_QUEUE { Some(QueueId(reader.u32()?)) } else { None };
+        let index = index.filter(|index| *index != NOT_CARRIED);
+        Ok(Self { item: RunItem::decode(&mut reader)?, shift, index, queue })
     }
 
     /// The delivery time that was asked for, from the time in its key.

@@ -63,14 +63,20 @@ pub(in crate::machine) enum QueueChoice {
     MessageGroup(MessageGroupHash),
     /// That of its priority; the last queue for all higher ones.
     Priority(u32),
-    /// The one that its producer chose. Queues are only added, so it is there.
-    Given(QueueId),
+    /// The one that its producer chose, perhaps in FIFO order there. Queues are only added, so it is there.
+    Given(QueueId, Option<MessageGroupHash>),
 }
 
 impl EnteringMessage {
     /// A message without order, priority or origin.
     pub fn plain(index: LogIndex, item: RunItem) -> Self {
         Self { index, item, origin: None, choice: QueueChoice::Turn }
+    }
+
+    /// One that was deferred: it enters the queue that its producer chose, if it did.
+    pub fn deferred(index: LogIndex, item: RunItem, queue: Option<QueueId>) -> Self {
+        let choice = queue.map_or(QueueChoice::Turn, |queue| QueueChoice::Given(queue, None));
+        Self { choice, ..Self::plain(index, item) }
     }
 }
 
@@ -97,7 +103,11 @@ impl TopicBuffer {
 impl QueueBuffer {
     fn add(&mut self, entering: EnteringMessage, stage: &Stage<'_>) -> QueueOffset {
         let EnteringMessage { index, item, origin, choice } = entering;
-        let message_group = if let QueueChoice::MessageGroup(group) = choice { Some(group) } else { None };
+        let message_group = match choice {
+            QueueChoice::MessageGroup(group) => Some(group),
+            QueueChoice::Given(_, group) => group,
+            QueueChoice::Turn | QueueChoice::Priority(_) => None,
+        };
         let offset = self.next;
         self.next = QueueOffset(offset.0 + 1);
         let fits = |run: &Run| {
@@ -135,7 +145,7 @@ impl EnqueueBuffer {
         let queue = match entering.choice {
             QueueChoice::MessageGroup(group) => queue_of(group.0, buffer.record.queues),
             QueueChoice::Priority(priority) => QueueId(priority.min(buffer.record.queues - 1)),
-            QueueChoice::Given(queue) => queue_of(queue.0.into(), buffer.record.queues),
+            QueueChoice::Given(queue, _) => queue_of(queue.0.into(), buffer.record.queues),
             QueueChoice::Turn => buffer.queue_in_turn(),
         };
         let added = match buffer.queues.entry(queue) {

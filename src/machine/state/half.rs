@@ -8,12 +8,16 @@ use crate::machine::state::queue::RunItem;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::{due, keys};
 use crate::model::codec::{Malformed, Reader};
-use crate::model::{LogIndex, MessageRef, Timestamp, TopicId, TransactionChecks};
+use crate::model::{LogIndex, MessageRef, QueueId, Timestamp, TopicId, TransactionChecks};
 use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
 /// Of a carried one.
 const VERSION_CARRIED: u8 = 2;
+/// With the queue that its producer chose: of one that was not carried (index 0), and of a carried one.
+const VERSION_QUEUE: u8 = 3;
+/// No entry has this index.
+const NOT_CARRIED: LogIndex = LogIndex(0);
 
 /// A half message, or what was decided about one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,19 +33,28 @@ pub struct Half {
     pub decided: Option<bool>,
     /// The entry that has its bytes, if that is not the one it came with.
     pub index: Option<LogIndex>,
+    /// The queue that it enters when it is committed, if its producer chose one.
+    pub queue: Option<QueueId>,
 }
 
 impl Half {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(if self.index.is_some() { VERSION_CARRIED } else { VERSION });
+        out.put_u8(match (self.queue, self.index) {
+            (Some(_), _) => VERSION_QUEUE,
+            (None, Some(_)) => VERSION_CARRIED,
+            (None, None) => VERSION,
+        });
         self.item.encode(&mut out);
         self.checks.encode(&mut out);
         out.put_u32(self.asked);
         out.put_u64(self.due.0);
         out.put_u8(self.decided.map_or(0, |commit| if commit { 1 } else { 2 }));
-        if let Some(index) = self.index {
+        if let Some(index) = self.index.or_else(|| self.queue.map(|_| NOT_CARRIED)) {
             out.put_u64(index.0);
+        }
+        if let Some(queue) = self.queue {
+            out.put_u32(queue.0);
         }
         out.freeze()
     }
@@ -49,7 +62,7 @@ impl Half {
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes, "half message");
         let version = reader.u8()?;
-        if !(VERSION..=VERSION_CARRIED).contains(&version) {
+        if !(VERSION..=VERSION_QUEUE).contains(&version) {
             return Err(reader.unknown(version.into()));
         }
         Ok(Self {
@@ -58,7 +71,9 @@ impl Half {
             asked: reader.u32()?,
             due: Timestamp(reader.u64()?),
             decided: read_decision(&mut reader)?,
-            index: if version == VERSION_CARRIED { Some(LogIndex(reader.u64()?)) } else { None },
+            index: if version == VERSION { None } else { Some(LogIndex(reader.u64()?)) }
+                .filter(|index| *index != NOT_CARRIED),
+            queue: if version == VERSION_QUEUE { Some(QueueId(reader.u32()?)) } else { None },
         })
     }
 

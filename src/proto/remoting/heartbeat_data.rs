@@ -15,6 +15,15 @@ pub struct HeartbeatData {
     pub client_id: String,
     #[serde(rename = "consumerDataSet", default, deserialize_with = "or_default")]
     pub consumers: Vec<ConsumerData>,
+    #[serde(rename = "producerDataSet", default, deserialize_with = "or_default")]
+    pub producers: Vec<ProducerData>,
+}
+
+/// A producer of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ProducerData {
+    #[serde(rename = "groupName")]
+    pub group: String,
 }
 
 /// A consumer of a group.
@@ -120,8 +129,10 @@ mod tests {
             begins_first: false,
             subscriptions: vec![subscription],
         };
-        let mut expected = HeartbeatData { client_id: "c@1".into(), consumers: vec![consumer] };
+        let producers = vec![ProducerData { group: "pg".into() }];
+        let mut expected = HeartbeatData { client_id: "c@1".into(), consumers: vec![consumer], producers };
         assert_eq!(of(java), expected);
+        expected.producers.clear();
         expected.consumers[0].subscriptions[0].expression_type.clear();
         assert_eq!(of(cpp), expected);
         assert_eq!(of(r#"{"clientID":"c","consumerDataSet":null}"#).consumers, []);

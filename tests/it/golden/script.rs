@@ -8,7 +8,8 @@
 //! * Groups: `group NAME [RETRIES [orderly]]`, `group-from GROUP first|last|SECONDS`, `subscribe GROUP TOPIC [closed]`,
 //!   `reset GROUP TOPIC OFFSET` (of queue 0), `update-offset GROUP TOPIC OFFSET [older]` (by a client; of queue 0),
 //!   `drop-group GROUP`.
-//! * Sends: `send TOPIC BODY[:TAG]…`, `send-to TOPIC QUEUE BODY…`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
+//! * Sends: `send TOPIC BODY[:TAG]…`, `send-to TOPIC QUEUE BODY…`,
+//!   `send-to-fifo TOPIC QUEUE GROUP BODY…`, `send-to-at TOPIC QUEUE SECONDS BODY…`, `send-to-half TOPIC QUEUE AFTER EVERY MOST BODY`, `send-as TYPE TOPIC BODY`, `send-ids TOPIC ID…` (ids may repeat),
 //!   `send-fifo TOPIC MESSAGE…` (each named by its message group and a number), `send-urgent TOPIC PRIORITY BODY…`,
 //!   `gather TOPIC BODY… | BODY…` (several sends in one entry).
 //! * Of consumers that pull: `lock GROUP CLIENT SECONDS TOPIC/QUEUE…`, `unlock GROUP CLIENT TOPIC/QUEUE…`,
@@ -32,8 +33,8 @@ use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
 use raftmq::machine::command::{
     Ack, Announce, BackTo, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, LockQueues,
-    OffsetMove, Placement, Prolong, Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets,
-    Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
+    OffsetMove, Placement, Prolong, QueuePlacement, Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue,
+    SetGroupOffsets, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::state::events::{Act, NewLeader, Operator};
@@ -284,11 +285,20 @@ impl Script {
                 show::print(&outcomes[0], out);
             }
             ["send-to", name, queue, ref bodies @ ..] => {
-                let (topic, queue) = (self.topic_id(name), QueueId(queue.parse().unwrap()));
-                let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; bodies.len()] });
-                let messages = bodies.iter().map(|body| plain_message(body, None).encode()).collect();
-                let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
-                show::print(&outcomes[0], out);
+                self.send_to(name, queue, QueuePlacement::Now, bodies, out);
+            }
+            ["send-to-fifo", name, queue, group, ref bodies @ ..] => {
+                let groups = vec![MessageGroupHash::of(group); bodies.len()];
+                self.send_to(name, queue, QueuePlacement::Fifo(groups), bodies, out);
+            }
+            ["send-to-at", name, queue, time, ref bodies @ ..] => {
+                let at = Timestamp(seconds(time).0);
+                self.send_to(name, queue, QueuePlacement::DeliverAt(vec![at; bodies.len()]), bodies, out);
+            }
+            ["send-to-half", name, queue, after, every, most, body] => {
+                let (after, every, most) = (seconds(after), seconds(every), most.parse().unwrap());
+                let checks = TransactionChecks { after, every, most };
+                self.send_to(name, queue, QueuePlacement::OnCommit(checks), &[body], out);
             }
             ["send-back", name, ref to @ .., body] => {
                 let to = match to {
@@ -375,6 +385,27 @@ impl Script {
             ["show", "delayed", name] => show::delayed(&self.machine, self.topic_id(name), out),
             ["show", what] => show::show(&self.machine, what, out),
             _ => panic!("no such command: {line}"),
+        }
+    }
+
+    fn send_to(&mut self, name: &str, queue: &str, placement: QueuePlacement, bodies: &[&str], out: &mut String) {
+        let (topic, queue) = (self.topic_id(name), QueueId(queue.parse().unwrap()));
+        let waits = match &placement {
+            QueuePlacement::DeliverAt(times) => times.first().copied().filter(|at| at.0 > self.machine.now),
+            QueuePlacement::OnCommit(_) => Some(Timestamp(0)),
+            QueuePlacement::Now | QueuePlacement::Fifo(_) => None,
+        };
+        let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; bodies.len()], placement });
+        let messages = bodies.iter().map(|body| plain_message(body, None).encode()).collect();
+        let outcomes = self.machine.apply_all(&[Proposal { command: command.encode(), messages }]).0;
+        match (&outcomes[0], waits) {
+            (Outcome::SentToQueue { slot, .. }, Some(at)) => {
+                for slot in (*slot..).take(bodies.len()) {
+                    self.aside.push((topic, at, MessageRef { index: LogIndex(self.machine.index), slot }));
+                    writeln!(out, "aside as m{}", self.aside.len()).unwrap();
+                }
+            }
+            (outcome, _) => show::print(outcome, out),
         }
     }
 

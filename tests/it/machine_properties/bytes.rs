@@ -2,14 +2,21 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use raftmq::machine::command::{Ack, CarriedReference, Carry, Change, Command, Decide, Recall, Trim};
+use raftmq::machine::command::{
+    Ack, CarriedReference, Carry, Change, Command, Decide, QueuePlacement, Recall, SendToQueue, Trim,
+};
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
-    GroupId, HandleKey, LeaseId, LogIndex, Message, MessageRef, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp,
+    GroupId, HandleKey, LeaseId, LogIndex, Message, MessageGroupHash, MessageRef, Millis, QueueId, QueueOffset,
+    ReceiptHandle, Timestamp,
 };
 
 use super::TOPIC;
+
+fn to_queue(queue: u32, placement: QueuePlacement) -> Command {
+    Command::SendToQueue(SendToQueue { topic: TOPIC, queue: QueueId(queue), tag_hashes: vec![0, u64::MAX], placement })
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
@@ -53,6 +60,9 @@ proptest! {
                     },
                 ],
             }),
+            to_queue(group, QueuePlacement::Now),
+            to_queue(group, QueuePlacement::DeliverAt(vec![Timestamp(millis), Timestamp(offset)])),
+            to_queue(group, QueuePlacement::Fifo(vec![MessageGroupHash(lease), MessageGroupHash(offset)])),
             Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message }),
             Command::Decide(Decide { topic: TOPIC, message, commit: lease % 2 == 0 }),
         ] {

@@ -1,23 +1,26 @@
 //! Messages that wait: for their delivery time, or for the decision on their transaction.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use raftmq::machine::Proposal;
 use raftmq::machine::Stored;
-use raftmq::machine::command::{Command, CreateTopic, Decide, Placement, Recall};
+use raftmq::machine::command::{Command, CreateTopic, Decide, Placement, QueuePlacement, Recall, SendToQueue};
 use raftmq::machine::outcome::{Outcome, Rejected};
 use raftmq::model::{
-    LogIndex, MessageRef, MessageType, Millis, Permission, QueueId, Timestamp, TopicId, TopicType, TransactionChecks,
+    LogIndex, MessageRef, MessageType, Millis, Permission, QueueId, QueueOffset, Timestamp, TopicId, TopicType,
+    TransactionChecks,
 };
 
 use super::{QUEUES, machine};
-use crate::fixture::machine::{Machine, content, topic};
+use crate::fixture::machine::{Machine, content, plain_message, topic};
 
 /// What is put aside: by delay or in a transaction.
 #[derive(Debug, Clone)]
 enum Deferred {
-    Delay { seconds: u64, count: usize },
+    Delay { seconds: u64, count: usize, queue: Option<u32> },
     Recall(usize),
-    Half { count: usize },
+    Half { count: usize, queue: Option<u32> },
     Decide { half: usize, commit: bool },
     Pass(u64),
     Tick,
@@ -27,15 +30,20 @@ enum Deferred {
 
 fn deferred_step() -> impl Strategy<Value = Deferred> {
     prop_oneof![
-        3 => (0u64..30, 1usize..4).prop_map(|(seconds, count)| Deferred::Delay { seconds, count }),
+        3 => (0u64..30, 1usize..4, chosen_queue()).prop_map(|(seconds, count, queue)| Deferred::Delay { seconds, count, queue }),
         1 => any::<usize>().prop_map(Deferred::Recall),
-        2 => (1usize..3).prop_map(|count| Deferred::Half { count }),
+        2 => (1usize..3, chosen_queue()).prop_map(|(count, queue)| Deferred::Half { count, queue }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(half, commit)| Deferred::Decide { half, commit }),
         3 => (1u64..15).prop_map(Deferred::Pass),
         3 => Just(Deferred::Tick),
         1 => Just(Deferred::Flush),
         1 => Just(Deferred::Crash),
     ]
+}
+
+/// The queue that a producer chose, if it did.
+fn chosen_queue() -> impl Strategy<Value = Option<u32>> {
+    prop::option::of(0..QUEUES)
 }
 
 const LATER: TopicId = TopicId(2);
@@ -51,17 +59,43 @@ struct PlainHalf {
     decided: Option<bool>,
 }
 
-/// All messages in the queues of a topic.
-fn in_queues(machine: &Machine, topic: TopicId) -> Vec<MessageRef> {
+/// All messages in the queues of a topic. Those whose queue was chosen are there.
+fn in_queues(machine: &Machine, topic: TopicId, chosen: &BTreeMap<MessageRef, QueueId>) -> Vec<MessageRef> {
     let mut found = Vec::new();
     for queue in (0..QUEUES).map(QueueId) {
         let head = machine.view().queue_head(topic, queue).unwrap();
         for (_, run) in machine.view().runs(topic, queue, head.min, head.max).unwrap() {
-            found.extend(run.items.iter().map(|item| MessageRef { index: run.index, slot: item.slot }));
+            for item in &run.items {
+                let message = MessageRef { index: run.index, slot: item.slot };
+                let wanted = chosen.get(&message);
+                assert!(wanted.is_none_or(|wanted| *wanted == queue), "{message:?} in {queue}, not in {wanted:?}");
+                found.push(message);
+            }
         }
     }
     found.sort_unstable();
     found
+}
+
+/// Sends messages for a queue that was chosen; each as if no queue had been.
+fn send_to(machine: &mut Machine, topic: TopicId, queue: u32, count: usize, placement: QueuePlacement) -> Vec<Stored> {
+    let queue = QueueId(queue);
+    let waits = match &placement {
+        QueuePlacement::DeliverAt(times) => times[0].0 > machine.now,
+        _ => true,
+    };
+    let command = Command::SendToQueue(SendToQueue { topic, queue, tag_hashes: vec![0; count], placement });
+    let messages = vec![plain_message("c", None).encode(); count];
+    let (outcomes, _) = machine.apply_all(&[Proposal { command: command.encode(), messages }]);
+    let Outcome::SentToQueue { offset, slot } = outcomes[0] else { panic!("it is taken: {outcomes:?}") };
+    let stored = |number: u32| {
+        if waits {
+            Stored::Deferred(slot + number)
+        } else {
+            Stored::Queue(queue, QueueOffset(offset.0 + u64::from(number)))
+        }
+    };
+    (0..u32::try_from(count).unwrap()).map(stored).collect()
 }
 
 fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
@@ -79,16 +113,25 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
     let mut waiting: Vec<(u64, MessageRef)> = Vec::new();
     let mut came: Vec<MessageRef> = Vec::new();
     let mut halves: Vec<PlainHalf> = Vec::new();
+    let mut chosen: BTreeMap<MessageRef, QueueId> = BTreeMap::new();
     for step in steps {
         let now = machine.now;
         match step {
-            Deferred::Delay { seconds, count } => {
+            Deferred::Delay { seconds, count, queue } => {
                 let at = now + seconds * 1000;
-                let placement = Placement::DeliverAt(vec![Timestamp(at); *count]);
-                let outcome = machine.send_aside(LATER, MessageType::Delay, &vec!["d"; *count], placement);
-                let Outcome::Sent(places) = outcome else { panic!("a delay is taken") };
+                let times = vec![Timestamp(at); *count];
+                let places = match queue {
+                    Some(queue) => send_to(&mut machine, LATER, *queue, *count, QueuePlacement::DeliverAt(times)),
+                    None => {
+                        let placement = Placement::DeliverAt(times);
+                        let outcome = machine.send_aside(LATER, MessageType::Delay, &vec!["d"; *count], placement);
+                        let Outcome::Sent(places) = outcome else { panic!("a delay is taken") };
+                        places
+                    }
+                };
                 for (slot, place) in (0..).zip(places) {
                     let message = MessageRef { index: LogIndex(machine.index), slot };
+                    chosen.extend(queue.map(|queue| (message, QueueId(queue))));
                     match place {
                         Stored::DeferredBefore(_) => panic!("nothing is sent twice here"),
                         Stored::Deferred(found) => {
@@ -110,11 +153,19 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
                 assert_eq!(again, Outcome::Rejected(Rejected::NotWaiting));
                 waiting.retain(|(_, other)| *other != message);
             }
-            Deferred::Half { count } => {
-                let placement = Placement::OnCommit(CHECKS);
-                machine.send_aside(DEALS, MessageType::Transaction, &vec!["h"; *count], placement);
+            Deferred::Half { count, queue } => {
+                match queue {
+                    Some(queue) => {
+                        send_to(&mut machine, DEALS, *queue, *count, QueuePlacement::OnCommit(CHECKS));
+                    }
+                    None => {
+                        let placement = Placement::OnCommit(CHECKS);
+                        machine.send_aside(DEALS, MessageType::Transaction, &vec!["h"; *count], placement);
+                    }
+                }
                 for slot in 0..*count as u32 {
                     let message = MessageRef { index: LogIndex(machine.index), slot };
+                    chosen.extend(queue.map(|queue| (message, QueueId(queue))));
                     halves.push(PlainHalf { message, stored_at: now, asked: false, decided: None });
                 }
             }
@@ -156,10 +207,10 @@ fn run_deferred(steps: &[Deferred], crashes: bool) -> Machine {
             Deferred::Crash => {}
         }
         came.sort_unstable();
-        assert_eq!(in_queues(&machine, LATER), came, "P11: once, at its time, unless it was recalled");
+        assert_eq!(in_queues(&machine, LATER, &chosen), came, "P11: once, at its time, unless it was recalled");
         let committed = halves.iter().filter(|half| half.decided == Some(true));
         let committed: Vec<_> = committed.map(|half| half.message).collect();
-        assert_eq!(in_queues(&machine, DEALS), committed, "P12: visible once, if it was committed first");
+        assert_eq!(in_queues(&machine, DEALS, &chosen), committed, "P12: visible once, if it was committed first");
     }
     machine
 }

@@ -1,8 +1,10 @@
 //! The classic protocol, frame by frame, through real clusters: one file for each subject (docs/remoting-contract.md).
 
+mod both;
 mod clients;
 mod consume;
 mod frames;
+mod later;
 mod locks;
 mod name_server;
 mod one_protocol;
