@@ -179,6 +179,10 @@ impl LastSegment {
     pub fn write_again(&self, index: LogIndex) -> Result<(), Error> {
         self.file.write_at(&segment::header(self.first), 0).map_err(self.failed())?;
         let (mut at, end) = (self.written.read().places.start_of(index), self.end());
+        // A file that was cut short within the zeros after its last record has all records.
+        if self.file.len().map_err(self.failed())? < end {
+            self.file.set_len(end).map_err(self.failed())?;
+        }
         let mut block = vec![0; usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES)];
         while at < end {
             let count = usize::try_from((end - at).min(block.len() as u64)).expect("at most a block");

@@ -26,11 +26,20 @@ fn open(disk: &SimDisk) -> CommitLog {
 /// Two versions of a log: as it was before the entries after `keep` were cut, and after others, of the same lengths, came.
 /// The second was killed, so nothing but the cut and what follows it tells how far it went.
 fn versions(keep: u64, last: u64) -> (SimDisk, SimDisk, BTreeMap<u64, Record>) {
+    versions_with(keep, last, false)
+}
+
+/// As [`versions`]; the node may have started anew right after the cut.
+fn versions_with(keep: u64, last: u64, starts_again: bool) -> (SimDisk, SimDisk, BTreeMap<u64, Record>) {
     let disk = SimDisk::default();
-    let log = open(&disk);
+    let mut log = open(&disk);
     append_and_wait(&log, 1, 1..=last);
     let older = disk.copy();
     log.truncate_after(Some(LogIndex(keep))).unwrap();
+    if starts_again {
+        drop(log);
+        log = open(&disk);
+    }
     for from in (keep + 1..=last).step_by(4) {
         append_and_wait(&log, 2, from..=(from + 3).min(last));
     }
@@ -118,8 +127,9 @@ fn p19_a_whole_older_segment_is_found_by_the_one_after_it() {
 
 #[test]
 fn p19_the_last_segment_as_it_was_before_a_cut_is_lost_and_said_to_be() {
-    for (keep, last) in [(20, ENTRIES), (82, ENTRIES), (90, ENTRIES), (1, FEW), (8, FEW), (16, FEW)] {
-        let (older, newer, entries) = versions(keep, last);
+    let cuts = [(20, ENTRIES), (82, ENTRIES), (90, ENTRIES), (1, FEW), (8, FEW), (16, FEW)];
+    for ((keep, last), starts_again) in cuts.into_iter().flat_map(|cut| [(cut, false), (cut, true)]) {
+        let (older, newer, entries) = versions_with(keep, last, starts_again);
         let path = segments(&newer).pop().unwrap();
         newer.put_bytes(&path, older.bytes(&path).unwrap_or_else(|| panic!("cut after {keep}: it is a new one")));
         let log = open(&newer);

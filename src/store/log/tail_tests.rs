@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::env::fault::sim::SimDisk;
 use crate::model::LogIndex;
 use crate::store::log::record::Record;
-use crate::store::log::tests::{FOLDER, WAIT, append, append_and_wait, last_index, open_with_peers, record};
+use crate::store::log::tests::{FOLDER, WAIT, append, append_and_wait, last_index, open_with, open_with_peers, record};
 
 /// A killed log whose last entry has this body, with the place of the body.
 fn with_last(body: Vec<u8>) -> (SimDisk, PathBuf, usize) {
@@ -42,4 +42,27 @@ fn p19_zeros_that_may_be_the_entry_s_own_do_not_make_it_a_torn_one() {
     let zeroed = |bytes: &mut Vec<u8>, at: usize| bytes[sector_of(at + 600)..sector_of(at + 600) + 512].fill(0);
     check("a sector in the middle, zeroed", &text, &zeroed, false);
     check("zeros from within a sector on", &text, &|bytes, at| bytes[sector_of(at) + 100..at + 2048].fill(0), false);
+}
+
+#[test]
+fn p19_a_file_that_lost_only_the_zeros_after_its_last_record_has_all_of_it() {
+    for has_peers in [true, false] {
+        let (disk, path, at) = with_last(vec![7; 100]);
+        let mut bytes = disk.bytes(&path).unwrap();
+        // A record ends at a multiple of eight bytes.
+        assert_ne!((at + 100) % 8, 0);
+        bytes.truncate(at + 100);
+        disk.put_bytes(&path, bytes);
+        let open = |disk: &SimDisk| {
+            let opened = if has_peers { open_with_peers(disk, 16 * 1024) } else { open_with(disk, 16 * 1024) };
+            opened.unwrap()
+        };
+        let log = open(&disk);
+        assert_eq!((last_index(&log), log.lost_from()), (4, None));
+        append_and_wait(&log, 1, 5..=6);
+        drop(log);
+        let log = open(&disk);
+        assert_eq!(log.reader().read(LogIndex(4), LogIndex(5), 1).unwrap()[0].body, vec![7; 100]);
+        assert_eq!(last_index(&log), 6);
+    }
 }

@@ -83,7 +83,10 @@ impl Writer {
         leftovers: Vec<Sealed>,
         lock: Box<dyn DiskLock>,
     ) -> Self {
-        let (synced, is_unproven) = (log.state.lock().done, meta.lost_from().is_some());
+        // Those that were cut before this start, too.
+        let is_cut = |from: LogIndex| !meta.durable_id().is_some_and(|id| id.index >= from && is_new(&meta, id));
+        let is_unproven = meta.lost_from().is_some() || meta.anew_from().is_some_and(is_cut);
+        let synced = log.state.lock().done;
         Self {
             log,
             options,
@@ -372,9 +375,7 @@ impl Writer {
         self.synced = upto;
         if self.is_unproven {
             self.mark_durable()?;
-            // Whoever had the others cut, cut none of its own term.
-            let is_new = |id: RecordId| self.meta.vote().is_none_or(|vote| id.term >= vote.term);
-            self.is_unproven = !self.meta.durable_id().is_some_and(is_new);
+            self.is_unproven = !self.meta.durable_id().is_some_and(|id| is_new(&self.meta, id));
         }
         Ok(())
     }
@@ -472,6 +473,11 @@ impl Writer {
             (self.log.on_fatal)(error);
         }
     }
+}
+
+/// Whether an entry is none that is cut for others yet: whoever had others cut, cut none of its own term.
+fn is_new(meta: &Meta, id: RecordId) -> bool {
+    meta.vote().is_none_or(|vote| id.term >= vote.term)
 }
 
 /// Answers the caller; an error stops the writer, and the caller sees the closed channel.
