@@ -191,8 +191,13 @@ impl PeerIdentity {
         if self.is_named(envelope) && !self.log.is_unused() {
             self.check_lineage(envelope.from, envelope.lineage)?;
         }
-        if !self.is_named(envelope) || envelope.to != self.node {
+        if !self.is_named(envelope) {
             return Err(self.misdirected(envelope));
+        }
+        if envelope.to != self.node {
+            // What is not known here says nothing of whoever dials.
+            let not_yet = Unusable::NotYet { me: self.node, to: envelope.to };
+            return Err(if self.log.is_unused() { not_yet } else { self.misdirected(envelope) });
         }
         if !self.members.is_member(NodeId(envelope.from)) || envelope.from == self.node {
             return Err(Unusable::NoMember { node: envelope.from });
@@ -580,6 +585,19 @@ mod tests {
             stranger.set_started();
             assert_eq!(hail(&stranger).await, None, "it proves nothing");
         }
+    }
+
+    /// Or a member that starts while nobody else answers would take itself for misplaced, and end.
+    #[test]
+    fn p18_an_empty_folder_says_nothing_of_who_its_peers_are() {
+        let member = identity(1, 3, 5, SECRET);
+        let replaced = NodeId::later_of(MemberName(0), 1).0;
+        let kind = |entries| {
+            let dialled = identity(0, 3, entries, SECRET);
+            dialled.check(Some(&member.envelope(replaced))).unwrap_err().kind()
+        };
+        assert_eq!(kind(0), proto::Refusal::Unspecified);
+        assert_eq!(kind(5), proto::Refusal::Stranger);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub enum Unusable {
         /// Who got it.
         me: String,
     },
+    /// It is meant for another replica of this node's name, and nothing is in this node's folder yet.
+    #[error("{} has nothing in its folder, and is not, or not yet, {}", NodeId(*.me), NodeId(*.to))]
+    NotYet { me: u64, to: u64 },
     /// Its sender is not among the members.
     #[error("{} is no member", NodeId(*.node))]
     NoMember { node: u64 },
@@ -97,7 +100,8 @@ impl Unusable {
             Self::RolledBack { .. } => proto::Refusal::RolledBack,
             Self::Misdirected { .. } | Self::NoMember { .. } | Self::TooOld { .. } => proto::Refusal::Stranger,
             Self::OtherLineage { .. } => proto::Refusal::OtherLineage,
-            Self::Unproven { .. }
+            Self::NotYet { .. }
+            | Self::Unproven { .. }
             | Self::Unconfirmed { .. }
             | Self::Memory(_)
             | Self::Lacks(_)
