@@ -9,6 +9,8 @@
 
 mod error;
 mod manifest;
+#[cfg(debug_assertions)]
+mod planted;
 mod reader;
 mod restore;
 mod writer;

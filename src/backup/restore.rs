@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use crate::backup::error::Error;
+#[cfg(debug_assertions)]
+use crate::backup::planted;
 use crate::backup::reader::Backup;
 use crate::env::disk::Disk;
 use crate::model::{LogIndex, NodeId, Term};
@@ -89,6 +91,8 @@ pub fn restore(
     for file in &backup.manifest().source.state {
         copy(&**disk, backup, file, &state, &mut progress)?;
     }
+    #[cfg(debug_assertions)]
+    planted::drop_offsets(&state)?;
     disk.sync_dir(&state).map_err(Error::io(&state))?;
     let records = write_log(disk, backup, target, &mut progress)?;
     disk.sync_dir(folder).map_err(Error::io(folder))?;

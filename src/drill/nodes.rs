@@ -318,6 +318,11 @@ impl Nodes {
         }
     }
 
+    /// Ends a node that the others were to refuse, so that it may have ended by itself.
+    pub fn end_refused(&mut self, node: usize) -> io::Result<()> {
+        self.end(node, Running::kill)
+    }
+
     /// From its next start on a node runs the new build.
     pub fn upgrade(&mut self, node: usize) {
         if let Cluster::Own(own) = &mut self.place {

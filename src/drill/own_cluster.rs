@@ -39,6 +39,8 @@ const PULLED: &str = "log and state of the snapshot are in use";
 const OTHER_MEMBER: [&str; 3] =
     [" starts again: the group has ", " was replaced by ", " is no member of the group any more"];
 
+/// Names planted bugs (`env/fault/planted_bug`).
+const BUGS: &str = "RAFTMQ_PLANT";
 const LOOPBACK: &str = "127.0.0.1";
 
 /// What a node runs.
@@ -127,9 +129,7 @@ impl Own {
         for setting in own.iter().chain(&self.settings) {
             command.args(["-D", setting]);
         }
-        if let Some(bug) = &build.planted_bug {
-            command.env("RAFTMQ_PLANT", bug);
-        }
+        command.envs(build.planted_bug.iter().map(|bug| (BUGS, bug)));
         if let Some(clocks) = &self.clocks {
             command.envs(clocks.environment(node)?);
         }
@@ -184,7 +184,12 @@ impl Own {
     /// Runs a command of the program; its words if it fails. One that found no leader, and so did nothing, is run again for
     /// a while, as whoever reads its words would.
     fn raftmq(&self, args: &[&str]) -> io::Result<()> {
-        let run = || Command::new(self.build(RESTORED).program()?).args(args).stdin(Stdio::null()).output();
+        let build = self.build(RESTORED);
+        let run = || {
+            let mut command = Command::new(build.program()?);
+            command.args(args).envs(build.planted_bug.iter().map(|bug| (BUGS, bug)));
+            command.stdin(Stdio::null()).output()
+        };
         let mut output = run()?;
         for _ in 1..RUNS_MAX {
             if output.status.code() != Some(UNAVAILABLE) {

@@ -48,6 +48,8 @@ pub enum Scenario {
     SlowDisk,
     /// Lose the disk of the leader and of a follower, and have each replaced
     ReplaceNode,
+    /// Lose the disk of a follower, start it as if nothing had happened, and take the leader away
+    WipedNode,
     /// Take two more nodes in and let them go again, and kill the leader in the middle of each change
     Members,
     /// Damage the log of a node, running and stopped: bits, sectors, ends of files, files
@@ -118,6 +120,9 @@ pub(super) enum Step {
     Upgrade(usize),
     /// The disk of a node is lost, and an operator has it replaced.
     Replace(Role),
+    /// The disk of a follower is lost, and it is started as if nothing had happened, beside a node that lacks what it had
+    /// acknowledged, and without the leader; then it is replaced.
+    ComeBackEmpty,
     /// This node joins while the leader is killed.
     Join(usize),
     /// This node leaves while the leader is killed.
@@ -186,6 +191,7 @@ impl DrillPlan {
                     | Step::AllDisksFull
                     | Step::Majority { with_leader: true, .. }
                     | Step::Replace(Role::Leader)
+                    | Step::ComeBackEmpty
                     | Step::Join(_)
                     | Step::Leave(_)
             )
@@ -247,7 +253,9 @@ impl DrillPlan {
             Scenario::Clock if !means.clocks => return Err(clocks.to_owned()),
             Scenario::Hostile if !means.peers => return Err(peers.to_owned()),
             Scenario::FullDisk | Scenario::SlowDisk | Scenario::BitRot if !means.disks => return Err(disks.to_owned()),
-            Scenario::ReplaceNode | Scenario::Members if !means.disks => return Err(members.to_owned()),
+            Scenario::ReplaceNode | Scenario::WipedNode | Scenario::Members if !means.disks => {
+                return Err(members.to_owned());
+            }
             _ => {}
         }
         if is_mixed {
@@ -296,6 +304,7 @@ impl DrillPlan {
             }
             Scenario::SlowDisk => vec![Step::Leader(Hurt::DiskSlow), Step::Follower(Hurt::DiskSlow)],
             Scenario::ReplaceNode => vec![Step::Replace(Role::Leader), Step::Replace(Role::Follower)],
+            Scenario::WipedNode => vec![Step::ComeBackEmpty],
             Scenario::Members => {
                 let more = NODES..NODES + MORE_NODES;
                 more.clone().map(Step::Join).chain([Step::Compare]).chain(more.map(Step::Leave)).collect()
@@ -323,6 +332,7 @@ impl DrillPlan {
                     choices.extend([Step::AllDisksFull, Step::Leader(Hurt::DiskSlow)]);
                     choices.extend([Step::Replace(Role::Leader), Step::Replace(Role::Follower)]);
                     choices.extend([Step::Leader(Hurt::Rots), Step::Follower(Hurt::Rotted), Step::BackUp]);
+                    choices.push(Step::ComeBackEmpty);
                 }
                 vec![choices[below(choices.len())]]
             }

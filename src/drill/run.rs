@@ -32,6 +32,8 @@ const COOL_DOWN: Duration = Duration::from_secs(2);
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 /// So long a majority is away.
 const MAJORITY_AWAY: Duration = Duration::from_secs(3);
+/// So long a node misses what the others acknowledge.
+const MISSED: Duration = Duration::from_secs(1);
 /// So long a disk is full.
 const DISK_FULL: Duration = Duration::from_secs(5);
 /// Time to read a replica, and more for each message of a long drill.
@@ -124,7 +126,8 @@ pub fn run(plan: &DrillPlan, mut progress: impl FnMut(&str)) -> io::Result<Outco
         let begin = |change| runtime.block_on(clients.begin_change(change));
         let change = |change, is_done: &IsDone<'_>| runtime.block_on(clients.change_until(change, is_done));
         let healed = |node| runtime.block_on(clients.healed(node));
-        let asked = Asked { voters: &voters, begin: &begin, see_through: &change, healed: &healed };
+        let leads = || runtime.block_on(clients.leader(1));
+        let asked = Asked { voters: &voters, begin: &begin, see_through: &change, healed: &healed, leader: &leads };
         let said = match step {
             Step::Restore => {
                 // Before requests are held up: from here on nobody is served.
@@ -219,6 +222,8 @@ struct Asked<'a> {
     see_through: &'a dyn Fn(Change, &IsDone<'_>) -> io::Result<()>,
     /// Until a node's log has no damage left.
     healed: &'a dyn Fn(usize) -> io::Result<()>,
+    /// Who leads, as any node says.
+    leader: &'a dyn Fn() -> Option<usize>,
 }
 
 /// Does one step and puts everything right again; what it did.
@@ -258,12 +263,28 @@ fn take(step: Step, leader: usize, nodes: &mut Nodes, asked: &Asked<'_>) -> io::
             let name = format!("n{node}");
             let replica = (asked.voters)()?.get(&name).cloned();
             nodes.hurt(node, Hurt::Wiped, role(node, leader))?;
-            let replace = Change::Replace(Replace { name: name.clone(), address: None, leaves: replica.clone() });
-            (asked.begin)(replace.clone())?;
-            nodes.start(node)?;
-            (asked.see_through)(replace, &|voters| voters.get(&name).is_some_and(|id| Some(id) != replica.as_ref()))?;
-            nodes.heal(node, Hurt::Wiped)?;
+            replace_wiped(nodes, node, replica.as_ref(), asked)?;
             format!("lost the disk of n{node}{} and replaced it", if node == leader { ", the leader," } else { "" })
+        }
+        Step::ComeBackEmpty => {
+            let lacks = (leader + 2) % NODES;
+            let replica = (asked.voters)()?.get(&format!("n{follower}")).cloned();
+            nodes.hurt(lacks, Hurt::Killed, Role::Follower)?;
+            std::thread::sleep(MISSED);
+            nodes.hurt(follower, Hurt::Wiped, Role::Follower)?;
+            nodes.note(OperationKind::MajorityLost);
+            nodes.hurt(leader, Hurt::Killed, Role::Leader)?;
+            nodes.start(follower)?;
+            nodes.heal(lacks, Hurt::Killed)?;
+            std::thread::sleep(MAJORITY_AWAY);
+            if let Some(led) = (asked.leader)() {
+                return Err(not_done(format!("n{follower} was let back with an empty disk, and n{led} leads")));
+            }
+            nodes.end_refused(follower)?;
+            nodes.note(OperationKind::MajorityBack);
+            nodes.heal(leader, Hurt::Killed)?;
+            replace_wiped(nodes, follower, replica.as_ref(), asked)?;
+            format!("lost the disk of n{follower}, saw it refused while the leader was away, and replaced it")
         }
         Step::Join(node) => {
             let address = nodes.peer_address(node).unwrap_or_default();
@@ -301,6 +322,16 @@ fn take(step: Step, leader: usize, nodes: &mut Nodes, asked: &Asked<'_>) -> io::
     };
     std::thread::sleep(Duration::from_millis(1000));
     Ok(said)
+}
+
+/// Has a node replaced that has no disk any more and does not run; `replica` is the one that it was.
+fn replace_wiped(nodes: &mut Nodes, node: usize, replica: Option<&String>, asked: &Asked<'_>) -> io::Result<()> {
+    let name = format!("n{node}");
+    let replace = Change::Replace(Replace { name: name.clone(), address: None, leaves: replica.cloned() });
+    (asked.begin)(replace.clone())?;
+    nodes.start(node)?;
+    (asked.see_through)(replace, &|voters| voters.get(&name).is_some_and(|id| Some(id) != replica))?;
+    nodes.heal(node, Hurt::Wiped)
 }
 
 /// What was damaged must be whole again before the next node is hurt: what is damaged on two nodes at once may be gone.

@@ -8,6 +8,8 @@ use crate::model::{LogIndex, NodeId};
 use crate::raft::lost_entries::LostEntrySource;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::snapshot_link::SnapshotLink;
+#[cfg(debug_assertions)]
+use crate::raft::planted;
 use crate::raft::repair::RecordSource;
 use crate::raft::snapshot::source::{NotGiven, SnapshotSource};
 use crate::store::log::examine::EntryRange;
@@ -54,6 +56,11 @@ impl LostEntrySource for PeerRecords {
 impl RecordSource for PeerRecords {
     async fn records(&self, range: EntryRange, turn: usize) -> Option<Vec<Record>> {
         let given = self.ask(range, turn).await;
+        #[cfg(debug_assertions)]
+        let given = given.map(|mut records| {
+            planted::change_messages(&mut records);
+            records
+        });
         given.inspect_err(|error| tracing::debug!(from = %range.from, %error, "a peer does not give entries")).ok()
     }
 

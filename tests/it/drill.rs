@@ -100,6 +100,24 @@ fn p10_p11_p12_p15_bugs_of_the_rarer_kinds_are_found() {
 }
 
 #[test]
+fn p18_a_wiped_disk_that_votes_again_is_found() {
+    is_caught(&["wiped-node", "--rounds", "1", "--rate", "60", "--plant", "wiped-disk-votes"], &["C1"]);
+}
+
+#[test]
+fn p19_a_repair_that_keeps_other_bytes_is_found() {
+    is_caught(&["bit-rot", "--rounds", "1", "--plant", "repair-keeps-other-bytes"], &["C2"]);
+}
+
+#[test]
+fn p13_a_restore_that_leaves_keys_out_is_found() {
+    is_caught(
+        &["restore-backup", "--rounds", "1", "--rate", "60", "--plant", "restore-drops-offsets"],
+        &["C8", "C13a"],
+    );
+}
+
+#[test]
 fn a_fault_that_is_asked_for_and_cannot_be_done_is_an_error() {
     // A cluster that runs already has the clocks it has.
     let folder = tempfile::tempdir().unwrap();

@@ -26,6 +26,12 @@ pub enum PlantedBug {
     DeadLettersDropped,
     /// What is applied depends on the process that applies it.
     ReplicasDiffer,
+    /// The peers take a node on another disk than it was on for what it was.
+    WipedDiskVotes,
+    /// What a repair writes has another body than what the peers gave.
+    RepairKeepsOtherBytes,
+    /// A restore leaves out the group offsets.
+    RestoreDropsOffsets,
     /// No bug: the process is a newer build, with a command of a newer cluster version.
     NewCommand,
     /// The same, and it proposes that command without asking whether the others know it.
@@ -46,6 +52,9 @@ impl PlantedBug {
             Self::RollbackCommits => "rollback-commits",
             Self::DeadLettersDropped => "dead-letters-dropped",
             Self::ReplicasDiffer => "replicas-differ",
+            Self::WipedDiskVotes => "wiped-disk-votes",
+            Self::RepairKeepsOtherBytes => "repair-keeps-other-bytes",
+            Self::RestoreDropsOffsets => "restore-drops-offsets",
             Self::NewCommand => "new-command",
             Self::NewCommandTooEarly => "new-command-too-early",
         }

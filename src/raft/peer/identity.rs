@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::fault::planted_bug::{self, PlantedBug};
 use crate::machine::newest_version;
 use crate::model::{LogIndex, MemberName, NodeId, text_hash};
 use crate::proto::peer as proto;
@@ -321,6 +322,9 @@ impl PeerIdentity {
         self.can_read(node, facts.cluster_version)?;
         let Some(known) = self.log.known_peer(NodeId(node)) else { return Ok(Judgement::News) };
         if known.disk != facts.disk {
+            if planted_bug::is(PlantedBug::WipedDiskVotes) {
+                return Ok(Judgement::Known);
+            }
             return Err(Unusable::Replaced { node });
         }
         if facts.last < acknowledged && !facts.may_lose_tail && !facts.lacks_tail {
