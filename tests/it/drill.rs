@@ -106,7 +106,7 @@ fn p18_a_wiped_disk_that_votes_again_is_found() {
 
 #[test]
 fn p19_a_repair_that_keeps_other_bytes_is_found() {
-    is_caught(&["bit-rot", "--rounds", "1", "--plant", "repair-keeps-other-bytes"], &["C2"]);
+    is_caught(&["bit-rot", "--rounds", "2", "--plant", "repair-keeps-other-bytes"], &["C2"]);
 }
 
 #[test]

@@ -540,7 +540,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::raft::peer::link;
+    use crate::raft::peer::link::{self, LinkError};
     use crate::raft::snapshot::test_replica::TestReplica;
 
     const SECRET: Option<&str> = Some("s");
@@ -592,16 +592,23 @@ mod tests {
     }
 
     /// Or a member that starts while nobody else answers would take itself for misplaced, and end.
-    #[test]
-    fn p18_an_empty_folder_says_nothing_of_who_its_peers_are() {
+    #[tokio::test]
+    async fn p18_an_empty_folder_says_nothing_of_who_its_peers_are() {
         let member = identity(1, 3, 5, SECRET);
         let replaced = NodeId::later_of(MemberName(0), 1).0;
-        let kind = |entries| {
-            let dialled = identity(0, 3, entries, SECRET);
-            dialled.check(Some(&member.envelope(replaced))).unwrap_err().kind()
-        };
-        assert_eq!(kind(0), proto::Refusal::Unspecified);
-        assert_eq!(kind(5), proto::Refusal::Stranger);
+        for (entries, expected) in [(0, proto::Refusal::Unspecified), (5, proto::Refusal::Stranger)] {
+            let there = identity(0, 3, entries, SECRET);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let accepting = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                assert!(link::accept(&there, stream, |_, _| ()).await.is_err());
+            };
+            let dialling = link::dial(&member, replaced, &address, proto::Purpose::Append);
+            let (dialled, ()) = tokio::join!(dialling, accepting);
+            let Err(LinkError::Refused { kind, .. }) = dialled else { panic!("{entries} entries: it is not refused") };
+            assert_eq!(kind, expected, "{entries} entries");
+        }
     }
 
     #[test]

@@ -180,7 +180,7 @@ async fn greet(
     if !challenge.refusal.is_empty() {
         // Nobody has proven anything yet: no word of a stranger may end this node.
         let kind = match challenge.kind() {
-            kind @ proto::Refusal::OtherLineage => kind,
+            kind @ (proto::Refusal::OtherLineage | proto::Refusal::Unspecified) => kind,
             _ => proto::Refusal::Stranger,
         };
         return Err(LinkError::Refused { kind, reason: challenge.refusal });
@@ -264,7 +264,8 @@ async fn answer(
         _ if hello.nonce.len() != NONCE_BYTES => Err(Unusable::Lacks("nonce")),
         _ => Ok(from),
     });
-    let is_stranger = matches!(&checked, Err(Unusable::Misdirected { .. } | Unusable::NoMember { .. }));
+    let is_stranger =
+        matches!(&checked, Err(Unusable::Misdirected { .. } | Unusable::NotYet { .. } | Unusable::NoMember { .. }));
     let may_hail = is_stranger && purpose != proto::Purpose::Enquire;
     let hails = identity.hails(hello.envelope.as_ref()).filter(|_| may_hail);
     let hello = hello.encode_to_vec();
