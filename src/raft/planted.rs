@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::env::fault::planted_bug::{self, PlantedBug};
 use crate::machine::{Batch, planted};
 use crate::store::kv::{Space, WriteBatch};
+use crate::store::log::examine::{EntryRange, Examined, Remedy};
 use crate::store::log::record::Record;
 
 /// Adds a write to a batch that no two processes agree about.
@@ -14,6 +15,16 @@ pub(super) fn differ(batch: &mut WriteBatch) {
         let own = Bytes::copy_from_slice(&std::process::id().to_be_bytes());
         batch.writes.push((Space::Meta, Bytes::from_static(b"planted"), Some(own)));
     }
+}
+
+/// Has all of a damaged segment repaired, so that any damage shows the bug.
+pub(super) fn all_is_bad(mut examined: Examined) -> Examined {
+    let is_repaired = examined.is_sealed() && examined.remedy != Remedy::None;
+    if planted_bug::is(PlantedBug::RepairKeepsOtherBytes) && is_repaired {
+        examined.bad = vec![EntryRange { from: examined.first, to: examined.next }];
+        examined.remedy = Remedy::Rebuild;
+    }
+    examined
 }
 
 /// Changes the last byte of the last message of each record, but for the last one of several: the next segment names that.

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use crate::model::LogIndex;
 use crate::raft::peer::status::Damage;
+#[cfg(debug_assertions)]
+use crate::raft::planted;
 use crate::store;
 use crate::store::log::CommitLog;
 use crate::store::log::examine::{EntryRange, Examined, Remedy};
@@ -137,6 +139,8 @@ impl<S: RecordSource> Repair<S> {
     /// Repairs one segment.
     async fn segment(&self, first: LogIndex) -> Result<(), NotRepaired> {
         let Some(examined) = self.examine(first).await? else { return Ok(()) };
+        #[cfg(debug_assertions)]
+        let examined = planted::all_is_bad(examined);
         // Apply may be waiting for just these.
         let committed = self.log.committed_hint().max(*self.applied.borrow());
         if examined.bad.last().is_some_and(|bad| bad.to > committed.next()) {
