@@ -318,6 +318,11 @@ impl Nodes {
         }
     }
 
+    /// Whether a node runs; one that ended by itself is not recorded.
+    pub fn is_alive(&mut self, node: usize) -> bool {
+        self.processes[node].as_mut().is_some_and(|process| matches!(process.ended(), Ok(None)))
+    }
+
     /// Ends a node that the others were to refuse, so that it may have ended by itself.
     pub fn end_refused(&mut self, node: usize) -> io::Result<()> {
         self.end(node, Running::kill)

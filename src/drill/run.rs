@@ -32,6 +32,8 @@ const COOL_DOWN: Duration = Duration::from_secs(2);
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 /// So long a majority is away.
 const MAJORITY_AWAY: Duration = Duration::from_secs(3);
+/// Whoever has an empty disk and is not refused helps to elect a leader within this.
+const ELECTED_WITHIN: Duration = Duration::from_secs(20);
 /// So long a node misses what the others acknowledge.
 const MISSED: Duration = Duration::from_secs(1);
 /// So long a disk is full.
@@ -276,9 +278,14 @@ fn take(step: Step, leader: usize, nodes: &mut Nodes, asked: &Asked<'_>) -> io::
             nodes.hurt(leader, Hurt::Killed, Role::Leader)?;
             nodes.start(follower)?;
             nodes.heal(lacks, Hurt::Killed)?;
+            // Unless it is refused, it takes some time on a slow machine to elect somebody.
+            let until = Instant::now() + ELECTED_WITHIN;
             std::thread::sleep(MAJORITY_AWAY);
-            if let Some(led) = (asked.leader)() {
-                return Err(not_done(format!("n{follower} was let back with an empty disk, and n{led} leads")));
+            while nodes.is_alive(follower) && Instant::now() < until {
+                if let Some(led) = (asked.leader)() {
+                    return Err(not_done(format!("n{follower} was let back with an empty disk, and n{led} leads")));
+                }
+                std::thread::sleep(Duration::from_millis(100));
             }
             nodes.end_refused(follower)?;
             nodes.note(OperationKind::MajorityBack);
