@@ -34,6 +34,8 @@ const REPEATED_WITHIN: Millis = Millis::from_secs(10);
 pub(super) struct Poll<'a> {
     pub broker: &'a Arc<Broker>,
     pub request: &'a Receive,
+    /// The group's own filter, which is part of that of the request.
+    pub condition: Option<&'a str>,
     pub target: PollTarget<'a>,
     /// When a grant, with its messages read, must be done.
     pub until: Instant,

@@ -64,7 +64,8 @@ impl Broker {
             check: check.as_ref(),
             limit: request.batch.clamp(1, RECEIVE_BATCH_MAX),
         };
-        let poll = Poll { broker: self, request: &request, target, until: until + GRANT_MARGIN };
+        let condition = group.settings.filter.as_deref();
+        let poll = Poll { broker: self, request: &request, condition, target, until: until + GRANT_MARGIN };
         let ends = Ends { poll: until, turn: until.max(Instant::now() + LOOKUP_MIN) };
         if poll.is_repeatable() {
             match (Poll { until: lookup_until, ..poll }).repeat_and_read().await {
@@ -95,7 +96,12 @@ impl Poll<'_> {
             if plan.planned.is_empty() {
                 drop(plan);
                 tokio::select! {
-                    () = arrival => continue,
+                    () = arrival => {
+                        if self.has_other_condition()? {
+                            return self.nothing_came().await;
+                        }
+                        continue;
+                    }
                     () = tokio::time::sleep_until(ends.poll) => return self.nothing_came().await,
                     () = self.broker.stopping.cancelled() => return Ok(None),
                 }
@@ -115,6 +121,12 @@ impl Poll<'_> {
                 return self.nothing_came().await;
             }
         }
+    }
+
+    /// Whether the group's own filter was changed meanwhile: by the old one this poll would pass over what is wanted now.
+    fn has_other_condition(&self) -> Result<bool, Error> {
+        let group = self.broker.reader.view().group_record(self.target.group)?;
+        Ok(group.is_some_and(|record| record.settings.filter.as_deref() != self.condition))
     }
 
     async fn nothing_came(&self) -> Result<Option<Received>, Error> {
