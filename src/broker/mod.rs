@@ -29,9 +29,11 @@ mod planted;
 mod queue_lock;
 mod reader;
 mod receive;
+mod resend;
 mod send;
 mod send_back;
 mod settings;
+mod settled;
 mod shard;
 mod topics;
 mod transaction;
@@ -51,7 +53,7 @@ pub use inspect::{
     StoredMessage, TopicSummary, TopicTraffic, Trace, Traffic,
 };
 pub use member_rules::{NotAllowed, Voters, check as check_member_change};
-pub use offset::{Moved, Pull, Pulled, PulledMessage, Where};
+pub use offset::{Moved, Pull, Pulled, PulledMessage, ResetTo, Where};
 pub use reader::ShardReader;
 pub use receive::{Delivery, Receive, Received, UndeliveredLeases};
 pub use send::{SendReceipt, Sent, SentToQueue};

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::broker::inspect::settled::settled_below;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
+use crate::broker::settled::settled_below;
 use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::{OffsetMove, SetGroupOffsets};
 use crate::machine::state::lease::SPAN;
@@ -79,6 +79,14 @@ pub enum Where {
     At(Timestamp),
     /// This one, or the nearest that the queue has.
     Exactly(QueueOffset),
+}
+
+/// Where a group is moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetTo {
+    Place(Where),
+    /// The first of each queue that it has not settled: what it has at work is delivered again.
+    Unsettled,
 }
 
 /// A group offset before and after a reset.
@@ -327,7 +335,7 @@ impl Broker {
         by: &Operator,
         group: GroupName,
         topic: TopicName,
-        wanted: Where,
+        wanted: ResetTo,
         dry: bool,
     ) -> Result<Vec<Moved>, Error> {
         let until = self.held_until(Deadline::NONE);
@@ -341,7 +349,11 @@ impl Broker {
         let mut moved = Vec::new();
         for queue in (0..record.queues).map(QueueId) {
             let from = view.group_offset(topic_id, group_id, queue)?;
-            moved.push(Moved { queue, from, to: find(view, topic_id, queue, wanted)? });
+            let to = match wanted {
+                ResetTo::Place(place) => find(view, topic_id, queue, place)?,
+                ResetTo::Unsettled => settled_below(view, topic_id, group_id, queue)?.below,
+            };
+            moved.push(Moved { queue, from, to });
         }
         if !dry {
             let offsets = moved.iter().map(|moved| (moved.queue, moved.to)).collect();
@@ -377,12 +389,13 @@ impl Broker {
 }
 
 /// What a reset does, for the events.
-fn reset_words(topic: &TopicName, wanted: Where, moved: &[Moved]) -> String {
+fn reset_words(topic: &TopicName, wanted: ResetTo, moved: &[Moved]) -> String {
     let to = match wanted {
-        Where::Beginning => "earliest".to_owned(),
-        Where::End => "latest".to_owned(),
-        Where::Exactly(offset) => format!("offset {offset}"),
-        Where::At(at) => at.utc(),
+        ResetTo::Place(Where::Beginning) => "earliest".to_owned(),
+        ResetTo::Place(Where::End) => "latest".to_owned(),
+        ResetTo::Place(Where::Exactly(offset)) => format!("offset {offset}"),
+        ResetTo::Place(Where::At(at)) => at.utc(),
+        ResetTo::Unsettled => "the first that is not settled".to_owned(),
     };
     let back: u64 = moved.iter().map(|moved| moved.from.0.saturating_sub(moved.to.0)).sum();
     let forward: u64 = moved.iter().map(|moved| moved.to.0.saturating_sub(moved.from.0)).sum();

@@ -30,7 +30,7 @@ Use
 Manage
   topic       list, create, update, describe, stats, delete
   group       list, create, update, describe, stats, delete, reset-offset, dlq
-  message     get, find, trace, delayed, recall, move
+  message     get, find, trace, resend, delayed, recall, move
   cluster     status, members, add, replace, remove, cancel, transfer-leader, trim, events
   backup      create, verify, restore
   config      check, show

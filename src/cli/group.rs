@@ -138,7 +138,7 @@ fn consume_from(text: &str) -> Result<String, String> {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct Target {
-    /// The first message that can be read, or the next one to be stored
+    /// The first message that can be read, the next one to be stored, or the first that is not settled
     #[arg(long, value_name = "END")]
     to: Option<End>,
     /// The first message stored then or later: 2h ago, 2026-11-28, 2026-11-28T10:00:00Z or milliseconds since 1970
@@ -156,6 +156,8 @@ pub enum End {
     Earliest,
     /// The next message to be stored
     Latest,
+    /// In each queue the first message that is not settled: what consumers hold is delivered again at once
+    Unsettled,
 }
 
 /// Runs one of the commands.
@@ -236,6 +238,7 @@ async fn reset(context: &Context, group: &str, topic: &str, target: &Target, dry
     let to = match (target.to, target.to_time, target.to_offset) {
         (Some(End::Earliest), ..) => To::Earliest(true),
         (Some(End::Latest), ..) => To::Latest(true),
+        (Some(End::Unsettled), ..) => To::Unsettled(true),
         (None, Some(at), _) => To::TimestampMs(at.0),
         (None, None, offset) => To::Offset(offset.unwrap_or_default()),
     };

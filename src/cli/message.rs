@@ -1,4 +1,4 @@
-//! `raftmq message`: get, find, trace, delayed, recall, move.
+//! `raftmq message`: get, find, trace, resend, delayed, recall, move.
 
 use crate::documents::messages::{MessageRow, OriginRow};
 use crate::model::Timestamp;
@@ -72,6 +72,19 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
         search: u32,
     },
+    /// Store a message once more in its topic, under a new id: all groups of the topic get it again
+    #[command(
+        after_long_help = "It has the body, properties, keys, tag, message group and priority of the first, and is due at once.\n\n\
+                           Examples:\n  raftmq message resend orders 0 17\n  raftmq message resend orders 0 17 -o json"
+    )]
+    Resend {
+        /// Its topic
+        topic: String,
+        /// Its queue
+        queue: u32,
+        /// Its offset
+        offset: u64,
+    },
     /// List messages that wait for their delivery time, earliest first
     #[command(
         after_long_help = "Examples:\n  raftmq message delayed reminders\n  raftmq message delayed reminders --limit 5 -o json"
@@ -135,6 +148,14 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
             let message = id.as_deref().map_or(place, Traced::Id);
             let trace = context.admin.trace_message(&topic, message, search).await;
             trace::print(context, or_failure(context, trace, &topic).await?)
+        }
+        Command::Resend { topic, queue, offset } => {
+            let sent = context.admin.resend_message(&topic, queue, offset).await;
+            let sent = or_failure(context, sent, &topic).await?;
+            let facts = serde_json::json!({
+                "topic": topic, "message_id": sent.message_id, "queue": sent.queue, "offset": sent.offset,
+            });
+            print_fact(context, "resent", &facts, &sent.message_id)
         }
         Command::Delayed { topic, from, limit } => {
             let messages = context.admin.list_delayed(&topic, from.unwrap_or_default().0, limit).await;

@@ -15,9 +15,9 @@ use crate::proto::admin::{
     FindMessagesRequest, FindMessagesResponse, GetMessageRequest, Group, ListDeadLettersRequest,
     ListDeadLettersResponse, ListDelayedRequest, ListEventsRequest, ListEventsResponse, ListGroupsRequest,
     ListMembersRequest, ListMembersResponse, ListTopicsRequest, LogLevelRequest, LogLevelResponse, MoveDelayedRequest,
-    MovedPosition, NodeFactsRequest, NodeFactsResponse, RecallDelayedRequest, RedriveRequest, ResetOffsetRequest,
-    StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse, TransferLeaderRequest, TrimRequest, TrimResponse,
-    UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
+    MovedPosition, NodeFactsRequest, NodeFactsResponse, RecallDelayedRequest, RedriveRequest, ResendMessageRequest,
+    ResendMessageResponse, ResetOffsetRequest, StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse,
+    TransferLeaderRequest, TrimRequest, TrimResponse, UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
 };
 
 use crate::client::connection::Connection;
@@ -160,6 +160,11 @@ impl Admin {
         Ok(call!(self, list_delayed, ListDelayedRequest { topic: topic.into(), from_ms, limit })?.messages)
     }
 
+    /// Stores a message again in its topic.
+    pub async fn resend_message(&self, topic: &str, queue: u32, offset: u64) -> Result<ResendMessageResponse, Error> {
+        call!(self, resend_message, ResendMessageRequest { topic: topic.into(), queue, offset })
+    }
+
     /// Gives a waiting message another delivery time; its new handle.
     pub async fn move_delayed(&self, topic: &str, recall_handle: &str, to_ms: u64) -> Result<String, Error> {
         let request = MoveDelayedRequest { topic: topic.into(), recall_handle: recall_handle.into(), to_ms };
@@ -248,7 +253,7 @@ impl Admin {
 
     /// What the node that answers says of its process.
     pub async fn node_facts(&self) -> Result<NodeFactsResponse, Error> {
-        call!(self, node_facts, NodeFactsRequest {})
+        call!(self, node_facts, NodeFactsRequest::default())
     }
 
     /// Asks the log level of the node that answers, or changes it.

@@ -52,6 +52,8 @@ pub struct PositionRow {
     pub clients: Vec<String>,
     /// Most deliveries so far of a message that is at work or comes back.
     pub attempts_max: u32,
+    /// Of the first such message.
+    pub attempts_offset: Option<u64>,
 }
 
 impl From<GroupPosition> for PositionRow {
@@ -68,6 +70,7 @@ impl From<GroupPosition> for PositionRow {
             last_consumed_at_ms: position.last_consumed_at_ms,
             clients: position.clients,
             attempts_max: position.attempts_max,
+            attempts_offset: position.attempts_offset,
         }
     }
 }

@@ -80,6 +80,11 @@ impl TopicName {
         Ok(Self(text.into()))
     }
 
+    /// Whether it has the dead letters of a group.
+    pub fn is_dead_letters(&self) -> bool {
+        self.0.starts_with(DEAD_LETTERS_PREFIX)
+    }
+
     /// The topic of a group's dead letters, by RocketMQ's name.
     pub fn dead_letters_of(group: &GroupName) -> Self {
         Self(format!("{DEAD_LETTERS_PREFIX}{group}").into())

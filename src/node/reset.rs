@@ -1,6 +1,6 @@
 //! Offsets of a group that an operator sets: its classic consumers that run go on there. Others begin there by themselves.
 
-use crate::broker::{Error, Moved, Operator, Where};
+use crate::broker::{Error, Moved, Operator, ResetTo};
 use crate::model::{GroupName, TopicName};
 use crate::node::{Node, OffsetsReset};
 
@@ -13,7 +13,7 @@ impl Node {
         by: &Operator,
         group: GroupName,
         topic: TopicName,
-        wanted: Where,
+        wanted: ResetTo,
         dry: bool,
     ) -> Result<Vec<Moved>, Error> {
         let moved = self.broker().reset_group(by, group.clone(), topic.clone(), wanted, dry).await?;

@@ -18,9 +18,10 @@ use crate::model::{LogIndex, Millis, TransactionChecks};
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open};
 use crate::node::peer_security::peer_security;
+use crate::node::portrait_codec::Portrait;
 use crate::node::{
     HeartbeatClients, HeartbeatProducers, NodeSettings, Routes, Sessions, StartError, client_list, consumers,
-    counts_codec, remembered,
+    counts_codec, portrait_codec, remembered,
 };
 use crate::raft::{ClusterClock, DayCounts, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
@@ -37,6 +38,7 @@ pub struct Node {
     pub(super) heartbeat_clients: Arc<HeartbeatClients>,
     pub(super) heartbeat_producers: Arc<HeartbeatProducers>,
     routes: Arc<Routes>,
+    pub(super) portrait: Portrait,
     broker: Arc<Broker>,
     inspector: Inspector,
     background: Background,
@@ -74,6 +76,8 @@ impl Node {
         // Weak: the replica, which the broker holds, holds this.
         let asked: Arc<OnceLock<Weak<Broker>>> = Arc::default();
         let counted = asked.clone();
+        let portrait = Portrait::default();
+        let said = portrait.clone();
         let must_restart = CancellationToken::new();
         let restarting = must_restart.clone();
         let parts = ReplicaParts {
@@ -99,6 +103,9 @@ impl Node {
                 }
                 if client_list::is_question(&question) {
                     return client_list::answer(&answering, &listed, &question);
+                }
+                if portrait_codec::is_question(&question) {
+                    return portrait_codec::answer(&said, &question);
                 }
                 consumers::answer(&answering, &question)
             }),
@@ -142,6 +149,7 @@ impl Node {
             heartbeat_clients,
             heartbeat_producers,
             routes,
+            portrait,
             broker,
             inspector,
             background,

@@ -173,5 +173,5 @@ fn streams_are_where_the_protocol_has_them() {
 #[test]
 fn our_own_services_are_there() {
     assert_eq!(Package::of("raftmq.peer.v1").messages["Call"].oneof_decl.len(), 1);
-    assert_eq!(Package::of("raftmq.admin.v1").services["Admin"].method.len(), 31);
+    assert_eq!(Package::of("raftmq.admin.v1").services["Admin"].method.len(), 32);
 }

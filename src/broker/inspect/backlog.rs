@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::broker::inspect::settled::settled_below;
+use crate::broker::settled::settled_below;
 use crate::broker::{Error, Inspector};
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::view::View;

@@ -11,7 +11,6 @@ mod inspector;
 mod message_by_place;
 mod message_query;
 mod overview;
-pub(in crate::broker) mod settled;
 mod statistics;
 mod trace;
 mod trace_by_id;

@@ -2,11 +2,12 @@
 //!
 //! Read from this node's applied state; nothing here is fast or needs to be.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use crate::broker::inspect::settled::settled_below;
+use crate::broker::settled::settled_below;
 use crate::broker::{Error, GroupConsumer, GroupView, Inspector, Subscription, TopicView};
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::view::View;
@@ -63,8 +64,9 @@ pub struct Position {
     pub last_consumed_at: Option<Timestamp>,
     /// Clients for which leases of messages at work are renewed.
     pub clients: Vec<String>,
-    /// Most deliveries of a message that is at work or returns.
+    /// Most deliveries of a message that is at work or returns; and the first of those messages.
     pub attempts_max: u32,
+    pub attempts_offset: Option<QueueOffset>,
 }
 
 /// Some of what there is, by name.
@@ -267,6 +269,9 @@ impl Inspector {
             let at_work = leases.iter().filter(|(_, lease)| !lease.held.is_empty());
             let clients: BTreeSet<&String> =
                 at_work.clone().filter_map(|(_, lease)| lease.renew_for.as_ref().filter(|_| !lease.returned)).collect();
+            let firsts =
+                at_work.filter_map(|(_, lease)| Some((lease.attempt, Reverse(lease.offsets(lease.held).next()?))));
+            let most = firsts.max();
             positions.push(Position {
                 group: group.1.clone(),
                 topic: topic.name.clone(),
@@ -278,7 +283,8 @@ impl Inspector {
                 lost: view.lost(topic.id, group.0, queue)?,
                 last_consumed_at: last.first().map(|(_, run)| self.reader.wall_of(run.stored_at)),
                 clients: clients.into_iter().take(CLIENTS_SHOWN).cloned().collect(),
-                attempts_max: at_work.map(|(_, lease)| lease.attempt).max().unwrap_or(0),
+                attempts_max: most.map_or(0, |(attempts, _)| attempts),
+                attempts_offset: most.map(|(_, Reverse(offset))| offset),
             });
         }
         Ok(positions)

@@ -81,5 +81,6 @@ pub(super) fn position(position: Position) -> wire::GroupPosition {
         last_consumed_at_ms: position.last_consumed_at.map(|at| at.0),
         clients: position.clients,
         attempts_max: position.attempts_max,
+        attempts_offset: position.attempts_offset.map(|offset| offset.0),
     }
 }

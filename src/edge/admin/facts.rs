@@ -1,13 +1,15 @@
-//! What only this process can say of itself: its limits, its settings, its certificates, where its log goes.
+//! What only a process can say of itself: its limits, its settings, its certificates, where its log goes. Calls
+//! `node/self_portrait` for another one.
 
 use std::path::PathBuf;
 
+use prost::Message;
 use tonic::Status;
 
 use crate::env::{clock, process};
 use crate::logging;
-use crate::model::Timestamp;
-use crate::node::Node;
+use crate::model::{MemberName, Timestamp};
+use crate::node::{Node, SelfPortrait};
 use crate::proto::admin as wire;
 
 /// What was read once, at the start.
@@ -29,12 +31,38 @@ pub struct CertificateFact {
     pub ends: Result<Timestamp, String>,
 }
 
-pub(super) fn facts(node: &Node, facts: &ProcessFacts) -> Result<wire::NodeFactsResponse, Status> {
+/// Of this node, or of another one that is asked for it.
+pub(super) async fn facts(
+    node: &Node,
+    own: &ProcessFacts,
+    request: wire::NodeFactsRequest,
+) -> Result<wire::NodeFactsResponse, Status> {
+    let name = request.node;
+    if name.is_empty() || name == node.settings().name.to_string() {
+        return Ok(facts_of(node.settings().name, own));
+    }
+    let known = MemberName::parse(&name);
+    let member =
+        known.ok_or_else(|| Status::invalid_argument(format!("'{name}' is no name of a member; write n0, n1, …")))?;
+    let said = node.portrait_of(member).await.and_then(|said| wire::NodeFactsResponse::decode(said).ok());
+    said.ok_or_else(|| {
+        Status::unavailable(format!(
+            "{name} does not say it: it is down, no member, or of an older build; start it, or ask it"
+        ))
+    })
+}
+
+/// What other nodes are answered that ask this one.
+pub(super) fn portrait(name: MemberName, own: ProcessFacts) -> SelfPortrait {
+    Box::new(move || facts_of(name, &own).encode_to_vec().into())
+}
+
+fn facts_of(name: MemberName, facts: &ProcessFacts) -> wire::NodeFactsResponse {
     let process = process::own();
     let log = logging::file();
     let setting = |(key, value): &(String, String)| wire::Setting { key: key.clone(), value: value.clone() };
-    Ok(wire::NodeFactsResponse {
-        node: node.settings().name.to_string(),
+    wire::NodeFactsResponse {
+        node: name.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         open_files: process.open_files,
         open_files_max: process.open_files_max,
@@ -43,7 +71,7 @@ pub(super) fn facts(node: &Node, facts: &ProcessFacts) -> Result<wire::NodeFacts
         log_file_error: log.as_ref().and_then(|log| log.error.clone()).unwrap_or_default(),
         log_file: log.map(|log| log.path.display().to_string()),
         now_ms: clock::wall().0,
-    })
+    }
 }
 
 fn certificate(fact: &CertificateFact) -> wire::Certificate {

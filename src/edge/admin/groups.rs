@@ -3,7 +3,9 @@
 
 use tonic::Status;
 
-use crate::broker::{ConsumeFrom, GroupConsumer, GroupSettings, GroupSummary, Moved, Operator, UpdateGroup, Where};
+use crate::broker::{
+    ConsumeFrom, GroupConsumer, GroupSettings, GroupSummary, Moved, Operator, ResetTo, UpdateGroup, Where,
+};
 use crate::edge::admin::convert::{count, group_name, name_page, position, refuse, subscription, topic_name};
 use crate::model::filter::sql::SqlFilter;
 use crate::model::limits::{FILTER_BYTES_MAX, GROUP_RETRIES_DEFAULT};
@@ -92,10 +94,11 @@ pub(super) async fn reset_offset(
     use wire::reset_offset_request::To;
     let (group, topic) = (group_name(&request.group)?, topic_name(&request.topic)?);
     let wanted = match request.to {
-        Some(To::Earliest(_)) => Where::Beginning,
-        Some(To::Latest(_)) => Where::End,
-        Some(To::TimestampMs(at)) => Where::At(Timestamp(at)),
-        Some(To::Offset(offset)) => Where::Exactly(QueueOffset(offset)),
+        Some(To::Earliest(_)) => ResetTo::Place(Where::Beginning),
+        Some(To::Latest(_)) => ResetTo::Place(Where::End),
+        Some(To::TimestampMs(at)) => ResetTo::Place(Where::At(Timestamp(at))),
+        Some(To::Offset(offset)) => ResetTo::Place(Where::Exactly(QueueOffset(offset))),
+        Some(To::Unsettled(_)) => ResetTo::Unsettled,
         None => return Err(Status::invalid_argument("the request does not say where to")),
     };
     let moved = node.reset_group(by, group, topic, wanted, request.dry_run).await.map_err(refuse)?;

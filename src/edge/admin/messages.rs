@@ -1,11 +1,11 @@
-//! Stored messages: get, find, trace. Calls `broker/inspect`.
+//! Stored messages: get, find, trace, resend. Calls `broker/inspect` and `broker/resend`.
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tonic::Status;
 
-use crate::broker::{EntryPlace, Event, GroupTrace, Life, MessageQuery, QueryCursor, StoredMessage};
+use crate::broker::{EntryPlace, Event, GroupTrace, Life, MessageQuery, Operator, QueryCursor, Sent, StoredMessage};
 use crate::edge::admin::convert::{find_topic, handle_key, limit, refuse};
 use crate::edge::recall_handle::RecallHandle;
 use crate::model::codec::Reader;
@@ -22,6 +22,23 @@ pub(super) async fn get(node: &Node, request: wire::GetMessageRequest) -> Result
     let found = node.inspector().message_at(&topic, queue, offset).await.map_err(refuse)?;
     let key = handle_key(node).await?;
     Ok(wire::GetMessageResponse { message: Some(stored(found, &key)) })
+}
+
+pub(super) async fn resend(
+    node: &Node,
+    by: &Operator,
+    request: wire::ResendMessageRequest,
+) -> Result<wire::ResendMessageResponse, Status> {
+    let (queue, offset) = (QueueId(request.queue), QueueOffset(request.offset));
+    let topic = find_topic(node, &request.topic).await?;
+    let found = node.inspector().message_at(&topic, queue, offset).await.map_err(refuse)?;
+    let (message_id, sent) = node.broker().resend(by, found).await.map_err(refuse)?;
+    let place = match sent {
+        Sent::Stored { queue, offset } => Some((queue.0, offset.0)),
+        Sent::Delayed { .. } | Sent::Half(_) => None,
+    };
+    let (queue, offset) = place.unzip();
+    Ok(wire::ResendMessageResponse { message_id, queue, offset })
 }
 
 pub(super) async fn find(

@@ -22,6 +22,7 @@ pub struct AdminService {
 
 impl AdminService {
     pub fn new(node: Arc<Node>, facts: ProcessFacts) -> Self {
+        node.set_portrait(facts::portrait(node.settings().name, facts.clone()));
         Self { node, facts }
     }
 }
@@ -98,6 +99,13 @@ impl Admin for AdminService {
         messages::get(&self.node, request.into_inner()).await.map(Response::new)
     }
 
+    async fn resend_message(
+        &self,
+        request: Request<wire::ResendMessageRequest>,
+    ) -> Answer<wire::ResendMessageResponse> {
+        messages::resend(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)
+    }
+
     async fn find_messages(&self, request: Request<wire::FindMessagesRequest>) -> Answer<wire::FindMessagesResponse> {
         messages::find(&self.node, request.into_inner()).await.map(Response::new)
     }
@@ -162,8 +170,8 @@ impl Admin for AdminService {
     async fn list_events(&self, request: Request<wire::ListEventsRequest>) -> Answer<wire::ListEventsResponse> {
         events::list(&self.node, request.into_inner()).await.map(Response::new)
     }
-    async fn node_facts(&self, _request: Request<wire::NodeFactsRequest>) -> Answer<wire::NodeFactsResponse> {
-        facts::facts(&self.node, &self.facts).map(Response::new)
+    async fn node_facts(&self, request: Request<wire::NodeFactsRequest>) -> Answer<wire::NodeFactsResponse> {
+        facts::facts(&self.node, &self.facts, request.into_inner()).await.map(Response::new)
     }
     async fn log_level(&self, request: Request<wire::LogLevelRequest>) -> Answer<wire::LogLevelResponse> {
         log_level::log_level(&self.node, &operator(&request), request.into_inner()).await.map(Response::new)

@@ -67,9 +67,11 @@ pub struct GroupPosition {
     /// Push consumers that have messages at work.
     #[prost(string, repeated, tag = "10")]
     pub clients: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Deliveries so far of the message that had most, of those that are at work or come back.
+    /// Deliveries so far of the message that had most, of those that are at work or come back; and its offset.
     #[prost(uint32, tag = "11")]
     pub attempts_max: u32,
+    #[prost(uint64, optional, tag = "12")]
+    pub attempts_offset: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Group {
@@ -686,7 +688,7 @@ pub struct ResetOffsetRequest {
     #[prost(bool, tag = "7")]
     pub dry_run: bool,
     /// Exactly one.
-    #[prost(oneof = "reset_offset_request::To", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "reset_offset_request::To", tags = "3, 4, 5, 6, 8")]
     pub to: ::core::option::Option<reset_offset_request::To>,
 }
 /// Nested message and enum types in `ResetOffsetRequest`.
@@ -706,6 +708,9 @@ pub mod reset_offset_request {
         /// This offset in every queue, or the nearest a queue has.
         #[prost(uint64, tag = "6")]
         Offset(u64),
+        /// The first message of each queue that the group has not settled: what consumers hold is delivered again.
+        #[prost(bool, tag = "8")]
+        Unsettled(bool),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -798,6 +803,26 @@ pub struct GetMessageRequest {
 pub struct GetMessageResponse {
     #[prost(message, optional, tag = "1")]
     pub message: ::core::option::Option<StoredMessage>,
+}
+/// Stores the same message once more in its topic, under a new id: for all groups of the topic. It is due at once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResendMessageRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub queue: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResendMessageResponse {
+    #[prost(string, tag = "1")]
+    pub message_id: ::prost::alloc::string::String,
+    /// Absent while it waits to enter a queue.
+    #[prost(uint32, optional, tag = "2")]
+    pub queue: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "3")]
+    pub offset: ::core::option::Option<u64>,
 }
 /// Looks through what a topic stored, queue by queue, for a bounded time; goes on from `cursor`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1400,9 +1425,13 @@ pub struct LogLevelResponse {
     #[prost(uint64, optional, tag = "4")]
     pub falls_back_in_ms: ::core::option::Option<u64>,
 }
-/// What only the answering node can say of itself, for raftmq check.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeFactsRequest {}
+/// What only a node can say of itself, for raftmq check.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeFactsRequest {
+    /// Its name, like n2; empty: the node that is asked. Another one is asked on the way; UNAVAILABLE if it does not answer.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeFactsResponse {
     #[prost(string, tag = "1")]
@@ -1872,6 +1901,30 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "GetMessage"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn resend_message(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResendMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResendMessageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/raftmq.admin.v1.Admin/ResendMessage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("raftmq.admin.v1.Admin", "ResendMessage"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn find_messages(
@@ -2387,6 +2440,13 @@ pub mod admin_server {
             request: tonic::Request<super::GetMessageRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetMessageResponse>,
+            tonic::Status,
+        >;
+        async fn resend_message(
+            &self,
+            request: tonic::Request<super::ResendMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResendMessageResponse>,
             tonic::Status,
         >;
         async fn find_messages(
@@ -3176,6 +3236,51 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetMessageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/raftmq.admin.v1.Admin/ResendMessage" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResendMessageSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ResendMessageRequest>
+                    for ResendMessageSvc<T> {
+                        type Response = super::ResendMessageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResendMessageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::resend_message(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResendMessageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,10 +1,13 @@
-//! Messages as an operator finds them: by id, key and place, with their deliveries; delayed ones listed, moved, recalled.
+//! Messages as an operator finds them: by id, key and place, with their deliveries; delayed ones listed, moved, recalled; and
+//! sent again.
+
+use std::time::{Duration, Instant};
 
 use raftmq::proto::v2::Code;
 
-use crate::fixture::calls::{drain, send};
+use crate::fixture::calls::{commit, drain, forward, send};
 use crate::fixture::cluster::{Cluster, with_cluster};
-use crate::fixture::messages::{delayed, delivered, message};
+use crate::fixture::messages::{delayed, delivered, half, message, ordered};
 use crate::fixture::wire::{POLL, Wire};
 
 /// Receives until this message comes, acking the others; its handle and attempt.
@@ -103,5 +106,62 @@ fn a_message_is_found_by_id_key_and_place_and_its_deliveries_are_told() {
         assert!(!cluster.raftmq(&["message", "move", "later", handle, "--to", "2h"]).status.success());
         assert_eq!(drain(std::slice::from_ref(&b), "g", "later", 1).await[0].0, "soon");
         assert_eq!(cluster.json(&["message", "delayed", "later"])["messages"].as_array().unwrap().len(), 0);
+        resent(&cluster, &a).await;
     });
+}
+
+/// What is sent again is the same under another id, in its topic's own way; what cannot be is refused.
+async fn resent(cluster: &Cluster, wire: &Wire) {
+    let until = Instant::now() + Duration::from_secs(60);
+    // Acts are noted once all nodes have said that they know events.
+    while cluster.json(&["cluster", "events"])["events"] == serde_json::json!([]) {
+        assert!(Instant::now() < until, "nothing is noted\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for (topic, kind) in [("lines", "FIFO"), ("accounts", "TRANSACTION")] {
+        cluster.raftmq_ok(&["topic", "create", topic, "--type", kind, "--queues", "2"]);
+    }
+    let stored = |topic: &str| cluster.json(&["message", "find", topic])["messages"].as_array().unwrap().clone();
+    let resend = |topic: &str, message: &serde_json::Value| {
+        let [queue, offset] = ["queue", "offset"].map(|key| message[key].to_string());
+        cluster.raftmq(&["-o", "json", "message", "resend", topic, &queue, &offset])
+    };
+    send(wire, ordered("lines", "order", 7)).await;
+    for topic in ["lines", "later"] {
+        let first = stored(topic)[0].clone();
+        let again: serde_json::Value = serde_json::from_slice(&resend(topic, &first).stdout).unwrap();
+        let id = &again["message"]["message_id"];
+        let until = Instant::now() + Duration::from_secs(60);
+        // A delayed one is due at once, and enters its queue a moment later.
+        let copy = loop {
+            if let Some(copy) = stored(topic).into_iter().find(|message| message["message_id"] == *id) {
+                break copy;
+            }
+            assert!(Instant::now() < until, "{topic}: {again}\n{}", cluster.logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        for same in ["body", "keys", "properties", "tag", "type", "message_group"] {
+            assert_eq!(copy[same], first[same], "{topic}: {same}");
+        }
+        assert_ne!(*id, first["message_id"], "{topic}");
+        if topic == "lines" {
+            assert_eq!(
+                (&copy["queue"], &copy["offset"]),
+                (&first["queue"], &1.into()),
+                "after the first, in its queue"
+            );
+        }
+    }
+    let half_id = send(wire, half("accounts", "paid")).await.transaction_id;
+    assert_eq!(commit(wire, "accounts", &half_id).await, Code::Ok);
+    let (handle, _) = receive_one(wire, "dies", "lines", "order7").await;
+    assert_eq!(forward(wire, "dies", "lines", &handle).await, Code::Ok);
+    for (topic, words) in [("accounts", "let the producer send it again"), ("%DLQ%dies", "raftmq group dlq redrive")] {
+        let refused = resend(topic, &stored(topic)[0]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(words), "{topic}: {said}");
+    }
+    let events = cluster.json(&["cluster", "events"]);
+    let noted = events["events"].as_array().unwrap().iter().filter(|event| event["what"] == "message-resend").count();
+    assert_eq!(noted, 2, "{events:#}");
 }

@@ -1,4 +1,4 @@
-//! What of a queue a group has not settled yet.
+//! What of a queue a group has not settled yet: for people (`inspect`) and for resets (`offset`).
 
 use crate::broker::Error;
 use crate::machine::state::lease::Lease;
