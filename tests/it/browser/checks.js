@@ -36,7 +36,7 @@
     if (!text || !element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) || element.closest('noscript, .skip')) continue;
     seen += 1;
     if (text in known) say('a text that is missing', element);
-    if (/undefined|NaN|\[object|\{\w+\}/.test(text) && !element.closest('pre, code')) say('no text for people', element);
+    if (/undefined|NaN|\[object|\{\w+[|}]/.test(text) && !element.closest('pre, code')) say('no text for people', element);
     if (element.closest(':disabled')) continue;
     const style = getComputedStyle(element);
     const under = behind(element);

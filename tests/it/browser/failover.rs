@@ -35,7 +35,18 @@ pub fn a_killed_leader_is_in_the_timeline(dashboard: &mut Dashboard, cluster: &m
     dashboard.browser.wait_for("the new leader is in the timeline", &row(next, after));
     let head = "!!document.querySelector('#head .badge.warn, #head .badge.bad')";
     dashboard.browser.wait_for("the head says that something is wrong", head);
-    dashboard.picture("failover");
+    dashboard.picture("failover", Some("Failover timeline"));
+    // The newest change of leader is among those of the log, though it was noted a moment later.
+    let newest = format!(
+        "[...document.querySelectorAll('main tbody tr')].some((row) => row.textContent.includes('n{next} leads term {after}'))"
+    );
+    dashboard.browser.wait_for("the change of leader is noted on the page that was open", &newest);
+    dashboard.go("group/billing");
+    let problem =
+        format!("document.querySelector('main .problems').textContent.includes('Node n{leader} does not answer')");
+    dashboard.browser.wait_for("a group says that a node is down", &problem);
+    let way = "!!document.querySelector('main .problems a[href=\"#/cluster\"]')";
+    dashboard.browser.wait_for("and leads to where that is seen", way);
     // And as an event of the log, with how long nobody led.
     dashboard.go("events");
     let noted = format!(

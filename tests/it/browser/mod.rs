@@ -3,6 +3,7 @@
 //! With `RAFTMQ_PICTURES=FOLDER` it also makes the pictures of the README there.
 
 mod acts;
+mod diagnosis;
 mod failover;
 mod keyboard;
 mod pages;
@@ -122,12 +123,21 @@ impl Dashboard {
         assert!(faults.is_empty(), "{where_}: {faults:#?}");
     }
 
-    /// One of the README's, if they are made.
-    fn picture(&mut self, name: &str) {
-        if let Some(folder) = self.pictures.clone() {
-            std::fs::create_dir_all(&folder).unwrap();
-            self.browser.picture(&folder.join(format!("{name}.png")));
-        }
+    /// One of the README's, if they are made; from this heading on, or from the top.
+    fn picture(&mut self, name: &str, heading: Option<&str>) {
+        let Some(folder) = self.pictures.clone() else { return };
+        std::fs::create_dir_all(&folder).unwrap();
+        self.browser.size(1100, 720);
+        let to = format!(
+            "(() => {{
+                const heading = [...document.querySelectorAll('main h2')].find((it) => it.textContent === {});
+                scrollTo(0, heading ? heading.getBoundingClientRect().top + scrollY - 60 : 0);
+            }})()",
+            json!(heading)
+        );
+        self.browser.eval(&to);
+        self.browser.picture(&folder.join(format!("{name}.png")));
+        self.browser.size(1280, 900);
     }
 }
 
@@ -163,6 +173,9 @@ fn d184_the_dashboard_works_in_a_browser() {
     pages::what_a_message_holds_is_shown_as_text(&mut dashboard);
     pages::numbers_are_those_of_the_commands(&mut dashboard, &cluster);
     acts::a_group_is_reset_and_a_dead_letter_redriven(&mut dashboard, &cluster);
+    acts::a_message_is_sent_again(&mut dashboard, &cluster);
+    acts::members_are_asked_about_and_settings_of_each_node_shown(&mut dashboard);
+    runtime.block_on(diagnosis::each_cause_is_said_and_mended_there(&mut dashboard, &cluster));
     keyboard::every_page_and_an_action_without_a_mouse(&mut dashboard, &cluster);
     failover::a_killed_leader_is_in_the_timeline(&mut dashboard, &mut cluster);
 }

@@ -74,7 +74,7 @@ pub fn each_is_right_in_both_languages_wide_and_narrow_light_and_dark(dashboard:
     dashboard.browser.size(1280, 900);
     dashboard.browser.scheme("light");
     dashboard.speak("en");
-    dashboard.picture("overview");
+    dashboard.picture("overview", None);
 }
 
 pub fn what_a_message_holds_is_shown_as_text(dashboard: &mut Dashboard) {

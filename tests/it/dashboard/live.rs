@@ -14,10 +14,10 @@ use crate::fixture::http::get;
 const LISTENERS: usize = 16;
 
 /// A page that is open.
-struct Listener(BufReader<TcpStream>);
+pub struct Listener(BufReader<TcpStream>);
 
 impl Listener {
-    fn open(address: &str) -> Self {
+    pub fn open(address: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(stream, "GET /ui/api/live HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
@@ -37,7 +37,7 @@ impl Listener {
         }
     }
 
-    fn sample(&mut self) -> Value {
+    pub fn sample(&mut self) -> Value {
         let line = self.line_with("data: ");
         let sample = line.trim().strip_prefix("data: ").unwrap_or_else(|| panic!("not a sample: {line:?}"));
         serde_json::from_str(sample).unwrap()

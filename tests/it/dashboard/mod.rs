@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod cost;
 mod live;
 mod reads;
 mod sources;

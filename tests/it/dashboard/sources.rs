@@ -43,9 +43,10 @@ fn is_key(word: &str) -> bool {
         && parts.iter().all(|part| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphabetic()))
 }
 
-/// The names in braces of a text.
+/// The names in braces of a text; what follows one are words for one and for many: `{lag|message|messages}`.
 fn values(text: &str) -> BTreeSet<&str> {
-    text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect()
+    let braces = text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+    braces.map(|inside| inside.split('|').next().unwrap()).collect()
 }
 
 #[test]

@@ -4,28 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, stream};
-use raftmq::proto::admin::admin_client::AdminClient;
-use raftmq::proto::admin::{CreateGroupRequest, CreateTopicRequest};
-use raftmq::proto::v2;
-use tonic::Code;
-
 use super::names;
 use crate::fixture::cluster::{Cluster, free_ports};
-use crate::fixture::requests::{queue, resource};
-
-/// Calls under way at once while topics and groups are made.
-const IN_FLIGHT: usize = 32;
-const TOPICS: usize = 10_000;
-const GROUPS: usize = 1_000;
-/// Topics that each group is subscribed to.
-const SUBSCRIPTIONS: usize = 10;
-
-/// CPU time in seconds, and memory in MiB.
-fn usage(process_id: u32) -> (f64, f64) {
-    let usage = raftmq::env::process::usage(process_id).unwrap();
-    (usage.cpu_us as f64 / 1e6, usage.resident_bytes as f64 / 1048576.0)
-}
+use crate::fixture::many;
+use crate::fixture::many::{GROUPS, TOPICS, usage};
 
 /// Scrapes a node several times: the slowest answer, and the bytes of the last.
 fn slowest(address: &str, scrapes: usize) -> (Duration, usize) {
@@ -46,53 +28,7 @@ fn what_scrapes_cost_with_ten_thousand_topics_and_a_thousand_groups() {
     let leader = cluster.leader().unwrap();
     let address = cluster.http_address(leader);
     eprintln!("empty: slowest of 10 scrapes {:?}, {} bytes", slowest(&address, 10).0, slowest(&address, 1).1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", cluster.address(leader))).unwrap();
-        let admin = AdminClient::new(channel.connect().await.unwrap());
-        let wire = cluster.wire(leader).within(Duration::from_secs(60));
-        let topics = stream::iter(0..TOPICS).map(|number| {
-            let mut admin = admin.clone();
-            async move {
-                let request = CreateTopicRequest {
-                    name: format!("topic-{number}"),
-                    r#type: "NORMAL".into(),
-                    queues: 8,
-                    ..Default::default()
-                };
-                // A machine under load may have an election meanwhile.
-                while admin.create_topic(request.clone()).await.is_err_and(|error| error.code() == Code::Unavailable) {}
-            }
-        });
-        topics.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await;
-        let groups = stream::iter(0..GROUPS).map(|number| {
-            let mut admin = admin.clone();
-            async move {
-                let request = CreateGroupRequest { name: format!("group-{number}"), ..Default::default() };
-                while admin.create_group(request.clone()).await.is_err_and(|error| error.code() == Code::Unavailable) {}
-            }
-        });
-        groups.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await;
-        let subscriptions = stream::iter(0..GROUPS * SUBSCRIPTIONS).map(|number| {
-            let wire = wire.clone();
-            async move {
-                let topic = format!("topic-{number}");
-                let request = v2::UpdateOffsetRequest {
-                    group: Some(resource(&format!("group-{}", number / SUBSCRIPTIONS))),
-                    message_queue: queue(&topic),
-                    offset: 0,
-                };
-                wire.raw().update_offset(wire.request(request)).await.unwrap();
-            }
-        });
-        subscriptions.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await;
-        let sends = stream::iter(0..TOPICS).map(|number| {
-            let wire = wire.clone();
-            let message = crate::fixture::messages::message(&format!("topic-{number}"), &format!("m{number}"), "body");
-            async move { wire.send(vec![message]).await.unwrap() }
-        });
-        sends.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await;
-    });
+    many::fill(&cluster);
     // There may have been an election meanwhile.
     let leader = cluster.wait_for_leader();
     let address = cluster.http_address(leader);

@@ -24,6 +24,7 @@ pub(super) const ASSETS: &[Asset] = assets! {
     "api.js": SCRIPT,
     "dom.js": SCRIPT,
     "texts.js": SCRIPT,
+    "time.js": SCRIPT,
     "format.js": SCRIPT,
     "chart.js": SCRIPT,
     "problems.js": SCRIPT,

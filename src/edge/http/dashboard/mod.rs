@@ -18,6 +18,7 @@ mod refused;
 mod routing;
 mod site;
 mod timeline;
+mod work;
 
 pub use gate::Access;
 pub(super) use routing::Dashboard;

@@ -148,7 +148,8 @@ pub(super) async fn read(site: &Arc<Site>, tables: &Arc<Tables>, name: &str, que
             })
         }
         "facts" => {
-            let facts = admin.node_facts(Request::new(wire::NodeFactsRequest {})).await?.into_inner();
+            let request = wire::NodeFactsRequest { node: query.text("node").to_owned() };
+            let facts = admin.node_facts(Request::new(request)).await?.into_inner();
             let settings = facts.settings.iter().map(|set| json!({ "key": set.key, "value": set.value }));
             let certificate = |shown: &wire::Certificate| json!({ "shown_to": shown.shown_to, "file": shown.file, "not_after_ms": shown.not_after_ms, "error": shown.error });
             json!({

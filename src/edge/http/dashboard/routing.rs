@@ -22,6 +22,7 @@ use crate::edge::http::dashboard::reads;
 use crate::edge::http::dashboard::refused::Refused;
 use crate::edge::http::dashboard::site::Site;
 use crate::edge::http::dashboard::timeline::Timeline;
+use crate::edge::http::dashboard::work;
 use crate::edge::http::page::{self, Page};
 use crate::edge::http::tables::Tables;
 use crate::node::Node;
@@ -168,7 +169,14 @@ impl Dashboard {
                     .reads
                     .try_acquire()
                     .map_err(|_| busy(format!("{READS_MAX} requests are under way already; try again in a moment")))?;
-                reads::read(site, &self.tables, name, query).await?
+                let (read, worked) = work::timed(async {
+                    let value = reads::read(site, &self.tables, name, query).await?;
+                    Ok::<_, Refused>(page::json(StatusCode::OK, &value))
+                })
+                .await;
+                let mut response = read?;
+                work::note(&mut response, worked);
+                return Ok(response);
             }
         };
         Ok(page::json(StatusCode::OK, &value))

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::edge::http::dashboard::actions::given::Given;
-use crate::edge::http::dashboard::actions::{cluster, groups, messages, topics};
+use crate::edge::http::dashboard::actions::{cluster, groups, members, messages, topics};
 use crate::edge::http::dashboard::refused::Refused;
 use crate::edge::http::dashboard::site::Site;
 
@@ -19,9 +19,14 @@ pub(in crate::edge::http::dashboard) async fn act(site: &Site, name: &str, given
         "group.delete" => groups::delete(site, given).await?,
         "offset.reset" => groups::reset_offset(site, given).await?,
         "dead.redrive" => messages::redrive(site, given).await?,
+        "message.resend" => messages::resend(site, given).await?,
         "delayed.recall" => messages::recall(site, given).await?,
         "delayed.move" => messages::move_delayed(site, given).await?,
         "leader.transfer" => cluster::transfer_leader(site, given).await?,
+        "member.add" => members::add(site, given).await?,
+        "member.replace" => members::replace(site, given).await?,
+        "member.remove" => members::remove(site, given).await?,
+        "member.cancel" => members::cancel(site, given).await?,
         _ => return Err(Refused::new(StatusCode::NOT_FOUND, format!("there is nothing to do called {name}"))),
     };
     let command = done.command.text();

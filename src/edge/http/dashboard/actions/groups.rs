@@ -121,6 +121,7 @@ pub(super) async fn reset_offset(site: &Site, given: &Given) -> Result<Done, Ref
     let (to, command) = match given.text("to")? {
         "earliest" => (To::Earliest(true), command.option("--to", Some("earliest"))),
         "latest" => (To::Latest(true), command.option("--to", Some("latest"))),
+        "unsettled" => (To::Unsettled(true), command.option("--to", Some("unsettled"))),
         "time" => {
             let at = given.number("value")?;
             (To::TimestampMs(at), command.option("--to-time", Some(at)))
@@ -129,7 +130,9 @@ pub(super) async fn reset_offset(site: &Site, given: &Given) -> Result<Done, Ref
             let offset = given.number("value")?;
             (To::Offset(offset), command.option("--to-offset", Some(offset)))
         }
-        other => return Err(Refused::request(format!("'{other}' is none of earliest, latest, time and offset"))),
+        other => {
+            return Err(Refused::request(format!("'{other}' is none of earliest, latest, unsettled, time and offset")));
+        }
     };
     let request = wire::ResetOffsetRequest {
         group: group.to_owned(),

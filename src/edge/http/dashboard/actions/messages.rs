@@ -1,4 +1,4 @@
-//! Messages that wait, and dead letters: recall, move, redrive.
+//! Messages: resend; those that wait, and dead letters: recall, move, redrive.
 
 use serde_json::{Value, json};
 use tonic::Request;
@@ -68,6 +68,36 @@ async fn not_redriven(site: &Site, group: &str) -> Result<Vec<u64>, Refused> {
         }
         from = page.next_offset;
     }
+}
+
+pub(super) async fn resend(site: &Site, given: &Given) -> Result<Done, Refused> {
+    let topic = given.text("topic")?;
+    let queue = given.small_if_any("queue")?.ok_or_else(|| Refused::request("'queue' is missing"))?;
+    let offset = given.number("offset")?;
+    let command = CommandLine::of(site, &["message", "resend", topic, &queue.to_string(), &offset.to_string()]);
+    let request = wire::GetMessageRequest { topic: topic.to_owned(), queue, offset };
+    let message = site.admin.get_message(Request::new(request)).await?.into_inner().message.unwrap_or_default();
+    let groups = site.admin.describe_topic(Request::new(wire::DescribeTopicRequest { name: topic.to_owned() })).await?;
+    let mut groups: Vec<String> = groups.into_inner().positions.into_iter().map(|position| position.group).collect();
+    groups.sort();
+    groups.dedup();
+    let facts = vec![
+        ("topic", json!(topic)),
+        ("message_id", json!(message.message_id)),
+        ("tag", json!(Some(message.tag).filter(|tag| !tag.is_empty()))),
+        ("keys", json!(message.keys)),
+        ("bytes", json!(message.body.len())),
+        ("reaches", json!(groups)),
+    ];
+    let mut document = Value::Null;
+    if !given.is_trial() {
+        let request = wire::ResendMessageRequest { topic: topic.to_owned(), queue, offset };
+        let sent = site.admin.resend_message(given.request(request)).await?.into_inner();
+        let message =
+            json!({ "topic": topic, "message_id": sent.message_id, "queue": sent.queue, "offset": sent.offset });
+        document = json!({ "schema": "raftmq.message.resent.v1", "message": message });
+    }
+    Ok(Done { command, facts, document })
 }
 
 pub(super) async fn recall(site: &Site, given: &Given) -> Result<Done, Refused> {

@@ -7,6 +7,7 @@ mod command_line;
 mod done;
 mod given;
 mod groups;
+mod members;
 mod messages;
 mod topics;
 

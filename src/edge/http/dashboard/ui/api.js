@@ -9,6 +9,8 @@ export class Refused extends Error {
 }
 
 let session;
+/** Milliseconds that the node worked for what was read, in all. */
+let worked = 0;
 
 /** The node, the cluster, and the token for actions. */
 export async function openSession() {
@@ -35,6 +37,7 @@ export async function act(name, body) {
 }
 
 async function answer(response) {
+  worked += Number(response.headers.get('x-raftmq-worked-us') ?? 0) / 1000;
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refused(response.status, body.error?.text ?? response.statusText);
   return body;
@@ -64,10 +67,9 @@ const COST_TIMES = 50;
 /** Runs `work` now and again and again until the page is left; a page that is not looked at waits. */
 export async function again(signal, work) {
   while (!signal.aborted) {
-    const began = performance.now();
+    const before = worked;
     if (!document.hidden) await work();
-    const took = performance.now() - began;
-    await pause(Math.max(EVERY_MS, took * COST_TIMES), signal);
+    await pause(Math.max(EVERY_MS, (worked - before) * COST_TIMES), signal);
   }
 }
 

@@ -13,22 +13,23 @@ function wide() {
   return matchMedia('(max-width: 600px)').matches ? 360 : 600;
 }
 
-/** A round number not below a value. */
-function roof(value) {
-  if (value <= 0) return 1;
+/** A round number not below a value; of whole things also its half is whole. */
+function roof(value, isWhole) {
+  if (value <= 0) return isWhole ? 2 : 1;
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((step) => step * unit >= value) * unit;
+  const steps = isWhole && unit === 1 ? [2, 4, 6, 10] : [1, 2, 5, 10];
+  return steps.find((step) => step * unit >= value) * unit;
 }
 
 /**
  * Lines over time. `series` are `{ name, points: [[ms, value]] }`; `span` is how many milliseconds the chart is wide, up to
- * `now`; `show` writes a value.
+ * `now`; `show` writes a value, `isWhole` says that there are no parts of one.
  */
-export function lines({ label, series, span, now, show }) {
+export function lines({ label, series, span, now, show, isWhole = false }) {
   const width = wide();
   const from = now - span;
   const shown = series.map(({ name, points }) => ({ name, points: points.filter(([at]) => at >= from && at <= now) }));
-  const most = roof(Math.max(0, ...shown.flatMap(({ points }) => points.map(([, value]) => value))));
+  const most = roof(Math.max(0, ...shown.flatMap(({ points }) => points.map(([, value]) => value))), isWhole);
   const x = (at) => LEFT + ((at - from) / span) * (width - LEFT - 8);
   const y = (value) => TOP + (1 - value / most) * (HEIGHT - TOP - BOTTOM);
   const rules = [0, 0.5, 1].map((part) => [

@@ -12,7 +12,9 @@ const FACTS = {
   in_flight: 'fact.inFlight', members: 'fact.members', retries: 'fact.retries', orderly: 'fact.orderly', backoff: 'fact.backoff',
   consume_from: 'fact.consumeFrom', filter: 'fact.filter', delivered_again: 'fact.deliveredAgain', passed_over: 'fact.passedOver',
   dead_letters: 'fact.deadLetters', message_id: 'fact.messageId', delivery_at_ms: 'fact.deliveryAt', to_ms: 'fact.to',
-  from: 'fact.from', to: 'fact.toNode', role: 'fact.role', behind: 'fact.behind',
+  from: 'fact.from', to: 'fact.toNode', role: 'fact.role', behind: 'fact.behind', tag: 'column.tag', keys: 'column.keys',
+  bytes: 'fact.bytes', reaches: 'fact.reaches', member: 'fact.member', address: 'column.peersAt', leaves: 'fact.leaves',
+  already: 'fact.already', change: 'fact.change',
 };
 
 function value(name, what) {
@@ -23,24 +25,26 @@ function value(name, what) {
 }
 
 /**
- * Opens the dialog of an action. `fields` are `{ name, label, kind, value, choices, read, isNeeded }`; `fixed` is sent along. A
- * name in `confirm` must be typed before it is done. `isNothing` says of what was filled in that nothing would be changed. `done`
- * is called after it was done.
+ * Opens the dialog of an action. `fields` are `{ name, label, kind, value, choices, read, isNeeded, as, when }`: what is in one is
+ * sent under its name, or another (`as`), and only when `when` says of the form's values that it is asked for; `fixed` is sent
+ * along, and `also` makes more of what a trial said. A name in `confirm` must be typed before it is done. `isNothing` says of what was
+ * filled in that nothing would be changed. `done` is called after it was done.
  */
-export function ask({ title, action, fixed = {}, fields = [], confirm, isNothing = () => false, done }) {
+export function ask({ title, action, note, fixed = {}, fields = [], confirm, also = () => ({}), isNothing = () => false, done }) {
   const dialog = document.getElementById('dialog');
   const preview = el('div', { role: 'status' });
   const typed = confirm && el('label', null, t('dialog.confirm', { name: confirm }), el('input', { type: 'text', name: 'confirm', autocomplete: 'off', oninput: ready }));
   const act1 = el('button', { type: 'submit', class: confirm ? 'danger' : undefined, disabled: true }, title);
   let shown;
   let timer;
+  const isAsked = (field) => !field.when || field.when(Object.fromEntries(fields.map(({ name }) => [name, form.elements[name].value])));
   const given = () => {
     const body = { ...fixed };
-    for (const field of fields) {
+    for (const field of fields.filter(isAsked)) {
       const input = form.elements[field.name];
       const wanted = field.read ? field.read(input.value) : input.value.trim();
-      if (field.kind === 'check') body[field.name] = input.checked;
-      else if (input.value.trim() !== '') body[field.name] = wanted;
+      if (field.kind === 'check') body[field.as ?? field.name] = input.checked;
+      else if (input.value.trim() !== '') body[field.as ?? field.name] = wanted;
     }
     return body;
   };
@@ -50,7 +54,8 @@ export function ask({ title, action, fixed = {}, fields = [], confirm, isNothing
   const look = async () => {
     shown = undefined;
     ready();
-    if (isNothing(given()) || fields.some((field) => field.isNeeded && form.elements[field.name].value.trim() === '')) {
+    for (const field of fields) form.elements[field.name].closest('label').hidden = !isAsked(field);
+    if (isNothing(given()) || fields.some((field) => field.isNeeded && isAsked(field) && form.elements[field.name].value.trim() === '')) {
       return update(preview, el('p', { class: 'note' }, t('dialog.fill')));
     }
     try {
@@ -67,7 +72,7 @@ export function ask({ title, action, fixed = {}, fields = [], confirm, isNothing
     if (act1.disabled) return;
     act1.disabled = true;
     try {
-      const was = await act(action, given());
+      const was = await act(action, { ...given(), ...also(shown) });
       update(preview, el('p', { class: 'badge good' }, t('dialog.done')), details(was));
       form.querySelectorAll('input, select, textarea').forEach((input) => { input.disabled = true; });
       done?.(was);
@@ -78,6 +83,7 @@ export function ask({ title, action, fixed = {}, fields = [], confirm, isNothing
   };
   const form = el('form', { onsubmit: submit },
     el('h2', null, title),
+    note && el('p', null, note),
     el('div', { class: 'tools' }, fields.map((field) => label(field, changed))),
     preview, typed,
     el('div', { class: 'row' }, act1, el('button', { type: 'button', onclick: () => dialog.close() }, t('close'))));
@@ -88,7 +94,7 @@ export function ask({ title, action, fixed = {}, fields = [], confirm, isNothing
 }
 
 function label({ name, label: text, kind = 'text', value: first = '', choices }, changed) {
-  if (kind === 'check') return el('label', { class: 'check' }, el('input', { type: 'checkbox', name, onchange: changed }), text);
+  if (kind === 'check') return el('label', { class: 'check' }, el('input', { type: 'checkbox', name, checked: first === true, onchange: changed }), text);
   if (choices) {
     const options = choices.map(([word, shown]) => el('option', { value: word, selected: word === first }, shown));
     return el('label', null, text, el('select', { name, onchange: changed }, options));

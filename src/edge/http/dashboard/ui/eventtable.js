@@ -11,7 +11,7 @@ const WHAT = {
   'topic-create': 'what.topicCreate', 'topic-update': 'what.topicUpdate', 'topic-delete': 'what.topicDelete',
   'group-create': 'what.groupCreate', 'group-update': 'what.groupUpdate', 'group-delete': 'what.groupDelete',
   'offset-reset': 'what.offsetReset', redrive: 'what.redrive', 'delayed-move': 'what.delayedMove', 'delayed-recall': 'what.delayedRecall',
-  trim: 'what.trim',
+  trim: 'what.trim', 'message-resend': 'what.messageResend',
 };
 
 /** What an event is of, as a link if there is a page of it. */

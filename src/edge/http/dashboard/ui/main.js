@@ -5,6 +5,7 @@ import { el, link, update } from './dom.js';
 import { ofNodes } from './problems.js';
 import { badge } from './table.js';
 import { other, preferred, speak, t } from './texts.js';
+import { heard } from './time.js';
 import * as clients from './pages/clients.js';
 import * as cluster from './pages/cluster.js';
 import * as config from './pages/config.js';
@@ -172,6 +173,7 @@ function pressed(event) {
 }
 
 function sampled(sample) {
+  heard(sample.at_ms);
   history.push(sample);
   if (history.length > HISTORY_MAX) history.shift();
   warn(session.is_open ? t('banner.open') : '');

@@ -57,8 +57,11 @@ export function ofGroups(waiting, now) {
 /** All of them, for people. */
 export function list(problems) {
   if (!problems.length) return el('p', { class: 'fine' }, badge(t('problem.ok'), 'good'), ' ', t('problem.none'));
-  const item = ({ level, what, remedy, path }) =>
+  const item = ({ level, what, remedy, path, links = [], acts = [] }) =>
     el('li', null, badge(t(level === 'bad' ? 'problem.bad' : 'problem.warn'), level), ' ',
-      path ? link(path, what) : el('strong', null, what), el('div', { class: 'remedy' }, remedy));
+      path ? link(path, what) : el('strong', null, what), el('div', { class: 'remedy' }, remedy),
+      links.length + acts.length > 0 && el('div', { class: 'row' },
+        acts.map(({ title, open }) => el('button', { type: 'button', onclick: open }, title)),
+        links.map(([place, title]) => link(place, title))));
   return el('ul', { class: 'problems' }, problems.map(item));
 }

@@ -27,8 +27,11 @@ export function other() {
   return language === 'zh' ? 'en' : 'zh';
 }
 
-/** The text of a key, with values in the place of `{name}`. */
+/** The text of a key, with values in the place of `{name}`; `{name|message|messages}` is the first of both for one, else the other. */
 export function t(key, values = {}) {
   const text = table[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return text.replace(/\{(\w+)(?:\|([^|}]*)\|([^|}]*))?\}/g, (whole, name, one, many) => {
+    if (one === undefined || values[name] === undefined) return values[name] ?? whole;
+    return String(values[name]) === '1' ? one : many;
+  });
 }

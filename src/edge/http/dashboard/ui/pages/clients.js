@@ -5,6 +5,7 @@ import { el, link, to, update } from '../dom.js';
 import { ago, number, text } from '../format.js';
 import { table } from '../table.js';
 import { t } from '../texts.js';
+import { clusterNow } from '../time.js';
 
 export function open(root, { signal }) {
   let contains = '';
@@ -20,7 +21,7 @@ export function open(root, { signal }) {
 }
 
 function parts({ clients, left_out: leftOut, unknown }, contains) {
-  const now = Date.now();
+  const now = clusterNow();
   const has = (row) => [row.client_id, row.group ?? '', row.address, ...row.topics, ...row.subscriptions].some((word) => word.toLowerCase().includes(contains));
   const columns = [
     [t('column.client'), (row) => row.client_id],

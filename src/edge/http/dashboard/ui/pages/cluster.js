@@ -12,6 +12,8 @@ import { t } from '../texts.js';
 
 const FIVE_MINUTES = 5 * 60 * 1000;
 const LONGEST_SHOWN = 60 * 60 * 1000;
+/** So often is looked again for what is noted of a change, once a second. */
+const LOOKS = 30;
 
 export async function open(root, { signal, onSample, history }) {
   let sample = history.at(-1);
@@ -19,12 +21,19 @@ export async function open(root, { signal, onSample, history }) {
   let changes = [];
   let events = [];
   let seen;
-  const show = () => update(root, el('h1', null, t('page.cluster')), sample && parts(sample, members, changes, events, history));
-  const ask = async (now) => {
+  // A leader notes itself a moment after it began to lead.
+  let looksLeft = 0;
+  const show = () => update(root, el('h1', null, t('page.cluster')), sample && parts(sample, { members, changes, events, history, look }));
+  const look = () => { seen = undefined; return sample && ask1(sample); };
+  const ask1 = async (now) => {
     // Both change when the leader does; a change of members shows in the number of nodes too.
     const mark = `${now.leaders_changed_ms} ${now.cluster.nodes.map((node) => node.node + node.is_voter).join()}`;
-    if (mark === seen) return;
+    const term = now.cluster.nodes.find((node) => node.node === now.cluster.leader)?.term;
+    const isNoted = !term || events.some((event) => event.leader.term >= term);
+    if (mark !== seen) looksLeft = LOOKS;
+    if (mark === seen && (isNoted || looksLeft === 0) && !members?.pending) return;
     seen = mark;
+    looksLeft -= 1;
     const leaders = await read('leaders', {}, signal);
     changes = leaders.changes;
     const noted = await read('events', { limit: 50 }, signal).catch(() => ({ events }));
@@ -32,11 +41,11 @@ export async function open(root, { signal, onSample, history }) {
     members = await read('members', {}, signal).catch(() => members);
     show();
   };
-  onSample((now) => { sample = now; show(); return ask(now); });
-  if (sample) await ask(sample);
+  onSample((now) => { sample = now; show(); return ask1(now); });
+  if (sample) await ask1(sample);
 }
 
-function parts(sample, members, changes, events, history) {
+function parts(sample, { members, changes, events, history, look }) {
   const { cluster, at_ms: now } = sample;
   const leader = cluster.nodes.find((node) => node.node === cluster.leader);
   return [
@@ -48,17 +57,17 @@ function parts(sample, members, changes, events, history) {
     ]),
     list(ofNodes(cluster)),
     section(t('cluster.nodes'), nodes(cluster)),
+    section(t('cluster.raft'), raft(cluster)),
     section(t('cluster.logs'), logs(cluster, now)),
     el('div', { class: 'charts' },
       section(t('cluster.timeline'), timeline(cluster, changes, now)),
       section(t('cluster.behind'), behind(cluster, history, now))),
     section(t('cluster.noted'), eventTable(events), link('events', t('overview.allEvents'))),
-    members && section(t('cluster.members'), memberTable(members)),
+    members && section(t('cluster.members'), memberTable(members, look)),
   ];
 }
 
 function nodes(cluster) {
-  const vote = ({ vote }) => (vote ? `${vote.node}${vote.has_won ? '' : '?'} @ ${vote.term}` : text());
   const columns = [
     [t('column.node'), (row) => row.node],
     [t('column.brokerId'), (row) => text(row.broker_id), 'number'],
@@ -66,6 +75,20 @@ function nodes(cluster) {
     [t('column.state'), (row) => badge(state(row.state), level(row.state))],
     [t('column.address'), (row) => row.address],
     [t('column.version'), (row) => text(row.version)],
+    [t('column.in'), (row) => rate(row.in_per_second), 'number'],
+    [t('column.out'), (row) => rate(row.out_per_second), 'number'],
+    [t('column.uptime'), (row) => length(row.uptime_ms), 'number'],
+    [t('column.pid'), (row) => text(row.process_id), 'number'],
+    [t('column.actions'), (row) => (row.role === 'follower' ? action(t('cluster.makeLeader', { node: row.node }), () => transfer(row.node)) : '')],
+  ];
+  return table(t('cluster.nodes'), columns, cluster.nodes, (row) => row.node);
+}
+
+function raft(cluster) {
+  const vote = ({ vote }) => (vote ? `${vote.node}${vote.has_won ? '' : '?'} @ ${vote.term}` : text());
+  const clock = ({ clock_offset_ms: ahead }) => (ahead === null ? text() : `${ahead > 0 ? '+' : ''}${ahead} ms`);
+  const columns = [
+    [t('column.node'), (row) => row.node],
     [t('column.term'), (row) => text(row.term), 'number'],
     [t('column.vote'), vote],
     [t('column.last'), (row) => number(row.last_log), 'number'],
@@ -73,14 +96,9 @@ function nodes(cluster) {
     [t('column.applied'), (row) => number(row.applied), 'number'],
     [t('column.behind'), (row) => number(row.behind), 'number'],
     [t('column.heartbeat'), (row) => length(row.heartbeat_age_ms), 'number'],
-    [t('column.in'), (row) => rate(row.in_per_second), 'number'],
-    [t('column.out'), (row) => rate(row.out_per_second), 'number'],
-    [t('column.clock'), (row) => (row.clock_offset_ms === null ? text() : `${row.clock_offset_ms > 0 ? '+' : ''}${row.clock_offset_ms} ms`), 'number'],
-    [t('column.uptime'), (row) => length(row.uptime_ms), 'number'],
-    [t('column.pid'), (row) => text(row.process_id), 'number'],
-    [t('column.actions'), (row) => (row.role === 'follower' ? action(t('cluster.makeLeader', { node: row.node }), () => transfer(row.node)) : '')],
+    [t('column.clock'), clock, 'number'],
   ];
-  return table(t('cluster.nodes'), columns, cluster.nodes, (row) => row.node);
+  return table(t('cluster.raft'), columns, cluster.nodes, (row) => row.node);
 }
 
 function logs(cluster, now) {
@@ -140,10 +158,10 @@ function timeline(cluster, changes, now) {
 function behind(cluster, history, now) {
   const of = (name) => history.map((sample) => [sample.at_ms, sample.cluster.nodes.find((node) => node.node === name)?.behind ?? 0]);
   const series = cluster.nodes.map(({ node }) => ({ name: node, points: of(node) }));
-  return lines({ label: t('chart.behind'), series, span: FIVE_MINUTES, now, show: (value) => number(Math.round(value)) });
+  return lines({ label: t('chart.behind'), series, span: FIVE_MINUTES, now, show: number, isWhole: true });
 }
 
-function memberTable(members) {
+function memberTable({ members, pending, ended, difference }, done) {
   const columns = [
     [t('column.name'), (row) => row.name],
     [t('column.replica'), (row) => row.id],
@@ -151,12 +169,49 @@ function memberTable(members) {
     [t('column.peersAt'), (row) => row.address],
     [t('column.match'), (row) => number(row.matching), 'number'],
     [t('column.since'), (row) => (row.since_ms === null ? t('cluster.fromStart') : time(row.since_ms))],
+    [t('column.actions'), (row) => el('span', { class: 'row' },
+      action(t('member.replace'), () => replace(row, done), true), action(t('member.remove'), () => remove(row, done), true))],
   ];
-  const { pending, ended, difference } = members;
   return [
-    table(t('cluster.members'), columns, members.members, (row) => row.id),
-    pending && el('p', null, t('cluster.pending', { number: pending.number, what: `${pending.what} ${pending.name}`, why: pending.waits_for ?? '' })),
+    el('div', { class: 'row' },
+      action(t('member.add'), () => add(members, done)),
+      pending && action(t('member.cancel'), () => ask({ title: t('member.cancel'), action: 'member.cancel', done }), true)),
+    pending && el('p', { role: 'status' }, badge(t('cluster.underWay'), 'busy'), ' ', t('cluster.pending', { number: pending.number, what: `${pending.what} ${pending.name}`, why: pending.waits_for ?? '' })),
+    table(t('cluster.members'), columns, members, (row) => row.id),
     ended && el('p', { class: 'note' }, t('cluster.ended', { number: ended.number, what: `${ended.what} ${ended.name}`, end: ended.end ?? '', why: ended.why ?? '' })),
     difference && el('p', { class: 'note' }, t('cluster.difference', { what: difference })),
   ];
+}
+
+function add(members, done) {
+  const next = Math.max(...members.map(({ name }) => Number(name.slice(1)))) + 1;
+  ask({
+    title: t('member.add'),
+    action: 'member.add',
+    note: t('member.addNote'),
+    done,
+    fields: [
+      { name: 'member', label: t('fact.member'), value: `n${next}`, isNeeded: true },
+      { name: 'address', label: t('member.address'), isNeeded: true },
+    ],
+  });
+}
+
+/** About the replica that there was when it was asked, and no later one. */
+function replace({ name }, done) {
+  const leaves = ({ facts }) => ({ leaves: facts.find(([fact]) => fact === 'leaves')?.[1] ?? undefined });
+  ask({
+    title: t('member.replace'),
+    action: 'member.replace',
+    note: t('member.replaceNote', { name }),
+    fixed: { member: name },
+    confirm: name,
+    also: leaves,
+    done,
+    fields: [{ name: 'address', label: t('member.newAddress') }],
+  });
+}
+
+function remove({ name }, done) {
+  ask({ title: t('member.remove'), action: 'member.remove', note: t('member.removeNote', { name }), fixed: { member: name }, confirm: name, done });
 }

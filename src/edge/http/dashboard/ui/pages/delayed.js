@@ -6,6 +6,7 @@ import { el, update } from '../dom.js';
 import { length, time } from '../format.js';
 import { messageTable } from '../messagetable.js';
 import { t } from '../texts.js';
+import { clusterNow } from '../time.js';
 import { forField, moment } from '../words.js';
 
 export function open(root, { signal, names: [topic = ''] }) {
@@ -29,7 +30,7 @@ export function open(root, { signal, names: [topic = ''] }) {
 }
 
 function rows(messages, look) {
-  const now = Date.now();
+  const now = clusterNow();
   return messageTable(messages,
     [t('column.delivery'), (row) => `${time(row.delivery_at_ms)} (${t('in', { length: length(Math.max(0, row.delivery_at_ms - now)) })})`],
     [t('column.actions'), (row) => el('span', { class: 'row' }, action(t('delayed.move'), () => move(row, look)), action(t('delayed.recall'), () => recall(row, look), true))]);

@@ -2,33 +2,57 @@
 
 import { again, read } from '../api.js';
 import { lines } from '../chart.js';
-import { of } from '../diagnosis.js';
+import { of, silent } from '../diagnosis.js';
 import { action, ask } from '../dialog.js';
 import { el, link, section, to, update } from '../dom.js';
 import { ago, length, number, rate, text, time } from '../format.js';
 import { list } from '../problems.js';
 import { facts, table } from '../table.js';
 import { t } from '../texts.js';
+import { clusterNow } from '../time.js';
 import { forField, moment, whole } from '../words.js';
 import { positionTable } from './topic.js';
+import { create as createTopic } from './topics.js';
 
 const FIVE_MINUTES = 5 * 60 * 1000;
 
-export function open(root, { signal, names: [name], history }) {
+export function open(root, { signal, onSample, names: [name], history }) {
   const lags = [];
+  let known;
   const look = async () => {
     const [group, counts] = await Promise.all([read('group', { name }, signal), read('counts', { group: name }, signal)]);
-    const now = Date.now();
+    const came = new Map(await Promise.all(silent(group, counts.groups).map((topic) => entered(topic, signal))));
+    const now = clusterNow();
     lags.push([now, group.group.lag]);
     while (lags[0][0] < now - FIVE_MINUTES) lags.shift();
-    update(root, el('h1', null, t('group.title', { group: name })), parts(group, counts, lags, history.at(-1)?.cluster.nodes ?? [], now, look));
+    known = { group, counts, came };
+    show();
   };
+  const show = () => {
+    if (!known) return;
+    const seen = { nodes: history.at(-1)?.cluster.nodes ?? [], came: known.came, now: clusterNow() };
+    update(root, el('h1', null, t('group.title', { group: name })), parts(known.group, known.counts, lags, seen, look));
+  };
+  // Which nodes answer, and how old what waits is.
+  onSample(show);
   return again(signal, look);
 }
 
-function parts(described, counts, lags, nodes, now, look) {
+/** A topic, and how many messages came into it in the last hour. */
+async function entered(topic, signal) {
+  const { topics } = await read('counts', { topic }, signal);
+  return [topic, topics[0]?.in_last_hour ?? 0];
+}
+
+function parts(described, counts, lags, seen, look) {
   const { group, positions, members } = described;
+  const { now } = seen;
   const topics = [...new Set(positions.map((row) => row.topic))];
+  const mend = {
+    reset: (preset) => reset(group.group, topics, look, preset),
+    change: (preset) => change(group, look, preset),
+    createTopic: (preset) => createTopic(look, preset),
+  };
   const per = counts.groups.reduce((sum, row) => sum + row.out_per_second, 0);
   return [
     el('div', { class: 'row' },
@@ -36,7 +60,7 @@ function parts(described, counts, lags, nodes, now, look) {
       topics.length > 0 && action(t('group.reset'), () => reset(group.group, topics, look)),
       action(t('group.update'), () => change(group, look)),
       action(t('group.delete'), () => remove(group), true)),
-    section(t('group.why'), list(of(described, nodes, now))),
+    section(t('group.why'), list(of(described, { ...seen, mend }))),
     facts([
       [t('column.lag'), number(group.lag)],
       [t('column.inFlight'), number(group.in_flight)],
@@ -51,7 +75,8 @@ function parts(described, counts, lags, nodes, now, look) {
       [t('fact.filter'), text(group.filter)],
       [t('fact.created'), time(group.created_at_ms)],
     ]),
-    el('div', { class: 'charts' }, lines({ label: t('chart.lag'), series: [{ name: t('column.lag'), points: lags }], span: FIVE_MINUTES, now, show: (value) => number(Math.round(value)) })),
+    el('p', { class: 'note' }, t('group.words')),
+    el('div', { class: 'charts' }, lines({ label: t('chart.lag'), series: [{ name: t('column.lag'), points: lags }], span: FIVE_MINUTES, now, show: number, isWhole: true })),
     section(t('topic.positions'), positionTable(positions, now)),
     section(t('group.members'), memberTable(members, now)),
     section(t('group.counts'), countTable(counts.groups)),
@@ -91,8 +116,7 @@ function countTable(rows) {
   ], rows, (row) => row.topic);
 }
 
-function reset(group, topics, done) {
-  const value = (input) => (input.includes('T') ? moment(input) : whole(input));
+function reset(group, topics, done, { topic = topics[0], to = 'latest', at = clusterNow() - 3600 * 1000 } = {}) {
   ask({
     title: t('group.reset'),
     action: 'offset.reset',
@@ -100,26 +124,28 @@ function reset(group, topics, done) {
     confirm: group,
     done,
     fields: [
-      { name: 'topic', label: t('fact.topic'), choices: topics.map((topic) => [topic, topic]), value: topics[0] },
-      { name: 'to', label: t('reset.to'), value: 'latest', choices: [
-        ['earliest', t('reset.earliest')], ['latest', t('reset.latest')], ['time', t('reset.time')], ['offset', t('reset.offset')],
+      { name: 'topic', label: t('fact.topic'), choices: topics.map((name) => [name, name]), value: topic },
+      { name: 'to', label: t('reset.to'), value: to, choices: [
+        ['earliest', t('reset.earliest')], ['latest', t('reset.latest')], ['unsettled', t('reset.unsettled')], ['time', t('reset.time')], ['offset', t('reset.offset')],
       ] },
-      { name: 'value', label: t('reset.value'), value: forField(Date.now() - 3600 * 1000), read: value },
+      { name: 'at', as: 'value', label: t('reset.at'), kind: 'datetime-local', value: forField(at), read: moment, when: (form) => form.to === 'time', isNeeded: true },
+      { name: 'offset', as: 'value', label: t('reset.offsetValue'), kind: 'number', value: '0', read: whole, when: (form) => form.to === 'offset', isNeeded: true },
     ],
   });
 }
 
-function change(group, done) {
+function change(group, done, { retries = '', sets_filter: setsFilter = false, note } = {}) {
   ask({
     title: t('group.update'),
     action: 'group.update',
+    note,
     fixed: { group: group.group },
     isNothing: (body) => body.retries === undefined && body.backoff === undefined && !body.sets_filter,
     done,
     fields: [
-      { name: 'retries', label: t('fact.retries'), kind: 'number', read: whole },
+      { name: 'retries', label: t('fact.retries'), kind: 'number', value: retries, read: whole },
       { name: 'backoff', label: t('fact.backoff') },
-      { name: 'sets_filter', label: t('group.setsFilter'), kind: 'check' },
+      { name: 'sets_filter', label: t('group.setsFilter'), kind: 'check', value: setsFilter },
       { name: 'filter', label: t('fact.filter'), value: group.filter },
     ],
   });

@@ -7,6 +7,7 @@ import { ago, number } from '../format.js';
 import { pager } from '../pager.js';
 import { table } from '../table.js';
 import { t } from '../texts.js';
+import { clusterNow } from '../time.js';
 import { whole } from '../words.js';
 
 export function open(root, { signal }) {
@@ -22,7 +23,7 @@ export function open(root, { signal }) {
 }
 
 function rows(groups) {
-  const now = Date.now();
+  const now = clusterNow();
   const columns = [
     [t('column.group'), (row) => link(to('group', row.group), row.group)],
     [t('column.type'), (row) => row.type],

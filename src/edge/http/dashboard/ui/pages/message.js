@@ -1,8 +1,10 @@
 // The whole life of a message, from the log: where it is, who received it, when, how often, and what became of it.
 
 import { read } from '../api.js';
+import { action } from '../dialog.js';
 import { el, link, section, to, update } from '../dom.js';
 import { bytes, number, text, time } from '../format.js';
+import { canBeResent, resend } from '../messagetable.js';
 import { badge, facts, table } from '../table.js';
 import { t } from '../texts.js';
 
@@ -33,6 +35,7 @@ const LIVES = { queued: 'life.queued', delayed: 'life.delayed', half: 'life.half
 function parts(topic, trace, look) {
   const { message, stored, events } = trace;
   return [
+    canBeResent(stored) && el('div', { class: 'row' }, action(t('message.resend'), () => resend(stored))),
     section(t('message.story'), el('ol', { class: 'story' }, story(message).map((line) => el('li', null, line)))),
     section(t('message.groups'), groups(events)),
     trace.searched_to < trace.log_end && el('div', { class: 'row' },
@@ -82,7 +85,8 @@ function groups(events) {
   return table(t('message.groups'), [
     [t('column.group'), (row) => link(to('group', row.group), row.group)],
     [t('column.state'), (row) => (STATES[row.state] ? badge(t(STATES[row.state][0]), STATES[row.state][1]) : row.state)],
-    [t('column.deliveries'), (row) => number(row.deliveries), 'number'],
+    // Of one that is settled for long, the log is not asked who had it.
+    [t('column.deliveries'), (row) => (row.deliveries === 0 && row.state !== 'ready' ? text() : number(row.deliveries)), 'number'],
     [t('column.lastTo'), (row) => text(row.last?.client)],
     [t('column.at'), (row) => time(row.last?.at_ms)],
   ], [...known.values()]);

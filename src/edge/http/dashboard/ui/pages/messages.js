@@ -1,9 +1,10 @@
 // Looks for stored messages: by id, key, place or time. A search is bounded, says where it stopped, and goes on from there.
 
 import { read } from '../api.js';
+import { action } from '../dialog.js';
 import { el, update } from '../dom.js';
 import { number, time } from '../format.js';
-import { messageTable } from '../messagetable.js';
+import { canBeResent, messageTable, resend } from '../messagetable.js';
 import { t } from '../texts.js';
 import { forField, moment, whole } from '../words.js';
 
@@ -37,7 +38,7 @@ export async function open(root, { signal, names: [topic = ''] }) {
     try {
       if (by === 'place') {
         const one = await read('message', { topic: name, queue: whole(inputs.queue.value), offset: whole(inputs.offset.value) }, signal);
-        return update(found, messageTable(one.messages));
+        return update(found, listed(one.messages));
       }
       const bounds = { from_ms: inputs.from.value && moment(inputs.from.value), to_ms: inputs.to.value && moment(inputs.to.value) };
       const wanted = by === 'key' ? { key: inputs.key.value.trim(), ...bounds } : by === 'id' ? { id: inputs.id.value.trim(), ...bounds } : bounds;
@@ -46,7 +47,7 @@ export async function open(root, { signal, names: [topic = ''] }) {
       searched += page.searched;
       update(found, el('p', { class: 'note' }, stopped(page, messages, searched)),
         page.cursor && el('button', { type: 'button', onclick: () => search(page.cursor) }, t('messages.goOn')),
-        messageTable(messages));
+        listed(messages));
     } catch (error) {
       update(found, el('p', { class: 'failed', role: 'alert' }, error.message));
     }
@@ -54,6 +55,10 @@ export async function open(root, { signal, names: [topic = ''] }) {
   update(root, el('h1', null, t('page.messages')), form, found);
   arrange();
   if (topic) await search();
+}
+
+function listed(messages) {
+  return messageTable(messages, [t('column.actions'), (row) => canBeResent(row) && action(t('message.resend'), () => resend(row))]);
 }
 
 const BY = { time: 'messages.byTime', key: 'messages.byKey', id: 'messages.byId', place: 'messages.byPlace' };

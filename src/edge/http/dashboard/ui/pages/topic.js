@@ -6,6 +6,7 @@ import { el, link, section, to, update } from '../dom.js';
 import { ago, length, number, rate, text, time } from '../format.js';
 import { facts, table } from '../table.js';
 import { t } from '../texts.js';
+import { clusterNow } from '../time.js';
 import { TYPES, hours, keptFor, whole } from '../words.js';
 
 export function open(root, { signal, names: [name] }) {
@@ -18,7 +19,7 @@ export function open(root, { signal, names: [name] }) {
 
 function parts({ topic, queues, positions }, counts, look) {
   const moved = counts.topics[0];
-  const now = Date.now();
+  const now = clusterNow();
   return [
     el('div', { class: 'row' },
       link(to('messages', topic.topic), t('topic.messages')),

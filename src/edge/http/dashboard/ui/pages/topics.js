@@ -36,13 +36,13 @@ function rows(topics) {
   return table(t('page.topics'), columns, topics, (row) => row.topic);
 }
 
-function create(done) {
+export function create(done, { topic = '' } = {}) {
   ask({
     title: t('topic.create'),
     action: 'topic.create',
     done,
     fields: [
-      { name: 'topic', label: t('fact.topic'), isNeeded: true },
+      { name: 'topic', label: t('fact.topic'), value: topic, isNeeded: true },
       { name: 'type', label: t('fact.type'), choices: TYPES.map((type) => [type, type]), value: 'NORMAL' },
       { name: 'queues', label: t('fact.queues'), kind: 'number', read: whole },
     ],
