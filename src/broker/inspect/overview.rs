@@ -170,19 +170,20 @@ impl Inspector {
         let mut groups = Vec::new();
         for ((id, record), consumers) in asked.into_iter().zip(consumers) {
             let topics = topics.remove(&id).unwrap_or_default();
-            groups.push(self.group_summary(GroupView::of(id, record), topics, consumers.len())?.0);
+            groups.push(self.group_summary(GroupView::of(id, record), &topics, consumers.len())?);
             yield_after(groups.len()).await;
         }
         Ok((groups, total))
     }
 
-    /// The topics that groups have offsets in: one walk over all topics, however many groups there are.
+    /// The topics that groups have offsets in, ascending by id: one scan over all subscriptions, however many groups there are.
     async fn topics_of(&self, groups: &BTreeSet<GroupId>) -> Result<BTreeMap<GroupId, Vec<TopicView>>, Error> {
         let view = self.reader.view();
         let mut found = BTreeMap::<GroupId, Vec<TopicView>>::new();
-        for (place, (id, record)) in view.topics()?.into_iter().enumerate() {
-            for group in view.subscribed_groups(id)?.into_iter().filter(|group| groups.contains(group)) {
-                found.entry(group).or_default().push(TopicView::of(id, record.clone()));
+        let subscriptions = view.subscriptions()?.into_iter().filter(|(_, group)| groups.contains(group));
+        for (place, (id, group)) in subscriptions.enumerate() {
+            if let Some(record) = view.topic_record(id)? {
+                found.entry(group).or_default().push(TopicView::of(id, record));
             }
             yield_after(place).await;
         }
@@ -197,7 +198,11 @@ impl Inspector {
         let (id, record) = self.reader.view().group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
         let consumers = self.clients.consumers_of(name).await;
         let topics = self.topics_of(&BTreeSet::from([id])).await?.remove(&id).unwrap_or_default();
-        let (summary, positions) = self.group_summary(GroupView::of(id, record), topics, consumers.len())?;
+        let summary = self.group_summary(GroupView::of(id, record), &topics, consumers.len())?;
+        let mut positions = Vec::new();
+        for topic in &topics {
+            positions.extend(self.positions_of(self.reader.view(), (id, name), topic)?);
+        }
         let inconsistencies = inconsistencies(&consumers);
         Ok(GroupDescription { summary, positions, consumers, inconsistencies })
     }
@@ -215,41 +220,36 @@ impl Inspector {
         Ok(Some(lag))
     }
 
-    fn group_summary(
-        &self,
-        group: GroupView,
-        topics: Vec<TopicView>,
-        consumers: usize,
-    ) -> Result<(GroupSummary, Vec<Position>), Error> {
+    fn group_summary(&self, group: GroupView, topics: &[TopicView], consumers: usize) -> Result<GroupSummary, Error> {
         let view = self.reader.view();
-        let mut positions = Vec::new();
-        let (mut returning, mut oldest) = (0, None::<Timestamp>);
-        for topic in &topics {
+        let (mut in_flight, mut lag, mut returning, mut oldest) = (0, 0, 0, None::<Timestamp>);
+        for topic in topics {
             for queue in (0..topic.queues).map(QueueId) {
                 let settled = settled_below(view, topic.id, group.id, queue)?;
+                in_flight += settled.in_flight;
+                lag += settled.lag;
                 returning += settled.returning;
-                let first = view.runs(topic.id, queue, settled.below, QueueOffset(settled.below.0 + 1))?;
-                if let Some((_, run)) = first.first().filter(|_| settled.below < settled.max) {
-                    oldest = Some(oldest.map_or(run.stored_at, |oldest| oldest.min(run.stored_at)));
+                if settled.below < settled.max {
+                    let first = view.runs(topic.id, queue, settled.below, QueueOffset(settled.below.0 + 1))?;
+                    let stored_at = first.first().map(|(_, run)| run.stored_at);
+                    oldest = oldest.into_iter().chain(stored_at).min();
                 }
             }
-            positions.extend(self.positions_of(view, (group.id, &group.name), topic)?);
         }
         let dead = match view.topic(&TopicName::dead_letters_of(&group.name))? {
             Some((dead, _)) => view.queue_head(dead, QueueId(0))?.max.0.saturating_sub(view.redriven_count(dead)?),
             None => 0,
         };
-        let summary = GroupSummary {
+        Ok(GroupSummary {
             topics: u32::try_from(topics.len()).unwrap_or(u32::MAX),
-            in_flight: positions.iter().map(|position| position.in_flight).sum(),
-            lag: positions.iter().map(|position| position.lag).sum(),
+            in_flight,
+            lag,
             consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
             returning,
             dead,
             oldest_unsettled_at: oldest.map(|at| self.reader.wall_of(at)),
             view: group,
-        };
-        Ok((summary, positions))
+        })
     }
 
     fn positions_of(

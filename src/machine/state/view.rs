@@ -162,6 +162,16 @@ impl<'a> View<'a> {
         Ok(groups)
     }
 
+    /// All subscriptions, ascending by topic, then group. One scan over them.
+    pub fn subscriptions(&self) -> Result<Vec<(TopicId, GroupId)>, Failure> {
+        let mut subscriptions = Vec::new();
+        self.each(Space::Catalog, b"s", |key, _| {
+            subscriptions.push((TopicId(number_at(&key, 1)), GroupId(number_at(&key, 5))));
+            Ok(())
+        })?;
+        Ok(subscriptions)
+    }
+
     /// Whether the group is subscribed to the topic.
     pub fn is_subscribed(&self, topic: TopicId, group: GroupId) -> Result<bool, Failure> {
         Ok(self.kv.get(Space::Catalog, &keys::subscription(topic, group))?.is_some())
