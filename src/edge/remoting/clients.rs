@@ -3,6 +3,9 @@
 //! A consumer sends its heartbeats to every node of its routes, so each node knows a group's consumers without asking others.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::broker::{ConsumeFrom, Deadline, Subscription};
 use crate::edge::remoting::answer::Answer;
@@ -16,6 +19,10 @@ use crate::proto::remoting::ResponseCode;
 use crate::proto::remoting::heartbeat_data::{
     ConsumerData, ConsumerList, FilterCheck, HeartbeatData, SubscriptionData,
 };
+
+/// A first heartbeat takes entries in the log; clients wait three seconds for an answer.
+const FIRST_HEARTBEAT: Duration = Duration::from_millis(2500);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A heartbeat, which makes groups that are new and the topics of their retries.
 pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
@@ -105,10 +112,16 @@ pub(super) async fn unregister(connection: &Connection, request: &Request) -> Re
     Ok(Answer::done())
 }
 
-/// The clients of a group.
-pub(super) fn list(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
+/// The clients of a group. Node's client asks while its first heartbeat is under way, and if the answer is that there are
+/// none, never consumes: so a group without any is looked at again for a while.
+pub(super) async fn list(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
     let group = rules::names::group("", request.header.fields.text("consumerGroup")?)?;
-    let client_ids = remoting.node.heartbeat_clients().ids(&group);
+    let until = Instant::now() + FIRST_HEARTBEAT;
+    let mut client_ids = remoting.node.heartbeat_clients().ids(&group);
+    while client_ids.is_empty() && Instant::now() < until {
+        tokio::time::sleep(LOOK_EVERY).await;
+        client_ids = remoting.node.heartbeat_clients().ids(&group);
+    }
     if client_ids.is_empty() {
         let text = format!("no consumer of group '{group}' is connected to this node");
         return Err(Refused::new(ResponseCode::SystemError, text));

@@ -57,7 +57,7 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::QueryMessage => queries::query(&connection.remoting, request).await,
         RequestCode::ViewMessageById => queries::view(&connection.remoting, request).await,
         RequestCode::EndTransaction => transaction::end(&connection.remoting, request).await,
-        RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request),
+        RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request).await,
         _ => Err(unsupported(format!("request type {} ({}) not supported yet", request.header.code, code.name()))),
     }
 }
