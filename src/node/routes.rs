@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use crate::broker::{Broker, Deadline, Error};
 use crate::model::{HostPort, NodeId};
@@ -18,6 +19,9 @@ use crate::node::{NodeAddress, NodeSettings};
 use crate::raft::Replica;
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A node that was just started asks so often, until all have answered; it waits for them so long.
+const FIRST_PROBE_EVERY: Duration = Duration::from_millis(100);
+const FIRST_PROBES: Duration = Duration::from_secs(2);
 /// A node that did not answer this many probes in a row is left out of routes.
 const MISSED_MAX: u32 = 2;
 
@@ -39,12 +43,32 @@ pub struct Routes {
     probed: RwLock<BTreeMap<NodeId, Probed>>,
     /// This node has applied, since it was started, what had been announced before.
     is_caught_up: AtomicBool,
+    started: Instant,
 }
 
 impl Routes {
     pub(super) fn new(settings: Arc<NodeSettings>, broker: Arc<Broker>, replica: Replica) -> Self {
         let (probed, is_caught_up) = (RwLock::default(), AtomicBool::new(false));
-        Self { settings, broker, replica, probed, is_caught_up }
+        Self { settings, broker, replica, probed, is_caught_up, started: Instant::now() }
+    }
+
+    /// Waits until all nodes have answered a probe, two seconds from this node's start on at most. Classic clients stay with
+    /// the routes that they get for half a minute, and those of three nodes that do not know each other yet differ.
+    pub async fn first_known(&self) {
+        while !self.has_met_all() {
+            tokio::time::sleep(FIRST_PROBE_EVERY / 2).await;
+        }
+    }
+
+    fn has_met_all(&self) -> bool {
+        if self.started.elapsed() >= FIRST_PROBES {
+            return true;
+        }
+        let announced = self.of_announced().unwrap_or_default();
+        let (own, probed) = (self.replica.node(), self.probed.read());
+        let answers = |node: NodeId| probed.get(&node).is_some_and(|probed| probed.listen_port.is_some());
+        let met = announced.iter().filter(|node| node.id == own || answers(node.id)).count();
+        met >= self.replica.members().voters().count()
     }
 
     /// Where every node serves clients, by id; of a node that never started, nothing is known. A node that was just
@@ -110,7 +134,7 @@ impl Routes {
             if let Err(error) = self.announce_once().await {
                 tracing::debug!(%error, "this node's client address is not announced yet");
             }
-            tokio::time::sleep(PROBE_EVERY).await;
+            tokio::time::sleep(if self.has_met_all() { PROBE_EVERY } else { FIRST_PROBE_EVERY }).await;
         }
     }
 

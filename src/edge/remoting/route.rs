@@ -25,6 +25,7 @@ pub(super) fn group(remoting: &Remoting) -> Result<Group<'_>, Error> {
 
 pub(super) async fn of_topic(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
     let queues = queues_of(remoting, request.header.fields.text("topic")?).await?;
+    remoting.node.routes().first_known().await;
     let mut route = RouteData::default();
     group(remoting)?.add_to_route(&mut route, queues);
     Ok(Answer::json(&route))
