@@ -201,3 +201,57 @@ fn p18_a_node_that_was_left_behind_catches_up_by_a_snapshot_under_load() {
     cluster.wait_for_leader();
     check(&cluster, "kept", "after");
 }
+
+/// The node that this one pulls a snapshot from, as it said last.
+fn source_of(cluster: &Cluster, away: usize) -> usize {
+    let log = cluster.log_of(away);
+    let (_, after) = log.rsplit_once(PULLS).unwrap();
+    after.trim_start_matches('n')[..1].parse().unwrap()
+}
+
+const PULLS: &str = "this node pulls a snapshot from ";
+
+/// Waits until a node has pulled so much of a snapshot, at this pull or a later one.
+fn wait_for_pull(cluster: &Cluster, away: usize, pull: usize, percent: u64) {
+    wait_until(&format!("{percent} % at pull {pull}"), cluster, || {
+        let node = &cluster.json(&["cluster", "status"])["nodes"][away];
+        cluster.log_of(away).matches(PULLS).count() >= pull && node["snapshot_percent"].as_u64() >= Some(percent)
+    });
+}
+
+#[test]
+fn p18_a_pull_of_a_snapshot_survives_a_kill_of_the_puller_and_then_of_the_source() {
+    let mut cluster =
+        Cluster::start_with(&["diskSoftMark=1000000GiB", "memberWaitMs=1000", "logLevel=info", "snapshotRate=2MiB"]);
+    let away = (cluster.wait_for_leader() + 1) % 3;
+    cluster.kill(away);
+    send_and_delete(&cluster, "gone");
+    let others: Vec<_> = (0..3).filter(|node| *node != away).collect();
+    wait_until("files go without it", &cluster, || {
+        others.iter().all(|node| log_bytes(&cluster, *node) < LEFT_BYTES_MAX)
+    });
+    cluster.raftmq_ok(&["topic", "create", "large"]);
+    cluster.raftmq_ok(&["produce", "large", "--count", "400", "--size", "61440", "--batch", "1"]);
+    send(&cluster, "kept");
+
+    cluster.start_node(away);
+    wait_for_pull(&cluster, away, 1, 10);
+    cluster.kill(away);
+    cluster.start_node(away);
+    wait_for_pull(&cluster, away, 2, 15);
+    let source = source_of(&cluster, away);
+    cluster.kill(source);
+    let rest = (0..3).find(|node| ![source, away].contains(node)).unwrap();
+    wait_until("it is complete from the third node", &cluster, || {
+        cluster.log_of(away).contains(&format!("the snapshot from n{rest} is complete"))
+    });
+    cluster.start_node(source);
+    (0..3).for_each(|node| cluster.wait_for_port(node));
+    cluster.wait_for_leader();
+    let runtime = runtime();
+    let digests = runtime.block_on(digests(&cluster));
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    cluster.kill(rest);
+    cluster.wait_for_leader();
+    check(&cluster, "kept", "after");
+}
