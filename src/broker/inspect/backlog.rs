@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::broker::settled::settled_below;
+use crate::broker::settled::{heads_of, settled_in};
 use crate::broker::{Error, Inspector};
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::view::View;
@@ -119,26 +119,13 @@ impl Inspector {
         (group, group_name): (GroupId, &GroupName),
         heads: &[QueueHead],
     ) -> Result<Backlog, Error> {
-        let (mut lag, mut in_flight) = (0, 0);
+        let settled = settled_in(view, topic, group, heads)?;
         // Of each queue, the first that is not settled, and the first that is ready.
-        let mut firsts = Vec::new();
-        if view.is_at_work(topic, group)? {
-            for queue in queues(heads) {
-                let settled = settled_below(view, topic, group, queue)?;
-                lag += settled.lag;
-                in_flight += settled.in_flight;
-                let unsettled = Some(settled.below).filter(|below| *below < settled.max);
-                firsts.push((queue, unsettled, settled.ready_from));
-            }
-        } else {
-            let offsets: BTreeMap<QueueId, QueueOffset> = view.group_offsets(topic, group)?.into_iter().collect();
-            for (queue, head) in queues(heads).zip(heads) {
-                let offset = offsets.get(&queue).copied().unwrap_or(QueueOffset(0)).max(head.min);
-                lag += head.max.0.saturating_sub(offset.0);
-                let first = Some(offset).filter(|offset| *offset < head.max);
-                firsts.push((queue, first, first));
-            }
-        }
+        let firsts = settled.iter().zip((0..).map(QueueId)).map(|(settled, queue)| {
+            let unsettled = Some(settled.below).filter(|below| *below < settled.max);
+            (queue, unsettled, settled.ready_from)
+        });
+        let firsts: Vec<_> = firsts.collect();
         let oldest = |firsts: &mut dyn Iterator<Item = (QueueId, Option<QueueOffset>)>| {
             let mut oldest = None::<Timestamp>;
             for (queue, first) in firsts.filter_map(|(queue, first)| Some((queue, first?))) {
@@ -151,8 +138,8 @@ impl Inspector {
         Ok(Backlog {
             group: group_name.clone(),
             topic: topic_name.clone(),
-            lag,
-            in_flight,
+            lag: settled.iter().map(|settled| settled.lag).sum(),
+            in_flight: settled.iter().map(|settled| settled.in_flight).sum(),
             oldest_unsettled_at: oldest(&mut firsts.iter().map(|(queue, unsettled, _)| (*queue, *unsettled)))?,
             oldest_ready_at: oldest(&mut firsts.iter().map(|(queue, _, ready)| (*queue, *ready)))?,
         })
@@ -213,14 +200,6 @@ impl Inspector {
         let due = self.reader.view().next_due()?;
         Ok(due.map_or(Millis(0), |due| self.reader.machine_now().since(due)))
     }
-}
-
-fn heads_of(view: View<'_>, topic: TopicId, count: u32) -> Result<Vec<QueueHead>, Error> {
-    (0..count).map(|queue| Ok(view.queue_head(topic, QueueId(queue))?)).collect()
-}
-
-fn queues(heads: &[QueueHead]) -> impl Iterator<Item = QueueId> {
-    (0u32..).map(QueueId).take(heads.len())
 }
 
 fn named(names: &BTreeMap<TopicId, TopicName>, counts: BTreeMap<TopicId, u64>) -> Vec<(TopicName, u64)> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use crate::broker::settled::settled_below;
+use crate::broker::settled::{heads_of, settled_in};
 use crate::broker::{Error, GroupConsumer, GroupView, Inspector, Subscription, TopicView};
 use crate::machine::state::queue::QueueHead;
 use crate::machine::state::view::View;
@@ -213,19 +213,17 @@ impl Inspector {
         let (Some((topic, record)), Some((group, _))) = (view.topic(topic)?, view.group(group)?) else {
             return Ok(None);
         };
-        let mut lag = 0;
-        for queue in (0..record.queues).map(QueueId) {
-            lag += settled_below(view, topic, group, queue)?.lag;
-        }
-        Ok(Some(lag))
+        let heads = heads_of(view, topic, record.queues)?;
+        Ok(Some(settled_in(view, topic, group, &heads)?.iter().map(|settled| settled.lag).sum()))
     }
 
     fn group_summary(&self, group: GroupView, topics: &[TopicView], consumers: usize) -> Result<GroupSummary, Error> {
         let view = self.reader.view();
         let (mut in_flight, mut lag, mut returning, mut oldest) = (0, 0, 0, None::<Timestamp>);
         for topic in topics {
-            for queue in (0..topic.queues).map(QueueId) {
-                let settled = settled_below(view, topic.id, group.id, queue)?;
+            let heads = heads_of(view, topic.id, topic.queues)?;
+            let settled = settled_in(view, topic.id, group.id, &heads)?;
+            for (queue, settled) in (0..).map(QueueId).zip(settled) {
                 in_flight += settled.in_flight;
                 lag += settled.lag;
                 returning += settled.returning;
@@ -259,8 +257,8 @@ impl Inspector {
         topic: &TopicView,
     ) -> Result<Vec<Position>, Error> {
         let mut positions = Vec::new();
-        for queue in (0..topic.queues).map(QueueId) {
-            let settled = settled_below(view, topic.id, group.0, queue)?;
+        let settled = settled_in(view, topic.id, group.0, &heads_of(view, topic.id, topic.queues)?)?;
+        for (queue, settled) in (0..).map(QueueId).zip(settled) {
             let last = match settled.below.0.checked_sub(1) {
                 Some(last) => view.runs(topic.id, queue, QueueOffset(last), settled.below)?,
                 None => Vec::new(),
@@ -291,18 +289,13 @@ impl Inspector {
     }
 
     fn summary(&self, view: View<'_>, topic: TopicView) -> Result<TopicSummary, Error> {
-        let mut messages = 0;
-        for queue in (0..topic.queues).map(QueueId) {
-            messages += view.queue_head(topic.id, queue)?.max.0;
-        }
+        let heads = heads_of(view, topic.id, topic.queues)?;
+        let messages = heads.iter().map(|head| head.max.0).sum();
         let mut lag_max = None;
         let groups = view.subscribed_groups(topic.id)?;
         for group in &groups {
-            let mut lag = 0;
-            for queue in (0..topic.queues).map(QueueId) {
-                lag += settled_below(view, topic.id, *group, queue)?.lag;
-            }
-            lag_max = lag_max.max(Some(lag));
+            let settled = settled_in(view, topic.id, *group, &heads)?;
+            lag_max = lag_max.max(Some(settled.iter().map(|settled| settled.lag).sum()));
         }
         let groups = u32::try_from(groups.len()).unwrap_or(u32::MAX);
         Ok(TopicSummary { view: topic, messages, groups, lag_max })
