@@ -346,13 +346,21 @@ is_member_in() { sed -n '/^  "members": \[/,/^  \]/p' | grep "\"name\": \"$1\"" 
 # Prints a field of the change that ended last, from the members on stdin.
 ended_in() { sed -n '/^  "ended": {/,/^  }/s/^    "'"$1"'": //p' | sed 's/,$//; s/^"//; s/"$//'; }
 
-# Waits until the change of this number is over, and fails unless it was done.
+# How far the nodes are that pull a snapshot.
+pulled() { "$binary" -n "$endpoints" --timeout 2s -q cluster status -o json 2>/dev/null | grep '"snapshot_percent"' || true; }
+
+# Waits until the change of this number is over, and fails unless it was done, or if nothing moves: with a large log it takes
+# minutes.
 wait_for_change() {
-    local number="$1" json waited=0
+    local number="$1" json waited=0 before='' now
     while :; do
         json="$(members_json)"
         if grep -q '"pending": null' <<<"$json" && [ "$(ended_in number <<<"$json")" = "$number" ]; then break; fi
-        [ "$waited" -lt "$leader_wait_tenths" ] || fail "the change is still under way; see: $binary cluster members" 5
+        if [ "$waited" -ge "$leader_wait_tenths" ]; then
+            now="$(pulled)"
+            [ "$now" != "$before" ] || fail "the change is still under way; see: $binary cluster members" 5
+            before="$now" waited=0
+        fi
         sleep 0.1
         waited=$((waited + 1))
     done
