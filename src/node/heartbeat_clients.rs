@@ -1,8 +1,8 @@
 //! The consumers that say by heartbeats which groups they are in, which is how RocketMQ's classic clients do it: who is in a
 //! group here, and what the group subscribed to.
 //!
-//! Such a consumer sends its heartbeats to every node, so each node knows all consumers of a group. It is in the group until it
-//! says goodbye, its connection ends, or it was silent for two minutes; whenever the consumers of a group change, all of them
+//! Such a consumer sends its heartbeats to every node that it knows, so each node knows all consumers of a group in time
+//! (`classic_members`: until then). It is in the group until it says goodbye, its connection ends, or it was silent for two minutes; whenever the consumers of a group change, all of them
 //! that are connected here are notified, because they divide the queues among themselves.
 
 use std::collections::BTreeMap;
@@ -171,6 +171,20 @@ impl HeartbeatClients {
         let all = consumers.get(group)?.values().flat_map(|consumer| &consumer.said.subscriptions);
         let of_topic = all.filter(|versioned| versioned.subscription.topic == *topic);
         of_topic.max_by_key(|versioned| versioned.version).cloned()
+    }
+
+    /// All that a group subscribed to: of each topic the newest.
+    pub(super) fn subscriptions(&self, group: &GroupName) -> Vec<VersionedSubscription> {
+        let consumers = self.consumers.lock();
+        let mut newest: BTreeMap<&TopicName, &VersionedSubscription> = BTreeMap::new();
+        let of_group = consumers.get(group).into_iter().flat_map(BTreeMap::values);
+        for versioned in of_group.flat_map(|consumer| &consumer.said.subscriptions) {
+            let known = newest.entry(&versioned.subscription.topic).or_insert(versioned);
+            if known.version < versioned.version {
+                *known = versioned;
+            }
+        }
+        newest.into_values().cloned().collect()
     }
 
     /// Has all consumers of a group go on at other offsets; how many there are.

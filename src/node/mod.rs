@@ -5,6 +5,7 @@
 
 mod all_clients;
 mod backup;
+mod classic_members;
 mod client_list;
 mod clients;
 mod connections;

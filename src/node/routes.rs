@@ -19,8 +19,10 @@ use crate::node::{NodeAddress, NodeSettings};
 use crate::raft::Replica;
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// A node that was just started asks so often, until all have answered; it waits for them so long.
-const FIRST_PROBE_EVERY: Duration = Duration::from_millis(100);
+/// Whoever asks for a route while it names a dead node keeps that for half a minute: so soon it is asked again whether a node
+/// that missed a probe is gone, and so often a node that was just started asks, until all have answered.
+const PROBE_SOON: Duration = Duration::from_millis(100);
+/// It waits for them so long.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 /// A node that did not answer this many probes in a row is left out of routes.
 const MISSED_MAX: u32 = 2;
@@ -32,6 +34,12 @@ struct Probed {
     missed: u32,
     /// As it said last.
     listen_port: Option<u16>,
+}
+
+/// A node that missed a probe, and is still in routes, is asked again soon.
+fn next_probe_in(probed: &BTreeMap<NodeId, Probed>) -> Duration {
+    let is_in_doubt = probed.values().any(|probed| (1..MISSED_MAX).contains(&probed.missed));
+    if is_in_doubt { PROBE_SOON } else { PROBE_EVERY }
 }
 
 /// The client addresses of all nodes.
@@ -56,7 +64,7 @@ impl Routes {
     /// the routes that they get for half a minute, and those of three nodes that do not know each other yet differ.
     pub async fn first_known(&self) {
         while !self.has_met_all() {
-            tokio::time::sleep(FIRST_PROBE_EVERY / 2).await;
+            tokio::time::sleep(PROBE_SOON / 2).await;
         }
     }
 
@@ -110,8 +118,10 @@ impl Routes {
         Ok(nodes)
     }
 
-    /// Asks every second which nodes answer, and announces this one until that is known; until it is dropped.
+    /// Asks every second which nodes answer, and at once when the leader changes, and announces this one until that is known;
+    /// until it is dropped.
     pub(super) async fn probe(&self) {
+        let mut leadership = self.broker.leadership();
         loop {
             let members = self.replica.members();
             let others = members.all().map(|member| member.node).filter(|node| *node != self.replica.node());
@@ -134,7 +144,11 @@ impl Routes {
             if let Err(error) = self.announce_once().await {
                 tracing::debug!(%error, "this node's client address is not announced yet");
             }
-            tokio::time::sleep(if self.has_met_all() { PROBE_EVERY } else { FIRST_PROBE_EVERY }).await;
+            let wait = if self.has_met_all() { next_probe_in(&self.probed.read()) } else { PROBE_SOON };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                Ok(()) = leadership.changed() => {}
+            }
         }
     }
 
@@ -147,5 +161,25 @@ impl Routes {
             return Ok(());
         }
         self.broker.announce(own.0, own.1).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_missed_a_probe_is_asked_again_soon_and_one_that_is_out_of_routes_is_not() {
+        let wait = |missed: &[u32]| {
+            let probed = missed
+                .iter()
+                .zip(0..)
+                .map(|(missed, node)| (NodeId(node), Probed { missed: *missed, listen_port: None }));
+            next_probe_in(&probed.collect())
+        };
+        assert_eq!(wait(&[0, 0]), PROBE_EVERY);
+        assert_eq!(wait(&[0, 1]), PROBE_SOON);
+        assert_eq!(wait(&[MISSED_MAX, 0]), PROBE_EVERY);
+        assert_eq!(wait(&[]), PROBE_EVERY);
     }
 }

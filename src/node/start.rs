@@ -15,6 +15,7 @@ use crate::broker::{
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
 use crate::model::{LogIndex, Millis, TransactionChecks};
+use crate::node::classic_members::{self, Believed};
 use crate::node::clients::NodeClients;
 use crate::node::open::{Storage, open};
 use crate::node::peer_security::peer_security;
@@ -36,6 +37,7 @@ pub struct Node {
     pub(super) facts: Arc<dyn Fn() -> OwnFacts + Send + Sync>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) heartbeat_clients: Arc<HeartbeatClients>,
+    pub(super) believed: Believed,
     pub(super) heartbeat_producers: Arc<HeartbeatProducers>,
     routes: Arc<Routes>,
     pub(super) portrait: Portrait,
@@ -104,6 +106,9 @@ impl Node {
                 if client_list::is_question(&question) {
                     return client_list::answer(&answering, &listed, &question);
                 }
+                if classic_members::is_question(&question) {
+                    return classic_members::answer(&listed, &question);
+                }
                 if portrait_codec::is_question(&question) {
                     return portrait_codec::answer(&said, &question);
                 }
@@ -147,6 +152,7 @@ impl Node {
             facts,
             sessions,
             heartbeat_clients,
+            believed: Believed::default(),
             heartbeat_producers,
             routes,
             portrait,

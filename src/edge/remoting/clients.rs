@@ -1,6 +1,6 @@
 //! Heartbeats, goodbyes, and who is in a group.
 //!
-//! A consumer sends its heartbeats to every node of its routes, so each node knows a group's consumers without asking others.
+//! A consumer sends its heartbeats to every node of its routes; whom this node does not know yet, the others do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,18 +112,21 @@ pub(super) async fn unregister(connection: &Connection, request: &Request) -> Re
     Ok(Answer::done())
 }
 
-/// The clients of a group. Node's client asks while its first heartbeat is under way, and if the answer is that there are
-/// none, never consumes: so a group without any is looked at again for a while.
+/// The clients of a group, whichever node knows them: all nodes must say the same, or clients divide the queues differently.
+/// Node's client asks while its first heartbeat is under way, and if the answer is that there are none, never consumes: so a
+/// group without any is looked at again for a while.
 pub(super) async fn list(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
     let group = rules::names::group("", request.header.fields.text("consumerGroup")?)?;
     let until = Instant::now() + FIRST_HEARTBEAT;
-    let mut client_ids = remoting.node.heartbeat_clients().ids(&group);
+    let mut client_ids = remoting.node.classic_consumers(&group).await;
     while client_ids.is_empty() && Instant::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
-        client_ids = remoting.node.heartbeat_clients().ids(&group);
+        if remoting.node.heartbeat_clients().is_known(&group) {
+            client_ids = remoting.node.classic_consumers(&group).await;
+        }
     }
     if client_ids.is_empty() {
-        let text = format!("no consumer of group '{group}' is connected to this node");
+        let text = format!("no consumer of group '{group}' is connected to any node");
         return Err(Refused::new(ResponseCode::SystemError, text));
     }
     Ok(Answer::json(&ConsumerList { client_ids }))

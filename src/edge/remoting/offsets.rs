@@ -9,14 +9,15 @@ use crate::edge::rules;
 use crate::model::{GroupName, QueueId, QueueOffset, Timestamp, TopicName};
 use crate::proto::remoting::{Fields, ResponseCode};
 
-/// Where a group begins in a queue that it never committed: at 0 if the queue still has that, else where the client says.
+/// The offset that a group committed, once it is in the log: it must not go back if this node dies (D223). Where a group begins
+/// in a queue that it never committed: at 0 if the queue still has that, else where the client says.
 pub(super) async fn of_group(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
     let fields = &request.header.fields;
     let (group, topic, queue) = (group_of(fields)?, topic_of(fields)?, queue_of(fields)?);
-    if let Some(waiting) = remoting.commits.get(&group, &topic, queue) {
-        return Ok(offset(waiting));
-    }
     let broker = &remoting.broker;
+    if remoting.commits.has(&group, &topic, queue) {
+        remoting.commits.settle(broker).await;
+    }
     if let Some(found) = broker.position(group.clone(), topic.clone(), queue, Deadline::NONE).await? {
         return Ok(offset(found));
     }

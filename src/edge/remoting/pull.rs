@@ -30,7 +30,7 @@ struct Asked {
 
 pub(super) async fn pull(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
     let remoting = &connection.remoting;
-    let Asked { pull, commits } = read(connection, &request.header.fields)?;
+    let Asked { pull, commits } = read(connection, &request.header.fields).await?;
     let (topic, queue, offset) = (pull.topic.clone(), pull.queue, pull.offset);
     if let Some(commits) = commits {
         remoting.commits.put(&pull.group, &topic, queue, commits)?;
@@ -65,7 +65,7 @@ pub(super) async fn pull(connection: &Connection, request: &Request) -> Result<A
     Ok(answer)
 }
 
-fn read(connection: &Connection, fields: &Fields) -> Result<Asked, Refused> {
+async fn read(connection: &Connection, fields: &Fields) -> Result<Asked, Refused> {
     let remoting = &connection.remoting;
     let flags: i32 = fields.number("sysFlag")?;
     if flags & PULL_CLASS_FILTER != 0 {
@@ -79,7 +79,7 @@ fn read(connection: &Connection, fields: &Fields) -> Result<Asked, Refused> {
     let batch: i32 = fields.number("maxMsgNums")?;
     let commits = if flags & PULL_COMMITS == 0 { None } else { Some(offset_of(fields.number("commitOffset")?)?) };
     let pull = Pull {
-        filter: filter_of(remoting, fields, flags, &group, &topic)?,
+        filter: filter_of(remoting, fields, flags, &group, &topic).await?,
         group,
         topic,
         queue: queue_of(fields)?,
@@ -93,7 +93,7 @@ fn read(connection: &Connection, fields: &Fields) -> Result<Asked, Refused> {
 }
 
 /// The filter that the pull brings along, or that the group's heartbeats said.
-fn filter_of(
+async fn filter_of(
     remoting: &Remoting,
     fields: &Fields,
     flags: i32,
@@ -104,12 +104,12 @@ fn filter_of(
         let (kind, text) = (fields.get("expressionType"), fields.get("subscription"));
         return Ok(filter::parse(kind.unwrap_or_default(), text.unwrap_or_default())?.0);
     }
-    let Some(known) = remoting.node.heartbeat_clients().subscription(group, topic) else {
-        let text =
-            format!("no consumer of group '{group}' on this node subscribed to topic '{topic}' by its heartbeats");
+    let version: i64 = fields.number_if_given("subVersion")?.unwrap_or(0);
+    // A client that finds its node again after a restart pulls before its next heartbeat.
+    let Some(known) = remoting.node.classic_subscription(group, topic, version).await else {
+        let text = format!("no consumer of group '{group}' subscribed to topic '{topic}' by its heartbeats");
         return Err(Refused::new(ResponseCode::SubscriptionNotExist, text));
     };
-    let version: i64 = fields.number_if_given("subVersion")?.unwrap_or(0);
     if known.version < version {
         let text = format!("the subscription of group '{group}' to topic '{topic}' is newer than its heartbeats said");
         return Err(Refused::new(ResponseCode::SubscriptionNotLatest, text));

@@ -38,6 +38,8 @@ fn consumers_are_in_their_group_while_their_connection_lives_and_know_of_each_ot
             drop(second);
             notified(first.next_asked().await);
             assert_eq!(first.consumers("g").await, ["a@1"]);
+            // The others know it no longer than this node does.
+            first.ask(RequestCode::UnregisterClient, goodbye("a@1"), b"").await;
         }
         let topics = cluster.raftmq_ok(&["topic", "list"]);
         assert!(topics.contains("%RETRY%g"), "{topics}");
