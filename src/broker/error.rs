@@ -50,7 +50,7 @@ pub enum Error {
     )]
     ForeignReceiptHandle,
     /// A pull outside of what the queue has.
-    #[error("offset {offset} is outside of what the queue has: {min} to {max}")]
+    #[error("offset {offset} is outside of what the queue has: {}", held(*.min, *.max))]
     IllegalOffset {
         /// As asked for.
         offset: QueueOffset,
@@ -97,6 +97,12 @@ pub enum Error {
     /// A bad value; names it, the limit and the remedy.
     #[error("{0}")]
     Invalid(String),
+    /// Nothing was done; a message is damaged or missing on this node's disk. Says which.
+    #[error(
+        "{0}. What is damaged on this node is repaired with what the other nodes have (raftmq cluster status): nothing was \
+         done, try again or ask another node. What no node has is lost: raftmq group reset-offset takes a group past it"
+    )]
+    Unreadable(String),
     /// This node is going down.
     #[error("this node is stopping: {0}")]
     Stopped(String),
@@ -145,6 +151,14 @@ impl Error {
     }
 }
 
+/// What a queue has; a pull may begin at the end too.
+fn held(min: QueueOffset, max: QueueOffset) -> String {
+    match max.0.checked_sub(1) {
+        Some(last) if max > min => format!("{min} to {last}; the next message gets {max}"),
+        _ => format!("it is empty, and the next message gets {max}"),
+    }
+}
+
 /// Bytes as people read them.
 fn size(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
@@ -159,6 +173,20 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::model::NodeId;
+
+    #[test]
+    fn an_offset_outside_of_a_queue_is_refused_with_what_there_is() {
+        let text = |min, max| {
+            let [min, max] = [min, max].map(QueueOffset);
+            Error::IllegalOffset { offset: QueueOffset(9), min, max }.to_string()
+        };
+        assert_eq!(text(2, 5), "offset 9 is outside of what the queue has: 2 to 4; the next message gets 5");
+        for (min, max) in [(0, 0), (5, 5)] {
+            let what =
+                format!("offset 9 is outside of what the queue has: it is empty, and the next message gets {max}");
+            assert_eq!(text(min, max), what);
+        }
+    }
 
     #[test]
     fn p20_a_refusal_for_lack_of_room_names_values_mark_and_remedy() {

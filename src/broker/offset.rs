@@ -4,6 +4,7 @@
 //! A pull leases nothing: it reads this node's applied state, after a read barrier where that may be behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -22,6 +23,10 @@ use crate::model::{
     Filter, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp, TopicId,
     TopicName,
 };
+
+/// However short the pull, it waits so long for the repair of what it is to begin with.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(1);
+const REPAIR_STEP: Duration = Duration::from_millis(100);
 
 /// One pull.
 #[derive(Debug, Clone)]
@@ -101,7 +106,8 @@ impl Broker {
     /// Reads messages of a queue; waits for the first.
     ///
     /// * Errors: all definite, as nothing is leased; [`Error::IllegalOffset`] outside of what the queue has,
-    ///   [`Error::NoLeader`] on a node that cannot know whether the topic may still be read.
+    ///   [`Error::Unreadable`] if the first is damaged on this node, [`Error::NoLeader`] on a node that cannot know whether the
+    ///   topic may still be read.
     /// * Source: contract §20.
     pub async fn pull(&self, request: Pull, deadline: Deadline) -> Result<Pulled, Error> {
         let until = Instant::now() + request.wait.into();
@@ -122,12 +128,22 @@ impl Broker {
                 return Err(Error::IllegalOffset { offset: request.offset, min: head.min, max: head.max });
             }
         }
+        let repaired_until = lookup.min(Instant::now() + REPAIRED_WITHIN);
         let notifier = self.arrivals.pull_notifier(topic, request.queue);
         let mut next = request.offset;
         loop {
             let mut arrival = std::pin::pin!(notifier.notified());
             arrival.as_mut().enable();
-            let pulled = self.read_on(topic, &request, next).await?;
+            let pulled = match self.read_on(topic, &request, next).await {
+                // It is mostly repaired within a moment.
+                Err(Error::Unreadable(_))
+                    if Instant::now() + REPAIR_STEP < until.max(repaired_until) && !self.stopping.is_cancelled() =>
+                {
+                    tokio::time::sleep(REPAIR_STEP).await;
+                    continue;
+                }
+                read => read?,
+            };
             let has_moved = pulled.next > next;
             next = pulled.next;
             if !pulled.messages.is_empty() || Instant::now() >= until {
@@ -186,7 +202,14 @@ impl Broker {
                     continue;
                 }
                 let at = MessageRef { index: run.index, slot: item.slot };
-                let message = reader.read(at).await?;
+                let message = match reader.read(at).await {
+                    // What is before it is given.
+                    Err(Error::Unreadable(_)) if offset > from.0 => {
+                        pulled.next = QueueOffset(offset);
+                        return Ok(pulled);
+                    }
+                    read => read?,
+                };
                 if request.filter.matches(&message) {
                     bytes += u64::from(item.bytes);
                     let (offset, stored_at) = (QueueOffset(offset), self.reader.wall_of(run.stored_at));

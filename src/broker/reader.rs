@@ -83,11 +83,26 @@ impl ShardReader {
         Ok(self.batches_on_disk(index).await?.first().map(|(_, batch)| batch.stamp()))
     }
 
+    /// Whether something of this node's log was found to be damaged or lost, and is not repaired yet.
+    pub(super) fn has_damage(&self) -> bool {
+        self.replica.batches().has_damage()
+    }
+
+    /// Whether this entry may be damaged or lost, as far as is known.
+    pub(super) fn is_in_doubt(&self, index: LogIndex) -> bool {
+        self.replica.batches().is_in_doubt(index)
+    }
+
+    /// Whether other nodes may have what is damaged here.
+    pub(super) fn has_peers(&self) -> bool {
+        self.replica.has_peers()
+    }
+
     /// Which entry that is, and in which file of this node's log; `None` if it is not there.
     ///
-    /// * Errors: [`Error::Stopped`] if the log cannot be read.
+    /// * Errors: [`Error::Unreadable`].
     pub(super) async fn entry_place(&self, index: LogIndex) -> Result<Option<EntryPlace>, Error> {
-        let failed = |error| Error::Stopped(format!("entry {index} cannot be read: {error}"));
+        let failed = |error| Error::Unreadable(format!("entry {index} cannot be read: {error}"));
         self.replica.batches().place(index).await.map_err(failed)
     }
 
@@ -108,9 +123,9 @@ impl ShardReader {
 
     /// The batches from an entry on that one read of the disk gives, away from the calling thread.
     ///
-    /// * Errors: [`Error::Stopped`] if the log cannot be read.
+    /// * Errors: [`Error::Unreadable`].
     pub(super) async fn batches_on_disk(&self, index: LogIndex) -> Result<Vec<(LogIndex, Batch)>, Error> {
-        let failed = |error| Error::Stopped(format!("entry {index} cannot be read: {error}"));
+        let failed = |error| Error::Unreadable(format!("entry {index} cannot be read: {error}"));
         self.replica.batches().read(index).await.map_err(failed)
     }
 }

@@ -24,7 +24,7 @@ pub struct SentBack {
 impl Broker {
     /// The message whose bytes are there; `None` if this node's log does not have it.
     ///
-    /// * Errors: [`Error::NoLeader`] if this node cannot know.
+    /// * Errors: [`Error::NoLeader`] if this node cannot know, [`Error::Unreadable`] if it is damaged here.
     pub async fn message_in_log(&self, at: MessageRef, deadline: Deadline) -> Result<Option<Message>, Error> {
         if at.index > self.reader.applied() {
             self.reader.read_barrier(self.held_until(deadline)).await?;
@@ -32,11 +32,9 @@ impl Broker {
         if at.index == LogIndex(0) || at.index > self.reader.applied() {
             return Ok(None);
         }
-        match BodyReader::new(&self.reader).read(at).await {
-            Ok(message) => Ok(Some(message)),
-            Err(Error::Stopped(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let mut reader = BodyReader::new(&self.reader);
+        let bytes = reader.batch(at.index).await?.and_then(|batch| batch.message(at.slot));
+        Ok(bytes.and_then(|bytes| Message::decode(bytes).ok()))
     }
 
     /// Makes the topic of a group's retries, if there is none.

@@ -44,6 +44,16 @@ impl BatchReader {
         self.log.segments()
     }
 
+    /// Whether something of this node's log was found to be damaged or lost, and is not repaired yet.
+    pub fn has_damage(&self) -> bool {
+        self.log.has_damage()
+    }
+
+    /// Whether this entry may be damaged or lost, as far as is known.
+    pub fn is_in_doubt(&self, index: LogIndex) -> bool {
+        self.log.is_in_doubt(index)
+    }
+
     /// The batch in the entry at `index`, if the entry is in the tail cache and is a batch.
     pub fn in_memory(&self, index: LogIndex) -> Option<Batch> {
         let records = self.log.read_cached(index, index.next(), ONE_ENTRY)?;

@@ -179,6 +179,11 @@ impl Replica {
         &self.batches
     }
 
+    /// Whether other nodes may have what is damaged here.
+    pub fn has_peers(&self) -> bool {
+        self.log.has_peers()
+    }
+
     /// The snapshots that this node gives, to backups for instance.
     pub fn snapshots(&self) -> &SnapshotSources {
         &self.sources

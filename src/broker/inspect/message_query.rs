@@ -97,6 +97,10 @@ impl Inspector {
         offset: QueueOffset,
     ) -> Result<StoredMessage, Error> {
         self.read_barrier().await?;
+        if queue.0 >= topic.queues {
+            let TopicView { queues, .. } = topic;
+            return Err(Error::Invalid(format!("the topic has {queues} queues, counted from 0: no queue {queue}")));
+        }
         let head = self.reader.view().queue_head(topic.id, queue)?;
         let runs = self.reader.view().runs(topic.id, queue, offset, QueueOffset(offset.0.saturating_add(1)))?;
         let found = runs.first().and_then(|(first, run)| Some((run, item_at(*first, run, offset)?)));

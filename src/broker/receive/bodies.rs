@@ -49,7 +49,7 @@ impl<'a> BodyReader<'a> {
 
     /// The message and the time of its entry.
     ///
-    /// * Errors: [`Error::Stopped`] if this node's log does not have it.
+    /// * Errors: [`Error::Unreadable`] if this node's log does not have it.
     pub async fn read_with_stamp(&mut self, at: MessageRef) -> Result<(Message, Timestamp), Error> {
         let batch = self.batch(at.index).await?.ok_or_else(|| unreadable(at, &"the entry is missing"))?;
         Ok((message(batch, at)?, batch.stamp()))
@@ -71,5 +71,5 @@ pub(super) fn message(batch: &Batch, at: MessageRef) -> Result<Message, Error> {
 }
 
 pub(in crate::broker) fn unreadable(at: MessageRef, what: &dyn std::fmt::Display) -> Error {
-    Error::Stopped(format!("message {} of entry {} cannot be read: {what}", at.slot, at.index))
+    Error::Unreadable(format!("message {} of entry {} cannot be read: {what}", at.slot, at.index))
 }

@@ -1,7 +1,8 @@
 //! Filters that read whole messages, while a plan is made; and the filter that is stored with a group.
 //!
 //! Hot path. A plan is made without waiting: one that needs a message from the disk stops with
-//! [`Unchecked::NeedsRead`], and is made anew after [`FilterCheck::read`].
+//! [`Unchecked::NeedsRead`], and is made anew after [`FilterCheck::read`]. While something of this node's log is damaged, plans
+//! read so what may be: what cannot be read here is left to other nodes, and costs no attempt.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,10 +38,26 @@ impl<E: Into<Error>> From<E> for Unchecked {
     }
 }
 
+/// What a filter says of a whole message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) enum Verdict {
+    Wanted,
+    Unwanted,
+    /// It is damaged or missing on this node.
+    Unreadable,
+}
+
+/// Says what becomes of a message by reading it.
+pub(in crate::broker) trait MessageCheck: Send + Sync {
+    fn verdict(&self, message: MessageRef) -> Result<Verdict, Unchecked>;
+}
+
 /// Asks a filter that reads whole messages.
 pub(in crate::broker) struct FilterCheck<'a> {
     reader: &'a ShardReader,
     filter: &'a Filter,
+    /// Else only messages that may be damaged are read, to see whether they can be.
+    needs_message: bool,
     state: Mutex<State>,
 }
 
@@ -48,41 +65,55 @@ pub(in crate::broker) struct FilterCheck<'a> {
 struct State {
     entries: ReadEntries,
     /// What was asked since the last plan was made.
-    known: BTreeMap<MessageRef, bool>,
+    known: BTreeMap<MessageRef, Verdict>,
 }
 
 impl<'a> FilterCheck<'a> {
     pub fn new(reader: &'a ShardReader, filter: &'a Filter) -> Self {
-        Self { reader, filter, state: Mutex::default() }
-    }
-
-    /// Whether the filter wants the message.
-    pub fn is_wanted(&self, message: MessageRef) -> Result<bool, Unchecked> {
-        let State { entries, known } = &mut *self.state.lock();
-        if let Some(known) = known.get(&message) {
-            return Ok(*known);
-        }
-        let batch = entries.in_memory(self.reader, message.index).ok_or(Unchecked::NeedsRead(message))?;
-        let is_wanted = self.filter.matches(&bodies::message(batch, message)?);
-        known.insert(message, is_wanted);
-        Ok(is_wanted)
+        Self { reader, filter, needs_message: filter.needs_message(), state: Mutex::default() }
     }
 
     /// Reads a message from the disk, and keeps those beside it for the next plan.
     pub async fn read(&self, message: MessageRef) -> Result<(), Error> {
-        let batches = self.reader.batches_on_disk(message.index).await?;
+        let batches = match self.reader.batches_on_disk(message.index).await {
+            Err(Error::Unreadable(_)) => Vec::new(),
+            batches => batches?,
+        };
         self.state.lock().entries = ReadEntries::new(batches);
         // Asked now, before the next plan reads other entries: each plan knows more than the one before.
-        match self.is_wanted(message) {
+        match self.verdict(message) {
             Ok(_) => Ok(()),
             Err(Unchecked::Failed(error)) => Err(error),
-            Err(Unchecked::NeedsRead(_)) => Err(bodies::unreadable(message, &"the entry is missing")),
+            Err(Unchecked::NeedsRead(_)) => {
+                self.state.lock().known.insert(message, Verdict::Unreadable);
+                Ok(())
+            }
         }
     }
 
     /// Forgets what was asked: a plan was made.
     pub fn forget(&self) {
         self.state.lock().known.clear();
+    }
+}
+
+impl MessageCheck for FilterCheck<'_> {
+    fn verdict(&self, message: MessageRef) -> Result<Verdict, Unchecked> {
+        let State { entries, known } = &mut *self.state.lock();
+        if let Some(known) = known.get(&message) {
+            return Ok(*known);
+        }
+        if !self.needs_message && !self.reader.is_in_doubt(message.index) {
+            return Ok(Verdict::Wanted);
+        }
+        let batch = entries.in_memory(self.reader, message.index).ok_or(Unchecked::NeedsRead(message))?;
+        let verdict = match bodies::message(batch, message) {
+            Ok(message) if self.filter.matches(&message) => Verdict::Wanted,
+            Ok(_) => Verdict::Unwanted,
+            Err(_) => Verdict::Unreadable,
+        };
+        known.insert(message, verdict);
+        Ok(verdict)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::broker::receive::filter_check::FilterCheck;
 use crate::broker::receive::lease_guard::{GrantName, PendingGrant};
 use crate::broker::receive::plan::Plan;
 use crate::broker::receive::target::{PollTarget, Receive};
@@ -37,6 +38,8 @@ pub(super) struct Poll<'a> {
     /// The group's own filter, which is part of that of the request.
     pub condition: Option<&'a str>,
     pub target: PollTarget<'a>,
+    /// Reads messages before they are leased, while some of this node's log are damaged.
+    pub check: &'a FilterCheck<'a>,
     /// When a grant, with its messages read, must be done.
     pub until: Instant,
 }

@@ -25,6 +25,8 @@ mod plan_tests;
 mod poll;
 pub(super) mod reservations;
 mod target;
+#[cfg(test)]
+mod unreadable_tests;
 mod window;
 
 pub use delivery::{Delivery, Received};

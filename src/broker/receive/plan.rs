@@ -63,6 +63,8 @@ pub(super) struct Plan<'a> {
     pub planned: Vec<Planned>,
     /// Windows that may still be passed over.
     skips: u32,
+    /// Whether there is something that cannot be read here now.
+    pub lacks_some: bool,
 }
 
 /// What still fits into an answer.
@@ -104,7 +106,14 @@ impl<'a> Plan<'a> {
         let key = (target.topic, target.group);
         // A filter that reads messages takes its time over each of them: others have their turn.
         let skips = if target.check.is_some() { 0 } else { WINDOWS_SKIPPED_MAX };
-        let mut plan = Plan { reserved: reservations.of(key.0, key.1), notifier, key, planned: Vec::new(), skips };
+        let mut plan = Plan {
+            reserved: reservations.of(key.0, key.1),
+            notifier,
+            key,
+            planned: Vec::new(),
+            skips,
+            lacks_some: false,
+        };
         match plan.fill(view, target, turn) {
             Ok(()) => Ok(Planning::Ready(plan)),
             Err(Unchecked::NeedsRead(message)) => Ok(Planning::NeedsRead(message)),
@@ -159,11 +168,17 @@ impl Plan<'_> {
                 return Ok(());
             }
             let window = PlanWindow::read(view, target, at.queue, lease.first, end_of(lease.first, lease.held))?;
-            if !self.reserved.lock().reserve_returned(at) {
+            let unreadable = lease.held & window.unreadable;
+            self.lacks_some |= !unreadable.is_empty();
+            let mut wanted = window.wanted & lease.held;
+            if let Some(first) = unreadable.first_distance().filter(|_| lease.message_group.is_some()) {
+                wanted = wanted & OffsetSet::first(first);
+            }
+            let skipped = lease.held - window.wanted - unreadable;
+            if (wanted | skipped).is_empty() || !self.reserved.lock().reserve_returned(at) {
                 continue;
             }
-            let take = room.take(window.wanted & lease.held, &window.contents.places);
-            let skipped = lease.held - window.wanted;
+            let take = room.take(wanted, &window.contents.places);
             self.planned.push(Planned {
                 candidate: Candidate::Returned { queue: at.queue, lease: at.lease, wanted: take, skipped },
                 queue: at.queue,
@@ -181,13 +196,15 @@ impl Plan<'_> {
                 return Ok(());
             }
             let group_offset = view.group_offset(target.topic, target.group, queue)?;
-            let window = PlanWindow::read(view, target, queue, first, QueueOffset(group_offset.0.min(first.0 + SPAN)))?;
-            if !self.reserved.lock().reserve_next(queue, message_group) {
-                continue;
-            }
+            let to = QueueOffset(group_offset.0.min(first.0 + SPAN));
+            let mut window = PlanWindow::read(view, target, queue, first, to)?;
             let mut of_group = OffsetSet::EMPTY;
             for (distance, _) in window.message_groups.iter().filter(|(_, hash)| **hash == message_group) {
                 of_group.insert(*distance);
+            }
+            self.end_before_unreadable(&mut window, of_group, target);
+            if window.length == 0 || !self.reserved.lock().reserve_next(queue, message_group) {
+                continue;
             }
             let take = room.take(window.wanted & of_group, &window.contents.places);
             let length = window.seen(take, window.wanted & of_group);
@@ -226,6 +243,7 @@ impl Plan<'_> {
         let (window, at_work) = loop {
             let to = QueueOffset(head.max.0.min(first + SPAN));
             let mut window = PlanWindow::read(view, target, queue, QueueOffset(first), to)?;
+            self.end_before_unreadable(&mut window, OffsetSet::first(SPAN), target);
             let at_work = if target.orderly { window.at_work(view, target, queue)? } else { OffsetSet::EMPTY };
             let is_wanted = window.length == 0 || !window.wanted.is_empty();
             if is_wanted || self.skips == 0 || first + window.length >= head.max.0 {
@@ -259,6 +277,11 @@ impl Plan<'_> {
         };
         self.planned.push(Planned { candidate, queue, first, contents: window.contents });
         Ok(())
+    }
+
+    fn end_before_unreadable(&mut self, window: &mut PlanWindow, among: OffsetSet, target: PollTarget<'_>) {
+        self.lacks_some |= !(window.unreadable & among).is_empty();
+        window.end_before_unreadable(among, !target.leaves_unreadable);
     }
 
     /// The candidates for the command.

@@ -76,6 +76,7 @@ impl Node {
             by_priority: true,
             filter: &FILTER,
             check: None,
+            leaves_unreadable: true,
             limit,
         };
         let planning = Plan::make(reservations, View::new(&self.kv), target, reservations.turn(), notifier);
@@ -106,7 +107,7 @@ impl Node {
     }
 }
 
-fn message(message_id: String) -> Message {
+pub(super) fn message(message_id: String) -> Message {
     Message {
         message_id,
         message_type: MessageType::Priority,

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::broker::receive::delivery::Received;
-use crate::broker::receive::filter_check::{FilterCheck, Unchecked, with_stored};
+use crate::broker::receive::filter_check::{FilterCheck, MessageCheck, Unchecked, with_stored};
 use crate::broker::receive::grant::{GRANT_MARGIN, Poll};
 use crate::broker::receive::plan::{Plan, Planning};
 use crate::broker::receive::target::{PollTarget, Receive};
@@ -21,6 +21,9 @@ use crate::model::limits::RECEIVE_BATCH_MAX;
 
 /// However short the poll, looking up what it names may take this long, and so may its turn to read messages.
 const LOOKUP_MIN: Duration = Duration::from_millis(500);
+
+/// What could not be read here is looked at again after this long: it is repaired meanwhile, or another node took it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// When the parts of a poll are over.
 #[derive(Clone, Copy)]
@@ -53,7 +56,7 @@ impl Broker {
             None => request,
         };
         let _slot = self.polls.try_acquire().map_err(|_| Error::Busy)?;
-        let check = request.filter.needs_message().then(|| FilterCheck::new(&self.reader, &request.filter));
+        let check = FilterCheck::new(&self.reader, &request.filter);
         let target = PollTarget {
             topic,
             queues: record.queues,
@@ -61,11 +64,13 @@ impl Broker {
             orderly: group.orderly || record.topic_type.is_fifo(),
             by_priority: record.topic_type.is_priority(),
             filter: &request.filter,
-            check: check.as_ref(),
+            check: request.filter.needs_message().then_some(&check as &dyn MessageCheck),
+            leaves_unreadable: self.reader.has_peers(),
             limit: request.batch.clamp(1, RECEIVE_BATCH_MAX),
         };
         let condition = group.settings.filter.as_deref();
-        let poll = Poll { broker: self, request: &request, condition, target, until: until + GRANT_MARGIN };
+        let until_read = until + GRANT_MARGIN;
+        let poll = Poll { broker: self, request: &request, condition, target, check: &check, until: until_read };
         let ends = Ends { poll: until, turn: until.max(Instant::now() + LOOKUP_MIN) };
         if poll.is_repeatable() {
             match (Poll { until: lookup_until, ..poll }).repeat_and_read().await {
@@ -94,6 +99,7 @@ impl Poll<'_> {
             arrival.as_mut().enable();
             let Some(plan) = self.next_plan(&notifier, ends.turn).await? else { return self.nothing_came().await };
             if plan.planned.is_empty() {
+                let look_again = if plan.lacks_some { Instant::now() + LOOK_AGAIN } else { ends.poll };
                 drop(plan);
                 tokio::select! {
                     () = arrival => {
@@ -103,6 +109,7 @@ impl Poll<'_> {
                         continue;
                     }
                     () = tokio::time::sleep_until(ends.poll) => return self.nothing_came().await,
+                    () = tokio::time::sleep_until(look_again) => continue,
                     () = self.broker.stopping.cancelled() => return Ok(None),
                 }
             }
@@ -142,24 +149,27 @@ impl Poll<'_> {
     async fn next_plan<'n>(&self, notifier: &'n Notify, until: Instant) -> Result<Option<Plan<'n>>, Error> {
         let broker = self.broker;
         let turn = broker.reservations.turn();
-        let make = || Plan::make(&broker.reservations, broker.reader.view(), self.target, turn, notifier);
-        let Some(check) = self.target.check else {
+        let must_read = self.target.check.is_some() || broker.reader.has_damage();
+        let check: Option<&dyn MessageCheck> = if must_read { Some(self.check) } else { None };
+        let target = PollTarget { check, ..self.target };
+        let make = || Plan::make(&broker.reservations, broker.reader.view(), target, turn, notifier);
+        if !must_read {
             return match make()? {
                 Planning::Ready(plan) => Ok(Some(plan)),
                 Planning::NeedsRead(message) => Err(Unchecked::NeedsRead(message).failed()),
             };
-        };
-        // A filter that reads messages takes its time: a few of them at once, and between two of them everything else
+        }
+        // A plan that reads messages takes its time: a few of them at once, and between two of them everything else
         // on this thread has its turn.
         let Ok(permit) = tokio::time::timeout_at(until, broker.filter_reads.acquire()).await else { return Ok(None) };
         let _permit = permit.map_err(|_| Error::Busy)?;
         let plan = loop {
             match make()? {
                 Planning::Ready(plan) => break plan,
-                Planning::NeedsRead(message) => check.read(message).await?,
+                Planning::NeedsRead(message) => self.check.read(message).await?,
             }
         };
-        check.forget();
+        self.check.forget();
         tokio::task::yield_now().await;
         Ok(Some(plan))
     }

@@ -1,6 +1,6 @@
 //! What a poll asks for: as the caller says it, and as plans need it.
 
-use crate::broker::receive::filter_check::FilterCheck;
+use crate::broker::receive::filter_check::MessageCheck;
 use crate::model::{Filter, GroupId, GroupName, Millis, TagFilter, TopicId, TopicName};
 
 /// One poll, as the caller asks for it.
@@ -33,14 +33,17 @@ pub(in crate::broker) struct PollTarget<'a> {
     /// Whether messages of a higher queue come first.
     pub by_priority: bool,
     pub filter: &'a Filter,
-    /// Set if only the whole message tells whether the filter wants it.
-    pub check: Option<&'a FilterCheck<'a>>,
+    /// Set if only the whole message tells whether the filter wants it, or whether it can be read at all.
+    pub check: Option<&'a dyn MessageCheck>,
+    /// Whether a message that cannot be read here is left to other nodes. If there are none, it is leased when nothing is
+    /// before it, so that it holds up nothing but itself.
+    pub leaves_unreadable: bool,
     pub limit: u32,
 }
 
 impl PollTarget<'_> {
-    /// Whether every message will do, in no order.
+    /// Whether every message will do, in no order, and can be read as far as this node knows.
     pub fn is_any(&self) -> bool {
-        !self.orderly && *self.filter == Filter::Tags(TagFilter::All)
+        !self.orderly && self.check.is_none() && *self.filter == Filter::Tags(TagFilter::All)
     }
 }

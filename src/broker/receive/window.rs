@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::broker::Error;
-use crate::broker::receive::filter_check::Unchecked;
+use crate::broker::receive::filter_check::{Unchecked, Verdict};
 use crate::broker::receive::target::PollTarget;
 use crate::machine::outcome::Granted;
 use crate::machine::state::keys::LineKey;
@@ -25,7 +25,7 @@ pub(super) struct StoredAt {
 /// Consecutive messages of a queue, by distance.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// Those that the filter wants.
+    /// Those that the filter wants or that cannot be read.
     pub places: BTreeMap<u64, StoredAt>,
     /// Where those of them that are dead letters were before.
     pub origins: BTreeMap<u64, Origin>,
@@ -35,12 +35,23 @@ pub(super) struct Contents {
 pub(super) struct PlanWindow {
     pub length: u64,
     pub wanted: OffsetSet,
+    /// Those that the filter may want, and that cannot be read on this node.
+    pub unreadable: OffsetSet,
     pub contents: Contents,
     /// Of those that have one.
     pub message_groups: BTreeMap<u64, MessageGroupHash>,
 }
 
 impl PlanWindow {
+    /// Ends the window before a message that cannot be read: what is behind it waits for it, or for another node. If
+    /// `leases_it`, the window is that message alone once it is the first.
+    pub fn end_before_unreadable(&mut self, among: OffsetSet, leases_it: bool) {
+        let Some(distance) = (self.unreadable & among).first_distance() else { return };
+        let leases_it = leases_it && distance == 0;
+        self.length = if leases_it { 1 } else { distance };
+        self.wanted = if leases_it { OffsetSet::first(1) } else { self.wanted & OffsetSet::first(distance) };
+    }
+
     /// The messages whose FIFO lines are at work already. One without a message group that is at work ends the window:
     /// no group offset passes over it.
     pub fn at_work(&mut self, view: View<'_>, target: PollTarget<'_>, queue: QueueId) -> Result<OffsetSet, Unchecked> {
@@ -81,8 +92,13 @@ impl PlanWindow {
         to: QueueOffset,
     ) -> Result<Self, Unchecked> {
         let length = to.0.saturating_sub(first.0);
-        let mut window =
-            Self { length, wanted: OffsetSet::EMPTY, contents: Contents::default(), message_groups: BTreeMap::new() };
+        let mut window = Self {
+            length,
+            wanted: OffsetSet::EMPTY,
+            unreadable: OffsetSet::EMPTY,
+            contents: Contents::default(),
+            message_groups: BTreeMap::new(),
+        };
         for (run_first, run) in view.runs(target.topic, queue, first, to)? {
             for ((position, item), offset) in run.items.iter().enumerate().zip(run_first.0..to.0) {
                 if offset < first.0 {
@@ -94,12 +110,11 @@ impl PlanWindow {
                     continue;
                 }
                 let message = MessageRef { index: run.index, slot: item.slot };
-                if let Some(check) = target.check
-                    && !check.is_wanted(message)?
-                {
-                    continue;
+                match target.check.map_or(Ok(Verdict::Wanted), |check| check.verdict(message))? {
+                    Verdict::Wanted => window.wanted.insert(distance),
+                    Verdict::Unwanted => continue,
+                    Verdict::Unreadable => window.unreadable.insert(distance),
                 }
-                window.wanted.insert(distance);
                 window
                     .contents
                     .places

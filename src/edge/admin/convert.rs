@@ -22,7 +22,7 @@ pub(in crate::edge) fn refuse(error: Error) -> Status {
         | Error::Invalid(_) => Status::invalid_argument(text),
         Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
         Error::Busy | Error::NoRoom(_) => Status::resource_exhausted(text),
-        Error::NoLeader | Error::Behind => Status::unavailable(text),
+        Error::NoLeader | Error::Behind | Error::Unreadable(_) => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),
         Error::Stopped(_) => Status::internal(text),
     }

@@ -80,7 +80,7 @@ impl From<Error> for Refused {
             Error::TransactionNotFound | Error::DecidedOtherwise => Code::InvalidTransactionId,
             // The only code after which clients wait longer each time; every node would refuse it (contract §9.5).
             Error::Busy | Error::NoRoom(_) => Code::TooManyRequests,
-            Error::NoLeader | Error::Behind => Code::HaNotAvailable,
+            Error::NoLeader | Error::Behind | Error::Unreadable(_) => Code::HaNotAvailable,
             // A timeout-class code: the client must not take it for "not stored" (D17).
             Error::TimedOut => Code::ProxyTimeout,
             Error::Invalid(_) | Error::TopicExists(_) | Error::GroupExists(_) => Code::BadRequest,

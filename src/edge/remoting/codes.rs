@@ -71,9 +71,12 @@ impl From<Error> for Refused {
             Error::TypeMismatch { .. } => ResponseCode::MessageIllegal,
             Error::IllegalOffset { .. } => ResponseCode::PullOffsetMoved,
             // Every producer tries another node after this one, and no other is refused where it could be served.
-            Error::Busy | Error::NoRoom(_) | Error::NoLeader | Error::Behind | Error::Stopped(_) => {
-                ResponseCode::ServiceNotAvailable
-            }
+            Error::Busy
+            | Error::NoRoom(_)
+            | Error::NoLeader
+            | Error::Behind
+            | Error::Unreadable(_)
+            | Error::Stopped(_) => ResponseCode::ServiceNotAvailable,
             Error::Invalid(_) => ResponseCode::InvalidParameter,
             // It may be done or not; what is tried again may be done twice, as with RocketMQ.
             Error::TimedOut

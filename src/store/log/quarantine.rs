@@ -17,7 +17,8 @@ const SEGMENTS_MAX: usize = 1024;
 pub(in crate::store) struct Quarantine {
     /// By the first entries of the segments.
     segments: Mutex<BTreeMap<LogIndex, Noted>>,
-    /// Whether some of them are closed: so a reader of a healthy log takes no lock.
+    /// Whether there are some, and some that are closed: so a reader of a healthy log takes no lock.
+    has_any: AtomicBool,
     has_closed: AtomicBool,
     found: Arc<Notify>,
 }
@@ -49,7 +50,7 @@ impl Quarantine {
         }
         let noted = segments.entry(first).or_insert_with(|| Noted { reason: reason.to_owned(), is_closed });
         noted.is_closed |= is_closed;
-        self.has_closed.fetch_or(is_closed, Ordering::Relaxed);
+        self.note_what_there_is(&segments);
         drop(segments);
         if is_new {
             self.found.notify_one();
@@ -60,7 +61,7 @@ impl Quarantine {
     pub fn clear(&self, first: LogIndex) -> bool {
         let mut segments = self.segments.lock();
         let was_there = segments.remove(&first).is_some();
-        self.has_closed.store(segments.values().any(|noted| noted.is_closed), Ordering::Relaxed);
+        self.note_what_there_is(&segments);
         was_there
     }
 
@@ -68,7 +69,17 @@ impl Quarantine {
     pub fn clear_range(&self, range: impl std::ops::RangeBounds<LogIndex>) {
         let mut segments = self.segments.lock();
         segments.retain(|first, _| !range.contains(first));
+        self.note_what_there_is(&segments);
+    }
+
+    fn note_what_there_is(&self, segments: &BTreeMap<LogIndex, Noted>) {
+        self.has_any.store(!segments.is_empty(), Ordering::Relaxed);
         self.has_closed.store(segments.values().any(|noted| noted.is_closed), Ordering::Relaxed);
+    }
+
+    /// Whether anything is damaged.
+    pub fn has_any(&self) -> bool {
+        self.has_any.load(Ordering::Relaxed)
     }
 
     /// Whether something in it is damaged.

@@ -32,6 +32,17 @@ impl LogReader {
         self.log.segments.extents()
     }
 
+    /// Whether something of this log was found to be damaged or lost, and is not repaired yet.
+    pub fn has_damage(&self) -> bool {
+        self.log.segments.quarantine().has_any() || self.log.state.lock().lost_from.is_some()
+    }
+
+    /// Whether this entry may be damaged or lost, as far as is known.
+    pub fn is_in_doubt(&self, index: LogIndex) -> bool {
+        let is_lost = self.log.state.lock().lost_from.is_some_and(|from| index >= from);
+        is_lost || self.log.segments.is_in_doubt(index)
+    }
+
     /// The last entry.
     pub fn last(&self) -> Option<RecordId> {
         self.log.state.lock().last
@@ -78,8 +89,8 @@ impl LogReader {
             match self.log.segments.read(&segment, span, access) {
                 // What it read was cut or forgotten meanwhile, or may have been.
                 Err(_) if self.log.segments.changes() != segment.changes && tries < TRIES_MAX => tries += 1,
-                // What is whole before the damage is given.
-                Err(Error::Damaged { .. }) if to > next.next() => to = next.next(),
+                // What is whole before the damage is given, at least half of it: so a reader that goes on is there soon.
+                Err(Error::Damaged { .. }) if to > next.next() => to = LogIndex(next.0.midpoint(to.0)),
                 Err(Error::Damaged { .. }) if !found.is_empty() => break,
                 Err(error) => return Err(error),
                 Ok(None) if found.is_empty() => return Ok(None),

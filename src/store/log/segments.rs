@@ -151,6 +151,16 @@ impl Segments {
         Some(Found { segment, changes })
     }
 
+    /// Whether the entry may be damaged: something in its segment is, or it is in none.
+    pub fn is_in_doubt(&self, index: LogIndex) -> bool {
+        self.find(index).is_none_or(|found| {
+            self.quarantine.has(match &found.segment {
+                FoundSegment::Last(last) => last.first(),
+                FoundSegment::Sealed(first, _) => *first,
+            })
+        })
+    }
+
     /// Reads and checks the records of a span, as many as one read takes. Records that are not in this segment are left
     /// out. `None` if `access` does not allow the wait for the disk that this needs.
     pub fn read(&self, found: &Found, span: Span, access: Access) -> Result<Option<Vec<Record>>, Error> {

@@ -3,11 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::fixture::cluster::Cluster;
+use raftmq::proto::v2::Code;
+
+use crate::fixture::calls::ack;
+use crate::fixture::cluster::{Cluster, with_cluster};
+use crate::fixture::messages::delivered;
+use crate::fixture::wire::{POLL, Wire};
 
 /// Small segments, and a scrub that never rests; what the machine has free takes no message.
 const SETTINGS: [&str; 4] =
     ["mappedFileSizeCommitLog=1MiB", "tailCacheBytes=1MiB", "scrubRate=1GiB", "cleanFileForciblyEnable=false"];
+/// The same, but that nobody looks for damage: whoever reads finds it.
+const NO_SCRUB: [&str; 4] =
+    ["mappedFileSizeCommitLog=1MiB", "tailCacheBytes=1MiB", "scrubRate=0", "cleanFileForciblyEnable=false"];
 const HEALS_WITHIN: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 64;
 /// Magic, marks and length before a record, and their checksum.
@@ -133,4 +141,88 @@ fn p18_a_node_whose_state_rots_while_it_runs_makes_it_anew_by_itself() {
     assert!(cluster.is_running(follower), "{}", cluster.logs());
     let all = cluster.raftmq_ok(&["-o", "jsonl", "consume", "t", "--group", "g", "--max", "100"]);
     assert_eq!(all.lines().count(), 100, "{}", cluster.logs());
+}
+
+/// Everything that a group gets through one node, each message with its attempt, until nothing comes any more.
+async fn drain(wire: &Wire, group: &str) -> Vec<(String, i32)> {
+    let mut got = Vec::new();
+    loop {
+        let (status, messages) = wire.receive(group, "t", 32, POLL).await.unwrap();
+        if messages.is_empty() {
+            assert_eq!(status.code(), Code::MessageNotFound, "{status:?}");
+            return got;
+        }
+        got.extend(messages.iter().map(delivered).map(|(id, _, attempt)| (id, attempt)));
+        ack(wire, group, "t", &messages).await;
+    }
+}
+
+const COUNT: usize = 300;
+
+fn produce(cluster: &Cluster) {
+    let count = COUNT.to_string();
+    cluster.raftmq_ok(&["produce", "t", "--count", &count, "--size", "12288", "--batch", "1"]);
+}
+
+fn assert_each_once(got: &[(String, i32)], count: usize) {
+    let again: Vec<_> = got.iter().filter(|(_, attempt)| *attempt != 1).collect();
+    assert!(again.is_empty(), "P19: damage costs no attempt: {again:?}");
+    let ids: std::collections::BTreeSet<_> = got.iter().map(|(id, _)| id).collect();
+    assert_eq!((ids.len(), got.len()), (count, count));
+}
+
+#[test]
+fn p19_what_one_node_reads_damaged_is_delivered_by_it_once_repaired_and_costs_no_attempt() {
+    with_cluster(&NO_SCRUB, &[("t", "NORMAL")], async |mut cluster| {
+        produce(&cluster);
+        let leader = cluster.wait_for_leader();
+        let follower = (leader + 1) % 3;
+        for node in [leader, follower] {
+            segments(&cluster, node)[..2].iter().for_each(|sealed| flip(sealed, 4));
+            let got = drain(&cluster.wire(node), &format!("g{node}")).await;
+            assert_each_once(&got, COUNT);
+            wait_until("what was read damaged", &cluster, || is_whole(&cluster, node, 2));
+        }
+
+        // A leader sends what is damaged on its disk once it has it again, and does not end for it.
+        let late = 3 - leader - follower;
+        cluster.kill(late);
+        let before = segments(&cluster, leader).len();
+        produce(&cluster);
+        flip(&segments(&cluster, leader)[before], 4);
+        cluster.start_node(late);
+        wait_until("what the node lacked", &cluster, || {
+            let late = row(&cluster, late);
+            late["state"] == "ok" && late["behind"] == 0
+        });
+        assert_each_once(&drain(&cluster.wire(late), "late").await, 2 * COUNT);
+        for node in 0..3 {
+            assert!(cluster.is_running(node), "n{node} ended\n{}", cluster.logs());
+        }
+    });
+}
+
+#[test]
+fn p19_a_message_that_no_node_has_whole_holds_up_nothing_but_itself() {
+    let mut cluster = Cluster::prepare(&NO_SCRUB);
+    let alone = cluster.peers(&[0]);
+    cluster.start_node_with(0, &[&alone]);
+    cluster.wait_for_leader();
+    cluster.raftmq_ok(&["topic", "create", "t", "--queues", "1"]);
+    produce(&cluster);
+    flip(&segments(&cluster, 0)[1], 4);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let wire = cluster.wire(0);
+        assert_each_once(&drain(&wire, "g").await, COUNT - 1);
+        // The next group knows of it before it leases anything.
+        assert_each_once(&drain(&wire, "other").await, COUNT - 1);
+        for group in ["g", "other"] {
+            let (status, dead) = wire.receive("readers", &format!("%DLQ%{group}"), 1, POLL).await.unwrap();
+            assert_eq!((status.code(), dead.len()), (Code::MessageNotFound, 0), "nothing died of it");
+        }
+    });
+    let row = &row(&cluster, 0);
+    assert_eq!(row["damaged_segments"], 1, "{row}");
+    assert!(cluster.is_running(0), "{}", cluster.logs());
 }
