@@ -13,6 +13,10 @@ use crate::env::{disk, panic, process};
 use crate::logging;
 use crate::server::{self, Ended, Fatal, StartAgain, StartError};
 
+/// Of a node that ends because of it.
+const OUT_OF_MEMORY: &str = "this node cannot go on: it gets no more memory. Raise what limits it (ulimit -v, LimitAS=, memory.max \
+                             of its control group), or set rocksdbMemoryBudget and tailCacheBytes lower, and start it again";
+
 /// Start a broker node.
 #[derive(Debug, Args)]
 #[command(
@@ -44,6 +48,7 @@ fn run_logged(args: &BrokerArgs) -> Exit {
     start_log(&loaded.config);
     announce(&loaded);
     panic::end_on_panic(die_of_panic);
+    process::say_when_out_of_memory(&format!("error: {OUT_OF_MEMORY}"), Exit::TooLittleMemory as u8);
     let folder = loaded.config.store.clone();
     match server::run(&loaded, Arc::new(move |reason| die(reason, &folder))) {
         Ok(Ended::Stopped) => Exit::Ok,
@@ -84,6 +89,12 @@ fn exit_of(error: &server::Error) -> Exit {
     match error {
         server::Error::PortInUse(_) => Exit::PortInUse,
         server::Error::Tls(_) | server::Error::Node(StartError::Contradiction(_)) => Exit::Usage,
+        server::Error::TooLittleMemory(_) => Exit::TooLittleMemory,
+        // Whatever needed some could not get it.
+        _ if process::is_out_of_memory() => {
+            tracing::error!("{OUT_OF_MEMORY}");
+            Exit::TooLittleMemory
+        }
         server::Error::Node(StartError::FolderTaken(_)) => Exit::FolderTaken,
         server::Error::Node(StartError::Damaged(_)) => Exit::Damaged,
         server::Error::Node(StartError::NoRoom(_)) => Exit::NoRoom,
@@ -106,6 +117,11 @@ fn announce(loaded: &Loaded) {
 
 /// A thread or task that panicked is missed by nobody, and what it was to do is not done any more (D74).
 fn die_of_panic(what: &str) {
+    if process::is_out_of_memory() {
+        tracing::error!("{OUT_OF_MEMORY} ({what})");
+        logging::flush();
+        std::process::exit(i32::from(Exit::TooLittleMemory as u8));
+    }
     tracing::error!("this node cannot go on, which is a bug in raftmq: {what}");
     logging::flush();
     std::process::exit(i32::from(Exit::Panicked as u8));
@@ -122,6 +138,10 @@ fn die(reason: Fatal, folder: &Path) {
         Fatal::Failed(_) if process::is_out_of_files() => {
             tracing::error!("it may not open more files: raise the limit (ulimit -n, LimitNOFILE=) and start it again");
             Exit::TooFewFiles
+        }
+        Fatal::Failed(_) if process::is_out_of_memory() => {
+            tracing::error!("{OUT_OF_MEMORY}");
+            Exit::TooLittleMemory
         }
         Fatal::Failed(_) => Exit::Damaged,
         Fatal::Disowned(_) => Exit::FolderTaken,

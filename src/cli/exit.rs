@@ -30,6 +30,8 @@ pub enum Exit {
     NoRoom = 13,
     /// The broker may open too few files.
     TooFewFiles = 14,
+    /// The broker gets too little memory.
+    TooLittleMemory = 15,
     /// A bug: something outside of a client's request panicked.
     Panicked = 101,
     /// Ended by the user.

@@ -143,6 +143,49 @@ pub fn raise_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// How much address space this process may have (`ulimit -v`); `None` without a limit.
+pub fn address_space_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
+/// How much memory the control group of this process may have, or one of those around it; `None` without a limit.
+pub fn group_memory_limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    smallest_limit(&groups, Path::new("/sys/fs/cgroup"))
+}
+
+/// Of the groups in `/proc/PID/cgroup`, of version 2 or 1, mounted there.
+fn smallest_limit(groups: &str, mounted: &Path) -> Option<u64> {
+    let mut least: Option<u64> = None;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+        let (root, file) = match controllers {
+            "" => (mounted.to_owned(), "memory.max"),
+            "memory" => (mounted.join("memory"), "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        for folder in root.join(group).ancestors().take_while(|folder| folder.starts_with(&root)) {
+            let limit = fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+            // Version 1 says a huge number for none.
+            if let Some(limit) = limit.filter(|limit| *limit < 1 << 60) {
+                least = Some(least.map_or(limit, |least| least.min(limit)));
+            }
+        }
+    }
+    least
+}
+
+/// Whether the system refuses this process more memory now.
+pub fn is_out_of_memory() -> bool {
+    last_words::is_out_of_memory()
+}
+
+/// From now on an abort for lack of memory, wherever it comes from, writes this line and ends the process with this code.
+pub fn say_when_out_of_memory(line: &str, code: u8) {
+    last_words::set(line, code);
+}
+
 /// Keeps the kernel from giving this process memory in pages of 2 MiB: it clears each whole, and what is freed
 /// and taken again in small parts would be cleared again and again.
 pub fn use_small_pages() -> io::Result<()> {
@@ -208,6 +251,26 @@ pub fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_smallest_limit_of_the_groups_around_a_process_counts() {
+        let mounted = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = mounted.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("memory.max", "max\n");
+        put("a/memory.max", "1000\n");
+        put("a/b/memory.max", "max\n");
+        put("c/memory.max", "max\n");
+        put("memory/d/memory.limit_in_bytes", "2000\n");
+        put("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        let limit = |groups| smallest_limit(groups, mounted.path());
+        assert_eq!(limit("0::/a/b\n"), Some(1000));
+        assert_eq!([limit("0::/c\n"), limit("0::/\n"), limit("")], [None; 3]);
+        assert_eq!(limit("4:cpu:/x\n3:memory:/d\n0::/c\n"), Some(2000));
+    }
 
     #[test]
     fn this_process_is_found_by_its_port_and_has_used_something() {

@@ -2,6 +2,7 @@
 
 use crate::edge::places::TooFewFiles;
 use crate::node::StartError;
+use crate::server::memory::TooLittleMemory;
 
 /// Why a server ends otherwise than by a signal. The operator must act.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,8 @@ pub enum Error {
     Node(#[from] StartError),
     #[error(transparent)]
     TooFewFiles(#[from] TooFewFiles),
+    #[error(transparent)]
+    TooLittleMemory(#[from] TooLittleMemory),
     /// The system refused a port, a thread or a signal handler.
     #[error("{0}")]
     System(String),

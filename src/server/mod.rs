@@ -5,6 +5,7 @@
 mod error;
 mod facts;
 mod health;
+mod memory;
 mod name_server;
 mod run;
 mod security;

@@ -22,11 +22,11 @@ use crate::env::{host_name, process, runtime};
 use crate::model::HostPort;
 use crate::node::Node;
 use crate::raft::OnFatal;
-use crate::server::Error;
 use crate::server::facts::facts;
 use crate::server::security::security;
 use crate::server::services::services;
 use crate::server::signals::Signals;
+use crate::server::{Error, memory};
 
 /// So many cores are no more than Raft and its log need.
 const FEW_CORES: usize = 2;
@@ -55,6 +55,7 @@ pub enum Ended {
 pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
     prepare_process();
     Places::check(loaded.config.open_files_max, process::open_files_limit())?;
+    memory::check(&loaded.config)?;
     let (config, mut ports) = client_ports(&loaded.config)?;
     let config = config.as_ref();
     let peer_port = bind_peers(config)?;

@@ -1,6 +1,7 @@
 //! Starts that are refused, in one line that says why, and those that must not be.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::fixture::cluster::{BINARY, Cluster, free_ports};
 use crate::fixture::node::Node;
@@ -27,6 +28,60 @@ fn a_start_that_cannot_be_is_refused_in_one_line() {
     let port = format!("grpcServerPort={}", held.local_addr().unwrap().port());
     let (code, line) = start(&[&port, "bindAddress=127.0.0.1", &store]);
     assert_eq!((code, line.contains("in use")), (Some(10), true), "{line}");
+}
+
+/// The broker under a limit of its address space: its exit code, or `None` if it is ready, and what it wrote.
+fn start_with_memory(mebibytes: u64) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports("127.0.0.1", 3);
+    let settings = [
+        format!("storePathRootDir={}", folder.path().join("store").display()),
+        format!("grpcServerPort={}", ports[0]),
+        format!("listenPort={}", ports[1]),
+        format!("metricsPromExporterPort={}", ports[2]),
+        "bindAddress=127.0.0.1".to_owned(),
+        "logHome=none".to_owned(),
+    ];
+    let path = folder.path().join("stderr");
+    let mut command = Command::new("prlimit");
+    command.args([&format!("--as={}", mebibytes << 20), BINARY, "broker"]);
+    for setting in &settings {
+        command.args(["-D", setting]);
+    }
+    let mut child = command.stderr(std::fs::File::create(&path).unwrap()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let ended = child.try_wait().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        if ended.is_some() || text.contains("ready") {
+            if ended.is_none() {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            // Ended by a signal is a code that no program names.
+            return (ended.map(|status| status.code().unwrap_or(-1)), text);
+        }
+        assert!(Instant::now() < until, "{mebibytes} MiB: {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn too_little_memory_ends_a_node_in_one_line_with_a_code_of_its_own() {
+    let (code, text) = start_with_memory(200);
+    let line = text.lines().last().unwrap_or_default();
+    assert_eq!((code, line.contains("ulimit -v unlimited")), (Some(15), true), "{text}");
+    // What a start takes is not known before: from some limit on it goes on.
+    let mut ended = 0;
+    for mebibytes in [300, 600, 1500] {
+        let (code, text) = start_with_memory(mebibytes);
+        let line = text.lines().last().unwrap_or_default();
+        let said = code == Some(15) && line.contains("it gets no more memory. Raise what limits it");
+        let goes_on = code.is_none() && text.contains("ready");
+        assert!(said || goes_on, "{mebibytes} MiB: {code:?} {text}");
+        ended += u32::from(said);
+    }
+    assert!(ended > 0, "a limit that is too low for this build has to be among them");
 }
 
 #[test]
