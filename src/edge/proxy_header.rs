@@ -204,4 +204,35 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
         }
     }
+
+    #[test]
+    fn fuzz_proxy_header() {
+        let corpus = [
+            b"PROXY TCP4 10.0.0.7 10.0.0.1 54321 80\r\nrest".to_vec(),
+            b"PROXY TCP6 2001::9 ::1 5 6\r\n".to_vec(),
+            b"PROXY UNKNOWN\r\n".to_vec(),
+            binary(0x21, 0x11, &[10, 0, 0, 7, 10, 0, 0, 1, 0xd4, 0x31, 0, 80, 1, 0, 0]),
+            binary(0x21, 0x21, &[1; 36]),
+            binary(0x20, 0, &[]),
+            b"PRI * HTTP/2.0".to_vec(),
+        ];
+        odd_bytes::Fuzz::of("proxy_header", corpus).words([&SIGNATURE[..], TEXT_BEGIN, b"TCP4", b"\r\n"]).run(
+            |bytes| {
+                let seen = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
+                let found = look(seen)?;
+                match found {
+                    Look::Text { bytes, .. } => assert!(bytes <= seen.len()),
+                    Look::Binary { family, rest } => {
+                        assert!(rest <= REST_BYTES_MAX);
+                        let address =
+                            family.and_then(|family| family.from(bytes.get(FIXED_BYTES..).unwrap_or_default()));
+                        return Ok(format!("binary with an address: {}", address.is_some()));
+                    }
+                    Look::More => assert!(seen.len() < TEXT_BYTES_MAX, "nothing more will come"),
+                    Look::None => {}
+                }
+                Ok(format!("{found:?}").chars().take(12).collect())
+            },
+        );
+    }
 }

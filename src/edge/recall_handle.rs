@@ -39,9 +39,10 @@ impl RecallHandle {
     pub fn parse(topic: &TopicName, text: &str, key: &HandleKey) -> Result<Self, String> {
         let mut reader = key.open(HandleKind::Recall, text).map_err(|error| match error {
             NotAHandle::NeverGiven(kind) if is_of_earlier_build(text) => NotAHandle::OfEarlierBuild(kind).to_string(),
+            NotAHandle::NeverGiven(_) => never_given(),
             error => error.to_string(),
         })?;
-        let handle = Self::read(&mut reader).map_err(|_| NotAHandle::NeverGiven(HandleKind::Recall).to_string())?;
+        let handle = Self::read(&mut reader).map_err(|_| never_given())?;
         if handle.topic != topic.as_str() {
             return Err(format!("this recall handle belongs to a message of another topic than '{topic}'"));
         }
@@ -56,6 +57,11 @@ impl RecallHandle {
             message_id: reader.text()?,
         })
     }
+}
+
+fn never_given() -> String {
+    let refused = NotAHandle::NeverGiven(HandleKind::Recall);
+    format!("{refused}; a send of a delayed message answers with one, and raftmq message delayed lists them")
 }
 
 fn is_of_earlier_build(text: &str) -> bool {
@@ -77,6 +83,7 @@ mod tests {
         for bad in ["", "?", &text[1..], &text[..text.len() / 2]] {
             let error = RecallHandle::parse(&topic, bad, &key).unwrap_err();
             assert!(error.contains("not a recall handle of this cluster"), "{bad}: {error}");
+            assert!(error.contains("raftmq message delayed lists them"), "{bad}: {error}");
         }
         let other = TopicName::parse("u").unwrap();
         let error = RecallHandle::parse(&other, &text, &key).unwrap_err();
@@ -84,5 +91,37 @@ mod tests {
         let earlier = URL_SAFE_NO_PAD.encode("v1 t 99 7 3 an id");
         let error = RecallHandle::parse(&topic, &earlier, &key).unwrap_err();
         assert!(error.contains("raftmq message delayed"), "{error}");
+    }
+
+    #[test]
+    fn fuzz_recall_handles() {
+        const KEY: HandleKey = HandleKey::new([3; 16]);
+        let topic = TopicName::parse("t").unwrap();
+        let message = MessageRef { index: LogIndex(7), slot: 3 };
+        let handle = RecallHandle::new(&topic, Timestamp(99), message, "an id");
+        let corpus = [handle.to_text(&KEY), URL_SAFE_NO_PAD.encode("v1 t 99 7 3 an id")];
+        let content = |out: &mut Vec<u8>| {
+            out.put_text("t");
+            out.put_varint(99);
+            out.put_varint(7);
+            out.put_varint(3);
+            out.put_text("an id");
+        };
+        let mend = move |bytes: &mut Vec<u8>, rng: &mut odd_bytes::Rng| {
+            let text = KEY.seal(HandleKind::Recall, |out| {
+                content(out);
+                let at = rng.below(out.len());
+                out.truncate(at + 1);
+                out[at] ^= rng.next() as u8;
+                out.extend_from_slice(bytes.get(..rng.below(bytes.len())).unwrap_or_default());
+            });
+            *bytes = text.into_bytes();
+        };
+        odd_bytes::Fuzz::of("recall_handles", corpus).mend(mend).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let handle = RecallHandle::parse(&topic, &text, &KEY)?;
+            assert_eq!(RecallHandle::parse(&topic, &handle.to_text(&KEY), &KEY).as_ref(), Ok(&handle));
+            Ok("a handle".to_owned())
+        });
     }
 }

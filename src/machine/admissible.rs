@@ -367,4 +367,84 @@ mod tests {
         let other = Proposal { command: Bytes::from_static(&[1, 250]), messages: Vec::new() };
         assert!(matches!(check(&other), Err(Inadmissible::Malformed(_))));
     }
+
+    /// What passes the check is applied by every node: it must not fail there, whatever it says.
+    #[test]
+    fn fuzz_forwarded_commands() {
+        use crate::machine::command::{Ack, Change, CreateTopic, Decide, Grant, Recall, Subscribe, Trim};
+        use crate::machine::state::stage::Stage;
+        use crate::machine::{Batch, Recent, apply};
+        use crate::model::{
+            GroupId, LeaseId, LogIndex, MessageRef, Millis, OffsetSet, Permission, QueueOffset, ReceiptHandle,
+            TopicType,
+        };
+        use crate::store::kv::Kv;
+        use crate::store::kv::memory::MemoryKv;
+
+        fn put(kv: &MemoryKv, recent: &mut Recent, index: u64, proposal: &Proposal) -> String {
+            let body = Batch::encode(Timestamp(index * 10), std::iter::once(proposal));
+            let mut stage = Stage::new(kv).expect("the state can be read");
+            let outcomes = apply(&mut stage, recent, LogIndex(index), body).expect("what was checked can be applied");
+            kv.write(stage.finish().expect("it can be written").0).expect("memory takes it");
+            format!("{:?}", outcomes[0])
+        }
+
+        let (topic, group, queue) = (TopicId(1), GroupId(1), QueueId(0));
+        let name = TopicName::parse("t").unwrap();
+        let create = CreateTopic {
+            topic: name.clone(),
+            topic_type: TopicType::Only(MessageType::Normal),
+            queues: 2,
+            permission: Permission::READ_WRITE,
+            retention: None,
+        };
+        let subscribe =
+            Subscribe { group: GroupName::parse("g").unwrap(), topics: vec![name.clone()], create: Some(16) };
+        let grant = Grant {
+            group,
+            topic,
+            limit: 8,
+            invisible_for: Millis(1000),
+            client: "c".into(),
+            renew: true,
+            token: 7,
+            attempt_of: 0,
+            candidates: vec![
+                Candidate::Any { queue, first: QueueOffset(0), count: 2, bytes: 100 },
+                Candidate::Fresh { queue: QueueId(1), first: QueueOffset(0), length: 2, wanted: OffsetSet(3) },
+                Candidate::Returned { queue, lease: LeaseId(4), wanted: OffsetSet(1), skipped: OffsetSet(2) },
+                Candidate::Skip { queue, first: QueueOffset(2), length: 1 },
+            ],
+        };
+        let handle = ReceiptHandle { group, topic, queue, offset: QueueOffset(0), lease: LeaseId(4) };
+        let at = MessageRef { index: LogIndex(3), slot: 0 };
+        let plain = |command: Command| Proposal { command: command.encode(), messages: Vec::new() };
+        let begin = [plain(Command::CreateTopic(create)), plain(Command::Subscribe(subscribe)), send(2, 2), send(2, 2)];
+        let corpus = [
+            plain(Command::Grant(grant)),
+            plain(Command::Ack(Ack { handles: vec![handle] })),
+            plain(Command::Change(Change { handle, invisible_for: Millis(0) })),
+            plain(Command::DeadLetter { handle }),
+            plain(Command::Tick),
+            plain(Command::Trim(Trim { topic, queue, before: Timestamp(25) })),
+            plain(Command::Recall(Recall { topic, at: Timestamp(9), message: at })),
+            plain(Command::Decide(Decide { topic, message: at, commit: true })),
+            plain(Command::DeleteTopic { topic: name }),
+            plain(Command::DeleteGroup { group: GroupName::parse("g").unwrap() }),
+        ];
+        let corpus = begin.iter().chain(&corpus).map(|proposal| proposal.encode().to_vec()).collect::<Vec<_>>();
+        let mut state: Option<(MemoryKv, Recent, u64)> = None;
+        odd_bytes::Fuzz::of("forwarded_commands", corpus).run(|bytes| {
+            let proposal = Proposal::decode(Bytes::copy_from_slice(bytes)).map_err(|error| error.to_string())?;
+            check(&proposal).map_err(|error| error.to_string())?;
+            if state.as_ref().is_none_or(|(_, _, index)| *index > 200) {
+                let (kv, mut recent) = (MemoryKv::default(), Recent::default());
+                (1..).zip(&begin).for_each(|(index, proposal)| drop(put(&kv, &mut recent, index, proposal)));
+                state = Some((kv, recent, 4));
+            }
+            let (kv, recent, index) = state.as_mut().expect("made above");
+            *index += 1;
+            Ok(put(kv, recent, *index, &proposal))
+        });
+    }
 }

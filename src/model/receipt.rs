@@ -105,4 +105,20 @@ mod tests {
         assert_eq!(refused, NotAHandle::OfEarlierBuild(HandleKind::Receipt));
         assert!(refused.to_string().contains("delivered again when its lease ends"), "{refused}");
     }
+
+    #[test]
+    fn fuzz_receipt_handles() {
+        let corpus = [HANDLE.to_text(&KEY), "AQAAAAEAAAACAAAAAwAAAAAAAAAEAAAAAAAAAAWDFpuU".to_owned()];
+        // Nobody can seal one; what they say is read as if somebody could.
+        let mend = |bytes: &mut Vec<u8>, _: &mut odd_bytes::Rng| {
+            let text = KEY.seal(HandleKind::Receipt, |out| out.extend_from_slice(bytes));
+            *bytes = text.into_bytes();
+        };
+        odd_bytes::Fuzz::of("receipt_handles", corpus).mend(mend).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let handle = ReceiptHandle::parse(&text, &KEY).map_err(|error| error.to_string())?;
+            assert_eq!(ReceiptHandle::parse(&handle.to_text(&KEY), &KEY), Ok(handle));
+            Ok("a handle".to_owned())
+        });
+    }
 }

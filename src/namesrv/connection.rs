@@ -156,4 +156,54 @@ mod tests {
         tokio::join!(async { serve(io, IDLE_MAX, &table, "", 0).await.unwrap() }, asking);
         assert_eq!(table.lock().nodes_count(), 1, "whoever accepted the connection ends what it reported");
     }
+
+    #[test]
+    fn fuzz_name_server() {
+        let report = NodeReport {
+            cluster: "C".into(),
+            broker_name: "b".into(),
+            member: "n0".into(),
+            address: "10.0.0.1:10911".into(),
+            ..NodeReport::default()
+        };
+        let report = serde_json::to_vec(&Registration { raftmq: Some(report), ..Registration::default() }).unwrap();
+        let corpus = [
+            frame(
+                RequestCode::RegisterBroker,
+                [("clusterName", "C"), ("brokerAddr", "10.0.0.1:10911")].into_iter().collect(),
+                &report,
+            ),
+            frame(RequestCode::GetRouteInfoByTopic, [("topic", "t")].into_iter().collect(), b""),
+            frame(RequestCode::GetBrokerClusterInfo, Fields::default(), b""),
+            frame(RequestCode::GetTopicsByCluster, [("cluster", "C")].into_iter().collect(), b""),
+            frame(
+                RequestCode::UnregisterBroker,
+                [("clusterName", "C"), ("brokerAddr", "a:1")].into_iter().collect(),
+                b"",
+            ),
+        ];
+        let corpus = corpus.map(|frame| frame.encode().unwrap());
+        let mend = |bytes: &mut Vec<u8>, _: &mut odd_bytes::Rng| {
+            let rest = (bytes.len() as u32).saturating_sub(4);
+            if let Some(length) = bytes.get_mut(..4) {
+                length.copy_from_slice(&rest.to_be_bytes());
+            }
+        };
+        let table = Mutex::new(Table::default());
+        odd_bytes::Fuzz::of("name_server", corpus).words(["\"code\":105", "\"code\":103", "%DLQ%"]).mend(mend).run(
+            |bytes| {
+                let mut read = BytesMut::from(bytes);
+                let frame = Frame::take(&mut read, FRAME_BYTES_MAX)
+                    .map_err(|error| error.to_string())?
+                    .ok_or("more is needed")?;
+                let asked = Asked { header: &frame.header, body: &frame.body, connection: 1, settings: "" };
+                let mut answer = answer(&mut table.lock(), &asked);
+                let body = std::mem::take(&mut answer.body);
+                let header = answer.header(7);
+                let answered = Frame { header_type: frame.header_type, header: header.clone(), body };
+                answered.encode().expect("an answer can be written");
+                Ok(format!("{} {}", "i".repeat(header.code.clamp(0, 300) as usize), header.remark.unwrap_or_default()))
+            },
+        );
+    }
 }

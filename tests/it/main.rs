@@ -19,6 +19,7 @@ mod golden;
 mod grpc;
 mod machine_properties;
 mod metrics;
+mod odd_input;
 mod peers;
 mod proto;
 mod readme;

@@ -302,4 +302,32 @@ mod tests {
         let bytes: Vec<u8> = (0..2000u32).map(|n| (n * 31 % 251) as u8).collect();
         assert_eq!(through(bytes.clone(), 64), bytes);
     }
+
+    #[test]
+    fn fuzz_authority() {
+        let list = "127.0.0.1:8081,127.0.0.1:8082";
+        let preface = vec![b'p'; PREFACE_BYTES];
+        let plain = [&preface[..], &headers(list), &data(b"x"), &headers(list)].concat();
+        let mut padded = headers("a%2Cb");
+        padded[4] |= FLAG_PADDED | FLAG_PRIORITY;
+        let spelt = b"\x40\x05:path\x04/a/b\x40\x0a:authority\x03a,b\x83\x86";
+        let mut frame = vec![0, 0, spelt.len() as u8, FRAME_HEADERS, 4, 0, 0, 0, 1];
+        frame.extend(spelt);
+        let corpus = [plain, [&preface[..], &padded].concat(), [&preface[..], &frame].concat()];
+        let mend = |bytes: &mut Vec<u8>, _: &mut odd_bytes::Rng| {
+            let length = bytes.len().saturating_sub(PREFACE_BYTES + FRAME_HEADER_BYTES).min(0xffff) as u16;
+            if let Some(stated) = bytes.get_mut(PREFACE_BYTES..PREFACE_BYTES + 3) {
+                stated[0] = 0;
+                stated[1..].copy_from_slice(&length.to_be_bytes());
+            }
+        };
+        odd_bytes::Fuzz::of("authority", corpus).words([AUTHORITY, b"\x40", b"\x41"]).mend(mend).run(|bytes| {
+            let whole = through(bytes.to_vec(), 64 * 1024);
+            assert_eq!(through(bytes.to_vec(), 13), whole, "however it is cut");
+            assert_eq!(whole.len(), bytes.len());
+            let is_same = |(one, other): (&u8, &u8)| one == other || matches!((one, other), (b':' | b'%' | b',', b'.'));
+            assert!(bytes.iter().zip(&whole).all(is_same), "something else was changed");
+            if whole == bytes { Err("unchanged".to_owned()) } else { Ok("rewritten".to_owned()) }
+        });
+    }
 }

@@ -203,4 +203,42 @@ mod tests {
         assert_eq!(of(|m| system(m).priority = Some(1)), MessageType::Priority);
         assert_eq!(of(|m| system(m).set_message_type(v2::MessageType::Transaction)), MessageType::Transaction);
     }
+
+    #[test]
+    fn fuzz_protobuf_to_model() {
+        use prost::Message as _;
+        let mut full = sample();
+        full.user_properties.insert("key".into(), "value".into());
+        *system(&mut full) = v2::SystemProperties {
+            tag: Some("tag".into()),
+            keys: vec!["a key".into()],
+            message_id: "01133B20544BB2013C0B172FA700000000".into(),
+            body_digest: Some(v2::Digest { r#type: v2::DigestType::Crc32.into(), checksum: "DC5F4E5B".into() }),
+            born_timestamp: Some(prost_types::Timestamp { seconds: 1, nanos: 5 }),
+            born_host: "host".into(),
+            delivery_timestamp: Some(prost_types::Timestamp { seconds: 1000, nanos: 0 }),
+            trace_context: Some("trace".into()),
+            orphaned_transaction_recovery_duration: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            ..Default::default()
+        };
+        let mut ordered = sample();
+        system(&mut ordered).message_group = Some("a group".into());
+        let mut urgent = sample();
+        system(&mut urgent).priority = Some(3);
+        let requests = [vec![sample()], vec![full], vec![ordered], vec![urgent], vec![sample(), sample()]];
+        let corpus = requests.map(|messages| v2::SendMessageRequest { messages }.encode_to_vec());
+        odd_bytes::Fuzz::of("protobuf_to_model", corpus).words([SHARDING_KEY, "%DLQ%", "t", "gzip"]).run(|bytes| {
+            let request = v2::SendMessageRequest::decode(bytes).map_err(|error| format!("protobuf: {error}"))?;
+            let checked = send(request, LIMITS, "peer", "space").map_err(|refused| {
+                assert!(refused.text.len() > 10, "a refusal says why: {refused:?}");
+                refused.text
+            })?;
+            for message in &checked.messages {
+                let stored = message.encode();
+                let read = Message::decode(stored).unwrap_or_else(|error| panic!("{message:?}: {error}"));
+                assert_eq!(read, *message, "what is stored is what was checked");
+            }
+            Ok(format!("{:?}", checked.message_type))
+        });
+    }
 }

@@ -173,4 +173,32 @@ mod tests {
         assert_eq!((asks(&request, "verbose"), asks(&request, "format")), (Some(""), Some("json")));
         assert_eq!(asks(&request, "form"), None);
     }
+
+    #[test]
+    fn fuzz_http_pages() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let settings = HttpSettings { serves_metrics: true, labels: Vec::new(), access: Access::default() };
+        let pages = Pages::new(settings, Pulse::default());
+        let corpus = [
+            "GET\n/\nlocalhost\n\n",
+            "GET\n/healthz?verbose&format=json\nlocalhost\n\n",
+            "GET\n/metrics\nlocalhost\napplication/openmetrics-text; version=1.0.0\n",
+            "GET\n/ui/\nlocalhost:5557\n\n",
+            "GET\n/ui/api/topics?limit=50&after=a%20b&q=%25\n127.0.0.1\n\n",
+            "POST\n/ui/api/act\n[::1]:5557\n\n{\"act\":\"topic-delete\",\"topic\":\"t\",\"dry_run\":true}",
+        ];
+        let words = ["/ui/api/", "/ui/../", "%2e%2e", "%", "%zz", "?", "&", "=", "\"dry_run\":", "localhost", "/ui"];
+        odd_bytes::Fuzz::of("http_pages", corpus).words(words).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let mut lines = text.splitn(5, '\n');
+            let mut line = || lines.next().unwrap_or_default();
+            let (method, path, host, accept, body) = (line(), line(), line(), line(), line());
+            let request = Request::builder().method(method).uri(path).header("host", host).header(ACCEPT, accept);
+            let request = request.body(body.to_owned()).map_err(|error| error.to_string())?;
+            let answer = runtime.block_on(pages.answer(request, SocketAddr::from(([127, 0, 0, 1], 40_000))));
+            let code = answer.status();
+            assert_ne!(code, StatusCode::INTERNAL_SERVER_ERROR, "a panic");
+            Ok("i".repeat(usize::from(code.as_u16() - 99)))
+        });
+    }
 }

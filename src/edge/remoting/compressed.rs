@@ -147,4 +147,20 @@ mod tests {
         bomb[5] = 7 << 3;
         assert_eq!(as_zlib(&bomb.into(), Compression::Zstd), None);
     }
+
+    #[test]
+    fn fuzz_compressed_bodies() {
+        let body = b"some text that repeats, some text that repeats".repeat(20);
+        let mut lz4 = FrameEncoder::new(Vec::new());
+        lz4.write_all(&body).unwrap();
+        let zstd = compress_to_vec(&body[..], CompressionLevel::Fastest);
+        let corpus = [gzip(&body), lz4.finish().unwrap(), zstd];
+        odd_bytes::Fuzz::of("compressed_bodies", corpus).words([&ZSTD_MAGIC[..], &LZ4_END_MARK]).run(|bytes| {
+            let body = Bytes::copy_from_slice(bytes);
+            let read = [gunzip(bytes), as_zlib(&body, Compression::Lz4), as_zlib(&body, Compression::Zstd)];
+            let which = read.iter().position(Option::is_some).ok_or("none of them")?;
+            assert!(read[0].as_ref().is_none_or(|unpacked| unpacked.len() <= BYTES_MAX));
+            Ok(["gzip", "lz4", "zstd"][which].to_owned())
+        });
+    }
 }

@@ -117,4 +117,34 @@ mod tests {
             let _ = read_parts(bytes.into(), 4);
         }
     }
+
+    #[test]
+    fn fuzz_remoting_batches_and_stored_messages() {
+        use crate::proto::remoting::{OffsetId, StoredMessage, read_properties};
+        let mut batch = BytesMut::new();
+        let part = BatchPart { flag: 1, body: Bytes::from_static(b"a body"), properties: "k\u{1}v\u{2}".into() };
+        put_part(&mut batch, &part).unwrap();
+        put_part(&mut batch, &part).unwrap();
+        let corpus = [KNOWN.to_vec(), batch.to_vec(), b"0A00000100002A9F0000000000000400".to_vec()];
+        let mend = |bytes: &mut Vec<u8>, _: &mut odd_bytes::Rng| {
+            let length = bytes.len() as u32;
+            if let Some(size) = bytes.get_mut(..4) {
+                size.copy_from_slice(&length.to_be_bytes());
+            }
+        };
+        odd_bytes::Fuzz::of("remoting_batches", corpus).mend(mend).run(|bytes| {
+            let _ = StoredMessage::read_all(Bytes::copy_from_slice(bytes));
+            if let Ok(text) = std::str::from_utf8(bytes) {
+                let _ = text.parse::<OffsetId>();
+            }
+            let parts = read_parts(Bytes::copy_from_slice(bytes), 8).map_err(|error| error.to_string())?;
+            let mut written = BytesMut::new();
+            for part in &parts {
+                assert!(read_properties(&part.properties).all(|(name, value)| !name.is_empty() && !value.is_empty()));
+                put_part(&mut written, part).unwrap();
+            }
+            assert_eq!(read_parts(written.freeze(), 8), Ok(parts.clone()));
+            Ok(format!("{} parts", "i".repeat(parts.len())))
+        });
+    }
 }

@@ -235,4 +235,43 @@ mod tests {
             let _ = take(&bytes);
         }
     }
+
+    #[test]
+    fn fuzz_remoting_frames() {
+        let fields = || [("topic", "T"), ("queueId", "3"), ("bornTimestamp", "1700000000000"), ("i", "k\u{1}v\u{2}")];
+        let frame = |header_type, flags, remark: Option<&str>| {
+            let header = Header {
+                flags,
+                remark: remark.map(str::to_owned),
+                ..Header::request(310, 7, fields().into_iter().collect())
+            };
+            Frame { header_type, header, body: Bytes::from_static(b"body") }.encode().unwrap()
+        };
+        let corpus = [HeaderType::Json, HeaderType::Binary]
+            .into_iter()
+            .flat_map(|header_type| [frame(header_type, 0, None), frame(header_type, 3, Some("why"))]);
+        let mend = |bytes: &mut Vec<u8>, rng: &mut odd_bytes::Rng| {
+            if bytes.len() < 8 {
+                return;
+            }
+            let rest = bytes.len() as u32 - 4;
+            bytes[..4].copy_from_slice(&rest.to_be_bytes());
+            let header = if rng.below(2) == 0 { rest - 4 } else { rng.below(rest as usize) as u32 };
+            bytes[4] &= 1;
+            bytes[5..8].copy_from_slice(&header.to_be_bytes()[1..]);
+        };
+        let words = ["\"extFields\":{", "\"code\":", "null", "true", "1e400", "\\u0000", "\"language\":\"JAVA\""];
+        odd_bytes::Fuzz::of("remoting_frames", corpus).words(words).mend(mend).run(|bytes| {
+            let mut read = BytesMut::from(bytes);
+            let Some(frame) = Frame::take(&mut read, FRAME_BYTES_MAX).map_err(|error| error.to_string())? else {
+                return Err("more is needed".to_owned());
+            };
+            // What was read can be written again, but for numbers that the binary header has no room for.
+            if let Ok(written) = frame.encode() {
+                let again = take(&written).unwrap().unwrap();
+                assert_eq!(again, frame);
+            }
+            Ok(format!("{:?} with {} fields", frame.header_type, frame.header.fields.iter().count()))
+        });
+    }
 }

@@ -151,4 +151,25 @@ mod tests {
         let answers = ["0", "\"BROADCASTING\"", "1", "null", "2", "\"x\"", "[]"].map(broadcasting);
         assert_eq!(answers, [Some(true), Some(true), Some(false), Some(false), None, None, None]);
     }
+
+    #[test]
+    fn fuzz_remoting_bodies_in_json() {
+        use crate::proto::remoting::registration::Registration;
+        let corpus = [
+            r#"{"clientID":"c@1","consumerDataSet":[{"groupName":"g","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","subscriptionDataSet":[{"topic":"t","subString":"*","expressionType":"TAG","subVersion":17}]}],"producerDataSet":[{"groupName":"p"}]}"#,
+            r#"{"clientID":"c","consumerDataSet":[{"groupName":"g","messageModel":1,"consumeFromWhere":2}],"producerDataSet":null}"#,
+            r#"{"topicConfigSerializeWrapper":{"dataVersion":{"counter":1},"topicConfigTable":{"t":{"topicName":"t","perm":6}}},"raftmq":{"cluster":"C","member":"n0"}}"#,
+        ];
+        odd_bytes::Fuzz::of("remoting_bodies_in_json", corpus).words(["null", "[]", "{}", "1e999", "\"\""]).run(
+            |bytes| {
+                let heartbeat = serde_json::from_slice::<HeartbeatData>(bytes);
+                let report = serde_json::from_slice::<Registration>(bytes);
+                match (heartbeat, report) {
+                    (Ok(heartbeat), _) => Ok(format!("{} consumers", heartbeat.consumers.len())),
+                    (_, Ok(report)) => Ok(format!("report {}", report.raftmq.is_some())),
+                    (Err(error), Err(_)) => Err(error.to_string()),
+                }
+            },
+        );
+    }
 }

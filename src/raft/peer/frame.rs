@@ -337,4 +337,81 @@ mod tests {
         let error = reader.next::<proto::ForwardReply>().await.unwrap_err();
         assert!(error.to_string().contains("67108864 is the most"), "{error}");
     }
+
+    #[test]
+    fn fuzz_peer_frames() {
+        use crate::raft::peer::wire;
+        use futures_util::FutureExt;
+
+        let vote = Some(proto::Vote { term: 3, node: 1, committed: true });
+        let record = |index: u64| Record {
+            term: crate::model::Term(3),
+            node: crate::model::NodeId(1),
+            index: crate::model::LogIndex(index),
+            kind: record::RecordKind::Batch,
+            body: Bytes::from_static(b"a body"),
+        };
+        let records = wire::records(&[record(1), record(2)]);
+        let prev = Some(proto::LogId { term: 3, node: 1, index: 0 });
+        let append = proto::AppendFrame { vote, prev, committed: prev, records, record_count: 2 };
+        let vote_call = proto::VoteCall { vote, last: prev, leader_transfer: false };
+        let call = proto::Call { id: 7, call: Some(proto::call::Call::Vote(vote_call)) };
+        let forward = proto::ForwardFrame { id: 5, proposals: vec![Bytes::from_static(b"proposal")] };
+        let acks = proto::AppendAck { outcome: 1, matching: prev, vote, conflict: prev };
+        let framed = |message: &dyn Fn(&mut FrameWriter<tokio::io::DuplexStream>)| {
+            let (_, mut writer) = pair();
+            message(&mut writer);
+            writer.out.copy_to_bytes(writer.out.remaining()).to_vec()
+        };
+        let corpus = [
+            framed(&|out| out.put(&append)),
+            framed(&|out| out.put(&call)),
+            framed(&|out| out.put(&forward)),
+            framed(&|out| out.put(&acks)),
+            framed(&|out| out.put(&proto::Hello::default())),
+        ];
+        let mend = |bytes: &mut Vec<u8>, _: &mut odd_bytes::Rng| {
+            bytes.resize(bytes.len().max(LENGTH_BYTES + CRC_BYTES), 0);
+            let end = bytes.len() - CRC_BYTES;
+            let length = (end - LENGTH_BYTES) as u32;
+            bytes[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+            let crc = crc32c::crc32c(&bytes[LENGTH_BYTES..end]);
+            bytes[end..].copy_from_slice(&crc.to_be_bytes());
+        };
+        fn read<M: Message + Default>(bytes: &[u8]) -> io::Result<Option<M>> {
+            FrameReader::new(bytes).next().now_or_never().expect("bytes in memory are there at once")
+        }
+        odd_bytes::Fuzz::of("peer_frames", corpus).mend(mend).run(|bytes| {
+            let mut taken = Vec::new();
+            if let Ok(Some(frame)) = read::<proto::AppendFrame>(bytes) {
+                let request = wire::append(frame).map_err(|error| error.to_string());
+                taken.push(format!("append: {}", request.map_or_else(|error| error, |_| "sound".to_owned())));
+            }
+            if let Ok(Some(proto::Call { call: Some(call), .. })) = read::<proto::Call>(bytes) {
+                use proto::call::Call;
+                let is_sound = match call {
+                    Call::Vote(call) | Call::PreVote(call) => wire::vote_call(call).is_ok(),
+                    _ => true,
+                };
+                taken.push(format!("call: {is_sound}"));
+            }
+            if let Ok(Some(ack)) = read::<proto::AppendAck>(bytes) {
+                taken.push(format!("ack: {}", wire::ack(ack, 3).is_ok()));
+            }
+            let others = [
+                read::<proto::ForwardFrame>(bytes).is_ok(),
+                read::<proto::ForwardReply>(bytes).is_ok(),
+                read::<proto::Hello>(bytes).is_ok(),
+                read::<proto::Challenge>(bytes).is_ok(),
+                read::<proto::Proof>(bytes).is_ok(),
+                read::<proto::Welcome>(bytes).is_ok(),
+            ];
+            let why = read::<proto::Welcome>(bytes).err().map(|error| error.to_string());
+            if taken.is_empty() && !others.contains(&true) {
+                Err(why.unwrap_or_default())
+            } else {
+                Ok(taken.join(", "))
+            }
+        });
+    }
 }

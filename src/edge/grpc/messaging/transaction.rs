@@ -83,4 +83,24 @@ mod tests {
         }
         assert_eq!(read(&"0".repeat(24), &key), Err(NotAHandle::OfEarlierBuild(HandleKind::Transaction)));
     }
+
+    #[test]
+    fn fuzz_transaction_ids() {
+        const KEY: HandleKey = HandleKey::new([2; 16]);
+        let corpus = [id(MessageRef { index: LogIndex(300), slot: 3 }, &KEY), "0".repeat(24)];
+        let mend = |bytes: &mut Vec<u8>, rng: &mut odd_bytes::Rng| {
+            let text = KEY.seal(HandleKind::Transaction, |out| {
+                out.extend_from_slice(bytes.get(..rng.below(bytes.len().min(24))).unwrap_or_default());
+                out.put_varint(rng.next());
+                out.put_varint(rng.next() >> 40);
+            });
+            *bytes = text.into_bytes();
+        };
+        odd_bytes::Fuzz::of("transaction_ids", corpus).mend(mend).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let message = read(&text, &KEY).map_err(|error| error.to_string())?;
+            assert_eq!(read(&id(message, &KEY), &KEY), Ok(message));
+            Ok("an id".to_owned())
+        });
+    }
 }
