@@ -123,14 +123,41 @@ enum Command {
     BrokerConsumeStats,
 }
 
+/// What the library says of numbers, and what it means.
+const NUMBERS: [(&str, &str); 6] = [
+    ("invalid digit found in string", "it is not a whole number"),
+    ("cannot parse integer from empty string", "it is empty, and not a whole number"),
+    ("number too large to fit in target type", "it is too large"),
+    ("number too small to fit in target type", "it is too small"),
+    ("is not in 1..18446744073709551615", "is below 1"),
+    ("is not in 1..4294967295", "is not between 1 and 4294967294"),
+];
+
+/// A refusal of a number in words that need no knowledge of how it is read; `None` if it is not about one.
+fn in_plain_words(error: &str) -> Option<String> {
+    let mut text = error.to_owned();
+    for (library, plain) in NUMBERS {
+        text = text.replace(library, plain);
+    }
+    if let Some((before, after)) = text.split_once(" is not in ")
+        && let Some((least, rest)) = after.split_once("..=")
+    {
+        text = format!("{before} is not between {least} and {rest}");
+    }
+    (text != error).then_some(text)
+}
+
 /// Runs the command of this process's arguments and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            // If this cannot be printed, nothing can.
-            let _ = error.print();
+            match in_plain_words(&error.to_string()) {
+                Some(text) => eprint!("{text}"),
+                // If this cannot be printed, nothing can.
+                None => drop(error.print()),
+            }
             return exit.into();
         }
     };
@@ -251,5 +278,24 @@ mod tests {
         let stats = Cli::try_parse_from(["raftmq", "statsAll", "-a", "-t", "orders"]).unwrap();
         assert!(matches!(stats.command, Command::StatsAll { active: true, topic: Some(topic) } if topic == "orders"));
         assert_eq!(cli.global.endpoints.as_deref(), Some("a:1"));
+    }
+
+    #[test]
+    fn numbers_are_refused_in_plain_words() {
+        let said = |args: &[&str]| {
+            let error = Cli::try_parse_from([&["raftmq"], args].concat()).map(drop).unwrap_err().to_string();
+            in_plain_words(&error).unwrap_or(error).lines().next().unwrap_or_default().to_owned()
+        };
+        for (args, what) in [
+            (&["message", "get", "t", "x", "1"][..], "'x' for '<QUEUE>': it is not a whole number"),
+            (&["message", "get", "t", "", "1"], "'' for '<QUEUE>': it is empty, and not a whole number"),
+            (&["message", "get", "t", "4294967296", "1"], "it is too large"),
+            (&["topic", "create", "t", "--queues", "0"], "0 is not between 1 and 1024"),
+            (&["topic", "create", "t", "--queues", "many"], "it is not a whole number"),
+            (&["produce", "t", "--count", "0"], "0 is below 1"),
+        ] {
+            let said = said(args);
+            assert!(said.contains(what), "{args:?}: {said}");
+        }
     }
 }

@@ -131,7 +131,10 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if let Err(error) = consumer.close().await {
         tracing::info!(%error, "the cluster was not told of the end");
     }
-    tally.report(context, &args)?;
+    // That there is nothing is not known, if the first poll failed.
+    if tally.received > 0 || !matches!(end, End::Failed(_)) {
+        tally.report(context, &args)?;
+    }
     let subject = Subject::TopicAndGroup(&args.topic, &args.group);
     match end {
         End::Failed(error) => Err(context.failure(&error, subject).await),

@@ -125,9 +125,12 @@ fn refused(code: i32, error: &Error, text: &str, subject: Subject<'_>) -> Failur
         Ok(Code::ConsumerGroupNotFound) if let Some(group) = subject.group() => group_missing(group),
         Ok(Code::Unauthorized | Code::Forbidden) => Failure::new(Exit::Denied, error),
         Ok(Code::MessagePropertyConflictWithType) if let Some(topic) = subject.topic() => {
-            Failure::new(Exit::Usage, format!("topic '{topic}' takes another kind of message: {text}"))
-                .remedy("look:", format!("raftmq topic describe {topic}"))
-                .remedy("make one:", "raftmq topic create NAME --type NORMAL")
+            let failure = Failure::new(Exit::Usage, text).remedy("look:", format!("raftmq topic describe {topic}"));
+            // The node names the type that was sent last.
+            match text.rsplit_once("actual type is ") {
+                Some((_, kind)) => failure.remedy("make one:", format!("raftmq topic create NAME --type {kind}")),
+                None => failure,
+            }
         }
         Ok(
             Code::HaNotAvailable
@@ -189,6 +192,20 @@ mod tests {
              similar:     note\n"
         );
         assert_eq!(failure.exit, Exit::NotFoundOrExists);
+    }
+
+    #[test]
+    fn a_topic_of_another_kind_says_how_to_make_one_for_what_was_sent() {
+        let text =
+            "topic 't' does not take such messages: expected type is NORMAL, but actual type is DELAY".to_owned();
+        let code = Code::MessagePropertyConflictWithType;
+        let error = Error::Refused { code: code as i32, name: code.as_str_name(), text };
+        let said = Failure::of(&error, Subject::Topic("t")).text();
+        assert_eq!(
+            said.lines().next(),
+            Some("error: topic 't' does not take such messages: expected type is NORMAL, but actual type is DELAY")
+        );
+        assert!(said.contains("raftmq topic create NAME --type DELAY"), "{said}");
     }
 
     #[test]

@@ -132,6 +132,12 @@ pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
             print_rows(context, vec![MessageRow::of(or_failure(context, message, &topic).await?)])
         }
         Command::Find { topic, id, key, from, to, limit } => {
+            if let (Some(from), Some(to)) = (from, to)
+                && from > to
+            {
+                let text = format!("--from, {}, is after --to, {}: nothing was stored then", from.utc(), to.utc());
+                return Err(Failure::new(Exit::Usage, text));
+            }
             let request = FindMessagesRequest {
                 topic,
                 message_id: id.unwrap_or_default(),

@@ -5,9 +5,7 @@
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
 use crate::env::clock;
-use crate::model::{Millis, Timestamp};
-
-use crate::cli::options::length;
+use crate::model::{Millis, Timestamp, units};
 
 /// Numbers of this size are seconds since 1970, which nobody here asks for: as milliseconds they would be of 1970 to 1973.
 const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000;
@@ -55,9 +53,14 @@ pub fn moment(text: &str, like: &str) -> Result<Moment, String> {
         if SECONDS.contains(&number) {
             return Err(format!("'{text}' would be in the year 197x: milliseconds since 1970 are meant, {number}000"));
         }
+        if (1..SECONDS.start).contains(&number) {
+            return Err(format!(
+                "'{text}' has no unit, and would be in January 1970: write {text}h or {text}d, or {like}"
+            ));
+        }
         return Ok(Moment::At(Timestamp(number)));
     }
-    if let Some(length) = length(text) {
+    if let Some(length) = units::time(text, None) {
         return Ok(Moment::Away(length));
     }
     let of_date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
@@ -110,6 +113,10 @@ mod tests {
             assert!(said.starts_with(&format!("'{wrong}' is no time; write 2h for two hours ago")), "{said}");
         }
         assert!(past("1795824000").unwrap_err().contains("milliseconds since 1970 are meant, 1795824000000"));
+        assert_eq!(
+            past("5"),
+            Err("'5' has no unit, and would be in January 1970: write 5h or 5d, or 2h for two hours ago".to_owned())
+        );
         assert_eq!(past("1969-07-20"), Err("'1969-07-20' is before 1970".to_owned()));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::model::Millis;
 use crate::model::limits::{KEPT_MAX, KEPT_MIN};
+use crate::model::{Millis, units};
 
 use crate::client::name_server::{self, Answers};
 use crate::client::{Address, Admin, ClientIdentity, Connection, Endpoints, Error, Tls};
@@ -22,6 +22,8 @@ const GRPC_PORT: u16 = 8081;
 const NAME_SERVER_PORT: u16 = 9876;
 /// A name server is not waited for longer.
 const NAME_SERVER_WITHIN: Duration = Duration::from_secs(1);
+/// More than any message, and than a measured write of a disk.
+const BYTE_COUNT_MAX: usize = 1 << 30;
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How results are printed.
@@ -68,12 +70,11 @@ pub struct Global {
 
 /// A length of time such as `5s`, `500ms`, `2m`, `1h`; more than zero, at most a day.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a duration such as 500ms, 5s, 2m or 1h");
-    let length = Duration::from(length(text).ok_or_else(wrong)?);
-    if length.is_zero() || length > DURATION_MAX {
-        return Err(format!("'{text}' is not between 1ms and 24h"));
+    match units::time(text, None).map(Duration::from) {
+        Some(length) if !length.is_zero() && length <= DURATION_MAX => Ok(length),
+        Some(_) => Err(format!("'{text}' is not between 1ms and 24h")),
+        None => Err(format!("'{text}' is not a time such as 500ms, 5s, 2m or 1h")),
     }
-    Ok(length)
 }
 
 /// How long messages are kept, such as `7d`, `36h`, `90s`; `default` is 0, which stands for as long as the log.
@@ -81,42 +82,18 @@ pub fn retention(text: &str) -> Result<Millis, String> {
     if text == "default" {
         return Ok(Millis(0));
     }
-    match length(text) {
+    match units::time(text, None) {
         Some(kept_for) if (KEPT_MIN..=KEPT_MAX).contains(&kept_for) => Ok(kept_for),
         Some(_) => Err(format!("'{text}' is not between {} and {}", KEPT_MIN.in_one_unit(), KEPT_MAX.in_one_unit())),
         None => Err(format!("'{text}' is not a time such as 90s, 2m, 36h or 7d, and not default")),
     }
 }
 
-/// A whole number with a unit: `500ms`, `90s`, `7d`.
-pub fn length(text: &str) -> Option<Millis> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
-    let number: u64 = text[..digits].parse().ok()?;
-    let unit_ms = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(unit_ms).map(Millis)
-}
-
-/// A number of bytes such as `200`, `4KB`, `1MB`; decimal units, at least 1.
+/// A number of bytes such as `200`, `4KiB`, `1MiB`, from 1 on. What they are sizes of has bounds of its own.
 pub fn byte_count(text: &str) -> Result<usize, String> {
-    let wrong = || format!("'{text}' is not a size such as 200, 4KB or 1MB");
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number: usize = text[..digits].parse().map_err(|_| wrong())?;
-    let unit = match text[digits..].to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "KB" => 1000,
-        "KIB" => 1024,
-        "MB" => 1_000_000,
-        "MIB" => 1024 * 1024,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+    let bytes = units::size(text).ok_or_else(|| format!("'{text}' is not a size such as 200, 4KiB or 1MiB"))?;
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| (1..=BYTE_COUNT_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("'{text}' is not between 1 and {}", units::size_text(BYTE_COUNT_MAX as u64)))
 }
 
 /// With `-v`, logs what the client does to stderr.
@@ -278,7 +255,7 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("24h"), Ok(DURATION_MAX));
         assert_eq!(duration("1d"), Ok(DURATION_MAX));
-        for wrong in ["5", "", "s", "0s", "25h", "-1s", "1.5s", "5 s", "18446744073709551615h"] {
+        for wrong in ["5", "", "s", "0s", "25h", "-1s", "1.5s", "18446744073709551615h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
@@ -294,22 +271,27 @@ mod tests {
             ("0s", "'0s' is not between 1s and 2147483647h"),
             ("2147483648h", "'2147483648h' is not between 1s and 2147483647h"),
             ("7", "'7' is not a time such as 90s, 2m, 36h or 7d, and not default"),
-            (
-                "18446744073709551615d",
-                "'18446744073709551615d' is not a time such as 90s, 2m, 36h or 7d, and not default",
-            ),
+            ("18446744073709551615d", "'18446744073709551615d' is not between 1s and 2147483647h"),
         ] {
             assert_eq!(retention(wrong), Err(why.to_owned()));
         }
     }
 
     #[test]
-    fn sizes_are_bytes_or_decimal_units() {
+    fn sizes_are_bytes_or_have_a_unit_and_mean_the_same_as_in_a_configuration() {
         assert_eq!(byte_count("200"), Ok(200));
-        assert_eq!(byte_count("4KB"), Ok(4000));
+        assert_eq!(["4KB", "4KiB", "4k"].map(|text| byte_count(text).unwrap()), [4096; 3]);
         assert_eq!(byte_count("1mib"), Ok(1024 * 1024));
-        for wrong in ["", "0", "KB", "1GB", "-1", "1.5KB"] {
-            assert!(byte_count(wrong).is_err(), "{wrong}");
+        assert_eq!(byte_count("1GiB"), Ok(1 << 30));
+        for (wrong, why) in [
+            ("", "'' is not a size such as 200, 4KiB or 1MiB"),
+            ("KB", "'KB' is not a size such as 200, 4KiB or 1MiB"),
+            ("1.5KB", "'1.5KB' is not a size such as 200, 4KiB or 1MiB"),
+            ("-1", "'-1' is not a size such as 200, 4KiB or 1MiB"),
+            ("0", "'0' is not between 1 and 1GiB"),
+            ("1025MiB", "'1025MiB' is not between 1 and 1GiB"),
+        ] {
+            assert_eq!(byte_count(wrong), Err(why.to_owned()));
         }
     }
 

@@ -163,6 +163,9 @@ pub(super) fn fault(value: &str, is_ascii: bool) -> Option<String> {
 
 /// What is wrong with the characters of a key, all of which are ASCII.
 pub(super) fn fault_of_key(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("there is no key before the '='; write KEY=VALUE".to_owned());
+    }
     let at = name.chars().position(|letter| !letter.is_ascii())?;
     let letter = name.chars().nth(at)?;
     let remedy = match look_alike(letter) {

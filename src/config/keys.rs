@@ -113,6 +113,9 @@ const ANY_CLIENT: &str = "certificates of clients are not asked for, and any cli
                           trusted hosts reach the ports (bindAddress, a firewall)";
 const SCRAPED: &str = "nothing is pushed: Prometheus, or an OpenTelemetry collector, scrapes /metrics on \
                        metricsPromExporterPort";
+const TRACES: &str = "no trace topic is made yet; raftmq message trace shows what became of a message";
+const NO_INDEX: &str = "there is no index: a query by key reads the topic";
+const DELAY_LEVELS: &str = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h";
 const NO_PAGE_CACHE: &str = "the log is written with synced writes, not through mapped files";
 
 /// All of them.
@@ -421,14 +424,20 @@ pub const KEYS: &[Key] = &[
     ignored("deleteFileBatchMax", NO_SWEEP),
     ignored("destroyMapedFileIntervalForcibly", NO_SWEEP),
     ignored("redeleteHangedFileInterval", NO_SWEEP),
-    ignored("messageIndexEnable", LATER),
-    ignored("messageIndexSafe", LATER),
-    ignored("maxHashSlotNum", LATER),
-    ignored("maxIndexNum", LATER),
-    ignored("maxMsgsNumBatch", LATER),
-    ignored("messageDelayLevel", LATER),
+    ignored("messageIndexEnable", NO_INDEX),
+    ignored("messageIndexSafe", NO_INDEX),
+    ignored("maxHashSlotNum", NO_INDEX),
+    ignored("maxIndexNum", NO_INDEX),
+    ignored("maxMsgsNumBatch", "a query brings as many messages as it asks for, within its time"),
+    demanding(
+        "messageDelayLevel",
+        Harmless::Words(&[DELAY_LEVELS]),
+        "they are the delay levels that there are",
+        "the delay levels are RocketMQ's own eighteen; remove the line, and have producers that need other delays name delivery \
+         times",
+    ),
     ignored("timerWheelEnable", TRUTH),
-    ignored("timerPrecisionMs", LATER),
+    ignored("timerPrecisionMs", "delivery times are exact to the millisecond"),
     ignored("recallMessageEnable", TRUTH),
     ignored("longPollingEnable", TRUTH),
     ignored("shortPollingTimeMills", "polls are long"),
@@ -438,11 +447,11 @@ pub const KEYS: &[Key] = &[
     ignored("slaveReadEnable", TRUTH),
     ignored("offsetCheckInSlave", TRUTH),
     ignored("enablePropertyFilter", TRUTH),
-    ignored("enableCalcFilterBitMap", LATER),
+    ignored("enableCalcFilterBitMap", "filters read the messages themselves"),
     ignored("filterSupportRetry", LATER),
-    ignored("traceTopicEnable", LATER),
-    ignored("traceOn", LATER),
-    ignored("msgTraceTopicName", LATER),
+    ignored("traceTopicEnable", TRACES),
+    ignored("traceOn", TRACES),
+    ignored("msgTraceTopicName", TRACES),
     ignored("defaultMessageRequestMode", "consumption is by pop"),
     ignored("defaultPopShareQueueNum", "consumption is by pop"),
     ignored("enablePopBufferMerge", "leases are in the log"),
@@ -460,8 +469,8 @@ pub const KEYS: &[Key] = &[
     demanding("authenticationEnabled", OFF, NO_USERS, LET_IN),
     demanding("authorizationEnabled", OFF, NO_USERS, LET_IN),
     demanding("aclEnable", OFF, NO_USERS, LET_IN),
-    ignored("clusterTopicEnable", LATER),
-    ignored("brokerTopicEnable", LATER),
+    ignored("clusterTopicEnable", "no topic comes into being by itself at the start"),
+    ignored("brokerTopicEnable", "no topic comes into being by itself at the start"),
     demanding(
         "rejectTransactionMessage",
         OFF,
@@ -469,11 +478,16 @@ pub const KEYS: &[Key] = &[
         "topics of the types TRANSACTION and MIXED take transactions; remove the line and make no such topic",
     ),
     demanding("duplicationEnable", OFF, NATIVE_HA, LIST_MEMBERS),
-    ignored("startAcceptSendRequestTimeStamp", LATER),
-    ignored("disableConsumeIfConsumerReadSlowly", LATER),
-    ignored("consumerFallbehindThreshold", LATER),
-    ignored("commercialEnable", LATER),
-    ignored("regionId", LATER),
+    demanding(
+        "startAcceptSendRequestTimeStamp",
+        Harmless::Words(&["0"]),
+        "sends are taken as soon as the node is ready",
+        "sends are taken as soon as the node is ready; remove the line, and start the node when they are wanted",
+    ),
+    ignored("disableConsumeIfConsumerReadSlowly", "no consumer is stopped because it is behind"),
+    ignored("consumerFallbehindThreshold", "no consumer is stopped because it is behind"),
+    ignored("commercialEnable", "nothing is counted for bills; raftmq stats counts what clients did"),
+    ignored("regionId", "clients are told no region"),
     ignored("rocketmqHome", "nothing is read from there"),
     ignored("serverWorkerThreads", THREADS),
     ignored("serverCallbackExecutorThreads", THREADS),

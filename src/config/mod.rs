@@ -16,6 +16,8 @@ mod load;
 mod logs;
 mod members;
 mod namesrv;
+#[cfg(test)]
+mod odd_value_tests;
 mod origin;
 mod properties;
 mod retention;

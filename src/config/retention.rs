@@ -2,7 +2,7 @@
 
 use crate::config::value::Values;
 use crate::model::limits::{KEPT_MAX, KEPT_MIN};
-use crate::model::{HoursOfDay, Millis};
+use crate::model::{HoursOfDay, Millis, units};
 
 /// Bounds that RocketMQ puts `diskMaxUsedSpaceRatio` into.
 const DISK_USED_MIN: u64 = 10;
@@ -58,42 +58,28 @@ pub(super) fn retention(values: &mut Values<'_>, segment_bytes: u64) -> Option<R
 
 fn kept_for(values: &mut Values<'_>) -> Option<Millis> {
     const NAME: &str = "fileReservedTime";
-    match parse_kept(&values.text(NAME)) {
+    let form = format!(
+        "hours such as 72, or a time such as 90s, 2m, 36h or 7d, from {} to {} hours",
+        KEPT_MIN.in_one_unit(),
+        KEPT_MAX.0 / HOUR.0
+    );
+    match units::time(&values.text(NAME), Some(HOUR)) {
         Some(Millis(0)) => {
-            let what = "would delete every message at once; write how long messages are kept: hours such as 72, or a time \
-                        such as 90s, 2m, 36h or 7d";
-            values.complain(NAME, what);
+            values.complain(
+                NAME,
+                format!("would delete every message at once; write how long messages are kept: {form}"),
+            );
             None
         }
         Some(kept) if (KEPT_MIN..=KEPT_MAX).contains(&kept) => Some(kept),
-        Some(_) => {
-            values
-                .complain(NAME, format!("must be between {} and {} hours", KEPT_MIN.in_one_unit(), KEPT_MAX.0 / HOUR));
-            None
-        }
-        None => {
-            values.complain(NAME, "is not a number of hours such as 72, or a time such as 90s, 2m, 36h or 7d");
+        Some(_) | None => {
+            values.complain(NAME, format!("must be {form}"));
             None
         }
     }
 }
 
-const HOUR: u64 = 3_600_000;
-
-/// Hours: bare; or with s, m, h, d.
-fn parse_kept(text: &str) -> Option<Millis> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].trim() {
-        "" | "h" => HOUR,
-        "s" => 1000,
-        "m" => 60_000,
-        "d" => 24 * HOUR,
-        _ => return None,
-    };
-    // `parse` takes a sign, which is no digit.
-    let number: u64 = digits.parse().ok().filter(|_| !digits.starts_with('+'))?;
-    Some(Millis(number.saturating_mul(factor)))
-}
+const HOUR: Millis = Millis::from_secs(3600);
 
 /// Beyond its bounds RocketMQ takes the nearest one, and files have such values.
 fn disk_used_max(values: &mut Values<'_>) -> u8 {
@@ -104,23 +90,4 @@ fn disk_used_max(values: &mut Values<'_>) -> u8 {
         values.note(NAME, format!("is taken for {taken}, as in RocketMQ; write {DISK_USED_MIN} to {DISK_USED_MAX}"));
     }
     u8::try_from(taken).expect("at most 95")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_that_messages_are_kept_is_in_hours_or_has_a_unit() {
-        let parsed = |text| parse_kept(text).map(|kept| kept.0);
-        assert_eq!(parsed("72"), Some(72 * HOUR));
-        assert_eq!(
-            [parsed("90s"), parsed("2m"), parsed("36 h"), parsed("7d")].map(Option::unwrap),
-            [90_000, 120_000, 36 * HOUR, 7 * 24 * HOUR]
-        );
-        assert_eq!(parsed("18446744073709551615d"), Some(u64::MAX));
-        for text in ["", "h", "-1", "+1", "1.5h", "1w", "7 days", "1h30m", "18446744073709551616"] {
-            assert_eq!(parsed(text), None, "{text}");
-        }
-    }
 }

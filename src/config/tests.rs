@@ -81,17 +81,26 @@ fn an_unknown_key_names_line_and_nearest_match() {
 
 #[test]
 fn a_bad_value_names_value_limit_and_remedy() {
-    assert_eq!(errors("listenPort=0"), "broker.conf:1: listenPort=0: must be between 1 and 65535");
-    assert_eq!(errors("listenPort=x"), "broker.conf:1: listenPort=x: is not a whole number");
-    assert_eq!(errors("maxMessageSize=5MiB"), "broker.conf:1: maxMessageSize=5MiB: must be between 1 and 4194304");
+    assert_eq!(errors("listenPort=0"), "broker.conf:1: listenPort=0: must be a whole number from 1 to 65535");
+    assert_eq!(errors("listenPort=x"), "broker.conf:1: listenPort=x: must be a whole number from 1 to 65535");
+    assert_eq!(
+        errors("maxMessageSize=5MiB"),
+        "broker.conf:1: maxMessageSize=5MiB: must be a size from 1 to 4MiB: bytes, or with a unit such as KiB or MiB"
+    );
     assert_eq!(
         errors("flushDiskType=NEVER"),
         "broker.conf:1: flushDiskType=NEVER: is not one of SYNC_FLUSH, ASYNC_FLUSH"
     );
     assert_eq!(errors("raftPreVote=maybe"), "broker.conf:1: raftPreVote=maybe: is neither true nor false");
     assert!(errors("leaderWaitMs=soon").contains("500ms or 30s"));
-    assert_eq!(errors("frontendThreads=many"), "broker.conf:1: frontendThreads=many: is not auto or a whole number");
-    assert_eq!(errors("frontendThreads=65"), "broker.conf:1: frontendThreads=65: must be between 0 and 64");
+    assert_eq!(
+        errors("frontendThreads=many"),
+        "broker.conf:1: frontendThreads=many: must be auto, or a whole number from 0 to 64"
+    );
+    assert_eq!(
+        errors("frontendThreads=65"),
+        "broker.conf:1: frontendThreads=65: must be auto, or a whole number from 0 to 64"
+    );
 }
 
 #[test]
@@ -473,13 +482,13 @@ fn a_retention_that_cannot_be_meant_is_refused_with_the_remedy() {
     for (text, expected) in [
         ("fileReservedTime=0", "would delete every message at once; write how long messages are kept"),
         ("fileReservedTime=0d", "would delete every message at once"),
-        ("fileReservedTime=2147483648", "must be between 1s and 2147483647 hours"),
-        ("fileReservedTime=72 hours", "is not a number of hours such as 72, or a time such as 90s, 2m, 36h or 7d"),
+        ("fileReservedTime=2147483648", "from 1s to 2147483647 hours"),
+        ("fileReservedTime=72 hours", "must be hours such as 72, or a time such as 90s, 2m, 36h or 7d"),
         ("deleteWhen=24", "write hours from 00 to 23 such as 04 or 04;16, or always"),
         ("deleteWhen=", "is no hour of the day"),
-        ("diskMaxUsedSpaceRatio=101", "must be between 0 and 100"),
+        ("diskMaxUsedSpaceRatio=101", "must be a whole number from 0 to 100"),
         ("logRetentionBytes=134217727", "must be at least 134217728, 2 segments of mappedFileSizeCommitLog (67108864)"),
-        ("openFilesMax=63", "must be between 64 and 1048576"),
+        ("openFilesMax=63", "must be a whole number from 64 to 1048576"),
         ("snapshotRate=1048575", "must be 0 for no bound, or 1048576 at least"),
     ] {
         let found = errors(text);
@@ -557,7 +566,11 @@ fn log_files_are_where_rocketmq_has_them_and_nodes_of_one_host_have_a_folder_eac
     assert_eq!(folder("isolateLogEnable=true"), "logs/rocketmqlogs/RaftNode00_n0");
     assert_eq!(files("logHome=none"), None);
     assert_eq!(files("logHome=/var/log").unwrap().home, Some("/var/log".into()));
-    assert!(errors("logFileSize=1").contains("logFileSize=1: must be between 65536"), "{}", errors("logFileSize=1"));
+    assert!(
+        errors("logFileSize=1").contains("logFileSize=1: must be a size from 64KiB to 1TiB"),
+        "{}",
+        errors("logFileSize=1")
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::config::characters::setting;
 use crate::config::host::host;
 use crate::config::{Effective, Key, Kind, Origin, Status};
-use crate::model::DiskMark;
+use crate::model::{DiskMark, Millis, units};
 
 /// Longest path and longest name in one that Linux takes.
 const PATH_BYTES_MAX: usize = 4095;
@@ -16,8 +16,6 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// A node that needs more of its disk free could hardly use it.
 const DISK_PERCENT_MAX: u8 = 50;
-
-type Parse = fn(&str) -> Option<u64>;
 
 /// The settings given, and what is wrong with them.
 pub(super) struct Values<'a> {
@@ -122,37 +120,11 @@ impl<'a> Values<'a> {
     /// A number, size or duration inside its bounds.
     pub fn number(&mut self, name: &'static str) -> u64 {
         let key = self.keys.iter().find(|key| key.name == name).expect("honoured keys are in the table");
-        let (parse, range): (Parse, RangeInclusive<u64>) = match &key.kind {
-            Kind::Number(range) | Kind::AutoNumber(range) => (|text| text.parse().ok(), range.clone()),
-            Kind::Bytes(range) => (parse_bytes, range.clone()),
-            Kind::Millis(range) => (parse_millis, range.clone()),
-            Kind::Text
-            | Kind::Path
-            | Kind::Word
-            | Kind::Host
-            | Kind::Members
-            | Kind::Bool
-            | Kind::Kept
-            | Kind::DiskMark
-            | Kind::HoursOfDay => unreachable!("{name} is no number"),
-        };
-        match parse(&self.text(name)) {
-            Some(number) if range.contains(&number) => number,
-            Some(_) => {
-                self.complain(name, format!("must be between {} and {}", range.start(), range.end()));
-                *range.start()
-            }
-            None => {
-                let example = match key.kind {
-                    Kind::Bytes(_) => "a size such as 1048576 or 64MiB",
-                    Kind::AutoNumber(_) => "auto or a whole number",
-                    Kind::Millis(_) => "milliseconds, or a time such as 500ms or 30s",
-                    _ => "a whole number",
-                };
-                self.complain(name, format!("is not {example}"));
-                *range.start()
-            }
-        }
+        let (number, range, form) = read_number(&key.kind, &self.text(name));
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            self.complain(name, format!("must be {form}"));
+            *range.start()
+        })
     }
 
     /// A share of a disk, a size, or both.
@@ -205,17 +177,40 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Bytes: bare, or with KiB, MiB, GiB (K, M, G mean the same).
-pub(super) fn parse_bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].trim() {
-        "" | "B" => 1,
-        "K" | "KB" | "KiB" => 1 << 10,
-        "M" | "MB" | "MiB" => 1 << 20,
-        "G" | "GB" | "GiB" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
+/// The number that a text is, the bounds that it must keep to, and what it must be, in words.
+fn read_number(kind: &Kind, text: &str) -> (Option<u64>, RangeInclusive<u64>, String) {
+    match kind {
+        Kind::Number(range) => {
+            let form = format!("a whole number from {} to {}", range.start(), range.end());
+            (units::whole(text), range.clone(), form)
+        }
+        Kind::AutoNumber(range) => {
+            let form = format!("auto, or a whole number from {} to {}", range.start(), range.end());
+            (units::whole(text), range.clone(), form)
+        }
+        Kind::Bytes(range) => {
+            let [least, most] = [range.start(), range.end()].map(|bytes| units::size_text(*bytes));
+            (
+                units::size(text),
+                range.clone(),
+                format!("a size from {least} to {most}: bytes, or with a unit such as KiB or MiB"),
+            )
+        }
+        Kind::Millis(range) => {
+            let [least, most] = [range.start(), range.end()].map(|millis| Millis(*millis).in_one_unit());
+            let form = format!("a time from {least} to {most}: milliseconds, or with a unit such as 500ms or 30s");
+            (units::time(text, Some(Millis(1))).map(|length| length.0), range.clone(), form)
+        }
+        Kind::Text
+        | Kind::Path
+        | Kind::Word
+        | Kind::Host
+        | Kind::Members
+        | Kind::Bool
+        | Kind::Kept
+        | Kind::DiskMark
+        | Kind::HoursOfDay => unreachable!("it is no number"),
+    }
 }
 
 /// A share of a disk, a size, or both, in either order.
@@ -227,22 +222,9 @@ pub(super) fn parse_disk_mark(text: &str) -> Option<DiskMark> {
                 let percent = digits.trim_end().parse().ok().filter(|percent| *percent <= DISK_PERCENT_MAX)?;
                 mark.percent = Some(percent);
             }
-            None if mark.bytes.is_none() => mark.bytes = Some(parse_bytes(part)?),
+            None if mark.bytes.is_none() => mark.bytes = Some(units::size(part)?),
             Some(_) | None => return None,
         }
     }
     Some(mark)
-}
-
-/// Milliseconds: bare, or with ms, s, m, h.
-pub(super) fn parse_millis(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].trim() {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
 }

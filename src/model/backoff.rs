@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::time::Millis;
+use crate::model::units;
 
 /// Most steps of a list.
 pub const STEPS_MAX: usize = 64;
@@ -37,9 +38,9 @@ impl Backoff {
     pub fn parse(text: &str) -> Result<Self, String> {
         let form = "use default, a list such as 1s,5s,30s, or exponential:INITIAL,MAX,MULTIPLIER";
         let step = |text: &str| {
-            let step = parse_step(text).ok_or_else(|| format!("'{text}' is not a time; {form}"))?;
+            let step = units::time(text, None).ok_or_else(|| format!("'{text}' is not a time; {form}"))?;
             if step > STEP_MAX {
-                return Err(format!("'{text}' is longer than {STEP_MAX}"));
+                return Err(format!("'{text}' is longer than {}", STEP_MAX.in_one_unit()));
             }
             Ok(step)
         };
@@ -70,9 +71,9 @@ impl Backoff {
     pub fn to_text(&self) -> String {
         match self {
             Self::Standard => "default".into(),
-            Self::Steps(steps) => steps.iter().map(|step| step_text(*step)).collect::<Vec<_>>().join(","),
+            Self::Steps(steps) => steps.iter().map(|step| step.in_one_unit()).collect::<Vec<_>>().join(","),
             Self::Exponential { initial, max, multiplier } => {
-                format!("exponential:{},{},{multiplier}", step_text(*initial), step_text(*max))
+                format!("exponential:{},{},{multiplier}", initial.in_one_unit(), max.in_one_unit())
             }
         }
     }
@@ -107,19 +108,6 @@ impl Backoff {
             value => return Err(reader.unknown(value.into())),
         })
     }
-}
-
-const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-
-fn parse_step(text: &str) -> Option<Millis> {
-    let (unit, size) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
-    text[..text.len() - unit.len()].parse::<u64>().ok()?.checked_mul(size).map(Millis)
-}
-
-fn step_text(step: Millis) -> String {
-    let whole = UNITS.into_iter().filter(|(_, size)| step.0 != 0 && step.0.is_multiple_of(*size));
-    let (unit, size) = whole.max_by_key(|(_, size)| *size).unwrap_or(UNITS[0]);
-    format!("{}{unit}", step.0 / size)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod receipt;
 pub mod text_hash;
 pub mod time;
 pub mod transaction;
+pub mod units;
 
 pub use backoff::Backoff;
 pub use disk_room::{DiskMark, DiskRoom, NoRoom, RoomState};

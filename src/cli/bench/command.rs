@@ -39,7 +39,7 @@ Examples:
         name = "e2e",
         after_long_help = "\
 Examples:
-  raftmq bench e2e --topic bench --rate 5000 --size 1KB --duration 30s
+  raftmq bench e2e --topic bench --rate 5000 --size 1KiB --duration 30s
   raftmq -o json bench e2e --topic bench --rate 200
   raftmq bench e2e --topic reminders --rate 1000 --delay 10s"
     )]

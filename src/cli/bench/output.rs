@@ -33,7 +33,8 @@ pub(super) fn failure(error: &Error) -> Failure {
             Failure::new(Exit::CannotConnect, error).remedy("start one:", "scripts/fast-try.sh start")
         }
         Error::Refused { code, .. } if code == "TOPIC_NOT_FOUND" => {
-            Failure::new(Exit::NotFoundOrExists, error).remedy("create it:", "raftmq topic create bench")
+            // Its text has the topic's name, and the command that creates it.
+            Failure::new(Exit::NotFoundOrExists, error)
         }
         Error::Refused { .. } | Error::Failed(_) | Error::Mismatch(_) | Error::Machine(_) => {
             Failure::new(Exit::Failed, error)
