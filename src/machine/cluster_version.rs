@@ -11,6 +11,7 @@
 //! | 2 | retention: commands with the tags 36 and up, and what they store |
 //! | 3 | changes of members, repair: commands with the tags 40 and up |
 //! | 4 | events: commands with the tags 43 to 45, and what they store; sends to a queue (46, 51 to 53), messages of classic clients |
+//! | 5 | no command: the window of message ids is ten minutes at any rate (`state/recent_sends`) |
 
 use bytes::Bytes;
 
@@ -23,7 +24,7 @@ use crate::machine::state::stage::Stage;
 use crate::store::kv::Space;
 
 /// The newest cluster version that this build can take part in.
-pub const CLUSTER_VERSION: u32 = 4;
+pub const CLUSTER_VERSION: u32 = 5;
 
 /// The newest cluster version that this build can take part in, or one more if a test has it be a newer build.
 pub fn newest_version() -> u32 {

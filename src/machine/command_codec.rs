@@ -832,7 +832,7 @@ mod tests {
             assert_eq!(Command::decode(command.encode()), Ok(command));
         }
         // What a later build puts into one needs that build, though the outer tag is known.
-        assert_eq!(Command::required_version(&[VERSION, OF_OPERATOR, planted::TAG]), NEEDS_EVENTS + 1);
+        assert_eq!(Command::required_version(&[VERSION, OF_OPERATOR, planted::TAG]), CLUSTER_VERSION + 1);
         assert!(Command::decode(of(of(delete())).encode()).is_err(), "one in another");
         let mut bytes = of(delete()).encode().to_vec();
         bytes[2] = 26;

@@ -8,8 +8,9 @@ use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage, QueueChoice};
 use crate::machine::state::failure::Failure;
 use crate::machine::state::queue::RunItem;
-use crate::machine::state::recent_sends;
-use crate::machine::state::recent_sends::{Key, Recent};
+use crate::machine::state::recent_id;
+use crate::machine::state::recent_id::Key;
+use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::state::stored::Stored;
 use crate::machine::{delay, transaction};
@@ -38,8 +39,7 @@ impl<'e> EntrySends<'e> {
     /// The entry is done.
     pub fn finish(mut self, stage: &mut Stage<'_>) -> Result<(), Failure> {
         self.entering.put_into(stage)?;
-        self.recent.end_entry(stage);
-        Ok(())
+        self.recent.end_entry(stage)
     }
 
     /// Size of the message in a slot.
@@ -69,12 +69,15 @@ pub(super) fn apply(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, send: &Se
     }
     let index = stage.at();
     let mut stored = Vec::with_capacity(send.tag_hashes.len());
-    let key = |(slot, _)| recent_sends::key(send.topic, &sends.batch.message(slot).unwrap_or_default());
+    let key = |(slot, _)| recent_id::key(send.topic, &sends.batch.message(slot).unwrap_or_default());
     let ids: Vec<Option<Key>> = (first_slot..).zip(&send.tag_hashes).map(key).collect();
+    sends.recent.begin_entry(stage)?;
     sends.recent.expect(&ids);
     let mut counts = TopicCounts::default();
     for (slot, (number, (tag_hash, id))) in (first_slot..).zip(send.tag_hashes.iter().zip(ids).enumerate()) {
-        if let Some(before) = id.and_then(|id| sends.recent.find(id)) {
+        if let Some(id) = id
+            && let Some(before) = sends.recent.find(stage, id)?
+        {
             stored.push(before);
             continue;
         }

@@ -67,8 +67,10 @@ pub const POLLS_WAITING_MAX: usize = 100_000;
 
 /// A message id is remembered for this long, so that a message that is sent again is recognised (D17).
 pub const RECENT_FOR: Millis = Millis::from_secs(600);
-/// Most messages remembered for that: the last of a busy cluster.
+/// Most messages remembered for that below cluster version 5: the last of a busy cluster.
 pub const RECENT_MESSAGES_MAX: usize = 256 * 1024;
+/// Most memory for the filter over the ids that are only in the state.
+pub const RECENT_FILTER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Most queues of a topic.
 pub const TOPIC_QUEUES_MAX: u32 = 1024;
 /// Deliveries after the first, before a message becomes a dead letter (RocketMQ `retryMaxTimes`).

@@ -22,6 +22,8 @@
 //! | Queue | `p` topic, entry, slot | [`crate::machine::state::half::Half`] |
 //! | Queue | `v` topic of dead letters, offset | when it was redriven |
 //! | Queue | `u` entry | the message ids of its sends: [`crate::machine::state::recent_sends`] |
+//! | Queue | `y` slice, range, lot | the message ids of older sends: [`crate::machine::state::recent_slices`] |
+//! | Meta | `recent slices` | what there is of those |
 //! | Cursor | `c` topic, group, queue | group offset: the first offset never leased |
 //! | Cursor | `z` topic, group, queue | messages that retention took before the group had consumed them |
 //! | Cursor | `q` topic, group, queue | [`crate::machine::state::queue_lock::QueueLock`] |
@@ -70,6 +72,9 @@ pub const MEMBER_CHANGES: &[u8] = b"changes of members";
 pub const HANDLE_KEY: &[u8] = b"handle key";
 /// Of its value.
 pub const HANDLE_KEY_VERSION: u8 = 1;
+
+/// Meta: what there is of older sends.
+pub const RECENT_SLICES: &[u8] = b"recent slices";
 
 /// The key of a lease after the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,6 +213,23 @@ pub fn recent(entry: LogIndex) -> Bytes {
 /// Queue: the message ids of all entries that are remembered.
 pub fn all_recent() -> Bytes {
     key(b'u', &[]).freeze()
+}
+
+/// Queue: what a lot of older sends in a slice of time has of a range of hashes.
+pub fn recent_lot(slice: u64, range: u32, lot: u32) -> Bytes {
+    let mut out = BytesMut::with_capacity(17);
+    out.put_slice(&recent_range(slice, range));
+    out.put_u32(lot);
+    out.freeze()
+}
+
+/// Queue: all that a slice of time has of a range of hashes.
+pub fn recent_range(slice: u64, range: u32) -> Bytes {
+    let mut out = BytesMut::with_capacity(13);
+    out.put_u8(b'y');
+    out.put_u64(slice);
+    out.put_u32(range);
+    out.freeze()
 }
 
 /// Cursor: the group offset.

@@ -2,8 +2,8 @@
 //!
 //! * Layout: `keys` names every key of the state and what is stored there.
 //! * Records with their encodings, each with the functions that read and write it: `catalog` (topics, groups,
-//!   subscriptions), `queue` (heads and runs), `queue_lock`, `lease`, `fifo_line`, `half`, `due`, `recent_sends` with its table
-//!   `recent_table`; `stored` is where a message was stored, as kept for repeated sends.
+//!   subscriptions), `queue` (heads and runs), `queue_lock`, `lease`, `fifo_line`, `half`, `due`, `recent_sends` with
+//!   `recent_id`, `recent_newest` and its table `recent_table`, `recent_slices` and their `recent_filter`; `stored` is where a message was stored, as kept for repeated sends.
 //! * `clock`: the machine's time, and how it relates to the time of day.
 //! * `references`: what refers to the bytes of which entries; `lost`: what retention took from groups.
 //! * `member_changes`: the change of members that is under way; `events`: what operators did and what befell the group.
@@ -30,7 +30,13 @@ pub(super) mod lost;
 pub mod member_changes;
 pub mod queue;
 pub mod queue_lock;
+mod recent_filter;
+pub(super) mod recent_id;
+mod recent_newest;
 pub mod recent_sends;
+#[cfg(test)]
+mod recent_sends_tests;
+mod recent_slices;
 mod recent_table;
 pub mod references;
 mod run_sizes;

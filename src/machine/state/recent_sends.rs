@@ -1,88 +1,77 @@
 //! The message ids of recent sends: a message that is sent again within the window is answered as the first one was, and
-//! not stored again (P4, D17, D38).
+//! not stored again (P4, D17, D38, D234).
 //!
-//! Hot path. The state has one value for each entry; in memory there is one table over all, loaded from the state at
-//! start and changed by every entry applied since, so it is the same on every replica. Ids are compared by 96 bits of a
-//! hash over topic and id.
-
-use std::collections::VecDeque;
+//! Hot path. The window is ten minutes of machine time, by the entry that stored a message. The newest sends are in memory
+//! (`recent_newest`) and have one value in the state for each entry, from which memory is filled at a start; older ones are in
+//! the state only (`recent_slices`), behind a filter (`recent_filter`). Below cluster version 5 the window also ends with the
+//! last 262,144 messages, which is what builds before it do, and is cleared entry by entry.
+//!
+//! What leaves the window is deleted in bounded steps, some with each entry that sends; what is found is asked for its time.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
-use crate::machine::state::recent_table::Table;
+use crate::machine::state::recent_id::{Key, RecentSend};
+use crate::machine::state::recent_newest::{Newest, SendingEntry};
+use crate::machine::state::recent_slices::{Sizes, Slices};
 use crate::machine::state::stage::Stage;
 use crate::machine::state::stored::Stored;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{RECENT_FOR, RECENT_MESSAGES_MAX};
-use crate::model::{LogIndex, Message, MessageRef, QueueId, QueueOffset, Timestamp, TopicId};
+use crate::model::{LogIndex, Timestamp};
 use crate::store::kv::{Kv, Space};
+
+/// The cluster version from which on the window is ten minutes at any rate.
+pub const NEEDS_SLICES: u64 = 5;
 
 const VERSION: u8 = 1;
 /// Entries read from the store at a time.
 const PAGE: usize = 1024;
-/// Marks a send as an entry and a slot instead of a queue and an offset.
-const DEFERRED: u32 = 1 << 31;
-
-/// Stands for a message id in a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::machine) struct Key {
-    low: u64,
-    high: u32,
-}
-
-/// The key of an encoded message.
-pub(in crate::machine) fn key(topic: TopicId, message: &[u8]) -> Option<Key> {
-    let hash = xxhash_rust::xxh3::xxh3_128_with_seed(Message::id_in(message)?, topic.0.into());
-    let [low, high] = [hash, hash >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).expect("64 bits"));
-    Some(Key { low, high: u32::try_from(high >> 32).expect("32 bits") })
-}
-
-/// A message in 24 bytes, because there are many.
-#[derive(Debug, Clone, Copy)]
-struct RecentSend {
-    low: u64,
-    high: u32,
-    /// Queue; with [`DEFERRED`], slot.
-    queue_or_slot: u32,
-    /// Offset; with [`DEFERRED`], entry.
-    offset_or_entry: u64,
-}
+/// With an entry, at most so many others leave memory,
+const ENTRIES_DROPPED: usize = 256;
+/// and about so many of their messages beside twice those of the entry.
+const MESSAGES_DROPPED: usize = 16 * 1024;
+/// Keys that are deleted with an entry beside a quarter of the count of its messages.
+const KEYS_DELETED: usize = 64;
+/// Ids for the filter that are read with an entry: at least, for each of its messages, and at most.
+const READ: [u64; 3] = [32 * 1024, 256, 256 * 1024];
 
 /// The window of recent sends.
 pub struct Recent {
-    /// Finds the number of a message by its key.
-    table: Table,
-    /// In order of their numbers, which begin with `first` and wrap.
-    messages: VecDeque<RecentSend>,
-    first: u32,
-    /// Each entry with its time and the count of its messages.
-    entries: VecDeque<(LogIndex, Timestamp, u32)>,
-    /// Count of the messages of the entry being applied.
-    fresh: u32,
+    pub(super) newest: Newest,
+    pub(super) older: Slices,
+    /// The entry being applied, once it is known of.
+    entry: Option<WindowRule>,
+}
+
+/// Which sends an entry finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WindowRule {
+    /// All that were not deleted.
+    Stored,
+    /// Those of the last ten minutes before this time.
+    Timed(Timestamp),
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Self::numbered_from(0)
+        Self::sized(Sizes::OF_NODES, 0)
     }
 }
 
 impl Recent {
-    fn numbered_from(first: u32) -> Self {
-        Self {
-            table: Table::new(0, first.wrapping_sub(1)),
-            messages: VecDeque::new(),
-            first,
-            entries: VecDeque::new(),
-            fresh: 0,
-        }
+    pub(super) fn sized(sizes: Sizes, first: u32) -> Self {
+        Self { newest: Newest::numbered_from(first), older: Slices::none(sizes), entry: None }
     }
 
     /// Loads the window from the state.
     pub fn load(kv: &dyn Kv) -> Result<Self, Failure> {
-        let mut recent = Self::default();
+        Self::load_sized(kv, Sizes::OF_NODES)
+    }
+
+    pub(super) fn load_sized(kv: &dyn Kv, sizes: Sizes) -> Result<Self, Failure> {
+        let mut recent = Self::sized(sizes, 0);
         let mut from = keys::all_recent();
         let end = keys::after_prefix(&from);
         loop {
@@ -94,207 +83,143 @@ impl Recent {
                 from = keys::after(&key);
             }
             if is_last {
-                return Ok(recent);
+                break;
             }
         }
+        recent.older = Slices::load(sizes, &Stage::new(kv)?, &recent.newest)?;
+        Ok(recent)
     }
 
     fn read(&mut self, index: LogIndex, value: Bytes) -> Result<(), Malformed> {
         let mut reader = Reader::versioned(value, "recent sends", VERSION)?;
         let at = Timestamp(reader.u64()?);
         let sent = reader.list(|reader| {
-            Ok(RecentSend {
-                low: reader.u64()?,
-                high: reader.u32()?,
-                queue_or_slot: reader.varint_u32()?,
-                offset_or_entry: reader.varint()?,
-            })
+            let key = Key { low: reader.u64()?, high: reader.u32()? };
+            RecentSend::read(key, reader)
         })?;
-        let before = self.messages.len();
-        for sent in sent {
-            self.push(sent);
-        }
-        self.entries.push_back((index, at, u32::try_from(self.messages.len() - before).unwrap_or(u32::MAX)));
+        sent.into_iter().for_each(|sent| self.newest.push(sent));
+        let _ = self.newest.end_entry(index, at);
         Ok(())
     }
 
-    /// Brings the table entries of these keys into the processor's cache; they are looked for next.
+    /// Messages of the entry being applied are looked for next.
+    pub(in crate::machine) fn begin_entry(&mut self, stage: &Stage<'_>) -> Result<(), Failure> {
+        if self.entry.is_none() {
+            let is_timed = stage.number(Space::Meta, keys::CLUSTER_VERSION)? >= NEEDS_SLICES;
+            self.entry = Some(if is_timed { WindowRule::Timed(stage.now()) } else { WindowRule::Stored });
+        }
+        Ok(())
+    }
+
+    /// Brings what is looked at for these keys into the processor's cache; they are looked for next.
     pub(in crate::machine) fn expect(&self, keys: &[Option<Key>]) {
         for key in keys.iter().flatten() {
-            self.table.touch(key.low);
+            self.newest.touch(*key);
+            self.older.touch(*key);
         }
     }
 
     /// Where the message was stored, if it was sent within the window.
-    pub(in crate::machine) fn find(&self, key: Key) -> Option<Stored> {
-        let number = self.table.find(key.low, |number| self.at(number).is_some_and(|sent| sent.is(key)))?;
-        self.at(number).map(RecentSend::stored)
+    pub(in crate::machine) fn find(&self, stage: &Stage<'_>, key: Key) -> Result<Option<Stored>, Failure> {
+        let Some(WindowRule::Timed(now)) = self.entry else {
+            return Ok(self.newest.find(key, |_| true).map(RecentSend::stored));
+        };
+        if let Some(sent) = self.newest.find(key, |at| is_within(at, now)) {
+            return Ok(Some(sent.stored()));
+        }
+        Ok(self.older.find(stage, key)?.map(|sent| sent.stored()))
     }
 
     /// Adds a message that was stored by the entry being applied.
     pub(in crate::machine) fn note(&mut self, key: Key, index: LogIndex, stored: Stored) {
-        let (queue_or_slot, offset_or_entry) = match stored {
-            Stored::Queue(queue, offset) => (queue.0, offset.0),
-            Stored::Deferred(slot) => (slot | DEFERRED, index.0),
-            Stored::DeferredBefore(_) => return,
-        };
-        self.push(RecentSend { low: key.low, high: key.high, queue_or_slot, offset_or_entry });
-        self.fresh += 1;
+        if let Some(sent) = RecentSend::new(key, index, stored) {
+            self.newest.push(sent);
+        }
     }
 
-    /// The entry is done: its messages are put into the state, and entries that the window has passed are deleted.
-    pub(in crate::machine) fn end_entry(&mut self, stage: &mut Stage<'_>) {
-        let count = std::mem::take(&mut self.fresh);
-        if count == 0 {
-            return;
-        }
+    /// The entry is done: its messages are put into the state, and some of what the window has passed is deleted.
+    pub(in crate::machine) fn end_entry(&mut self, stage: &mut Stage<'_>) -> Result<(), Failure> {
+        let rule = self.entry.take();
         let (index, now) = (stage.at(), stage.now());
-        let mut value = BytesMut::with_capacity(13 + count as usize * 24);
+        let fresh = self.newest.end_entry(index, now);
+        let count = fresh.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut value = BytesMut::with_capacity(13 + count * 24);
         value.put_u8(VERSION);
         value.put_u64(now.0);
-        let fresh: Vec<RecentSend> = self.messages.range(self.messages.len() - count as usize..).copied().collect();
-        value.put_list(&fresh, |out, sent| {
-            out.put_u64(sent.low);
-            out.put_u32(sent.high);
-            out.put_varint(sent.queue_or_slot.into());
-            out.put_varint(sent.offset_or_entry);
-        });
+        value.put_varint(count as u64);
+        for sent in fresh {
+            value.put_u64(sent.key().low);
+            value.put_u32(sent.key().high);
+            sent.put_place(&mut value);
+        }
         stage.put(Space::Queue, keys::recent(index), value.freeze());
-        self.entries.push_back((index, now, count));
-        while let Some((index, at, count)) = self.entries.front().copied()
-            && (self.messages.len() > RECENT_MESSAGES_MAX || now.since(at) > RECENT_FOR)
-            && self.entries.len() > 1
+        match rule {
+            Some(WindowRule::Timed(_)) => self.move_on(stage, count),
+            _ => {
+                self.drop_beyond_count(stage);
+                Ok(())
+            }
+        }
+    }
+
+    /// As builds did that knew no cluster version 5: all that is too much, at once.
+    fn drop_beyond_count(&mut self, stage: &mut Stage<'_>) {
+        while let Some(entry) = self.newest.oldest()
+            && (self.newest.len() > RECENT_MESSAGES_MAX || !is_within(entry.at, stage.now()))
+            && self.newest.entry_count() > 1
         {
-            self.entries.pop_front();
-            stage.delete(Space::Queue, keys::recent(index));
-            for _ in 0..count {
-                self.pop();
-            }
+            self.drop_oldest(stage, entry);
         }
     }
 
-    fn at(&self, number: u32) -> Option<&RecentSend> {
-        self.messages.get(number.wrapping_sub(self.first) as usize)
-    }
-
-    fn push(&mut self, sent: RecentSend) {
-        if self.table.is_full(self.messages.len() + 1) {
-            self.table = Table::new(self.messages.len() + 1, self.first.wrapping_sub(1));
-            for (before, sent) in (0..).zip(&self.messages) {
-                insert(&mut self.table, *sent, self.first, before);
+    /// The window moves on by an entry with so many messages. Each step does more than an entry adds to what it has to do,
+    /// and not much more: memory stays bounded, and so does an entry.
+    fn move_on(&mut self, stage: &mut Stage<'_>, count: usize) -> Result<(), Failure> {
+        let now = stage.now();
+        match self.older.writing() {
+            None => {
+                self.drop_some(stage, count, |entry| !is_within(entry.at, now));
+                if self.newest.len() >= self.older.sizes.lot {
+                    self.older.begin_lot(stage, &self.newest)?;
+                }
+            }
+            Some((_, false)) => self.older.write_some(stage, &self.newest, 3 * count),
+            Some((last, true)) => {
+                self.drop_some(stage, count, |entry| entry.index <= last);
+                if self.newest.oldest().is_none_or(|entry| entry.index > last) {
+                    self.older.end_lot();
+                }
             }
         }
-        let before = u32::try_from(self.messages.len()).expect("the window is smaller");
-        insert(&mut self.table, sent, self.first, before);
-        self.messages.push_back(sent);
+        self.older.delete_some(stage, KEYS_DELETED + count / 4);
+        let [least, each, most] = READ;
+        self.older.make_filter(stage, (least + each * count as u64).min(most))?;
+        self.older.put_into(stage);
+        Ok(())
     }
 
-    fn pop(&mut self) {
-        let Some(sent) = self.messages.pop_front() else { return };
-        self.table.leave(sent.low, self.first);
-        self.first = self.first.wrapping_add(1);
+    /// Drops the oldest entries that are to go, as many as one entry may.
+    fn drop_some(&mut self, stage: &mut Stage<'_>, count: usize, goes: impl Fn(SendingEntry) -> bool) {
+        let (mut entries, mut messages) = (0, 0);
+        while entries < ENTRIES_DROPPED
+            && messages < MESSAGES_DROPPED + 2 * count
+            && let Some(entry) = self.newest.oldest()
+            && goes(entry)
+        {
+            self.drop_oldest(stage, entry);
+            (entries, messages) = (entries + 1, messages + entry.count as usize);
+        }
+    }
+
+    fn drop_oldest(&mut self, stage: &mut Stage<'_>, oldest: SendingEntry) {
+        self.newest.drop_oldest();
+        stage.delete(Space::Queue, keys::recent(oldest.index));
     }
 }
 
-/// Puts the number of a message into the table; `before` messages are before it in the window.
-fn insert(table: &mut Table, sent: RecentSend, first: u32, before: u32) {
-    table.insert(sent.low, first.wrapping_add(before), |old| old.wrapping_sub(first) < before);
-}
-
-impl RecentSend {
-    fn is(&self, key: Key) -> bool {
-        self.low == key.low && self.high == key.high
-    }
-
-    fn stored(&self) -> Stored {
-        let Self { queue_or_slot, offset_or_entry, .. } = *self;
-        if queue_or_slot & DEFERRED == 0 {
-            Stored::Queue(QueueId(queue_or_slot), QueueOffset(offset_or_entry))
-        } else {
-            Stored::DeferredBefore(MessageRef { index: LogIndex(offset_or_entry), slot: queue_or_slot & !DEFERRED })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use parking_lot::Mutex;
-
-    use super::*;
-    use crate::store::kv::{self, WriteBatch};
-
-    /// As much of a store as this needs.
-    #[derive(Default)]
-    struct PlainKv(Mutex<BTreeMap<(Space, Bytes), Bytes>>);
-
-    impl Kv for PlainKv {
-        fn get(&self, space: Space, key: &[u8]) -> kv::Result<Option<Bytes>> {
-            Ok(self.0.lock().get(&(space, Bytes::copy_from_slice(key))).cloned())
-        }
-
-        fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> kv::Result<Vec<(Bytes, Bytes)>> {
-            let bound = |key: &[u8]| (space, Bytes::copy_from_slice(key));
-            let pairs = self.0.lock();
-            let found = pairs.range(bound(from)..bound(to)).take(limit);
-            Ok(found.map(|((_, key), value)| (key.clone(), value.clone())).collect())
-        }
-
-        fn last(&self, _: Space, _: &[u8], _: &[u8]) -> kv::Result<Option<(Bytes, Bytes)>> {
-            unreachable!("nothing here looks for the last of a range")
-        }
-
-        fn write(&self, batch: WriteBatch) -> kv::Result<()> {
-            let mut pairs = self.0.lock();
-            for (space, key, value) in batch.writes {
-                match value {
-                    Some(value) => pairs.insert((space, key), value),
-                    None => pairs.remove(&(space, key)),
-                };
-            }
-            Ok(())
-        }
-
-        fn flush(&self) -> kv::Result<()> {
-            Ok(())
-        }
-    }
-
-    const PER_ENTRY: u64 = 1024;
-
-    fn id(number: u64) -> Key {
-        Key { low: xxhash_rust::xxh3::xxh3_64(&number.to_be_bytes()), high: 0 }
-    }
-
-    fn entry(kv: &PlainKv, recent: &mut Recent, index: u64, now: u64) {
-        let mut stage = Stage::new(kv).unwrap();
-        stage.begin(LogIndex(index), Timestamp(now));
-        for number in index * PER_ENTRY..(index + 1) * PER_ENTRY {
-            recent.note(id(number), LogIndex(index), Stored::Queue(QueueId(0), QueueOffset(number)));
-        }
-        recent.end_entry(&mut stage);
-        kv.write(stage.finish().unwrap().0).unwrap();
-    }
-
-    #[test]
-    fn p4_the_window_is_bounded_by_count_and_time_and_the_same_after_a_restart() {
-        let kv = PlainKv::default();
-        let mut recent = Recent::numbered_from(u32::MAX - 5000);
-        let entries = RECENT_MESSAGES_MAX as u64 / PER_ENTRY + 20;
-        for index in 0..entries {
-            entry(&kv, &mut recent, index, 1);
-        }
-        let loaded = Recent::load(&kv).unwrap();
-        for recent in [&recent, &loaded] {
-            assert_eq!(recent.messages.len(), RECENT_MESSAGES_MAX);
-            assert_eq!(recent.find(id(20 * PER_ENTRY - 1)), None);
-            for number in [20 * PER_ENTRY, entries * PER_ENTRY - 1] {
-                assert_eq!(recent.find(id(number)), Some(Stored::Queue(QueueId(0), QueueOffset(number))));
-            }
-        }
-        entry(&kv, &mut recent, entries, 2 + RECENT_FOR.0);
-        assert_eq!((recent.messages.len() as u64, recent.entries.len()), (PER_ENTRY, 1));
-        assert_eq!(Recent::load(&kv).unwrap().messages.len() as u64, PER_ENTRY);
-    }
+fn is_within(at: Timestamp, now: Timestamp) -> bool {
+    now.since(at) <= RECENT_FOR
 }

@@ -156,6 +156,34 @@ fn c24_tag_key_have_their_limits_and_come_back() {
     });
 }
 
+/// As many as a cluster takes in some seconds, and more than it has in memory.
+#[test]
+fn p4_the_window_is_not_full_after_some_seconds_of_many_sends_and_outlives_the_leader() {
+    with_cluster(&[], &[("t", "NORMAL")], async |mut cluster| {
+        let wires = cluster.wires();
+        let batch = |number: usize| (0..1000).map(move |at| message("t", &format!("m{number}-{at}"), "b")).collect();
+        let mut first = Vec::new();
+        for number in 0..280 {
+            let sent = wires[number % 3].send(batch(number)).await.unwrap();
+            assert_eq!(sent.status.unwrap().code(), Code::Ok);
+            first.push(sent.entries[0].offset);
+        }
+        let again = async |wires: &[Wire], first: &[i64]| {
+            for (number, first) in first.iter().enumerate() {
+                let again = send(&wires[number % wires.len()], message("t", &format!("m{number}-0"), "b")).await;
+                assert_eq!(again.offset, *first, "m{number}-0");
+            }
+        };
+        again(&wires, &first[..5]).await;
+        let leader = cluster.wait_for_leader();
+        cluster.kill(leader);
+        again(&cluster.wires_but(leader), &first).await;
+        cluster.start_node(leader);
+        cluster.wait_for_port(leader);
+        again(&[cluster.wire(leader)], &first[..20]).await;
+    });
+}
+
 #[test]
 fn p4_a_message_sent_again_is_stored_once_also_through_another_node_after_the_leader_died() {
     with_cluster(&[], &[("t", "NORMAL"), ("later", "DELAY"), ("deals", "TRANSACTION")], async |mut cluster| {

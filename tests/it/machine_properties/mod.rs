@@ -9,6 +9,7 @@ mod fifo;
 mod leases;
 mod retention;
 mod waiting;
+mod window;
 
 use raftmq::machine::command::{Command, CreateTopic, Subscribe};
 use raftmq::machine::outcome::Outcome;
