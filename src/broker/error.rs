@@ -138,9 +138,11 @@ impl Error {
             Rejected::NotWaiting => Self::NotWaiting,
             Rejected::TransactionNotFound => Self::TransactionNotFound,
             Rejected::DecidedOtherwise => Self::DecidedOtherwise,
-            Rejected::GroupNotFound | Rejected::GroupExists | Rejected::TypeIsFixed | Rejected::QueuesAreFixed => {
-                Self::Invalid(rejected.to_string())
-            }
+            Rejected::GroupNotFound
+            | Rejected::GroupExists
+            | Rejected::TypeIsFixed
+            | Rejected::QueuesAreFixed
+            | Rejected::KeyValuesFull => Self::Invalid(rejected.to_string()),
         }
     }
 

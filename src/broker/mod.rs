@@ -20,6 +20,7 @@ mod events;
 mod handle_key;
 mod inspect;
 mod invisible;
+mod key_values;
 mod lease_handle;
 mod member;
 mod member_rules;
@@ -38,6 +39,7 @@ mod shard;
 mod topics;
 mod transaction;
 mod trim;
+mod write_permission;
 
 pub use ack::Acked;
 pub use arrivals::Arrivals;

@@ -24,7 +24,12 @@ pub const NAMESRV_KEYS: &[Key] = &[
     ignored("configStorePath", NOTHING_KEPT),
     ignored("productEnvName", "there are no environments here"),
     ignored("clusterTest", "there are no environments here"),
-    ignored("orderMessageEnable", NOT_SERVED),
+    key(
+        "orderMessageEnable",
+        Kind::Bool,
+        "false",
+        "routes say which queues are for order (PUT_KV_CONFIG of ORDER_TOPIC_CONFIG)",
+    ),
     ignored("returnOrderTopicConfigToBroker", NOT_SERVED),
     ignored("clientRequestThreadPoolNums", SIZES_ITSELF),
     ignored("defaultThreadPoolNums", SIZES_ITSELF),
@@ -73,6 +78,8 @@ pub struct NamesrvConfig {
     pub log_level: String,
     /// `logFormat`.
     pub log_format: LogFormat,
+    /// `orderMessageEnable`.
+    pub shows_order: bool,
 }
 
 /// A configuration that can be started with.
@@ -98,10 +105,12 @@ pub fn load_namesrv(sources: &Sources<'_>) -> Result<LoadedNamesrv, ConfigErrors
     let bind_address = values.host("bindAddress");
     let level = values.choice("logLevel", &["error", "warn", "info", "debug", "trace"].map(|word| (word, word)));
     let log_format = values.choice("logFormat", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let shows_order = values.bool("orderMessageEnable");
     let effective = values.effective();
     match (bind_address, level, log_format) {
         (Some(bind_address), Some(level), Some(log_format)) if errors.is_empty() => {
-            let config = NamesrvConfig { listen_port, bind_address, log_level: level.to_owned(), log_format };
+            let config =
+                NamesrvConfig { listen_port, bind_address, log_level: level.to_owned(), log_format, shows_order };
             Ok(LoadedNamesrv { config, effective, warnings })
         }
         _ => Err(ConfigErrors(errors)),

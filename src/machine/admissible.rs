@@ -7,15 +7,15 @@
 use crate::machine::batch::Proposal;
 use crate::machine::cluster_version::newest_version;
 use crate::machine::command::{
-    Candidate, CarriedReference, Command, LockQueues, Placement, QueuePlacement, Send, UnlockQueues,
+    Candidate, CarriedReference, Command, LockQueues, Placement, QueuePlacement, Send, SetKeyValue, UnlockQueues,
 };
 use crate::machine::state::events::Act;
 use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::codec::Malformed;
 use crate::model::limits::{
     ACK_ENTRIES_MAX, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CARRY_REFERENCES_MAX, EVENT_TEXT_BYTES_MAX, FILTER_BYTES_MAX,
-    LOCKED_QUEUES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX, REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX,
-    SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
+    KEY_VALUE_BYTES_MAX, KEY_VALUE_NAME_BYTES_MAX, LOCKED_QUEUES_MAX, RECEIVE_BATCH_MAX, REDRIVE_MAX,
+    REQUEST_BYTES_MAX, SEND_MESSAGES_MAX, SETTINGS_ENTRIES_MAX, SHORT_TEXT_BYTES_MAX, TOPIC_QUEUES_MAX,
 };
 use crate::model::{GroupName, GroupSettings, Message, TopicName};
 
@@ -125,6 +125,7 @@ fn check_command(command: &Command) -> Checked {
             at_most("the client id", client.len(), SHORT_TEXT_BYTES_MAX)?;
             at_most("the number of queues", queues.len(), LOCKED_QUEUES_MAX)
         }
+        Command::SetKeyValue(set) => check_key_value(set),
         Command::Prolong(prolong) => at_most("the number of leases", prolong.leases.len(), CANDIDATES_MAX),
         Command::GiveBack(give_back) => at_most("the number of leases", give_back.leases.len(), CANDIDATES_MAX),
         Command::Redrive(redrive) => at_most("the number of messages", redrive.offsets.len(), REDRIVE_MAX),
@@ -149,6 +150,7 @@ fn check_command(command: &Command) -> Checked {
             at_most("what is said of an act", said.len(), EVENT_TEXT_BYTES_MAX)
         }
         Command::Change(_)
+        | Command::SetWritePermission(_)
         | Command::SendBack(_)
         | Command::NoteLeader(_)
         | Command::BeginMemberChange(MemberChangeKind::Remove { .. })
@@ -177,6 +179,15 @@ fn check_send(send: &Send) -> Checked {
         Placement::Now | Placement::OnCommit(_) => count,
     };
     check_placed(count, placed)
+}
+
+/// The names and the value of a key-value are no longer than what they are kept with.
+fn check_key_value(set: &SetKeyValue) -> Checked {
+    for (what, text) in [("the namespace", &set.namespace), ("the key", &set.key)] {
+        at_least_one(what, text.len())?;
+        at_most(what, text.len(), KEY_VALUE_NAME_BYTES_MAX)?;
+    }
+    at_most("the value", set.value.as_ref().map_or(0, String::len), KEY_VALUE_BYTES_MAX)
 }
 
 /// Some messages, not too many, and a place for each.
@@ -314,6 +325,27 @@ mod tests {
             [to(TOPIC_QUEUES_MAX, 2, 2), to(0, 2, 1), to(0, 0, 0), to(0, SEND_MESSAGES_MAX + 1, SEND_MESSAGES_MAX + 1)]
         {
             assert!(check(&bad).is_err(), "{:?}", Command::decode(bad.command));
+        }
+    }
+
+    #[test]
+    fn p16_a_key_value_has_names_and_is_short() {
+        let set = |namespace: usize, key: usize, value: usize| {
+            let of = |length: usize| "x".repeat(length);
+            let command =
+                Command::SetKeyValue(SetKeyValue { namespace: of(namespace), key: of(key), value: Some(of(value)) });
+            check(&Proposal { command: command.encode(), messages: Vec::new() })
+        };
+        assert!(set(KEY_VALUE_NAME_BYTES_MAX, KEY_VALUE_NAME_BYTES_MAX, KEY_VALUE_BYTES_MAX).is_ok());
+        assert!(set(1, 1, 0).is_ok());
+        for (namespace, key, value) in [
+            (0, 1, 1),
+            (1, 0, 1),
+            (KEY_VALUE_NAME_BYTES_MAX + 1, 1, 1),
+            (1, KEY_VALUE_NAME_BYTES_MAX + 1, 1),
+            (1, 1, KEY_VALUE_BYTES_MAX + 1),
+        ] {
+            assert!(set(namespace, key, value).is_err(), "{namespace} {key} {value}");
         }
     }
 

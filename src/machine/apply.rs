@@ -11,8 +11,8 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
 use crate::machine::state::stage::Stage;
 use crate::machine::{
-    ack, carry, clock, cluster_version, dead_letter, delay, events, groups, handle_key, invisible, member, offset,
-    queue_lock, receive, send, send_back, tick, topics, transaction, trim,
+    ack, carry, clock, cluster_version, dead_letter, delay, events, groups, handle_key, invisible, key_values, member,
+    offset, queue_lock, receive, send, send_back, tick, topics, transaction, trim, write_permission,
 };
 use crate::model::LogIndex;
 use crate::model::codec::Malformed;
@@ -86,6 +86,8 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::SendBack(back) => send_back::apply(stage, sends, *back),
         Command::LockQueues(lock) => queue_lock::lock(stage, lock),
         Command::UnlockQueues(unlock) => queue_lock::unlock(stage, unlock),
+        Command::SetKeyValue(set) => key_values::set(stage, set),
+        Command::SetWritePermission(set) => write_permission::set(stage, *set),
         Command::Grant(grant) => receive::apply(stage, grant),
         Command::Repeat(repeat) => receive::repeat(stage, repeat),
         Command::Ack(ack) => ack::apply(stage, ack),

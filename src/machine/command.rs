@@ -6,9 +6,9 @@
 use crate::machine::state::events::{Act, NewLeader};
 use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::{
-    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MessageGroupHash,
-    MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp,
-    TopicId, TopicName, TopicType, TransactionChecks,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MemberName,
+    MessageGroupHash, MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset,
+    ReceiptHandle, Timestamp, TopicId, TopicName, TopicType, TransactionChecks,
 };
 
 /// The cluster version from which on events may be noted.
@@ -41,6 +41,10 @@ pub enum Command {
     LockQueues(LockQueues),
     /// Gives up locks of a client.
     UnlockQueues(UnlockQueues),
+    /// Sets a key-value that tools of RocketMQ keep, or removes it.
+    SetKeyValue(SetKeyValue),
+    /// Has routes offer a broker name of this group to producers, or not.
+    SetWritePermission(SetWritePermission),
     /// Leases messages to a consumer.
     Grant(Grant),
     /// Settles leased messages.
@@ -130,6 +134,8 @@ impl Command {
             | Self::Redrive(_)
             | Self::SetGroupOffsets(_)
             | Self::BeginMemberChange(_)
+            | Self::SetKeyValue(_)
+            | Self::SetWritePermission(_)
             | Self::CancelMemberChange { .. } => true,
             Self::Subscribe(_)
             | Self::Send(_)
@@ -321,6 +327,23 @@ pub struct UnlockQueues {
     pub group: GroupId,
     pub client: String,
     pub queues: Vec<(TopicId, QueueId)>,
+}
+
+/// See [`Command::SetKeyValue`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetKeyValue {
+    pub namespace: String,
+    pub key: String,
+    /// `None` removes it.
+    pub value: Option<String>,
+}
+
+/// See [`Command::SetWritePermission`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetWritePermission {
+    /// The member under whatever name it has in routes; `None` for the group under all its names.
+    pub of: Option<MemberName>,
+    pub may_write: bool,
 }
 
 /// What decides when and into which queue messages go; a list has one value for each message.

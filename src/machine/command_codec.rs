@@ -10,7 +10,8 @@ use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{
     Ack, Announce, BackTo, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide,
     GiveBack, Grant, LockQueues, NEEDS_EVENTS, OffsetMove, Placement, Prolong, QueuePlacement, Recall, Redrive, Repeat,
-    Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
+    Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, SetKeyValue, SetWritePermission, Subscribe, Trim,
+    UnlockQueues, UpdateGroup, UpdateTopic,
 };
 #[cfg(debug_assertions)]
 use crate::machine::planted;
@@ -19,9 +20,9 @@ use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::filter::tag;
 use crate::model::{
-    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MessageGroupHash,
-    MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset, ReceiptHandle, Timestamp,
-    TopicId, TopicName, TopicType, TransactionChecks,
+    Backoff, ConsumeFrom, GroupId, GroupName, GroupSettings, HandleKey, LeaseId, LogIndex, MemberName,
+    MessageGroupHash, MessageRef, MessageType, Millis, NodeId, OffsetSet, Permission, QueueId, QueueOffset,
+    ReceiptHandle, Timestamp, TopicId, TopicName, TopicType, TransactionChecks,
 };
 
 const VERSION: u8 = 2;
@@ -49,9 +50,11 @@ const SEND_TO_QUEUE: u8 = 46;
 const SEND_BACK: u8 = 47;
 const LOCK_QUEUES: u8 = 48;
 const UNLOCK_QUEUES: u8 = 49;
+const SET_KEY_VALUE: u8 = 50;
 const SEND_TO_QUEUE_LATER: u8 = 51;
 const SEND_TO_QUEUE_HALF: u8 = 52;
 const SEND_TO_QUEUE_FIFO: u8 = 53;
+const SET_WRITE_PERMISSION: u8 = 54;
 /// Of [`Command::Send`] and of [`Command::SendToQueue`], by placement, and of [`Command::SendBack`].
 const SENDS: [u8; 10] =
     [5, 13, 16, 18, 27, SEND_TO_QUEUE, SEND_TO_QUEUE_LATER, SEND_TO_QUEUE_HALF, SEND_TO_QUEUE_FIFO, SEND_BACK];
@@ -169,6 +172,17 @@ impl Command {
                 out.put_u32(unlock.group.0);
                 out.put_text(&unlock.client);
                 put_queues(&mut out, &unlock.queues);
+            }
+            Self::SetKeyValue(set) => {
+                out.put_u8(SET_KEY_VALUE);
+                out.put_text(&set.namespace);
+                out.put_text(&set.key);
+                out.put_option(set.value.as_deref(), |out, value| out.put_text(value));
+            }
+            Self::SetWritePermission(set) => {
+                out.put_u8(SET_WRITE_PERMISSION);
+                out.put_option(set.of, |out, member| out.put_u32(member.0));
+                out.put_u8(set.may_write.into());
             }
             Self::Grant(grant) => {
                 out.put_u8(30);
@@ -458,6 +472,15 @@ impl Command {
                 group: GroupId(reader.u32()?),
                 client: reader.text()?,
                 queues: read_queues(&mut reader)?,
+            }),
+            SET_KEY_VALUE => Self::SetKeyValue(SetKeyValue {
+                namespace: reader.text()?,
+                key: reader.text()?,
+                value: reader.option(Reader::text)?,
+            }),
+            SET_WRITE_PERMISSION => Self::SetWritePermission(SetWritePermission {
+                of: reader.option(|reader| Ok(MemberName(reader.u32()?)))?,
+                may_write: reader.bool()?,
             }),
             30 => Self::Grant(Grant {
                 group: GroupId(reader.u32()?),
@@ -751,7 +774,7 @@ fn read_type(reader: &mut Reader) -> Result<MessageType, Malformed> {
 mod tests {
     use super::*;
     use crate::machine::state::events::Operator;
-    use crate::model::{MemberName, Term};
+    use crate::model::Term;
 
     #[test]
     fn a_clock_command_is_known_by_its_bytes() {
@@ -878,6 +901,27 @@ mod tests {
             let bytes = command.encode();
             assert_eq!((bytes[1], Command::required_version(&bytes)), (tag, 4));
             assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (false, "lock of queues"));
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn what_tools_keep_waits_for_its_cluster_version_and_may_be_of_an_operator() {
+        let set = |value: Option<&str>| {
+            let (namespace, key) = ("ORDER_TOPIC_CONFIG".to_owned(), "t".to_owned());
+            Command::SetKeyValue(SetKeyValue { namespace, key, value: value.map(str::to_owned) })
+        };
+        let permission = |of| Command::SetWritePermission(SetWritePermission { of, may_write: of.is_none() });
+        for (command, tag) in [
+            (set(Some("b:4")), 50),
+            (set(None), 50),
+            (permission(None), 54),
+            (permission(Some(MemberName(u32::MAX))), 54),
+        ] {
+            let bytes = command.encode();
+            assert_eq!((bytes[1], Command::required_version(&bytes)), (tag, 4));
+            assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (false, "administration"));
+            assert!(command.may_be_of_operator());
             assert_eq!(Command::decode(bytes), Ok(command));
         }
     }

@@ -32,6 +32,7 @@ pub(super) fn note_act(stage: &mut Stage<'_>, act: &Act, outcome: &Outcome) -> R
         | Outcome::Changed(_)
         | Outcome::Ticked { .. }
         | Outcome::Locked(_)
+        | Outcome::WritePermissionSet { .. }
         | Outcome::Trimmed { .. } => ActEnd::Done,
     };
     events::note(stage, ClusterEventKind::Act(act.clone(), end))

@@ -5,12 +5,12 @@
 use bytes::Bytes;
 
 use crate::machine::command::Announce;
-use crate::machine::events;
 use crate::machine::outcome::Outcome;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind, MemberChanges};
 use crate::machine::state::stage::Stage;
+use crate::machine::{events, write_permission};
 use crate::store::kv::Space;
 
 pub(super) fn announce(stage: &mut Stage<'_>, announce: &Announce) -> Outcome {
@@ -40,6 +40,9 @@ pub(super) fn end_change(stage: &mut Stage<'_>, number: u64, end: &ChangeEnd) ->
         let gone = if *end == ChangeEnd::Done { change.leaves() } else { change.joins };
         if let Some(gone) = gone {
             stage.delete(Space::Meta, keys::member(gone));
+        }
+        if *end == ChangeEnd::Done && change.joins.is_none() {
+            write_permission::forget(stage, change.name())?;
         }
         write(stage, &changes);
         if let Some(ended) = &changes.ended {

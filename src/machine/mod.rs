@@ -9,7 +9,7 @@
 //!   `command_codec`, `outcome`; `apply` runs a batch.
 //! * One file for each verb, with the name it has at every layer: `send`, `receive`, `ack`, `invisible`, `delay`,
 //!   `transaction`, `dead_letter`, `offset`, `topics` and `groups`, `member`, `handle_key`, `tick`, `trim`, `carry`, `clock`,
-//!   `cluster_version`, `events`.
+//!   `cluster_version`, `events`, `key_values`, `write_permission`.
 //! * For tests of upgrades, in debug builds: `planted`.
 //! * What may come in from another node: `admissible`.
 //! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
@@ -37,6 +37,7 @@ mod fifo_advance;
 mod groups;
 mod handle_key;
 mod invisible;
+mod key_values;
 pub mod lease_ids;
 mod lease_life_cycle;
 mod member;
@@ -53,6 +54,7 @@ mod tick;
 mod topics;
 mod transaction;
 mod trim;
+mod write_permission;
 
 pub use admissible::Inadmissible;
 pub use apply::{Error, apply};

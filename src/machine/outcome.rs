@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::machine::state::stored::Stored;
 use crate::model::codec::{Malformed, Reader, Writer};
+use crate::model::limits::KEY_VALUES_MAX;
 use crate::model::{GroupId, LeaseId, OffsetSet, QueueId, QueueOffset, TopicId, TopicType};
 
 const VERSION: u8 = 1;
@@ -40,6 +41,8 @@ pub enum Rejected {
     /// The other way; the first decision is final.
     #[error("the transaction was decided otherwise before")]
     DecidedOtherwise,
+    #[error("there are {KEY_VALUES_MAX} key-values, which is the most that are kept; delete some that nobody needs")]
+    KeyValuesFull,
 }
 
 /// The answer to one command.
@@ -70,6 +73,10 @@ pub enum Outcome {
     Ticked {
         /// More is due than one tick does: another one should follow.
         more: bool,
+    },
+    WritePermissionSet {
+        /// It was otherwise before.
+        is_new: bool,
     },
     /// For each dead letter: waits for redelivery, or stays.
     Redriven(Vec<bool>),
@@ -108,6 +115,7 @@ impl Rejected {
             Self::DecidedOtherwise => (10, 0),
             Self::TypeIsFixed => (11, 0),
             Self::QueuesAreFixed => (12, 0),
+            Self::KeyValuesFull => (13, 0),
         }
     }
 
@@ -132,6 +140,7 @@ impl Rejected {
             10 => Self::DecidedOtherwise,
             11 => Self::TypeIsFixed,
             12 => Self::QueuesAreFixed,
+            13 => Self::KeyValuesFull,
             value => return Err(reader.unknown(value.into())),
         })
     }
@@ -192,6 +201,7 @@ impl Outcome {
                 out.put_u8(13);
                 out.put_list(locked, |out, locked| out.put_u8((*locked).into()));
             }
+            Self::WritePermissionSet { is_new } => out.put_slice(&[14, (*is_new).into()]),
             Self::SentToQueue { offset, slot } => {
                 out.put_u8(12);
                 out.put_u64(offset.0);
@@ -226,6 +236,7 @@ impl Outcome {
             11 => Self::Trimmed { count: reader.u64()?, more: reader.bool()? },
             12 => Self::SentToQueue { offset: QueueOffset(reader.u64()?), slot: reader.u32()? },
             13 => Self::Locked(reader.list(Reader::bool)?),
+            14 => Self::WritePermissionSet { is_new: reader.bool()? },
             tag => return Err(reader.unknown(tag.into())),
         })
     }

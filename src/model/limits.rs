@@ -52,6 +52,12 @@ pub const FILTER_BYTES_MAX: usize = 4096;
 pub const SETTINGS_ENTRIES_MAX: usize = 1024;
 /// Longest client id, language or version of a client.
 pub const CLIENT_TEXT_BYTES_MAX: usize = 255;
+/// Most key-values that a group keeps for tools of RocketMQ. All of a namespace fit into one answer.
+pub const KEY_VALUES_MAX: u64 = 4096;
+/// Longest namespace or key of one.
+pub const KEY_VALUE_NAME_BYTES_MAX: usize = 255;
+/// Longest value of one.
+pub const KEY_VALUE_BYTES_MAX: usize = 1024;
 /// Most queues that one request locks, or gives up.
 pub const LOCKED_QUEUES_MAX: usize = 4096;
 /// Most messages in one receive.

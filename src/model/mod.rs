@@ -26,6 +26,7 @@ pub mod text_hash;
 pub mod time;
 pub mod transaction;
 pub mod units;
+pub mod write_permission;
 
 pub use backoff::Backoff;
 pub use disk_room::{DiskMark, DiskRoom, NoRoom, RoomState};
@@ -44,3 +45,4 @@ pub use receipt::ReceiptHandle;
 pub use text_hash::text_hash;
 pub use time::{Millis, Timestamp};
 pub use transaction::TransactionChecks;
+pub use write_permission::Unwritable;

@@ -15,18 +15,27 @@ use crate::proto::remoting::{BadField, Fields, Header, NAME_SERVER_MARK, Request
 /// What a request is answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    code: ResponseCode,
+    code: i32,
     fields: Fields,
     remark: Option<String>,
     pub body: Bytes,
 }
 
 impl Answer {
-    fn done() -> Self {
-        Self { code: ResponseCode::Success, fields: Fields::default(), remark: None, body: Bytes::new() }
+    pub fn done() -> Self {
+        Self::with(Fields::default())
     }
 
-    fn json(body: &impl Serialize) -> Self {
+    pub fn with(fields: Fields) -> Self {
+        Self { code: ResponseCode::Success as i32, fields, remark: None, body: Bytes::new() }
+    }
+
+    /// As a broker answered it.
+    pub fn passed_on(code: i32, remark: Option<String>) -> Self {
+        Self { code, remark, ..Self::done() }
+    }
+
+    pub fn json(body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("bodies are plain structs with keys of texts and numbers");
         Self { body: body.into(), ..Self::done() }
     }
@@ -36,13 +45,14 @@ impl Answer {
         self
     }
 
-    fn refused(code: ResponseCode, why: impl Into<String>) -> Self {
-        Self { code, remark: Some(why.into()), ..Self::done() }
+    pub fn refused(code: ResponseCode, why: impl Into<String>) -> Self {
+        Self { code: code as i32, remark: Some(why.into()), ..Self::done() }
     }
 
     /// Its header, for a request.
     pub fn header(&mut self, opaque: i32) -> Header {
-        let mut header = Header::answer(opaque, self.code, std::mem::take(&mut self.fields));
+        let mut header = Header::answer(opaque, ResponseCode::Success, std::mem::take(&mut self.fields));
+        header.code = self.code;
         header.remark = self.remark.take();
         header
     }
@@ -84,11 +94,6 @@ pub(super) fn answer(table: &mut Table, asked: &Asked<'_>) -> Answer {
         | RequestCode::GetHasUnitSubUnunitTopicList => topics(Vec::new()),
         // Reports of the brokers say which topics there are.
         RequestCode::DeleteTopicInNamesrv => Answer::done(),
-        // None can be put, so none is there.
-        RequestCode::DeleteKvConfig => Answer::done(),
-        RequestCode::GetKvConfig | RequestCode::GetKvlistByNamespace => {
-            Answer::refused(ResponseCode::QueryNotFound, "raftmq keeps no key-values yet")
-        }
         RequestCode::GetNamesrvConfig => Answer { body: asked.settings.to_owned().into(), ..Answer::done() },
         RequestCode::RegisterBroker => register(table, asked),
         RequestCode::UnregisterBroker => unregister(table, &asked.header.fields),

@@ -1,4 +1,4 @@
-//! One connection of a name server: takes a frame, answers it from memory, and takes the next.
+//! One connection of a name server: takes a frame, answers it from memory or asks the brokers, and takes the next.
 //!
 //! Bounded: the bytes of a frame, how long a client may say nothing or take nothing, and one answer at a time. A malformed
 //! frame ends the connection without an answer (remoting §1.1).
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use crate::namesrv::answers::{Asked, answer};
+use crate::namesrv::forward;
 use crate::namesrv::table::{ConnectionNumber, Table};
 use crate::proto::remoting::{FRAME_BYTES_MAX, Frame};
 
@@ -36,7 +37,12 @@ pub(super) async fn serve(
             continue;
         }
         let asked = Asked { header: &header, body: &body, connection: number, settings };
-        let mut answer = answer(&mut table.lock(), &asked);
+        let mut answer = if forward::is_forwarded(header.code) {
+            let groups = table.lock().addresses();
+            forward::answer(&groups, &header).await
+        } else {
+            answer(&mut table.lock(), &asked)
+        };
         if header.is_oneway() {
             continue;
         }
@@ -128,13 +134,8 @@ mod tests {
                     ResponseCode::RequestCodeNotSupported,
                     "10 (SEND_MESSAGE) is not served",
                 ),
-                (
-                    RequestCode::PutKvConfig,
-                    b"",
-                    ResponseCode::RequestCodeNotSupported,
-                    "100 (PUT_KV_CONFIG) is not served",
-                ),
-                (RequestCode::GetKvConfig, b"", ResponseCode::QueryNotFound, "no key-values"),
+                (RequestCode::PutKvConfig, b"", ResponseCode::ServiceNotAvailable, "no broker reports"),
+                (RequestCode::WipeWritePermOfBroker, b"", ResponseCode::ServiceNotAvailable, "no broker reports"),
                 (RequestCode::UnregisterBroker, b"", ResponseCode::InvalidParameter, "'clusterName' is missing"),
                 (RequestCode::GetRouteInfoByTopic, b"", ResponseCode::InvalidParameter, "'topic' is missing"),
             ] {

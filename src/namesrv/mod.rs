@@ -1,5 +1,6 @@
 //! The name server: a process of its own that brokers report to and classic clients ask where topics are. It keeps nothing:
-//! every broker says all of itself when it connects, again every half minute, and whenever it changes (D200).
+//! every broker says all of itself when it connects, again every half minute, and whenever it changes (D200). What tools
+//! want kept, the brokers keep (`forward`).
 //!
 //! Every broker answers the same questions on its own ports, over the routes of [`route`]; a small cluster needs no name
 //! server.
@@ -10,6 +11,7 @@
 
 mod answers;
 mod connection;
+mod forward;
 pub mod route;
 mod server;
 mod table;

@@ -7,7 +7,7 @@
 //!
 //! Source: remoting §9.
 
-use crate::model::MemberName;
+use crate::model::{MemberName, Unwritable};
 use crate::proto::remoting::registration::TopicQueues;
 use crate::proto::remoting::route_data::{
     BrokerData, ClusterInfo, PERM_INHERIT, PERM_READ, PERM_WRITE, QueueData, RouteData,
@@ -33,6 +33,16 @@ pub struct Group<'a> {
     pub broker_name: &'a str,
     /// Each with its address.
     pub nodes: Vec<(MemberName, String)>,
+    pub unwritable: Unwritable,
+}
+
+/// Which member of a group a broker name of its routes means, whoever is host: `Some(None)` is the group, `None` neither.
+pub fn member_of(broker_name: &str, name: &str) -> Option<Option<MemberName>> {
+    if name == broker_name {
+        return Some(None);
+    }
+    let member = name.strip_prefix(broker_name)?.strip_prefix('-')?;
+    MemberName::parse(member).map(Some)
 }
 
 impl Group<'_> {
@@ -51,6 +61,7 @@ impl Group<'_> {
     pub fn queues_at(&self, node: MemberName, topic: TopicQueues) -> Option<QueueData> {
         let is_host = Some(node) == self.host();
         let perm = if is_host || topic.all_names_read { topic.perm } else { topic.perm & PERM_WRITE };
+        let perm = if self.unwritable.may_write(node) { perm } else { perm & !PERM_WRITE };
         if perm == 0 && !is_host {
             return None;
         }
@@ -103,7 +114,8 @@ mod tests {
 
     fn group(nodes: &[u32]) -> Group<'static> {
         let node = |name: &u32| (MemberName(*name), format!("10.0.0.{name}:10911"));
-        Group { cluster: "C", broker_name: "b", nodes: nodes.iter().map(node).collect() }
+        let unwritable = Unwritable::default();
+        Group { cluster: "C", broker_name: "b", nodes: nodes.iter().map(node).collect(), unwritable }
     }
 
     fn shown(group: &Group<'_>, topic: TopicQueues) -> Vec<(String, String, i32, u32, u32)> {
@@ -139,6 +151,31 @@ mod tests {
         assert_eq!(of(2, false), [("b".into(), 2, 0, 4), ("b-n1".into(), 2, 0, 4)]);
         assert_eq!(of(0, false), [("b".into(), 0, 0, 0)]);
         assert_eq!(of(7, true), [("b".into(), 7, 4, 4), ("b-n1".into(), 7, 4, 4)]);
+    }
+
+    #[test]
+    fn a_name_without_write_permission_is_read_and_one_that_is_written_only_is_left_out() {
+        let of = |unwritable: Unwritable, topic| {
+            let rows = shown(&Group { unwritable, ..group(&[0, 1, 2]) }, topic);
+            rows.into_iter().map(|(name, _, perm, read, write)| (name, perm, read, write)).collect::<Vec<_>>()
+        };
+        let member = |number| Unwritable { group: false, members: [MemberName(number)].into() };
+        let all = || Unwritable { group: true, ..Unwritable::default() };
+        let (topic, default) = (TopicQueues { count: 4, perm: 6, all_names_read: false }, default_topic(4));
+        let row = |name: &str, perm, read, write| (name.to_owned(), perm, read, write);
+        let (first, second) = (row("b-n1", 2, 0, 4), row("b-n2", 2, 0, 4));
+        assert_eq!(of(member(1), topic), [row("b", 6, 4, 4), second.clone()]);
+        assert_eq!(of(member(0), topic), [row("b", 4, 4, 0), first, second]);
+        assert_eq!(of(all(), topic), [row("b", 4, 4, 0)]);
+        assert_eq!(of(all(), default), [row("b", 5, 4, 0), row("b-n1", 5, 4, 0), row("b-n2", 5, 4, 0)]);
+    }
+
+    #[test]
+    fn a_broker_name_is_the_group_s_or_a_member_s() {
+        let n1 = MemberName(1);
+        for (name, means) in [("b", Some(None)), ("b-n1", Some(Some(n1))), ("b-1", None), ("bn1", None), ("c", None)] {
+            assert_eq!(member_of("b", name), means, "{name}");
+        }
     }
 
     #[test]

@@ -32,6 +32,12 @@ impl NameServer {
         Self { table: Mutex::default(), settings, connections_max: CONNECTIONS_MAX }
     }
 
+    /// `orderMessageEnable`: routes say what tools said of the order of topics.
+    pub fn showing_order(self) -> Self {
+        self.table.lock().shows_order = true;
+        self
+    }
+
     /// Serves a bound port until it is dropped; within a tokio runtime.
     pub async fn serve(self: Arc<Self>, port: TcpListener) -> std::io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(port)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::MemberName;
+use crate::model::{MemberName, Unwritable};
 use crate::model::limits::NODE_NAME_BYTES_MAX;
 use crate::namesrv::route::{Group, RETRY_PREFIX, RETRY_QUEUES};
 use crate::proto::remoting::registration::{NodeReport, TopicQueues};
@@ -29,6 +29,8 @@ pub type ConnectionNumber = u64;
 /// The reports that hold.
 #[derive(Default)]
 pub struct Table {
+    /// `orderMessageEnable`: routes say what tools said of the order of topics.
+    pub shows_order: bool,
     groups: BTreeMap<GroupKey, BTreeMap<MemberName, Held>>,
 }
 
@@ -38,9 +40,17 @@ struct GroupKey {
     broker_name: String,
 }
 
+/// A group with the addresses of its nodes, the host's first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupAddresses {
+    pub broker_name: String,
+    pub nodes: Vec<String>,
+}
+
 struct Held {
     report: NodeReport,
     answering: Vec<MemberName>,
+    unwritable: Unwritable,
     connection: ConnectionNumber,
     at: Instant,
 }
@@ -83,7 +93,9 @@ impl Table {
         if !is_known && self.nodes_count() >= NODES_MAX {
             return Err(NotTaken::Nodes);
         }
-        self.groups.entry(key).or_default().insert(own, Held { report, answering, connection, at: now });
+        let members = report.unwritable.iter().map(|name| member(name)).collect::<Result<_, _>>()?;
+        let unwritable = Unwritable { group: report.group_is_unwritable, members };
+        self.groups.entry(key).or_default().insert(own, Held { report, answering, unwritable, connection, at: now });
         Ok(())
     }
 
@@ -121,8 +133,8 @@ impl Table {
         self.groups.values().map(BTreeMap::len).sum()
     }
 
-    /// Each group with its topics.
-    fn groups(&self) -> impl Iterator<Item = (Group<'_>, &BTreeMap<String, TopicQueues>)> {
+    /// Each group with the report that says what it has.
+    fn groups(&self) -> impl Iterator<Item = (Group<'_>, &NodeReport)> {
         self.groups.iter().filter_map(|(key, nodes)| {
             let (member, view) = nodes
                 .iter()
@@ -130,22 +142,36 @@ impl Table {
             let answers = |node: &&MemberName| *node == member || view.answering.contains(node);
             let nodes = nodes.iter().filter(|(node, _)| answers(node));
             let nodes = nodes.map(|(node, held)| (*node, held.report.address.clone())).collect();
-            Some((Group { cluster: &key.cluster, broker_name: &key.broker_name, nodes }, &view.report.topics))
+            let unwritable = view.unwritable.clone();
+            Some((Group { cluster: &key.cluster, broker_name: &key.broker_name, nodes, unwritable }, &view.report))
         })
     }
 
     /// Where a topic is; `None` if nobody has it.
     pub fn route(&self, topic: &str) -> Option<RouteData> {
         let mut route = RouteData::default();
-        for (group, topics) in self.groups() {
-            if let Some(queues) = topics.get(topic) {
+        for (group, report) in self.groups() {
+            if let Some(queues) = report.topics.get(topic) {
                 group.add_to_route(&mut route, *queues);
+                // Tools write the same to all groups.
+                route.order_topic_conf = route.order_topic_conf.or_else(|| report.ordered_topics.get(topic).cloned());
             }
         }
+        route.order_topic_conf = route.order_topic_conf.filter(|_| self.shows_order);
         if route.broker_datas.is_empty() && topic.starts_with(RETRY_PREFIX) {
             self.groups().for_each(|(group, _)| group.add_to_route(&mut route, RETRY_QUEUES));
         }
         (!route.broker_datas.is_empty()).then_some(route)
+    }
+
+    /// All groups with their addresses.
+    pub fn addresses(&self) -> Vec<GroupAddresses> {
+        let addresses = |(mut group, _): (Group<'_>, &NodeReport)| {
+            group.nodes.sort();
+            let nodes = group.nodes.into_iter().map(|(_, address)| address).collect();
+            GroupAddresses { broker_name: group.broker_name.to_owned(), nodes }
+        };
+        self.groups().map(addresses).collect()
     }
 
     /// All groups with their nodes.
@@ -158,7 +184,7 @@ impl Table {
     /// The topics of a cluster, or of all.
     pub fn topics(&self, cluster: Option<&str>) -> Vec<String> {
         let groups = self.groups().filter(|(group, _)| cluster.is_none_or(|cluster| group.cluster == cluster));
-        let names: std::collections::BTreeSet<_> = groups.flat_map(|(_, topics)| topics.keys()).collect();
+        let names: std::collections::BTreeSet<_> = groups.flat_map(|(_, report)| report.topics.keys()).collect();
         names.into_iter().cloned().collect()
     }
 
@@ -197,6 +223,7 @@ mod tests {
             leads,
             answering: answering.iter().map(|name| format!("n{name}")).collect(),
             topics,
+            ..NodeReport::default()
         }
     }
 
@@ -245,6 +272,27 @@ mod tests {
         assert!(table.connection_ended(1).is_empty());
         table.unregister("C", "10.0.0.1:10911");
         assert_eq!(names(&table, "of-b"), ["b"]);
+    }
+
+    #[test]
+    fn what_the_leader_says_of_write_permissions_and_order_is_in_routes() {
+        let mut table = of_three();
+        let mut said = report("b", 0, 5, true, &[0, 1, 2]);
+        said.unwritable = vec!["n2".into()];
+        said.ordered_topics = BTreeMap::from([("of-b".into(), "b:4".into()), ("other".into(), "b:1".into())]);
+        table.report(said.clone(), 0, Instant::now()).unwrap();
+        assert_eq!(names(&table, "of-b"), ["b", "b-n1"]);
+        assert_eq!(table.route("of-b").unwrap().order_topic_conf, None);
+        table.shows_order = true;
+        assert_eq!(table.route("of-b").unwrap().order_topic_conf.as_deref(), Some("b:4"));
+        said.group_is_unwritable = true;
+        table.report(said.clone(), 0, Instant::now()).unwrap();
+        let queues = table.route("of-b").unwrap().queue_datas;
+        assert_eq!(queues.iter().map(|queues| (&queues.broker_name[..], queues.perm)).collect::<Vec<_>>(), [("b", 4)]);
+        assert_eq!(table.addresses().len(), 1);
+        assert_eq!(table.addresses()[0].nodes[0], "10.0.0.0:10911");
+        said.unwritable = vec!["2".into()];
+        assert!(table.report(said, 0, Instant::now()).is_err());
     }
 
     #[test]

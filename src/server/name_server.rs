@@ -21,7 +21,9 @@ pub fn run_name_server(config: &NamesrvConfig, settings: String) -> Result<(), E
     let runtime = runtime::of_one_thread().map_err(system)?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(system)?;
-        let serving = Arc::new(NameServer::new(settings)).serve(port);
+        let server = NameServer::new(settings);
+        let server = if config.shows_order { server.showing_order() } else { server };
+        let serving = Arc::new(server).serve(port);
         let listen = HostPort { host: config.bind_address.clone(), port: config.listen_port };
         tracing::info!(%listen, version = env!("CARGO_PKG_VERSION"), "ready: this name server waits for brokers and clients");
         tokio::select! {

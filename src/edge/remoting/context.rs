@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, ClientInfo};
+use crate::broker::{Broker, ClientInfo, Operator};
 use crate::edge::remoting::commits::Commits;
 use crate::edge::remoting::store_host::StoreHost;
 use crate::model::Millis;
@@ -93,6 +93,11 @@ impl Remoting {
 }
 
 impl Connection {
+    /// Who asks for what only operators ask for.
+    pub fn operator(&self) -> Operator {
+        Operator { address: self.peer.ip().to_string(), tool: "remoting".into() }
+    }
+
     /// A client of this connection, as a header says it.
     pub fn client(&self, client_id: &str, header: &Header) -> ClientInfo {
         ClientInfo {

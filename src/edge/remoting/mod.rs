@@ -18,6 +18,7 @@ mod context;
 mod delivered;
 mod filter;
 mod host;
+mod key_values;
 mod locks;
 mod message;
 mod notices;
@@ -36,6 +37,7 @@ mod send_marks;
 mod store_host;
 mod tools;
 mod transaction;
+mod write_permission;
 mod writing;
 
 pub use context::{Remoting, RemotingSettings};

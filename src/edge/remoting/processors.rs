@@ -4,7 +4,9 @@ use crate::broker::Where;
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Request};
-use crate::edge::remoting::{clients, locks, offsets, pull, queries, route, send, send_back, tools, transaction};
+use crate::edge::remoting::{
+    clients, key_values, locks, offsets, pull, queries, route, send, send_back, tools, transaction, write_permission,
+};
 use crate::env::panic::{Panicked, contained};
 use crate::proto::remoting::{RequestCode, ResponseCode};
 
@@ -32,11 +34,12 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         | RequestCode::GetHasUnitSubUnunitTopicList => Ok(route::no_topics()),
         // Who deletes a topic says so to the brokers first, and its route goes with it.
         RequestCode::DeleteTopicInNamesrv => Ok(Answer::done()),
-        // None can be put, so none is there.
-        RequestCode::DeleteKvConfig => Ok(Answer::done()),
-        RequestCode::GetKvConfig | RequestCode::GetKvlistByNamespace => {
-            Err(Refused::new(ResponseCode::QueryNotFound, "raftmq keeps no key-values yet"))
-        }
+        RequestCode::PutKvConfig => key_values::put(connection, request).await,
+        RequestCode::GetKvConfig => key_values::get(&connection.remoting, request).await,
+        RequestCode::DeleteKvConfig => key_values::delete(connection, request).await,
+        RequestCode::GetKvlistByNamespace => key_values::list(&connection.remoting, request).await,
+        RequestCode::WipeWritePermOfBroker => write_permission::wipe(connection, request).await,
+        RequestCode::AddWritePermOfBroker => write_permission::add(connection, request).await,
         RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage => {
             send::send(connection, request, code).await
         }

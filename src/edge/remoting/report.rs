@@ -10,12 +10,13 @@ use bytes::Bytes;
 use crate::broker::Error;
 use crate::edge::remoting::context::Remoting;
 use crate::edge::remoting::route::{all_queues, group};
-use crate::model::{HostPort, MemberName};
+use crate::model::{HostPort, MemberName, Unwritable};
 use crate::namesrv::REPORT_TOPICS_MAX;
 use crate::namesrv::route::Group;
 use crate::proto::remoting::registration::{
     DataVersion, NodeReport, Registration, TopicConfig, TopicQueues, TopicTable,
 };
+use crate::proto::remoting::route_data::QueueData;
 use crate::proto::remoting::{Fields, RequestCode};
 
 /// RocketMQ's name servers take no first report with one topic; they know this one.
@@ -58,6 +59,9 @@ impl Report {
             leads: leadership.is_self,
             answering: group.nodes.iter().map(|(node, _)| node.to_string()).collect(),
             topics,
+            group_is_unwritable: group.unwritable.group,
+            unwritable: group.unwritable.members.iter().map(MemberName::to_string).collect(),
+            ordered_topics: remoting.broker.ordered_topics()?.into_iter().collect(),
         };
         Ok(Some(Self { name: group.name_of(own), node, left_out }))
     }
@@ -97,12 +101,19 @@ impl Report {
     }
 
     fn rocketmq_topics(&self) -> BTreeMap<String, TopicConfig> {
-        let NodeReport { cluster, broker_name, member, .. } = &self.node;
+        let NodeReport { cluster, broker_name, member, group_is_unwritable, unwritable, .. } = &self.node;
         let member = MemberName::parse(member).expect("written by this node");
         let nodes = self.node.answering.iter().filter_map(|name| MemberName::parse(name.as_str()));
-        let group = Group { cluster, broker_name, nodes: nodes.map(|node| (node, String::new())).collect() };
+        let unwritable = Unwritable {
+            group: *group_is_unwritable,
+            members: unwritable.iter().filter_map(|name| MemberName::parse(name)).collect(),
+        };
+        let nodes = nodes.map(|node| (node, String::new())).collect();
+        let group = Group { cluster, broker_name, nodes, unwritable };
         let config = |name: &String, topic: TopicQueues| {
-            let queues = group.queues_at(member, topic)?;
+            // Left out, RocketMQ's name servers would keep it as it was.
+            let nothing = || (!group.unwritable.may_write(member)).then(QueueData::default);
+            let queues = group.queues_at(member, topic).or_else(nothing)?;
             let config = TopicConfig {
                 topic_name: name.clone(),
                 perm: queues.perm,
@@ -139,6 +150,7 @@ mod tests {
             leads: true,
             answering: vec!["n1".into(), "n0".into()],
             topics,
+            ..NodeReport::default()
         };
         Report { name: "b".into(), node, left_out: 0 }
     }
@@ -153,6 +165,18 @@ mod tests {
             assert_eq!((topic.perm, topic.read_queue_nums, topic.write_queue_nums), expected);
             assert_eq!(table.topic_config_table.len(), 2, "they take no first report with one topic");
             assert_eq!(registration.raftmq, Some(report(member).node));
+        }
+    }
+
+    #[test]
+    fn rocketmq_s_name_servers_are_told_which_names_producers_are_not_to_use() {
+        for (member, expected) in [("n0", (6, 4, 4)), ("n1", (0, 0, 0))] {
+            let mut report = report(member);
+            report.node.unwritable = vec!["n1".into()];
+            let registration: Registration = serde_json::from_slice(&report.body(3, 7)).unwrap();
+            let topics = registration.topic_config_serialize_wrapper.topic_config_table;
+            let topic = &topics["T"];
+            assert_eq!((topic.perm, topic.read_queue_nums, topic.write_queue_nums), expected, "{member}");
         }
     }
 

@@ -20,7 +20,8 @@ pub(super) fn group(remoting: &Remoting) -> Result<Group<'_>, Error> {
     let settings = remoting.node.settings();
     let nodes = remoting.node.routes().of_reachable()?.into_iter();
     let nodes = nodes.map(|node| (node.id.name(), HostPort { host: node.host, port: node.listen_port }.to_string()));
-    Ok(Group { cluster: &settings.cluster, broker_name: &settings.broker_name, nodes: nodes.collect() })
+    let unwritable = remoting.broker.unwritable()?;
+    Ok(Group { cluster: &settings.cluster, broker_name: &settings.broker_name, nodes: nodes.collect(), unwritable })
 }
 
 pub(super) async fn of_topic(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {

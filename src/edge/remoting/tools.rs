@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::broker::{Operator, ResetTo, Where};
+use crate::broker::{ResetTo, Where};
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Remoting, Request};
@@ -28,8 +28,7 @@ pub(super) async fn reset(connection: &Connection, request: &Request) -> Result<
         return Err(Refused::new(ResponseCode::InvalidParameter, text));
     }
     let wanted = u64::try_from(at).map_or(Where::End, |at| Where::At(Timestamp(at)));
-    let by = Operator { address: connection.peer.ip().to_string(), tool: "remoting".into() };
-    let moved = remoting.node.reset_group(&by, group, topic.clone(), ResetTo::Place(wanted), false).await?;
+    let moved = remoting.node.reset_group(&connection.operator(), group, topic.clone(), ResetTo::Place(wanted), false).await?;
     let broker_name = &remoting.node.settings().broker_name;
     let queue = |queue| MessageQueue { topic: topic.to_string(), broker_name: broker_name.clone(), queue };
     let offsets = moved.iter().map(|moved| (queue(moved.queue.0), moved.to.0));

@@ -9,6 +9,9 @@
 //! | Meta | `changes of members` | [`crate::machine::state::member_changes::MemberChanges`] |
 //! | Meta | `event` number | [`crate::machine::state::events::ClusterEvent`] |
 //! | Meta | `events`, `noted leader` | how many there were, u64; a version byte, term u64, node u64 |
+//! | Meta | `key value` namespace with its length in a byte, key | a version byte and a text |
+//! | Meta | `key values` | how many there are, u64 |
+//! | Meta | `unwritable` | [`crate::model::Unwritable`] |
 //! | Meta | `handle key` | a version byte and the [`crate::model::HandleKey`] |
 //! | Catalog | `n` topic name | topic id |
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
@@ -66,6 +69,13 @@ pub const EVENT_COUNT: &[u8] = b"events";
 /// Meta: the leader that was noted last.
 pub const NOTED_LEADER: &[u8] = b"noted leader";
 
+/// Meta: one key-value.
+pub const KEY_VALUE: &[u8] = b"key value ";
+/// Meta: how many key-values there are.
+pub const KEY_VALUE_COUNT: &[u8] = b"key values";
+/// Meta: which broker names producers are not to use.
+pub const UNWRITABLE: &[u8] = b"unwritable";
+
 /// Meta: the change of members that is under way.
 pub const MEMBER_CHANGES: &[u8] = b"changes of members";
 /// Meta: the key of the cluster's handles.
@@ -102,6 +112,17 @@ pub fn member(node: NodeId) -> Bytes {
 /// Meta: the event of that number.
 pub fn event(number: u64) -> Bytes {
     [EVENT, &number.to_be_bytes()].concat().into()
+}
+
+/// Meta: the key-value of a namespace and a key.
+pub fn key_value(namespace: &str, key: &str) -> Bytes {
+    [&key_values(namespace)[..], key.as_bytes()].concat().into()
+}
+
+/// Meta: all key-values of a namespace.
+pub fn key_values(namespace: &str) -> Bytes {
+    let length = u8::try_from(namespace.len()).expect("namespaces have at most 255 bytes");
+    [KEY_VALUE, &[length], namespace.as_bytes()].concat().into()
 }
 
 /// Catalog: id of the topic of that name.

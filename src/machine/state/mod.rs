@@ -7,6 +7,7 @@
 //! * `clock`: the machine's time, and how it relates to the time of day.
 //! * `references`: what refers to the bytes of which entries; `lost`: what retention took from groups.
 //! * `member_changes`: the change of members that is under way; `events`: what operators did and what befell the group.
+//! * `key_values`: what tools of RocketMQ keep; `write_permission`: what producers are not to use.
 //! * `enqueue`: how messages enter queues, whatever command brings them.
 //! * `entry_counts`: what an entry did, in numbers; `run_sizes` is for those of deliveries.
 //! * `stage`: reads and writes of one entry; `view`: reads for those above the log; `failure`: why either fails.
@@ -24,6 +25,7 @@ pub mod events;
 pub mod failure;
 pub mod fifo_line;
 pub mod half;
+pub mod key_values;
 pub mod keys;
 pub mod lease;
 pub(super) mod lost;
@@ -43,3 +45,4 @@ mod run_sizes;
 pub mod stage;
 pub mod stored;
 pub mod view;
+pub mod write_permission;

@@ -15,11 +15,11 @@ use crate::machine::state::member_changes::MemberChanges;
 use crate::machine::state::queue::{QueueHead, Run};
 use crate::machine::state::queue_lock::QueueLock;
 use crate::machine::state::references::RunPlace;
-use crate::machine::state::{catalog, due, keys, references};
+use crate::machine::state::{catalog, due, key_values, keys, references, write_permission};
 use crate::model::codec::Reader;
 use crate::model::{
     GroupId, GroupName, HandleKey, LeaseId, LogIndex, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset,
-    Timestamp, TopicId, TopicName,
+    Timestamp, TopicId, TopicName, Unwritable,
 };
 use crate::store::kv;
 use crate::store::kv::{Kv, Space};
@@ -105,6 +105,29 @@ impl<'a> View<'a> {
         let Some(value) = self.kv.get(Space::Meta, keys::HANDLE_KEY)? else { return Ok(None) };
         let mut reader = Reader::versioned(value, "handle key", keys::HANDLE_KEY_VERSION)?;
         Ok(Some(HandleKey::decode(&mut reader)?))
+    }
+
+    /// The key-value of a namespace and a key.
+    pub fn key_value(&self, namespace: &str, key: &str) -> Result<Option<String>, Failure> {
+        let value = self.kv.get(Space::Meta, &keys::key_value(namespace, key))?;
+        Ok(value.map(key_values::decode).transpose()?)
+    }
+
+    /// All key-values of a namespace. One scan over them.
+    pub fn key_values(&self, namespace: &str) -> Result<Vec<(String, String)>, Failure> {
+        let prefix = keys::key_values(namespace);
+        let mut all = Vec::new();
+        self.each(Space::Meta, &prefix, |key, value| {
+            let name = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+            all.push((name, key_values::decode(value)?));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// What routes do not offer to producers.
+    pub fn unwritable(&self) -> Result<Unwritable, Failure> {
+        Ok(write_permission::decode(self.kv.get(Space::Meta, keys::UNWRITABLE)?)?)
     }
 
     /// The topic of that name. Two look-ups.

@@ -17,6 +17,7 @@ mod frame;
 mod header;
 pub mod heartbeat_data;
 mod json_header;
+pub mod key_value_table;
 mod language;
 mod malformed;
 mod offset_id;

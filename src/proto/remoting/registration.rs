@@ -67,6 +67,12 @@ pub struct NodeReport {
     /// Names of the members that answer it, itself among them.
     pub answering: Vec<String>,
     pub topics: BTreeMap<String, TopicQueues>,
+    /// Whether producers are not to use the group at all.
+    pub group_is_unwritable: bool,
+    /// Names of the members that producers are not to use.
+    pub unwritable: Vec<String>,
+    /// What tools said of the order of topics: broker names with their queues.
+    pub ordered_topics: BTreeMap<String, String>,
 }
 
 /// The queues of a topic in a group, as routes show them.

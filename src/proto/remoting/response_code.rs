@@ -52,6 +52,7 @@ pub enum ResponseCode {
     NoMessage = 208,
     PollingFull = 209,
     PollingTimeout = 210,
+    BrokerNotExist = 211,
     /// Pull again after 20 ms.
     FlowControl = 215,
     IllegalOperation = 604,

@@ -21,6 +21,9 @@ pub struct RouteData {
     /// Of no use since RocketMQ 4; clients expect it.
     pub filter_server_table: BTreeMap<String, Vec<String>>,
     pub queue_datas: Vec<QueueData>,
+    /// Which queues producers in order use: broker names with their queues, `b0:4;b1:4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_topic_conf: Option<String>,
 }
 
 /// Under which addresses a broker name is served.

@@ -22,9 +22,10 @@
 //! * Leases: `ack HANDLE…`, `change HANDLE SECONDS`, `prolong HANDLE SECONDS`, `give-back HANDLE SECONDS`, `bury HANDLE`.
 //! * Dead letters: `redrive GROUP OFFSET…`.
 //! * Nodes: `announce NODE ADDRESS`, `version NUMBER` (of the cluster), `remove NODE`, `end-change NUMBER`,
-//!   `leads NODE TERM [SECONDS]` (without a leader before).
+//!   `leads NODE TERM [SECONDS]` (without a leader before), `wipe|add NODE|group` (write permission).
+//! * What tools keep: `put NAMESPACE KEY [VALUE]` (without a value: removes it).
 //! * Operators: `by ADDRESS TOOL COMMAND…` (a command that an operator asked for), `note WHAT ON SAID`.
-//! * State: `show queues|positions|leases|due|keys|members|origins|clock|counts|events|delayed TOPIC`.
+//! * State: `show values NAMESPACE`, `show unwritable`, `show queues|positions|leases|due|keys|members|origins|clock|counts|events|delayed TOPIC`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -34,7 +35,7 @@ use raftmq::machine::Stored;
 use raftmq::machine::command::{
     Ack, Announce, BackTo, Candidate, Change, Command, CreateGroup, CreateTopic, Decide, GiveBack, LockQueues,
     OffsetMove, Placement, Prolong, QueuePlacement, Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue,
-    SetGroupOffsets, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
+    SetGroupOffsets, SetKeyValue, SetWritePermission, Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::state::events::{Act, NewLeader, Operator};
@@ -322,6 +323,16 @@ impl Script {
                 let (group, client) = (self.group_id(name), client.to_owned());
                 self.tell(&Command::UnlockQueues(UnlockQueues { group, client, queues }), out);
             }
+            ["put", namespace, key, ref value @ ..] => {
+                let value = value.first().map(|value| (*value).to_owned());
+                let (namespace, key) = (namespace.to_owned(), key.to_owned());
+                self.tell(&Command::SetKeyValue(SetKeyValue { namespace, key, value }), out);
+            }
+            [what @ ("wipe" | "add"), name] => {
+                let of = (name != "group").then(|| node_of(name).name());
+                let may_write = what == "add";
+                self.tell(&Command::SetWritePermission(SetWritePermission { of, may_write }), out);
+            }
             ["give-back", name, time] => {
                 let leases = vec![self.handles[name]];
                 self.tell(&Command::GiveBack(GiveBack { leases, after: seconds(time) }), out);
@@ -383,6 +394,7 @@ impl Script {
             ["carry"] => show::print(&self.machine.carry(LogIndex(u64::MAX)), out),
             ["clock", shift] => self.tell(&Command::Clock { shift: seconds(shift) }, out),
             ["show", "delayed", name] => show::delayed(&self.machine, self.topic_id(name), out),
+            ["show", "values", namespace] => show::values(&self.machine, namespace, out),
             ["show", what] => show::show(&self.machine, what, out),
             _ => panic!("no such command: {line}"),
         }

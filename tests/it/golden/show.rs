@@ -36,6 +36,9 @@ pub fn print(outcome: &Outcome, out: &mut String) {
             let text: Vec<_> = locked.iter().map(|locked| if *locked { "locked" } else { "not locked" }).collect();
             writeln!(out, "{}", text.join(", ")).unwrap();
         }
+        Outcome::WritePermissionSet { is_new } => {
+            writeln!(out, "{}", if *is_new { "changed" } else { "as before" }).unwrap()
+        }
         Outcome::Ticked { more } => writeln!(out, "ticked{}", if *more { ", more is due" } else { "" }).unwrap(),
         Outcome::Redriven(all) => {
             let text: Vec<_> = all.iter().map(|is| if *is { "on its way" } else { "stays" }).collect();
@@ -53,6 +56,13 @@ pub fn delayed(machine: &Machine, topic: TopicId, out: &mut String) {
     let (delayed, _) = machine.view().waiting(topic, &Bytes::from_static(&[0])).unwrap();
     for (at, ..) in delayed {
         writeln!(out, "at {}", at.0 as f64 / 1000.0).unwrap();
+    }
+}
+
+/// Prints the key-values of a namespace.
+pub fn values(machine: &Machine, namespace: &str, out: &mut String) {
+    for (key, value) in machine.view().key_values(namespace).unwrap() {
+        writeln!(out, "{key} = {value}").unwrap();
     }
 }
 
@@ -133,6 +143,12 @@ pub fn show(machine: &Machine, what: &str, out: &mut String) {
                 write!(out, ", {} of them again, {} acked", it.redeliveries, it.acked).unwrap();
                 writeln!(out, ", {} dead", it.dead_letters).unwrap();
             }
+        }
+        "unwritable" => {
+            let unwritable = view.unwritable().unwrap();
+            let members = unwritable.members.iter().map(|member| member.to_string());
+            let all: Vec<_> = unwritable.group.then(|| "group".to_owned()).into_iter().chain(members).collect();
+            writeln!(out, "{}", if all.is_empty() { "nothing".to_owned() } else { all.join(" ") }).unwrap();
         }
         "needed" => match view.needed_from(LogIndex(0)).unwrap() {
             Some(index) => writeln!(out, "from entry {index} on").unwrap(),

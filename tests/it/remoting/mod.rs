@@ -4,6 +4,7 @@ mod both;
 mod clients;
 mod consume;
 mod frames;
+mod key_values;
 mod later;
 mod locks;
 mod name_server;

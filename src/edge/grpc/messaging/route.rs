@@ -10,11 +10,13 @@ use crate::broker::TopicView;
 use crate::edge::grpc::codes::{Refused, ok};
 use crate::edge::grpc::convert;
 use crate::edge::grpc::messaging::context::{Caller, Messaging};
+use crate::model::Permission;
 use crate::node::NodeAddress;
 use crate::proto::v2;
 use crate::proto::v2::Code;
 
-const ROUTABLE: u8 = 2 | 4;
+const READ: u8 = 4;
+const ROUTABLE: u8 = 2 | READ;
 
 pub(super) async fn query_route(edge: &Messaging, request: Request<v2::QueryRouteRequest>) -> v2::QueryRouteResponse {
     match try_route(edge, request).await {
@@ -32,8 +34,11 @@ async fn try_route(
     let topic = caller.topic(request.topic.as_ref())?;
     let topic = edge.broker.find_or_make_topic(&topic, caller.deadline()).await?;
     let endpoints = endpoints(&edge.node.routes().of_reachable()?, request.endpoints.as_ref());
+    let unwritable = edge.broker.unwritable()?;
     let mut rows = Vec::new();
     for (member, endpoints) in endpoints {
+        let may_write = if unwritable.may_write(member.id.name()) { ROUTABLE } else { READ };
+        let topic = TopicView { permission: Permission(topic.permission.0 & may_write), ..topic.clone() };
         for id in 0..topic.queues {
             let id = i32::try_from(id).expect("a topic has at most 1024 queues");
             rows.push(row(edge, &topic, request.topic.as_ref(), id, &member, endpoints.clone()));
