@@ -26,6 +26,8 @@ mod plan;
 pub mod raw;
 pub mod report;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod tally;
 
 pub use error::Error;

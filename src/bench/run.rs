@@ -1,9 +1,11 @@
 //! One run: threads, connections and workers, the window, and the drain.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,8 +24,6 @@ use crate::bench::plan::{RunKind, RunPlan};
 use crate::bench::report::{Report, Settings, Used};
 use crate::bench::tally::Tally;
 
-/// Sends under way at the end of an end to end run are answered, and received, within this.
-const STILL_UNDER_WAY: Duration = Duration::from_millis(500);
 /// A drain in which nothing comes for this long is over. Longer than a poll, and than RocketMQ's revive.
 const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Longer than any drain takes, so that nothing comes back while it is checked.
@@ -55,6 +55,8 @@ struct Stage {
     shared: Arc<LoadState>,
     in_flight: usize,
     basket: Option<Arc<Basket>>,
+    /// Dropped by the last sender that ends: whoever has the other end hears that.
+    sending: Option<mpsc::Sender<Infallible>>,
 }
 
 /// What the window saw.
@@ -101,7 +103,7 @@ impl<'a> Crew<'a> {
 
     fn send(&self, servers: &[u32]) -> Result<Report, Error> {
         let shared = self.shared(self.pace(), self.plan.batch, None);
-        let stage = Stage { shared: shared.clone(), in_flight: self.plan.in_flight, basket: None };
+        let stage = Stage { shared: shared.clone(), in_flight: self.plan.in_flight, basket: None, sending: None };
         let (window, tally, _) = self.stage(stage, || self.window(&shared, servers))?;
         let arrived = if self.plan.verifies { Some(self.drain(&tally)?) } else { None };
         self.report(window?, tally, arrived, servers)
@@ -109,12 +111,12 @@ impl<'a> Crew<'a> {
 
     fn receive(&self, servers: &[u32]) -> Result<Report, Error> {
         let filling = self.shared(Pace::Closed, self.plan.batch, Some(self.plan.count));
-        let stage = Stage { shared: filling, in_flight: PREFILL_IN_FLIGHT, basket: None };
+        let stage = Stage { shared: filling, in_flight: PREFILL_IN_FLIGHT, basket: None, sending: None };
         let ((), sent, _) = self.stage(stage, || ())?;
         let awaited = known(&sent);
         let shared = self.shared(Pace::Closed, 1, Some(0));
         let basket = self.basket(&shared);
-        let stage = Stage { shared: shared.clone(), in_flight: 0, basket: Some(basket.clone()) };
+        let stage = Stage { shared: shared.clone(), in_flight: 0, basket: Some(basket.clone()), sending: None };
         let measure = || {
             let before = (Instant::now(), Used::of(servers)?, Used::of_self()?);
             shared.phase.measure();
@@ -134,17 +136,20 @@ impl<'a> Crew<'a> {
     fn end_to_end(&self, servers: &[u32]) -> Result<Report, Error> {
         let shared = self.shared(self.pace(), self.plan.batch, None);
         let basket = self.basket(&shared);
-        let stage = Stage { shared: shared.clone(), in_flight: self.plan.in_flight, basket: Some(basket.clone()) };
+        let (sending, senders) = mpsc::channel();
+        let stage = Stage {
+            shared: shared.clone(),
+            in_flight: self.plan.in_flight,
+            basket: Some(basket.clone()),
+            sending: Some(sending),
+        };
         let measure = || {
             let window = self.window(&shared, servers);
+            // Every send has a deadline. Before all are answered nobody knows how much is to come.
+            let ended = senders.recv();
+            debug_assert!(ended.is_err(), "nothing is said but that it is over");
             std::thread::sleep(self.plan.delay.unwrap_or_default());
             wait_for(&basket, shared.stored.load(Ordering::Relaxed));
-            // What was under way may still come.
-            let mut before = u64::MAX;
-            while basket.got.load(Ordering::Relaxed) != before {
-                before = basket.got.load(Ordering::Relaxed);
-                std::thread::sleep(STILL_UNDER_WAY);
-            }
             window
         };
         let (window, tally, catches) = self.stage(stage, measure)?;
@@ -169,23 +174,25 @@ impl<'a> Crew<'a> {
         let shared = self.shared(Pace::Closed, 1, Some(0));
         let basket = self.basket(&shared);
         let awaited = known(tally);
-        let stage = Stage { shared, in_flight: 0, basket: Some(basket.clone()) };
+        let stage = Stage { shared, in_flight: 0, basket: Some(basket.clone()), sending: None };
         let ((), _, catches) = self.stage(stage, || wait_for(&basket, awaited))?;
         drain::check(&tally.sent, catches)
     }
 
     /// Runs the threads of a stage; `control` runs beside them once all are connected, and ends them.
-    fn stage<T>(&self, stage: Stage, control: impl FnOnce() -> T) -> Result<(T, Tally, Vec<Catch>), Error> {
+    fn stage<T>(&self, mut stage: Stage, control: impl FnOnce() -> T) -> Result<(T, Tally, Vec<Catch>), Error> {
         let threads = self.plan.threads.max(1);
         let ready = Arc::new(std::sync::Barrier::new(threads + 1));
+        let sending = stage.sending.take();
+        let stage = &stage;
         std::thread::scope(|scope| {
             let handles: Vec<_> = (0..threads)
                 .map(|thread| {
-                    let ready = ready.clone();
-                    let stage = &stage;
-                    scope.spawn(move || self.thread(thread, threads, stage, &ready))
+                    let (ready, sending) = (ready.clone(), sending.clone());
+                    scope.spawn(move || self.thread((thread, threads), stage, sending, &ready))
                 })
                 .collect();
+            drop(sending);
             ready.wait();
             let controlled = control();
             if let Some(basket) = &stage.basket {
@@ -205,9 +212,9 @@ impl<'a> Crew<'a> {
     /// One thread: its share of the connections, senders and consumers, on a runtime of its own.
     fn thread(
         &self,
-        thread: usize,
-        threads: usize,
+        (thread, threads): (usize, usize),
         stage: &Stage,
+        sending: Option<mpsc::Sender<Infallible>>,
         ready: &std::sync::Barrier,
     ) -> Result<(Tally, Vec<Catch>), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -221,7 +228,7 @@ impl<'a> Crew<'a> {
         };
         ready.wait();
         let (runtime, connections) = (runtime?, prepared?);
-        local.block_on(&runtime, self.drive(thread, threads, stage, connections))
+        local.block_on(&runtime, self.drive((thread, threads), stage, sending, connections))
     }
 
     async fn connections(&self, thread: usize, threads: usize, stage: &Stage) -> Result<Vec<Opened>, Error> {
@@ -243,9 +250,9 @@ impl<'a> Crew<'a> {
 
     async fn drive(
         &self,
-        thread: usize,
-        threads: usize,
+        (thread, threads): (usize, usize),
         stage: &Stage,
+        sending: Option<mpsc::Sender<Infallible>>,
         connections: Vec<Opened>,
     ) -> Result<(Tally, Vec<Catch>), Error> {
         let tally = Rc::new(RefCell::new(Tally::default()));
@@ -253,8 +260,14 @@ impl<'a> Crew<'a> {
         for number in (thread..stage.in_flight).step_by(threads) {
             let connection = connections[(number / threads) % connections.len()].0.clone();
             let worker = u32::try_from(number).unwrap_or(u32::MAX);
-            tasks.spawn_local(load::work(connection, worker, stage.shared.clone(), tally.clone()));
+            let (work, sending) =
+                (load::work(connection, worker, stage.shared.clone(), tally.clone()), sending.clone());
+            tasks.spawn_local(async move {
+                work.await;
+                drop(sending);
+            });
         }
+        drop(sending);
         let catch = Rc::new(RefCell::new(Catch::default()));
         if let Some(basket) = &stage.basket {
             for number in (thread..self.plan.consumers.max(threads)).step_by(threads) {

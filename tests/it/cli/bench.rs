@@ -18,7 +18,7 @@ fn measurements_are_checked_printed_and_drawn() {
     assert_eq!(report["server_processes"], 3);
     assert!(report["checked"].as_u64() >= report["messages"].as_u64(), "every message came back: {ours}");
     let (null, _) = bench("null");
-    for load in [&["send", "--batch", "4"][..], &["receive", "--count", "500"]] {
+    for load in [&["send", "--batch", "4"][..], &["receive", "--count", "500"], &["e2e"]] {
         let arguments =
             [&["-o", "json", "bench"][..], load, &["--protocol", "remoting", "--group", "classic"], &short].concat();
         let report: serde_json::Value = serde_json::from_str(&cluster.raftmq_ok(&arguments)).unwrap();
