@@ -50,14 +50,15 @@ impl Broker {
         asked: impl FnOnce(Command) -> Result<Command, Error>,
     ) -> Result<(), Error> {
         let (id, record) = self.existing_topic(&topic, until).await?;
-        if !record.topic_type.accepts(MessageType::Delay) {
-            return Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: MessageType::Delay });
-        }
         // Not tried again when its fate is unknown: a second try would not tell a recalled message from one
         // that was delivered.
         let command = asked(Command::Recall(Recall { topic: id, at, message }))?;
         match self.propose(&command, until).await? {
             (_, Outcome::Done) => Ok(()),
+            // Messages of classic clients wait in topics of other types too.
+            (_, Outcome::Rejected(Rejected::NotWaiting)) if !record.topic_type.accepts(MessageType::Delay) => {
+                Err(Error::TypeMismatch { topic, accepts: record.topic_type, got: MessageType::Delay })
+            }
             (_, Outcome::Rejected(Rejected::NotWaiting)) => Err(self.not_waiting(&topic, id, until).await),
             (_, other) => Err(Error::unexpected(&other)),
         }

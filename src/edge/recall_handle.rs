@@ -3,7 +3,7 @@
 //! * Shape of what is sealed: `topic text, delivery time varint, index varint, slot varint, message id text`.
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{HandleKey, HandleKind, LogIndex, MessageRef, NotAHandle, Timestamp, TopicName};
@@ -35,9 +35,19 @@ impl RecallHandle {
         })
     }
 
-    /// Reads a handle of a message of `topic`; the error is a text for the client.
+    /// The same in the form that RocketMQ's Java client takes apart: it sends the handle to the broker of that name.
+    ///
+    /// * Shape: `v1`, the topic, the broker's name, the delivery time, and the sealed text, with blanks between them.
+    pub fn to_classic_text(&self, key: &HandleKey, broker_name: &str) -> String {
+        let (topic, at, sealed) = (&self.topic, self.delivery_at, self.to_text(key));
+        URL_SAFE.encode(format!("v1 {topic} {broker_name} {at} {sealed}"))
+    }
+
+    /// Reads a handle of a message of `topic`, in either form; the error is a text for the client.
     pub fn parse(topic: &TopicName, text: &str, key: &HandleKey) -> Result<Self, String> {
-        let mut reader = key.open(HandleKind::Recall, text).map_err(|error| match error {
+        let unwrapped = sealed_in(text);
+        let sealed = unwrapped.as_deref().unwrap_or(text);
+        let mut reader = key.open(HandleKind::Recall, sealed).map_err(|error| match error {
             NotAHandle::NeverGiven(kind) if is_of_earlier_build(text) => NotAHandle::OfEarlierBuild(kind).to_string(),
             NotAHandle::NeverGiven(_) => never_given(),
             error => error.to_string(),
@@ -64,6 +74,14 @@ fn never_given() -> String {
     format!("{refused}; a send of a delayed message answers with one, and raftmq message delayed lists them")
 }
 
+/// What is sealed in a handle of the classic form.
+fn sealed_in(text: &str) -> Option<String> {
+    let plain = String::from_utf8(URL_SAFE.decode(text).ok()?).ok()?;
+    let mut parts = plain.split(' ');
+    let sealed = (parts.next() == Some("v1")).then(|| parts.nth(3)).flatten()?;
+    parts.next().is_none().then(|| sealed.to_owned())
+}
+
 fn is_of_earlier_build(text: &str) -> bool {
     URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.starts_with(EARLIER))
 }
@@ -79,6 +97,10 @@ mod tests {
         let message = MessageRef { index: LogIndex(7), slot: 3 };
         let handle = RecallHandle::new(&topic, Timestamp(99), message, "an id");
         let text = handle.to_text(&key);
+        let classic = handle.to_classic_text(&key, "b0");
+        let plain = String::from_utf8(URL_SAFE.decode(&classic).unwrap()).unwrap();
+        assert_eq!(plain, format!("v1 t b0 99 {text}"), "as Java's client takes it apart");
+        assert_eq!(RecallHandle::parse(&topic, &classic, &key), Ok(handle.clone()));
         assert_eq!(RecallHandle::parse(&topic, &text, &key), Ok(handle));
         for bad in ["", "?", &text[1..], &text[..text.len() / 2]] {
             let error = RecallHandle::parse(&topic, bad, &key).unwrap_err();

@@ -21,6 +21,14 @@ pub const RETRY_QUEUES: TopicQueues = TopicQueues { count: 1, perm: PERM_READ | 
 /// Producers ask for its route when a topic has none, and send as it says: the topic is made by the first send.
 pub const DEFAULT_TOPIC: &str = "TBW102";
 
+/// The queues of the topic for answers ([`is_reply_topic`]), which is never made: answers are not stored.
+pub const REPLY_QUEUES: TopicQueues = RETRY_QUEUES;
+
+/// Whether a topic is the one to which consumers of a cluster send their answers to messages.
+pub fn is_reply_topic(name: &str, cluster: &str) -> bool {
+    name.strip_suffix("_REPLY_TOPIC") == Some(cluster)
+}
+
 /// The queues of [`DEFAULT_TOPIC`], where topics are made so. Java takes the number of its read queues, of each name.
 pub fn default_topic(count: u32) -> TopicQueues {
     TopicQueues { count, perm: PERM_INHERIT | PERM_READ | PERM_WRITE, all_names_read: true }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{MemberName, Unwritable};
 use crate::model::limits::NODE_NAME_BYTES_MAX;
-use crate::namesrv::route::{Group, RETRY_PREFIX, RETRY_QUEUES};
-use crate::proto::remoting::registration::{NodeReport, TopicQueues};
+use crate::model::{MemberName, Unwritable};
+use crate::namesrv::route::{Group, REPLY_QUEUES, RETRY_PREFIX, RETRY_QUEUES, is_reply_topic};
+use crate::proto::remoting::registration::NodeReport;
 use crate::proto::remoting::route_data::{ClusterInfo, RouteData};
 
 /// Nodes of all groups together.
@@ -158,8 +158,14 @@ impl Table {
             }
         }
         route.order_topic_conf = route.order_topic_conf.filter(|_| self.shows_order);
-        if route.broker_datas.is_empty() && topic.starts_with(RETRY_PREFIX) {
-            self.groups().for_each(|(group, _)| group.add_to_route(&mut route, RETRY_QUEUES));
+        if route.broker_datas.is_empty() {
+            for (group, _) in self.groups() {
+                if topic.starts_with(RETRY_PREFIX) {
+                    group.add_to_route(&mut route, RETRY_QUEUES);
+                } else if is_reply_topic(topic, group.cluster) {
+                    group.add_to_route(&mut route, REPLY_QUEUES);
+                }
+            }
         }
         (!route.broker_datas.is_empty()).then_some(route)
     }
@@ -210,6 +216,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::remoting::registration::TopicQueues;
 
     fn report(group: &str, member: u32, term: u64, leads: bool, answering: &[u32]) -> NodeReport {
         let topics =
@@ -316,7 +323,8 @@ mod tests {
         assert_eq!(table.clusters().cluster_addr_table["C"], ["a", "b"]);
         assert_eq!((table.topics(None), table.topics(Some("D"))), (vec!["of-b".to_owned()], Vec::new()));
         assert_eq!(names(&table, "%RETRY%g"), ["a", "b", "b-n1", "b-n2"]);
-        assert_eq!(names(&table, "missing"), Vec::<String>::new());
+        assert_eq!(names(&table, "C_REPLY_TOPIC"), ["a", "b", "b-n1", "b-n2"]);
+        assert_eq!((names(&table, "missing"), names(&table, "D_REPLY_TOPIC")), (Vec::new(), Vec::new()));
         let system = (["C", "a", "b"].map(str::to_owned).to_vec(), Some("10.0.0.0:10911".to_owned()));
         assert_eq!(table.system_names(), system);
     }

@@ -1,5 +1,5 @@
 //! The producers that say by heartbeats which groups they are in, which is how RocketMQ's classic clients do it: whom to ask
-//! about a transaction that nobody ended.
+//! about a transaction that nobody ended, and to whom an answer to a message goes.
 //!
 //! A producer counts until it says goodbye, its connection ends, or it was silent for two minutes. Its first heartbeat may
 //! come long after its first half message: that it is not known means nothing.
@@ -11,10 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::broker::OrphanedTransaction;
+use crate::broker::{ClientInfo, OrphanedTransaction};
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
-use crate::model::{GroupName, Millis};
+use crate::model::{GroupName, Millis, Timestamp};
 use crate::node::{ConnectionNumber, Notice};
 
 /// Too many producers on this node; a number of them.
@@ -22,11 +22,20 @@ use crate::node::{ConnectionNumber, Notice};
 #[error("{0} producers on this node are as many as it takes")]
 pub struct TooManyProducers(usize);
 
+/// A producer as tools see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupProducer {
+    pub client: Arc<ClientInfo>,
+    /// By the time of day.
+    pub seen_at: Timestamp,
+}
+
 struct Producer {
+    client: Arc<ClientInfo>,
     connection: ConnectionNumber,
     /// By the monotonic clock.
     seen_at: Duration,
-    /// Takes the transactions that it is asked about.
+    /// Takes what it is asked, and answers to its messages.
     notices: mpsc::Sender<Notice>,
 }
 
@@ -48,18 +57,20 @@ impl HeartbeatProducers {
     pub fn seen(
         &self,
         group: &GroupName,
-        client_id: &str,
+        client: &Arc<ClientInfo>,
         connection: ConnectionNumber,
         notices: &mpsc::Sender<Notice>,
     ) -> Result<(), TooManyProducers> {
         let mut producers = self.producers.lock();
-        let is_known = producers.get(group).is_some_and(|of_group| of_group.contains_key(client_id));
+        let is_known = producers.get(group).is_some_and(|of_group| of_group.contains_key(&client.client_id));
         let count = if is_known { 0 } else { producers.values().map(BTreeMap::len).sum() };
         if count >= SESSIONS_MAX {
             return Err(TooManyProducers(count));
         }
-        let producer = Producer { connection, seen_at: self.clock.mono(), notices: notices.clone() };
-        producers.entry(group.clone()).or_default().insert(client_id.to_owned(), producer);
+        let (client, seen_at, notices) = (client.clone(), self.clock.mono(), notices.clone());
+        let client_id = client.client_id.clone();
+        let producer = Producer { client, connection, seen_at, notices };
+        producers.entry(group.clone()).or_default().insert(client_id, producer);
         Ok(())
     }
 
@@ -91,6 +102,31 @@ impl HeartbeatProducers {
         self.producers.lock().get(group).map(|of_group| of_group.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// The producers of a group, or of all groups, at most so many.
+    pub fn known(&self, group: Option<&GroupName>, limit: usize) -> Vec<(GroupName, GroupProducer)> {
+        let (mono, wall) = (self.clock.mono(), self.clock.wall());
+        let seen_at = |at: Duration| Timestamp(wall.0.saturating_sub(Millis::from(mono.saturating_sub(at)).0));
+        let producers = self.producers.lock();
+        let groups = producers.iter().filter(|(name, _)| group.is_none_or(|group| group == *name));
+        let all = groups.flat_map(|(name, of_group)| of_group.values().map(move |producer| (name, producer)));
+        let known = |(name, producer): (&GroupName, &Producer)| {
+            (name.clone(), GroupProducer { client: producer.client.clone(), seen_at: seen_at(producer.seen_at) })
+        };
+        all.take(limit).map(known).collect()
+    }
+
+    /// How many there are, one with several groups once for each.
+    pub fn count(&self) -> usize {
+        self.producers.lock().values().map(BTreeMap::len).sum()
+    }
+
+    /// Has a client told or asked something; false if it is not here, or does not take what it is told.
+    pub fn tell(&self, client_id: &str, notice: Notice) -> bool {
+        let producers = self.producers.lock();
+        let producer = producers.values().find_map(|of_group| of_group.get(client_id));
+        producer.is_some_and(|producer| producer.notices.try_send(notice).is_ok())
+    }
+
     /// Asks a producer of the group, another one at every `turn`; false if none of them takes the question.
     pub(super) fn ask(&self, group: &GroupName, transaction: &OrphanedTransaction, turn: u64) -> bool {
         let producers = self.producers.lock();
@@ -108,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::env::clock::ManualClock;
-    use crate::model::{BodyEncoding, LogIndex, Message, MessageRef, MessageType, Timestamp, TopicId, TopicName};
+    use crate::model::{BodyEncoding, LogIndex, Message, MessageRef, MessageType, TopicId, TopicName};
 
     fn transaction() -> OrphanedTransaction {
         let message = Message {
@@ -148,7 +184,8 @@ mod tests {
         let (senders, mut receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
         for (number, sender) in senders.iter().enumerate() {
             let id = format!("c{number}");
-            producers.seen(&group, &id, ConnectionNumber(number as u64), sender).unwrap();
+            let client = Arc::new(ClientInfo { client_id: id, ..ClientInfo::default() });
+            producers.seen(&group, &client, ConnectionNumber(number as u64), sender).unwrap();
         }
         assert_eq!(producers.ids(&group), ["c0", "c1", "c2"]);
         let question = transaction();
@@ -163,6 +200,13 @@ mod tests {
         assert!(producers.ask(&group, &question, 1));
         assert!(receivers[2].try_recv().is_ok() && receivers[1].try_recv().is_ok());
         assert!(!producers.ask(&other, &question, 0), "of another group");
+        assert_eq!(
+            (producers.count(), producers.known(None, 2).len(), producers.known(Some(&group), 9).len()),
+            (3, 2, 3)
+        );
+        assert!(producers.known(Some(&other), 9).is_empty());
+        assert!(producers.tell("c2", Notice::Orphan(Box::new(question.clone()))) && receivers[2].try_recv().is_ok());
+        assert!(!producers.tell("c3", Notice::Orphan(Box::new(question.clone()))), "nobody");
         producers.left(&group, "c0", ConnectionNumber(1));
         assert_eq!(producers.ids(&group).len(), 3, "said by another connection");
         producers.left(&group, "c0", ConnectionNumber(0));

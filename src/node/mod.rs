@@ -38,7 +38,7 @@ pub use counts::NodeCounts;
 pub use error::StartError;
 pub use group_protocol::OtherProtocol;
 pub use heartbeat_clients::{ConnectionNumber, HeartbeatClients, HeartbeatConsumer, VersionedSubscription};
-pub use heartbeat_producers::HeartbeatProducers;
+pub use heartbeat_producers::{GroupProducer, HeartbeatProducers};
 pub use members::{Asked, MemberRequest, MemberSummary, MembersOverview, NotChanged};
 pub use notice::{ClientAnswer, ClientQuestion, Notice, OffsetsReset};
 pub use open::discard;

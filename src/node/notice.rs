@@ -32,12 +32,13 @@ pub struct OffsetsReset {
     pub at: Timestamp,
 }
 
-/// What a tool asks a client, through the node.
+/// What a client is asked through the node: by a tool, or by another client that answers one of its messages.
 #[derive(Debug)]
 pub struct ClientQuestion {
     /// As the protocol numbers it.
     pub code: i32,
     pub fields: Vec<(String, String)>,
+    pub body: Bytes,
     pub answer: oneshot::Sender<ClientAnswer>,
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Res
     for producer in beat.producers {
         let group = rules::names::group("", &producer.group)?;
         let producers = connection.remoting.node.heartbeat_producers();
-        let seen = producers.seen(&group, &beat.client_id, connection.number, &connection.changes);
+        let seen = producers.seen(&group, &client, connection.number, &connection.changes);
         seen.map_err(|error| Refused::new(ResponseCode::ServiceNotAvailable, error.to_string()))?;
     }
     Ok(Answer::done())

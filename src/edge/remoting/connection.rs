@@ -2,16 +2,17 @@
 //! questions on to its clients (`notices`). Hot path.
 //!
 //! Bounded: requests at work and their bytes (beyond that nothing is read), answers that wait for the client, and how long it
-//! may say nothing. A malformed frame ends the connection without an answer (remoting §1.1).
+//! may say nothing. When the node stops, what still comes is turned away (remoting §1.6). A malformed frame ends the connection
+//! without an answer (remoting §1.1).
 
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -22,7 +23,7 @@ use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::notices::Notices;
 use crate::edge::remoting::processors;
 use crate::edge::remoting::writing::{Written, write};
-use crate::proto::remoting::{FRAME_BYTES_MAX, Frame};
+use crate::proto::remoting::{FRAME_BYTES_MAX, Fields, Frame, Header, ResponseCode};
 
 /// Requests of a connection at work; a consumer has a waiting pull for each of its queues.
 const REQUESTS_MAX: usize = 10_000;
@@ -33,6 +34,12 @@ const ANSWERS_MAX: usize = 64;
 /// A connection on which nothing arrives for this long is closed; clients send a heartbeat every thirty seconds.
 const IDLE_MAX: Duration = Duration::from_secs(120);
 const READ_BYTES: usize = 16 * 1024;
+/// A connection on which nothing comes for this long while the node stops has nothing more to say.
+const QUIET: Duration = Duration::from_millis(100);
+/// Requests are turned away for this long at most.
+const TURNS_AWAY_MAX: Duration = Duration::from_secs(1);
+/// The newest version of a client that does not know GO_AWAY (RocketMQ 5.3.1).
+const KNOWS_NOT_GO_AWAY: i32 = 475;
 
 /// Serves a connection until its client or `stop` ends it.
 pub(in crate::edge) async fn serve(
@@ -73,6 +80,9 @@ pub(in crate::edge) async fn serve(
             () = stop.cancelled() => break Ok(()),
         }
     };
+    if is_written.is_none() && ended.is_ok() && stop.is_cancelled() {
+        is_written = turn_away(&connection, &mut frames, &mut requests, &answers, writing.as_mut()).await;
+    }
     drop(answers);
     connection.ended();
     // What a client asked one-way before it went is still done; what waits for messages ends.
@@ -85,6 +95,46 @@ pub(in crate::edge) async fn serve(
         None => tokio::join!(working, writing).1,
     };
     ended.and(written)
+}
+
+/// Answers what still comes while the node stops, so that clients try another node at once: those that know it by GO_AWAY, which
+/// has them connect anew, all others by a code after which every producer tries elsewhere. Ends when nothing came for a moment.
+/// What a client asks one-way is still done. Gives how writing ended, if it did.
+async fn turn_away<I: AsyncRead, W: Future<Output = io::Result<()>>>(
+    connection: &Rc<Connection>,
+    frames: &mut Frames<I>,
+    requests: &mut Requests,
+    answers: &mpsc::Sender<Written>,
+    mut writing: Pin<&mut W>,
+) -> Option<io::Result<()>> {
+    let end = Instant::now() + TURNS_AWAY_MAX;
+    let mut quiet_at = Instant::now() + QUIET;
+    loop {
+        tokio::select! {
+            frame = frames.next() => {
+                let Ok(Some(frame)) = frame else { return None };
+                quiet_at = Instant::now() + QUIET;
+                if frame.header.is_oneway() && requests.have_room() {
+                    requests.begin(connection, answers, frame);
+                } else if !frame.header.is_response() && !frame.header.is_oneway() {
+                    let refused = turned_away(&frame);
+                    // One that does not take its answers sees the end of its connection.
+                    let _ = refused.head().map(|head| answers.try_send((head, refused.body)));
+                }
+            }
+            Some(_) = requests.at_work.join_next() => {}
+            written = writing.as_mut() => return Some(written),
+            () = tokio::time::sleep_until(quiet_at.min(end)) => return None,
+        }
+    }
+}
+
+fn turned_away(asked: &Frame) -> Frame {
+    let knows_go_away = asked.header.version > KNOWS_NOT_GO_AWAY;
+    let code = if knows_go_away { ResponseCode::GoAway } else { ResponseCode::ServiceNotAvailable };
+    let header = Header::answer(asked.header.opaque, code, Fields::default());
+    let remark = Some("this node is stopping: another one serves the same".to_owned());
+    Frame { header_type: asked.header_type, header: Header { remark, ..header }, body: Bytes::new() }
 }
 
 /// What arrives.
@@ -173,11 +223,10 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::proto::remoting::{Fields, Header, HeaderType};
+    use crate::proto::remoting::HeaderType;
 
     fn frames<I: AsyncRead + AsyncWrite>(io: I, idle_max: Duration) -> Frames<I> {
         let (reader, _writer) = tokio::io::split(io);

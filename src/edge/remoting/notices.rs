@@ -65,7 +65,7 @@ impl Notices {
                 self.open.insert(opaque, question.answer);
                 let mut fields = Fields::default();
                 question.fields.iter().for_each(|(name, value)| fields.put(name, value));
-                (Header::request(question.code, opaque, fields), Bytes::new())
+                (Header::request(question.code, opaque, fields), question.body)
             }
         };
         let frame = Frame { header_type: self.header_type, header, body };

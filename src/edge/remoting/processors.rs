@@ -5,7 +5,8 @@ use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Request};
 use crate::edge::remoting::{
-    clients, key_values, locks, offsets, pull, queries, route, send, send_back, tools, transaction, write_permission,
+    clients, key_values, locks, offsets, producers, pull, queries, recall, reply, route, send, send_back, tools,
+    transaction, write_permission,
 };
 use crate::env::panic::{Panicked, contained};
 use crate::proto::remoting::{RequestCode, ResponseCode};
@@ -54,6 +55,13 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::UnlockBatchMq => locks::unlock(&connection.remoting, request).await,
         RequestCode::InvokeBrokerToResetOffset => tools::reset(connection, request).await,
         RequestCode::GetConsumerRunningInfo => tools::running_info(&connection.remoting, request).await,
+        RequestCode::ConsumeMessageDirectly => tools::consume_directly(&connection.remoting, request).await,
+        RequestCode::SendReplyMessage | RequestCode::SendReplyMessageV2 => {
+            reply::reply(connection, request, code).await
+        }
+        RequestCode::RecallMessage => recall::recall(&connection.remoting, request).await,
+        RequestCode::GetProducerConnectionList => producers::of_group(&connection.remoting, request),
+        RequestCode::GetAllProducerInfo => Ok(producers::all(&connection.remoting)),
         RequestCode::CheckClientConfig => clients::check_filter(request),
         RequestCode::HeartBeat => clients::heartbeat(connection, request).await,
         RequestCode::UnregisterClient => clients::unregister(connection, request).await,
@@ -61,8 +69,30 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::ViewMessageById => queries::view(&connection.remoting, request).await,
         RequestCode::EndTransaction => transaction::end(&connection.remoting, request).await,
         RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request).await,
-        _ => Err(unsupported(format!("request type {} ({}) not supported yet", request.header.code, code.name()))),
+        _ => Err(unsupported(not_served(code))),
     }
+}
+
+/// Why a request that RocketMQ has is not served.
+fn not_served(code: RequestCode) -> String {
+    let why = match code {
+        RequestCode::InvokeBrokerToGetConsumerStatus => {
+            "ask each client for what it knows (GET_CONSUMER_RUNNING_INFO, mqadmin consumerStatus): positions are in it"
+        }
+        RequestCode::GetConsumerStatusFromClient
+        | RequestCode::ResetConsumerClientOffset
+        | RequestCode::NotifyConsumerIdsChanged
+        | RequestCode::CheckTransactionState
+        | RequestCode::PushReplyMessageToClient => "brokers ask it of clients",
+        RequestCode::RegisterBroker | RequestCode::UnregisterBroker => {
+            "a node is no name server for brokers: start raftmq namesrv"
+        }
+        RequestCode::UpdateNamesrvConfig => {
+            "nothing of a name server is changed while it runs; start it with another file"
+        }
+        _ => "not supported yet",
+    };
+    format!("request type {} ({}): {why}", code as i32, code.name())
 }
 
 fn unsupported(text: String) -> Refused {

@@ -97,7 +97,8 @@ fn is_host(remoting: &Remoting) -> Result<bool, Refused> {
     Ok(host(&nodes).is_none_or(|host| address(host) == *own))
 }
 
-fn body(remoting: &Remoting, messages: &[StoredMessage]) -> Result<BytesMut, Refused> {
+/// Messages as the body of an answer.
+pub(super) fn body(remoting: &Remoting, messages: &[StoredMessage]) -> Result<BytesMut, Refused> {
     let store_host = remoting.store_host.now(remoting.node.routes());
     let mut body = BytesMut::new();
     for StoredMessage { topic, place, at, message, stored_at, .. } in messages {

@@ -10,7 +10,9 @@ use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Remoting, Request};
 use crate::edge::rules;
 use crate::model::HostPort;
-use crate::namesrv::route::{DEFAULT_TOPIC, Group, RETRY_PREFIX, RETRY_QUEUES, default_topic};
+use crate::namesrv::route::{
+    DEFAULT_TOPIC, Group, REPLY_QUEUES, RETRY_PREFIX, RETRY_QUEUES, default_topic, is_reply_topic,
+};
 use crate::proto::remoting::registration::{TopicList, TopicQueues};
 use crate::proto::remoting::route_data::{ClusterInfo, PERM_READ, PERM_WRITE, RouteData};
 use crate::proto::remoting::{NODE_MARK, ResponseCode};
@@ -42,6 +44,7 @@ async fn queues_of(remoting: &Remoting, name: &str) -> Result<TopicQueues, Refus
     match remoting.broker.find_topic(&topic, Deadline::NONE).await {
         Ok(topic) => Ok(queues(&topic)),
         Err(Error::TopicNotFound(_)) if name.starts_with(RETRY_PREFIX) => Ok(RETRY_QUEUES),
+        Err(Error::TopicNotFound(_)) if is_reply_topic(name, &remoting.node.settings().cluster) => Ok(REPLY_QUEUES),
         Err(error) => Err(error.into()),
     }
 }

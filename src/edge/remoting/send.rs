@@ -4,16 +4,18 @@
 //! The answer comes when the messages are synced on a majority, whatever a producer says of waiting. What it sends again is
 //! another message (D189).
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use crate::broker::{Broker, Deadline, Error};
+use crate::edge::recall_handle::RecallHandle;
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::message::{self, Origin};
 use crate::edge::remoting::physical_offset::physical_offset;
 use crate::edge::remoting::send_back::Retry;
-use crate::edge::remoting::{send_back, send_marks};
+use crate::edge::remoting::{reply, send_back, send_marks};
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
 use crate::model::limits::SEND_MESSAGES_MAX;
@@ -69,7 +71,7 @@ struct Asked<'a> {
     /// Below 0 for any.
     queue: i32,
     flag: i32,
-    properties: &'a str,
+    properties: Cow<'a, str>,
     is_batch: bool,
     origin: Origin,
 }
@@ -81,7 +83,7 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
     let id = |part: usize| new_id(connection, request.header.opaque, part);
     if let Some(group) = asked.topic.retry_group().filter(|_| !asked.is_batch) {
         let max = request.header.fields.number_if_given(names.max_reconsume_times)?;
-        let retry = Retry { group, flag: asked.flag, properties: asked.properties, origin: asked.origin, max };
+        let retry = Retry { group, flag: asked.flag, properties: &asked.properties, origin: asked.origin, max };
         return send_back::by_producer(remoting, retry, request.body.clone(), || id(0)).await;
     }
     let messages = messages(&asked, request, id)?;
@@ -103,6 +105,11 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
     // A producer names a half message by this number and the one in the id.
     let is_half = messages[0].message_type == MessageType::Transaction;
     fields.put("queueOffset", if is_half { sent.topic.0.into() } else { sent.offset.0 });
+    if let Some(at) = messages[0].delivery_at.filter(|_| messages[0].message_type == MessageType::Delay) {
+        let key = remoting.broker.handle_key(Deadline::NONE).await?;
+        let handle = RecallHandle::new(&asked.topic, at, sent.message, &messages[0].message_id);
+        fields.put("recallHandle", handle.to_classic_text(&key, &remoting.node.settings().broker_name));
+    }
     if !asked.is_batch {
         fields.put("transactionId", &messages[0].message_id);
     }
@@ -120,7 +127,7 @@ fn read<'a>(connection: &Connection, fields: &'a Fields, names: &Names) -> Resul
         default_queues: fields.number_if_given(names.default_queues)?.unwrap_or(remoting.settings.topic_queues),
         queue: fields.number(names.queue)?,
         flag: fields.number_if_given(names.flag)?.unwrap_or(0),
-        properties: fields.get(names.properties).unwrap_or_default(),
+        properties: reply::marked(fields.get(names.properties).unwrap_or_default(), &remoting.node.settings().cluster),
         is_batch: fields.is_true(names.is_batch),
         origin: Origin {
             system_flags,
@@ -140,7 +147,7 @@ fn read<'a>(connection: &Connection, fields: &'a Fields, names: &Names) -> Resul
 fn messages(asked: &Asked<'_>, request: &Request, id: impl Fn(usize) -> String) -> Result<Vec<Message>, Refused> {
     if !asked.is_batch {
         let body = request.body.clone();
-        return Ok(vec![message::read(asked.flag, body, asked.properties, &asked.origin, || id(0))?]);
+        return Ok(vec![message::read(asked.flag, body, &asked.properties, &asked.origin, || id(0))?]);
     }
     let bytes = request.body.len();
     let max = asked.origin.limits.body_bytes_max;

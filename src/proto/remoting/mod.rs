@@ -12,6 +12,7 @@
 
 mod batch;
 mod binary_header;
+pub mod connections;
 mod fields;
 mod frame;
 mod header;

@@ -19,7 +19,7 @@ const COMMIT: i32 = 8;
 const ROLL_BACK: i32 = 12;
 
 /// The messages of a queue from its beginning, once there are so many.
-async fn queue(client: &mut Classic, topic: &str, queue: i32, count: usize) -> Vec<StoredMessage> {
+pub(super) async fn queue(client: &mut Classic, topic: &str, queue: i32, count: usize) -> Vec<StoredMessage> {
     let until = Instant::now() + COMES;
     loop {
         let mut pull = Fields::default();
@@ -46,7 +46,7 @@ async fn queue(client: &mut Classic, topic: &str, queue: i32, count: usize) -> V
     }
 }
 
-fn property<'a>(message: &'a StoredMessage, name: &str) -> Option<&'a str> {
+pub(super) fn property<'a>(message: &'a StoredMessage, name: &str) -> Option<&'a str> {
     read_properties(&message.properties).find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 

@@ -1,11 +1,12 @@
 //! What tools ask of consumers that run (remoting §6.6): other offsets, and what they know of themselves.
 
-use raftmq::proto::remoting::{Fields, Frame, Header, RequestCode, ResponseCode};
+use raftmq::proto::remoting::{Fields, Frame, Header, RequestCode, ResponseCode, StoredMessage};
 
+use super::send::fields;
 use crate::fixture::classic::Classic;
 use crate::fixture::cluster::with_cluster;
 
-fn all(fields: &[(&str, &str)]) -> Fields {
+pub(super) fn all(fields: &[(&str, &str)]) -> Fields {
     let mut all = Fields::default();
     for (name, value) in fields {
         all.put(name, value);
@@ -14,7 +15,7 @@ fn all(fields: &[(&str, &str)]) -> Fields {
 }
 
 /// The next request of this code that the node makes; it makes others, of which it waits for no answer.
-async fn asked(client: &mut Classic, code: RequestCode) -> Frame {
+pub(super) async fn asked(client: &mut Classic, code: RequestCode) -> Frame {
     loop {
         let frame = client.next_asked().await;
         if frame.header.code == code as i32 {
@@ -69,5 +70,46 @@ fn consumers_that_run_are_given_other_offsets_and_asked_for_tools() {
         assert_eq!(&tool.answer_to(opaque).await.body[..], b"{as it is}");
         let nobody = all(&[("consumerGroup", "g"), ("clientId", "d@1")]);
         assert_eq!(tool.ask(code, nobody, b"").await.header.code, ResponseCode::ConsumerNotOnline as i32);
+    });
+}
+
+#[test]
+fn a_consumer_is_given_a_message_that_a_tool_names_and_says_what_became_of_it() {
+    with_cluster(&[], &[("t", "NORMAL")], async |cluster| {
+        let mut consumer = Classic::connect(&cluster.address(0)).await;
+        let mut tool = Classic::connect(&cluster.address(0)).await;
+        let sent = tool.ask(RequestCode::SendMessageV2, fields("t", 2, "UNIQ_KEY\u{1}ID\u{2}"), b"again").await;
+        let id = sent.header.fields.text("msgId").unwrap().to_owned();
+        assert_eq!(consumer.heartbeat("c@1", "g", "t").await, 0);
+        let code = RequestCode::ConsumeMessageDirectly;
+        // By its id, or whoever is in the group.
+        for client in ["c@1", ""] {
+            let question =
+                all(&[("consumerGroup", "g"), ("clientId", client), ("msgId", &id), ("brokerName", "Test00")]);
+            let opaque = tool.put(code as i32, false, question, b"").await;
+            let heard = asked(&mut consumer, code).await;
+            assert_eq!((heard.header.fields.text("consumerGroup"), heard.header.is_oneway()), (Ok("g"), false));
+            let message = StoredMessage::read_all(heard.body.clone()).unwrap().remove(0);
+            assert_eq!((&message.body[..], message.queue, message.topic.as_str()), (&b"again"[..], 2, "t"));
+            consumer.answer(&heard, ResponseCode::Success, b"{\"consumeResult\":\"CR_SUCCESS\"}").await;
+            assert_eq!(&tool.answer_to(opaque).await.body[..], b"{\"consumeResult\":\"CR_SUCCESS\"}");
+        }
+        let mut missing = id.clone();
+        missing.replace_range(16.., "7000000000000000");
+        for (client, id, refusal) in [
+            ("d@1", &id, ResponseCode::ConsumerNotOnline),
+            ("c@1", &missing, ResponseCode::SystemError),
+            ("c@1", &"no id".to_owned(), ResponseCode::InvalidParameter),
+        ] {
+            let question = all(&[("consumerGroup", "g"), ("clientId", client), ("msgId", id)]);
+            assert_eq!(tool.ask(code, question, b"").await.header.code, refusal as i32, "{client} {id}");
+        }
+        // One that does not answer is waited for, and not for ever.
+        let question = all(&[("consumerGroup", "g"), ("clientId", "c@1"), ("msgId", &id)]);
+        assert_eq!(tool.ask(code, question, b"").await.header.code, ResponseCode::ConsumeMsgTimeout as i32);
+        // What nothing here stands for is refused with what to do instead.
+        let status = tool.ask(RequestCode::InvokeBrokerToGetConsumerStatus, Fields::default(), b"").await.header;
+        assert_eq!(status.code, ResponseCode::RequestCodeNotSupported as i32);
+        assert!(status.remark.as_deref().unwrap().contains("GET_CONSUMER_RUNNING_INFO"), "{status:?}");
     });
 }
