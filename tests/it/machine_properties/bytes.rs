@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use raftmq::machine::command::{
-    Ack, CarriedReference, Carry, Change, Command, Decide, QueuePlacement, Recall, SendToQueue, Trim,
+    Ack, BackTo, CarriedReference, Carry, Change, Command, Decide, LockQueues, QueuePlacement, Recall, SendBack, SendToQueue,
+    SetKeyValue, SetWritePermission, Trim, UnlockQueues,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
-    GroupId, HandleKey, LeaseId, LogIndex, Message, MessageGroupHash, MessageRef, Millis, QueueId, QueueOffset,
+    GroupId, HandleKey, LeaseId, LogIndex, MemberName, Message, MessageGroupHash, MessageRef, Millis, QueueId, QueueOffset,
     ReceiptHandle, Timestamp,
 };
 
@@ -16,6 +17,10 @@ use super::TOPIC;
 
 fn to_queue(queue: u32, placement: QueuePlacement) -> Command {
     Command::SendToQueue(SendToQueue { topic: TOPIC, queue: QueueId(queue), tag_hashes: vec![0, u64::MAX], placement })
+}
+
+fn back(group: u32, to: BackTo) -> Command {
+    Command::SendBack(SendBack { group: GroupId(group), tag_hash: u64::MAX, to })
 }
 
 proptest! {
@@ -63,6 +68,29 @@ proptest! {
             to_queue(group, QueuePlacement::Now),
             to_queue(group, QueuePlacement::DeliverAt(vec![Timestamp(millis), Timestamp(offset)])),
             to_queue(group, QueuePlacement::Fifo(vec![MessageGroupHash(lease), MessageGroupHash(offset)])),
+            back(group, BackTo::Retry(Timestamp(millis))),
+            back(group, BackTo::DeadLetter),
+            back(group, BackTo::Redriven(QueueOffset(offset))),
+            Command::LockQueues(LockQueues {
+                group: GroupId(group),
+                client: offset.to_string(),
+                queues: vec![(TOPIC, QueueId(group)), (TOPIC, QueueId(0))],
+                locked_for: Millis(millis),
+            }),
+            Command::UnlockQueues(UnlockQueues {
+                group: GroupId(group),
+                client: String::new(),
+                queues: vec![(TOPIC, QueueId(group))],
+            }),
+            Command::SetKeyValue(SetKeyValue {
+                namespace: group.to_string(),
+                key: offset.to_string(),
+                value: (lease % 2 == 0).then(|| millis.to_string()),
+            }),
+            Command::SetWritePermission(SetWritePermission {
+                of: (lease % 2 == 0).then_some(MemberName(group)),
+                may_write: millis % 2 == 0,
+            }),
             Command::Recall(Recall { topic: TOPIC, at: Timestamp(millis), message }),
             Command::Decide(Decide { topic: TOPIC, message, commit: lease % 2 == 0 }),
         ] {

@@ -4,6 +4,7 @@
 //! and an end. It is too simple to be wrong and too slow to be used.
 
 mod bytes;
+mod classic;
 mod events;
 mod fifo;
 mod leases;
