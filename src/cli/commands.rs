@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::client::ListArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::options::{Context, Format, Global};
 use crate::cli::stats::What;
 use crate::cli::{
-    backup, bench, broker, check, cluster, config, consume, debug, drill, group, message, namesrv, options, produce,
+    backup, bench, broker, check, client, cluster, config, consume, debug, drill, group, message, namesrv, options, produce,
     stats, top, topic,
 };
 
@@ -30,6 +31,7 @@ Use
 Manage
   topic       list, create, update, describe, stats, delete
   group       list, create, update, describe, stats, delete, reset-offset, dlq
+  client      list
   message     get, find, trace, resend, delayed, recall, move
   cluster     status, members, add, replace, remove, cancel, transfer-leader, trim, events
   backup      create, verify, restore
@@ -48,7 +50,7 @@ Options
   -v, --verbose                  Say what is tried again and why
   -h, --help                     -V, --version
 
-mqadmin's names also work: raftmq clusterList, statsAll, brokerConsumeStats
+mqadmin's names also work: raftmq clusterList, statsAll, brokerConsumeStats, consumerConnection, producerConnection
 First steps: scripts/fast-try.sh start   |   raftmq help produce
 ";
 
@@ -82,6 +84,9 @@ enum Command {
     /// Manage consumer groups
     #[command(subcommand)]
     Group(group::Command),
+    /// Look at the clients that are connected
+    #[command(subcommand)]
+    Client(client::Command),
     /// Look at stored messages, and at those that wait for their delivery time
     #[command(subcommand)]
     Message(message::Command),
@@ -115,6 +120,21 @@ enum Command {
         #[arg(short, long)]
         active: bool,
         /// One topic
+        #[arg(short, long)]
+        topic: Option<String>,
+    },
+    /// mqadmin's name for `client list --kind consumer`
+    #[command(name = "consumerConnection", hide = true)]
+    ConsumerConnection {
+        #[arg(short, long = "consumerGroup")]
+        group: String,
+    },
+    /// mqadmin's name for `client list --kind producer`
+    #[command(name = "producerConnection", hide = true)]
+    ProducerConnection {
+        #[arg(short, long = "producerGroup")]
+        group: String,
+        /// Taken for mqadmin's sake: a group's producers are the same for all topics
         #[arg(short, long)]
         topic: Option<String>,
     },
@@ -179,6 +199,15 @@ pub fn main() -> ExitCode {
         Command::Consume(args) => with_cluster(global, async |context| consume::run(context, args).await),
         Command::Topic(command) => with_cluster(global, async |context| topic::run(context, command).await),
         Command::Group(command) => with_cluster(global, async |context| group::run(context, command).await),
+        Command::Client(command) => with_cluster(global, async |context| client::run(context, command).await),
+        Command::ConsumerConnection { group } => {
+            let args = ListArgs::of("consumer", &group);
+            with_cluster(global, async |context| client::list(context, &args).await)
+        }
+        Command::ProducerConnection { group, topic: _ } => {
+            let args = ListArgs::of("producer", &group);
+            with_cluster(global, async |context| client::list(context, &args).await)
+        }
         Command::Message(command) => with_cluster(global, async |context| message::run(context, command).await),
         Command::Cluster(command) => with_cluster(global, async |context| cluster::run(context, command).await),
         Command::Backup(command) => with_cluster(global, async |context| backup::run(context, command).await),

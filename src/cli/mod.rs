@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod broker;
 mod check;
+mod client;
 mod cluster;
 mod cluster_status;
 mod commands;

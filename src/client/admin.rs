@@ -176,6 +176,11 @@ impl Admin {
         call!(self, list_events, request)
     }
 
+    /// The clients of all nodes that answered.
+    pub async fn list_clients(&self) -> Result<ListClientsResponse, Error> {
+        call!(self, list_clients, ListClientsRequest {})
+    }
+
     /// Takes a waiting message back; its id.
     pub async fn recall(&self, topic: &str, recall_handle: &str) -> Result<String, Error> {
         let request = RecallDelayedRequest { topic: topic.into(), recall_handle: recall_handle.into() };

@@ -1,4 +1,4 @@
-//! The clients of the cluster, as the dashboard shows them.
+//! The clients of the cluster, as `client list -o json` and the dashboard show them.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,13 +19,29 @@ pub struct ClientRow {
     /// What it publishes to.
     pub topics: Vec<String>,
     pub subscriptions: Vec<String>,
+    /// Of a producer that says so.
+    pub producer_group: Option<String>,
+}
+
+impl ClientRow {
+    /// What it does, in a word.
+    pub fn kind(&self) -> &'static str {
+        if self.group.is_some() || !self.subscriptions.is_empty() { "consumer" } else { "producer" }
+    }
 }
 
 /// `raftmq.clients.v1`.
+pub const SCHEMA: &str = "raftmq.clients.v1";
+
+/// Each client as it is printed.
+pub fn rows(clients: Vec<Client>) -> Vec<ClientRow> {
+    clients.into_iter().map(row).collect()
+}
+
+/// All there is to say of them.
 pub fn document(listed: ListClientsResponse) -> Value {
     let ListClientsResponse { clients, left_out, unknown } = listed;
-    let rows: Vec<ClientRow> = clients.into_iter().map(row).collect();
-    json!({ "schema": "raftmq.clients.v1", "clients": rows, "left_out": left_out, "unknown": unknown })
+    json!({ "schema": SCHEMA, "clients": rows(clients), "left_out": left_out, "unknown": unknown })
 }
 
 /// What a client wants of a topic, in one line.
@@ -44,5 +60,6 @@ fn row(client: Client) -> ClientRow {
         group: Some(client.group).filter(|group| !group.is_empty()),
         topics: client.topics,
         subscriptions: client.subscriptions.into_iter().map(wanted).collect(),
+        producer_group: Some(client.producer_group).filter(|group| !group.is_empty()),
     }
 }

@@ -24,14 +24,15 @@ impl Node {
         let members = self.replica.members();
         let answers = members.all().map(|member| member.node).map(async |node| {
             if node == self.replica.node() {
-                return (node, Some(of_node(&self.sessions, &self.heartbeat_clients)));
+                let own = of_node(&self.sessions, &self.heartbeat_clients, &self.heartbeat_producers);
+                return (node, Some(own));
             }
             let answer = self.replica.ask(node, question()).await;
             (node, answer.and_then(|answer| read_answer(answer).ok()))
         });
         let mut list = ClientList::default();
-        // A classic client may consume several groups.
-        let mut by_id: BTreeMap<(String, Option<GroupName>), (String, KnownClient)> = BTreeMap::new();
+        // A classic client may consume and produce for several groups.
+        let mut by_id: BTreeMap<(String, Option<GroupName>, Option<GroupName>), (String, KnownClient)> = BTreeMap::new();
         for (node, answer) in join_all(answers).await {
             let name = node.name().to_string();
             let Some((clients, left_out)) = answer else {
@@ -40,7 +41,7 @@ impl Node {
             };
             list.left_out += left_out;
             for client in clients {
-                let id = (client.info.client_id.clone(), client.group.clone());
+                let id = (client.info.client_id.clone(), client.group.clone(), client.producer_group.clone());
                 if by_id.get(&id).is_none_or(|(_, known)| known.seen_at < client.seen_at) {
                     by_id.insert(id, (name.clone(), client));
                 }

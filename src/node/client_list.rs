@@ -2,16 +2,16 @@
 //!
 //! Shape: the question is a one (no group's name begins with it) and a version; the answer the version, how many were left
 //! out, and a list of clients, each its id, language, version, address, when it was seen, its group if it consumes, the
-//! topics it publishes to, and a list of subscriptions.
+//! topics it publishes to, a list of subscriptions, and its group if it produces and says so.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::broker::{ClientInfo, Subscription};
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{GroupName, Timestamp, TopicName};
-use crate::node::{HeartbeatClients, KnownClient, Sessions};
+use crate::node::{GroupProducer, HeartbeatClients, HeartbeatProducers, KnownClient, Sessions};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const QUESTION: &[u8] = &[1, VERSION];
 /// Most clients, and about the most bytes, of an answer.
 pub(super) const CLIENTS_MAX: usize = 2000;
@@ -27,19 +27,39 @@ pub(super) fn is_question(question: &[u8]) -> bool {
 }
 
 /// The clients of this node: at most so many, and how many more there are.
-pub(super) fn of_node(sessions: &Sessions, heartbeat_clients: &HeartbeatClients) -> (Vec<KnownClient>, usize) {
+pub(super) fn of_node(
+    sessions: &Sessions,
+    heartbeat_clients: &HeartbeatClients,
+    producers: &HeartbeatProducers,
+) -> (Vec<KnownClient>, usize) {
     let (mut clients, left_out) = sessions.known(CLIENTS_MAX);
     let (classic, more) = heartbeat_clients.known(CLIENTS_MAX - clients.len());
     clients.extend(classic);
-    (clients, left_out + more)
+    let room = CLIENTS_MAX - clients.len();
+    let producers_left_out = producers.count().saturating_sub(room);
+    let producer = |(group, GroupProducer { client, seen_at })| KnownClient {
+        info: ClientInfo::clone(&client),
+        seen_at,
+        group: None,
+        topics: Vec::new(),
+        subscriptions: Vec::new(),
+        producer_group: Some(group),
+    };
+    clients.extend(producers.known(None, room).into_iter().map(producer));
+    (clients, left_out + more + producers_left_out)
 }
 
 /// Answers another node; with nothing if the question is of a newer build.
-pub(super) fn answer(sessions: &Sessions, heartbeat_clients: &HeartbeatClients, question: &[u8]) -> Bytes {
+pub(super) fn answer(
+    sessions: &Sessions,
+    heartbeat_clients: &HeartbeatClients,
+    producers: &HeartbeatProducers,
+    question: &[u8],
+) -> Bytes {
     if question != QUESTION {
         return Bytes::new();
     }
-    let (mut clients, mut left_out) = of_node(sessions, heartbeat_clients);
+    let (mut clients, mut left_out) = of_node(sessions, heartbeat_clients, producers);
     let (before, mut total) = (clients.len(), 0);
     clients.retain(|client| {
         total += bytes_of(client);
@@ -82,6 +102,7 @@ fn encode(client: &KnownClient, out: &mut BytesMut) {
         out.put_u8(wanted.is_sql.into());
         out.put_text(&wanted.expression);
     });
+    out.put_option(client.producer_group.as_ref(), |out, group| out.put_text(group.as_str()));
 }
 
 fn decode(reader: &mut Reader) -> Result<KnownClient, Malformed> {
@@ -102,6 +123,7 @@ fn decode(reader: &mut Reader) -> Result<KnownClient, Malformed> {
                 expression: reader.text()?,
             })
         })?,
+        producer_group: reader.option(Reader::text)?.map(|name| GroupName::stored(&name)),
     })
 }
 
@@ -116,7 +138,8 @@ mod tests {
     #[test]
     fn an_answer_names_the_clients_with_what_they_do() {
         let clock = Arc::new(ManualClock::new(Timestamp(7)));
-        let (sessions, heartbeat_clients) = (Sessions::new(clock.clone()), HeartbeatClients::new(clock));
+        let (sessions, heartbeat_clients) = (Sessions::new(clock.clone()), HeartbeatClients::new(clock.clone()));
+        let producers = HeartbeatProducers::new(clock);
         for client_id in ["producer", "consumer", "silent"] {
             sessions.seen(ClientHeader { client_id, ..ClientHeader::default() });
         }
@@ -131,12 +154,19 @@ mod tests {
             };
         sessions.settings("producer", settings(None, vec![topic()], Vec::new()));
         sessions.settings("consumer", settings(Some("g"), Vec::new(), vec![wanted]));
-        let (clients, left_out) = read_answer(answer(&sessions, &heartbeat_clients, QUESTION)).unwrap();
+        let asked = |question: &[u8]| answer(&sessions, &heartbeat_clients, &producers, question);
+        let (clients, left_out) = read_answer(asked(QUESTION)).unwrap();
         assert_eq!((&clients, left_out), (&sessions.known(9).0, 0));
         assert_eq!((clients[0].group.as_ref().unwrap().as_str(), clients[1].topics.len()), ("g", 1));
         assert_eq!(sessions.known(2), (clients[..2].to_vec(), 1));
         assert!(is_question(QUESTION) && !is_question(b"group") && !is_question(&[0, 1]));
-        assert!(answer(&sessions, &heartbeat_clients, &[1, VERSION + 1]).is_empty(), "of a newer build");
+        assert!(asked(&[1, VERSION + 1]).is_empty(), "of a newer build");
+        let (notices, _taken) = tokio::sync::mpsc::channel(1);
+        let client = Arc::new(ClientInfo { client_id: "p@1".into(), ..ClientInfo::default() });
+        let group = GroupName::parse("pg").unwrap();
+        producers.seen(&group, &client, crate::node::ConnectionNumber(1), &notices).unwrap();
+        let classic = read_answer(asked(QUESTION)).unwrap().0.pop().unwrap();
+        assert_eq!((classic.info.client_id.as_str(), classic.producer_group), ("p@1", Some(group)));
         assert!(read_answer(Bytes::new()).is_err(), "and its answer is none");
     }
 }

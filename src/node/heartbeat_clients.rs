@@ -239,6 +239,7 @@ impl HeartbeatClients {
             group: Some(group.clone()),
             topics: Vec::new(),
             subscriptions: consumer.subscriptions(),
+            producer_group: None,
         };
         (all.take(limit).map(known).collect(), count.saturating_sub(limit))
     }

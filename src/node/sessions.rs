@@ -76,6 +76,8 @@ pub struct KnownClient {
     /// What it said it publishes to.
     pub topics: Vec<TopicName>,
     pub subscriptions: Vec<Subscription>,
+    /// Of a producer that says so.
+    pub producer_group: Option<GroupName>,
 }
 
 #[derive(Debug, Clone)]
@@ -245,6 +247,7 @@ impl Sessions {
                 group: settings.and_then(|settings| settings.group.clone()),
                 topics: settings.map(|settings| settings.topics.clone()).unwrap_or_default(),
                 subscriptions: settings.map(|settings| settings.subscriptions.clone()).unwrap_or_default(),
+                producer_group: None,
             }
         };
         (living.take(limit).map(client).collect(), count.saturating_sub(limit))

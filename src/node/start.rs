@@ -74,7 +74,7 @@ impl Node {
         let (notified, counting, answering) = (arrivals.clone(), statistics.clone(), sessions.clone());
         let catalog = Arc::new(CatalogCache::new(Arc::new(kv)));
         let catalog_changes = catalog.changes();
-        let listed = heartbeat_clients.clone();
+        let (listed, listed_producers) = (heartbeat_clients.clone(), heartbeat_producers.clone());
         // Weak: the replica, which the broker holds, holds this.
         let asked: Arc<OnceLock<Weak<Broker>>> = Arc::default();
         let counted = asked.clone();
@@ -104,7 +104,7 @@ impl Node {
                     return counts_codec::answer(counted.get(), question);
                 }
                 if client_list::is_question(&question) {
-                    return client_list::answer(&answering, &listed, &question);
+                    return client_list::answer(&answering, &listed, &listed_producers, &question);
                 }
                 if classic_members::is_question(&question) {
                     return classic_members::answer(&listed, &question);

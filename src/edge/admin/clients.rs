@@ -23,6 +23,7 @@ pub(super) async fn list(node: &Node, _request: wire::ListClientsRequest) -> Res
         group: client.group.map(|group| group.to_string()).unwrap_or_default(),
         topics: client.topics.iter().map(ToString::to_string).collect(),
         subscriptions: client.subscriptions.into_iter().map(subscription).collect(),
+        producer_group: client.producer_group.map(|group| group.to_string()).unwrap_or_default(),
     };
     Ok(wire::ListClientsResponse {
         clients: listed.clients.into_iter().map(client).collect(),

@@ -340,6 +340,9 @@ pub struct Client {
     pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "9")]
     pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
+    /// Of a producer that says so, as classic ones do; empty for others.
+    #[prost(string, tag = "10")]
+    pub producer_group: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {

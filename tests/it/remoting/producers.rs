@@ -123,6 +123,23 @@ fn tools_see_the_producers_that_are_connected_by_group_and_all() {
         let counts: Vec<_> = table.iter().map(|(group, rows)| (&group[..], rows.len())).collect();
         assert_eq!(counts, [("inner", 1), ("pg", 2)]);
         assert!(table["inner"][0].last_update_timestamp > 0 && table["inner"][0].remote_ip.starts_with("127.0.0.1:"));
+        // Operators see them too, and consumers, of all nodes.
+        assert_eq!(first.heartbeat("c@1", "g", "t").await, 0);
+        let listed = |args: &[&str]| {
+            let clients = cluster.json(args)["clients"].as_array().unwrap().clone();
+            let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
+            let row = |row: &serde_json::Value| ["client_id", "group", "producer_group", "node"].map(|key| text(row, key)).join(" ");
+            clients.iter().map(row).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            listed(&["client", "list"]),
+            ["c@1 g - n2", "p@1 - inner n2", "p@1 - pg n2", "p@2 - pg n2"]
+        );
+        assert_eq!(listed(&["client", "list", "--group", "inner"]), ["p@1 - inner n2"]);
+        assert_eq!(listed(&["producerConnection", "-g", "pg", "-t", "t"]), ["p@1 - pg n2", "p@2 - pg n2"]);
+        assert_eq!(listed(&["consumerConnection", "-g", "g"]), ["c@1 g - n2"]);
+        let table = cluster.raftmq_ok(&["client", "list", "--kind", "producer"]);
+        assert!(table.contains("JAVA") && table.contains("409") && !table.contains("c@1"), "{table}");
         drop(second);
         let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
         loop {
