@@ -424,7 +424,8 @@ fn peer_security(values: &mut Values<'_>) -> PeerSecurityConfig {
     PeerSecurityConfig { tls, secret: values.path("peerSecretPath") }
 }
 
-fn tls(values: &mut Values<'_>) -> Option<TlsConfig> {
+/// `tls.*`, of a broker or a name server.
+pub(super) fn tls(values: &mut Values<'_>) -> Option<TlsConfig> {
     let modes =
         [("permissive", TlsMode::Permissive), ("enforcing", TlsMode::Enforcing), ("disabled", TlsMode::Disabled)];
     let mode = values.choice("tls.server.mode", &modes);

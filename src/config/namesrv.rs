@@ -1,9 +1,10 @@
 //! The name server's configuration: RocketMQ's namesrv.conf, read as it is.
 
 use crate::config::keys::{PORT, ignored, key};
+use crate::config::broker::tls;
 use crate::config::load::Given;
 use crate::config::value::Values;
-use crate::config::{ConfigErrors, Effective, Key, Kind, LogFormat, Sources, Status};
+use crate::config::{ConfigErrors, Effective, Key, Kind, LogFormat, Sources, Status, TlsConfig, TlsMode};
 
 const NOTHING_KEPT: &str = "a name server of raftmq keeps nothing on disk";
 const SIZES_ITSELF: &str = "threads, queues and buffers size themselves here";
@@ -17,6 +18,9 @@ const NOT_SERVED: &str = "not served yet";
 pub const NAMESRV_KEYS: &[Key] = &[
     key("listenPort", PORT, "9876", "port for brokers and clients"),
     key("bindAddress", Kind::Host, "0.0.0.0", "address that port listens on"),
+    key("tls.server.mode", Kind::Word, "permissive", "permissive: TLS and plaintext on one port; disabled"),
+    key("tls.server.certPath", Kind::Path, "", "PEM certificate chain; default: one made at start"),
+    key("tls.server.keyPath", Kind::Path, "", "PEM private key"),
     key("logLevel", Kind::Word, "info", "error, warn, info, debug or trace"),
     key("logFormat", Kind::Word, "text", "text or json; lines go to stderr"),
     ignored("rocketmqHome", NOTHING_KEPT),
@@ -80,6 +84,8 @@ pub struct NamesrvConfig {
     pub log_format: LogFormat,
     /// `orderMessageEnable`.
     pub shows_order: bool,
+    /// `tls.*`.
+    pub tls: TlsConfig,
 }
 
 /// A configuration that can be started with.
@@ -106,11 +112,15 @@ pub fn load_namesrv(sources: &Sources<'_>) -> Result<LoadedNamesrv, ConfigErrors
     let level = values.choice("logLevel", &["error", "warn", "info", "debug", "trace"].map(|word| (word, word)));
     let log_format = values.choice("logFormat", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let shows_order = values.bool("orderMessageEnable");
+    let tls = tls(&mut values);
+    if tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Enforcing) {
+        values.complain("tls.server.mode", "would shut out the brokers, which report in plaintext; use permissive");
+    }
     let effective = values.effective();
-    match (bind_address, level, log_format) {
-        (Some(bind_address), Some(level), Some(log_format)) if errors.is_empty() => {
-            let config =
-                NamesrvConfig { listen_port, bind_address, log_level: level.to_owned(), log_format, shows_order };
+    match (bind_address, level, log_format, tls) {
+        (Some(bind_address), Some(level), Some(log_format), Some(tls)) if errors.is_empty() => {
+            let log_level = level.to_owned();
+            let config = NamesrvConfig { listen_port, bind_address, log_level, log_format, shows_order, tls };
             Ok(LoadedNamesrv { config, effective, warnings })
         }
         _ => Err(ConfigErrors(errors)),
@@ -141,8 +151,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_with_its_place() {
-        let errors = load_text("listenPort=0\nlistenPrt=1\nbindAddress=a b\n").unwrap_err();
-        for words in ["namesrv.conf:1: listenPort=0", "did you mean 'listenPort'?", "namesrv.conf:3"] {
+        let errors =
+            load_text("listenPort=0\nlistenPrt=1\nbindAddress=a b\ntls.server.mode=enforcing\ntls.server.keyPath=k\n");
+        let errors = errors.unwrap_err();
+        for words in [
+            "namesrv.conf:1: listenPort=0",
+            "did you mean 'listenPort'?",
+            "namesrv.conf:3",
+            "would shut out the brokers",
+            "needs tls.server.certPath as well",
+        ] {
             assert!(errors.contains(words), "{words}: {errors}");
         }
     }

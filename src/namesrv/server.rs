@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::namesrv::connection::{IDLE_MAX, serve};
@@ -18,6 +20,10 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+/// A TLS handshake must be done in this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A frame begins with 0 or 1.
+const TLS_FIRST_BYTE: u8 = 0x16;
 
 /// One name server.
 pub struct NameServer {
@@ -25,17 +31,24 @@ pub struct NameServer {
     /// Its configuration, as tools see it.
     settings: String,
     connections_max: usize,
+    /// For clients that speak it; others are served in plaintext on the same port.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl NameServer {
     pub fn new(settings: String) -> Self {
-        Self { table: Mutex::default(), settings, connections_max: CONNECTIONS_MAX }
+        Self { table: Mutex::default(), settings, connections_max: CONNECTIONS_MAX, tls: None }
     }
 
     /// `orderMessageEnable`: routes say what tools said of the order of topics.
     pub fn showing_order(self) -> Self {
         self.table.lock().shows_order = true;
         self
+    }
+
+    /// Clients may speak TLS.
+    pub fn speaking_tls(self, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Serves a bound port until it is dropped; within a tokio runtime.
@@ -79,7 +92,18 @@ impl NameServer {
     async fn served(&self, stream: TcpStream, number: ConnectionNumber) -> std::io::Result<()> {
         let _ended = Ended { server: self, number };
         stream.set_nodelay(true)?;
-        serve(stream, IDLE_MAX, &self.table, &self.settings, number).await
+        let mut first = [0];
+        if timeout(IDLE_MAX, stream.peek(&mut first)).await?? == 0 {
+            return Ok(());
+        }
+        match &self.tls {
+            Some(tls) if first[0] == TLS_FIRST_BYTE => {
+                let accepting = TlsAcceptor::from(tls.clone()).accept(stream);
+                let secure = timeout(HANDSHAKE_TIMEOUT, accepting).await??;
+                serve(secure, IDLE_MAX, &self.table, &self.settings, number).await
+            }
+            _ => serve(stream, IDLE_MAX, &self.table, &self.settings, number).await,
+        }
     }
 }
 
@@ -100,7 +124,6 @@ impl Drop for Ended<'_> {
 mod tests {
     use bytes::{Bytes, BytesMut};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::time::timeout;
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;

@@ -60,7 +60,7 @@ pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
     let config = config.as_ref();
     let peer_port = bind_peers(config)?;
     let http_port = bind_http(config)?;
-    let security = security(config)?;
+    let security = security(&config.tls, &config.advertised_host)?;
     let runtime = runtime::of_one_thread().map_err(system)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut signals = Signals::new().map_err(system)?;

@@ -339,7 +339,7 @@ fn key_values_have_a_bound_that_one_which_goes_makes_room_in() {
         Proposal { command: command.encode(), messages: Vec::new() }
     };
     let all: Vec<_> = (0..=KEY_VALUES_MAX).map(|key| set(key, Some("v"))).collect();
-    let (outcomes, _) = machine.apply_all(&all);
+    let outcomes: Vec<_> = all.chunks(1000).flat_map(|some| machine.apply_all(some).0).collect();
     let (last, others) = outcomes.split_last().unwrap();
     assert!(others.iter().all(|outcome| *outcome == Outcome::Done));
     assert_eq!(*last, Outcome::Rejected(Rejected::KeyValuesFull));

@@ -10,6 +10,7 @@ use crate::fixture::classic::Classic;
 use crate::fixture::cluster::{BINARY, Cluster, free_ports, with_cluster};
 use crate::fixture::name_server::NameServer;
 use crate::fixture::node::Node;
+use crate::fixture::tls;
 
 fn raftmq(name_server: &NameServer, args: &[&str]) -> Output {
     Command::new(BINARY).args(["-n", &name_server.address()]).args(args).stdin(Stdio::null()).output().unwrap()
@@ -78,6 +79,31 @@ fn a_name_server_knows_what_the_brokers_know_and_moves_routes_with_them() {
         ];
         wait_for_route(&at, "t", &expected, || cluster.logs()).await;
         two_groups(&name_server, &cluster, &expected).await;
+    });
+}
+
+#[test]
+fn a_name_server_speaks_tls_and_plaintext_on_one_port() {
+    let name_server = NameServer::start();
+    let at = name_server.address();
+    with_cluster(&[&format!("namesrvAddr={at}")], &[("t", "NORMAL")], async |cluster: Cluster| {
+        let row = |name: &str, node: usize, perm, read, write| {
+            (name.to_owned(), cluster.listen_address(node), perm, read, write)
+        };
+        let all = [row("Test00", 0, 6, 8, 8), row("Test00-n1", 1, 2, 0, 8), row("Test00-n2", 2, 2, 0, 8)];
+        wait_for_route(&at, "t", &all, || cluster.logs()).await;
+        let plain = Classic::connect(&at).await.route("t").await.unwrap();
+        let mut secure = Classic::over(tls::connect_plainly(&at).await);
+        assert_eq!(secure.route("t").await.unwrap(), plain);
+        // What goes on to the brokers comes back the same way.
+        let fields = [("namespace", "N"), ("key", "k"), ("value", "v")].into_iter().collect();
+        assert_eq!(secure.ask(RequestCode::PutKvConfig, fields, b"").await.header.code, 0);
+    });
+    let plain_only = NameServer::start_with(&["tls.server.mode=disabled"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        assert!(Classic::connect(&plain_only.address()).await.cluster_info().await.broker_addr_table.is_empty());
+        assert!(tls::try_connect_plainly(&plain_only.address()).await.is_err());
     });
 }
 
