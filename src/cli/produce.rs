@@ -252,6 +252,7 @@ fn source(context: &Context, args: &Args) -> Result<Source, Failure> {
 }
 
 /// Lines of stdin, read by a thread because stdin cannot be waited for otherwise.
+#[allow(clippy::disallowed_methods, reason = "a command is no node: nothing else waits on its threads")]
 fn lines() -> mpsc::Receiver<std::io::Result<String>> {
     let (lines, receiver) = mpsc::channel(LINES_WAITING_MAX);
     tokio::task::spawn_blocking(move || {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod disk;
 pub mod fault;
 pub mod panic;
+pub mod pool;
 pub mod process;
 pub mod rng;
 pub mod runtime;

@@ -180,7 +180,7 @@ fn open_state(
     };
     opened.map_err(|error| match error {
         kv::Error::Full { .. } => StartError::NoRoom(error.to_string()),
-        kv::Error::Failed(_) => StartError::Damaged(error.to_string()),
+        kv::Error::Failed(_) | kv::Error::Stalled { .. } => StartError::Damaged(error.to_string()),
     })
 }
 

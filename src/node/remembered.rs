@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::env::disk;
+use crate::env::pool::Pool;
 use crate::model::MemberName;
 use crate::raft::Replica;
 
@@ -34,7 +35,7 @@ pub(super) async fn keep(replica: Replica, folder: PathBuf) {
         let now = members.borrow_and_update().clone();
         let lines: Vec<_> = now.all().map(|member| format!("{} {}\n", member.node.name(), member.address)).collect();
         let file = folder.join(FILE);
-        let writing = tokio::task::spawn_blocking(move || disk::replace_text(&file, &lines.concat()));
+        let writing = Pool::Upkeep.run(move || disk::replace_text(&file, &lines.concat()));
         if let Ok(Err(error)) = writing.await {
             tracing::warn!(%error, "where the members are is not noted");
         }

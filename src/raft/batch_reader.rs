@@ -7,6 +7,7 @@ use std::io;
 
 use tokio::sync::watch;
 
+use crate::env::pool::Pool;
 use crate::machine::Batch;
 use crate::model::{LogIndex, Term};
 use crate::store::log::LogReader;
@@ -65,7 +66,7 @@ impl BatchReader {
     /// * Errors: the disk failed or the record is damaged.
     pub async fn place(&self, index: LogIndex) -> io::Result<Option<EntryPlace>> {
         let log = self.log.clone();
-        let read = tokio::task::spawn_blocking(move || log.read(index, index.next(), ONE_ENTRY));
+        let read = Pool::ColdReads.run(move || log.read(index, index.next(), ONE_ENTRY));
         let records = read.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let segment = self.segments().iter().map(|segment| segment.first).filter(|first| *first <= index).max();
         let found = records.into_iter().find(|record| record.index == index);
@@ -86,7 +87,7 @@ impl BatchReader {
             Some(records) => records,
             None => {
                 let log = self.log.clone();
-                let read = tokio::task::spawn_blocking(move || log.read(index, to, READ_AHEAD_BYTES));
+                let read = Pool::ColdReads.run(move || log.read(index, to, READ_AHEAD_BYTES));
                 read.await.map_err(io::Error::other)?.map_err(io::Error::other)?
             }
         };

@@ -9,6 +9,7 @@ use openraft::BasicNode;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::model::{MemberName, NodeId};
 use crate::raft::error::{DiskFault, Disowned, Fatal, OnFatal, StartAgain, StartError};
 use crate::raft::members::MemberTable;
@@ -146,7 +147,7 @@ impl Enquiry {
         match standing {
             Standing::Becomes { node, lineage } => {
                 let log = self.identity.log.clone();
-                let becoming = tokio::task::spawn_blocking(move || log.become_node(node, lineage));
+                let becoming = Pool::Votes.run(move || log.become_node(node, lineage));
                 becoming.await.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?;
                 let why = format!("the group has {node} for the name {}", own.name());
                 Ok(StartAgain { discards: false, why })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::env::pool::Pool;
 use crate::model::LogIndex;
 use crate::raft::marks::{Marks, read_marks};
 use crate::raft::types;
@@ -33,7 +34,7 @@ impl StateFlush {
     /// * Errors: [`Error::Full`]: all of it is still in memory and in the log.
     pub async fn flush(&self) -> Result<Marks> {
         let (kv, async_log) = (self.kv.clone(), self.async_log.clone());
-        let flushing = tokio::task::spawn_blocking(move || {
+        let flushing = Pool::Flushes.run(move || {
             // Before the flush: what is applied meanwhile may not be in it.
             let marks = read_marks(&*kv).map_err(|error| Error::Failed(error.to_string()))?;
             if let Some(log) = async_log {

@@ -2,6 +2,7 @@
 
 use openraft::async_runtime::watch::WatchReceiver;
 
+use crate::env::pool::Pool;
 use crate::raft::members::MemberTable;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
@@ -42,7 +43,7 @@ pub(super) async fn follow_members(raft: ShardRaft, table: MemberTable, log: Com
 async fn forget_others(table: &MemberTable, log: &CommitLog) {
     let members = table.now().all().map(|member| member.node).collect();
     let log = log.clone();
-    let forgetting = tokio::task::spawn_blocking(move || log.know_only(members));
+    let forgetting = Pool::Votes.run(move || log.know_only(members));
     if let Ok(Err(error)) = forgetting.await {
         tracing::warn!(%error, "what is known of members that left is not forgotten yet");
     }

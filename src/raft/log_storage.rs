@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
+use crate::env::pool::Pool;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::types;
 use crate::raft::types::{Entry, LogId, Types, Vote};
@@ -53,7 +54,7 @@ impl LogStorage {
             Some(records) => records,
             None => {
                 let reader = reader.clone();
-                on_disk(move || reader.read(from, to, bytes_max)).await?
+                on_disk(Pool::LogReads, move || reader.read(from, to, bytes_max)).await?
             }
         };
         records.into_iter().map(|record| types::to_entry(record).map_err(io::Error::other)).collect()
@@ -153,8 +154,11 @@ fn is_unread(error: &io::Error) -> bool {
 }
 
 /// Runs what waits for the disk away from the Raft runtime.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, store::Error> + Send + 'static) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+async fn on_disk<T: Send + 'static>(
+    pool: Pool,
+    work: impl FnOnce() -> Result<T, store::Error> + Send + 'static,
+) -> io::Result<T> {
+    match pool.run(work).await {
         Ok(result) => result.map_err(io::Error::other),
         Err(panic) => Err(io::Error::other(panic)),
     }
@@ -217,7 +221,7 @@ impl RaftLogReader<Types> for LogStorage {
     /// By what segments know of their records, so that a damaged one keeps no node from starting.
     async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
         let log = self.log.clone();
-        on_disk(move || key_log_ids(range, |index| id_at(&log, index))).await
+        on_disk(Pool::LogReads, move || key_log_ids(range, |index| id_at(&log, index))).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -246,7 +250,7 @@ impl RaftLogStorage<Types> for LogStorage {
             committed: vote.committed,
         };
         let log = self.log.clone();
-        on_disk(move || log.save_vote(vote)).await
+        on_disk(Pool::Votes, move || log.save_vote(vote)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -278,7 +282,7 @@ impl RaftLogStorage<Types> for LogStorage {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let log = self.log.clone();
-        on_disk(move || match last {
+        on_disk(Pool::Votes, move || match last {
             Some(last) => log.truncate_to(types::record_id(&last)),
             None => log.truncate_after(None),
         })
@@ -288,6 +292,6 @@ impl RaftLogStorage<Types> for LogStorage {
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         let upto = types::record_id(&upto);
         let log = self.log.clone();
-        on_disk(move || log.purge(upto)).await
+        on_disk(Pool::Votes, move || log.purge(upto)).await
     }
 }

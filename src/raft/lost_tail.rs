@@ -22,6 +22,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::env::pool::Pool;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::leadership::{Leadership, Leaving};
 use crate::raft::members::MemberTable;
@@ -211,7 +212,7 @@ impl Restoring {
 
     async fn note_restored(&self) -> bool {
         let log = self.log.clone();
-        let noted = tokio::task::spawn_blocking(move || log.note_restored()).await;
+        let noted = Pool::Votes.run(move || log.note_restored()).await;
         if !matches!(noted, Ok(Ok(()))) {
             return false;
         }

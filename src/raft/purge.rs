@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::model::{DiskRoom, LogIndex, NodeId, RoomState};
 use crate::raft::error::{Fatal, OnFatal};
 use crate::raft::flush::StateFlush;
@@ -139,7 +140,7 @@ impl Purge {
             None => log.reader().read(index, index.next(), 1).map(|read| read.first().map(Record::id)),
             known => Ok(known),
         };
-        match tokio::task::spawn_blocking(read).await.map_err(io::Error::other)? {
+        match Pool::Upkeep.run(read).await.map_err(io::Error::other)? {
             Err(error @ (store::Error::Damaged { .. } | store::Error::Io { .. })) => {
                 tracing::warn!(entry = %index, %error, "the beginning of the log is forgotten later");
                 Ok(None)
@@ -188,7 +189,7 @@ impl Purge {
         }
         let needed_from = self.needed_from.clone();
         let begins = begins(segments);
-        let needed = tokio::task::spawn_blocking(move || needed_from(begins)).await.map_err(io::Error::other)??;
+        let needed = Pool::Upkeep.run(move || needed_from(begins)).await.map_err(io::Error::other)??;
         let unneeded = needed.unwrap_or(applied).min(applied).min(pinned.unwrap_or(applied));
         let first = needs.first().map_or(unneeded, |by_members| by_members.min(unneeded));
         if let Some(first) = beginning(segments, first) {
@@ -219,7 +220,7 @@ impl Purge {
         let Some(purged) = self.log.purged() else { return Ok(()) };
         let first = first.min(purged.index.next());
         let log = self.log.clone();
-        let removing = tokio::task::spawn_blocking(move || log.forget_before(first));
+        let removing = Pool::Upkeep.run(move || log.forget_before(first));
         let bytes = match removing.await.map_err(io::Error::other)? {
             Err(error @ store::Error::Poisoned) => return Err(io::Error::other(error)),
             // What cannot be removed takes room, and no more than that.

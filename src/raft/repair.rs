@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::model::LogIndex;
 use crate::raft::peer::status::Damage;
 #[cfg(debug_assertions)]
@@ -274,7 +275,7 @@ fn report(first: LogIndex, reason: &str, error: &NotRepaired) {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, store::Error> + Send + 'static,
 ) -> Result<T, NotRepaired> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = Pool::Upkeep.run(work).await;
     Ok(done.map_err(io::Error::other)??)
 }
 

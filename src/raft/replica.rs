@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::env::pool::Pool;
 use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Proposal};
 use crate::model::{DiskRoom, LogIndex, NodeId, Term};
@@ -40,7 +41,7 @@ use crate::raft::state_digest::StateDigest;
 use crate::raft::state_machine::ShardRaft;
 use crate::raft::types;
 use crate::raft::types::CommandPlace;
-use crate::store::kv::Kv;
+use crate::store::kv::{self, Kv};
 use crate::store::log::CommitLog;
 
 /// Time for the commands in flight when the replica stops.
@@ -156,6 +157,11 @@ impl Replica {
         View::new(&*self.kv)
     }
 
+    /// The state as it is now, to be read for a while.
+    pub fn state_snapshot(&self) -> kv::Result<Box<dyn Kv + '_>> {
+        self.kv.snapshot()
+    }
+
     /// A digest of everything applied on this node; `None` if entries were applied all the time, or if there is more
     /// than can be read `within` this time. One at a time: others wait for it.
     ///
@@ -171,7 +177,7 @@ impl Replica {
             let _turn = turn;
             state_digest::read(&*kv, until)
         };
-        tokio::task::spawn_blocking(reading).await.map_err(io::Error::other)?
+        Pool::Upkeep.run(reading).await.map_err(io::Error::other)?
     }
 
     /// The batches in this node's log.
@@ -343,7 +349,7 @@ impl Replica {
         }
         self.tasks.wait().await;
         let kv = self.kv.clone();
-        let flushed = tokio::task::spawn_blocking(move || kv.flush()).await;
+        let flushed = Pool::Flushes.run(move || kv.flush()).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the state store was not flushed; the next start applies more of the log again");
         }

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::model::{DiskRoom, NoRoom, NodeId, RoomState};
 use crate::raft::leadership::{Leadership, transfer_leadership};
 use crate::raft::members::MemberTable;
@@ -210,7 +211,7 @@ impl RoomWatch {
     async fn look(&self) -> io::Result<()> {
         let needed = LOG_BYTES + self.kv.unflushed_bytes();
         let (own, waiting) = (self.rooms.own.clone(), self.log.waiting_bytes());
-        let looked = tokio::task::spawn_blocking(move || own.look(needed, waiting)).await;
+        let looked = Pool::Upkeep.run(move || own.look(needed, waiting)).await;
         looked.map_err(io::Error::other)?.map(|_| ())
     }
 

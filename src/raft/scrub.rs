@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::env::rng::random_u64;
 use crate::raft::error::{Fatal, OnFatal};
 use crate::store::kv::{self, Kv};
@@ -74,7 +75,7 @@ impl Scrub {
     async fn pass(&self, is_ended: &Arc<AtomicBool>) -> kv::Result<()> {
         let (log, kv, rate) = (self.log.clone(), self.kv.clone(), self.bytes_per_second);
         let is_ended = is_ended.clone();
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = Pool::Upkeep.run(move || {
             let mut pace = Pace { rate, owed: Duration::ZERO, is_ended };
             let mut firsts: Vec<_> = log.segments().iter().map(|segment| segment.first).collect();
             // Not always from the beginning: nodes that start often come to the end of the log too.

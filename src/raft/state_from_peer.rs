@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::model::LogIndex;
 use crate::raft::enquiry::Enquiry;
 use crate::raft::error::{StartAgain, StartError};
@@ -99,7 +100,7 @@ impl StateFromPeer {
     async fn install(&self, staged: Staged) -> io::Result<()> {
         let (log, room) = (self.log.clone(), self.rooms.own().clone());
         let release_reserve: ReleaseReserve = Arc::new(move || room.release_reserve());
-        let installing = tokio::task::spawn_blocking(move || staged.install(&log, &release_reserve));
+        let installing = Pool::Upkeep.run(move || staged.install(&log, &release_reserve));
         installing.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
@@ -107,7 +108,7 @@ impl StateFromPeer {
     async fn watch_room(&self) -> Infallible {
         loop {
             let room = self.rooms.own().clone();
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || room.look(0, 0)).await {
+            if let Ok(Err(error)) = Pool::Upkeep.run(move || room.look(0, 0)).await {
                 tracing::warn!(%error, "the room on the disk is not known");
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -17,6 +17,7 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::machine::state::view::View;
 use crate::machine::{self, Effects, Recent, Stage};
 use crate::model::{LogIndex, Term};
@@ -34,6 +35,9 @@ use crate::store::kv::{self, Kv, WriteBatch};
 
 /// While the disk is full, the state is written again this often.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// Once entries were applied for so long, others have their turn.
+const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// Called with what each applied entry did.
 pub type OnEffects = Arc<dyn Fn(&Effects) + Send + Sync>;
@@ -109,11 +113,17 @@ impl StateMachine {
         Ok(Applied { index, term, outcomes, times: Times::default() })
     }
 
-    /// Writes what an entry did; on a full disk it waits until there is room, and so do all later entries.
+    /// Writes what an entry did; on a full disk it waits until there is room, and so do all later entries. A store that has to
+    /// flush or compact first is waited for on another thread: heartbeats go out from this one.
     async fn write(&self, mut batch: WriteBatch) -> io::Result<()> {
         let mut is_reported = false;
         loop {
-            match self.kv.write(batch) {
+            let mut written = self.kv.write_at_once(batch);
+            if let Err(kv::Error::Stalled { batch: unwritten }) = written {
+                let kv = self.kv.clone();
+                written = Pool::Flushes.run(move || kv.write(unwritten)).await.map_err(io::Error::other)?;
+            }
+            match written {
                 Ok(()) => break,
                 Err(kv::Error::Full { reason, batch: unwritten }) => {
                     if !std::mem::replace(&mut is_reported, true) {
@@ -125,7 +135,7 @@ impl StateMachine {
                     batch = unwritten;
                     tokio::time::sleep(FULL_PAUSE).await;
                 }
-                Err(error @ kv::Error::Failed(_)) => return Err(io::Error::other(error)),
+                Err(error @ (kv::Error::Failed(_) | kv::Error::Stalled { .. })) => return Err(io::Error::other(error)),
             }
         }
         if is_reported {
@@ -147,6 +157,7 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
+        let mut turn = Instant::now();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             let index = types::index_in(entry.log_id.index);
@@ -163,6 +174,11 @@ impl RaftStateMachine<Types> for StateMachine {
             }
             if let Some(responder) = responder {
                 responder.send(applied);
+            }
+            if turn.elapsed() > TURN_MAX {
+                // Many entries may be there at once: heartbeats go out in between.
+                tokio::task::yield_now().await;
+                turn = Instant::now();
             }
         }
         Ok(())

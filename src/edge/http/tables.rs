@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker::Backlogs;
+use crate::env::pool::Pool;
 use crate::node::Node;
 
 /// Groups in topics that are shown; further ones are counted only.
@@ -63,7 +64,7 @@ impl Tables {
         }
         let (tables, node, runtime) = (self.clone(), node.clone(), Handle::current());
         // On a thread for what waits for the disk: in between, dozens of steps would come before whoever asks has a turn.
-        tokio::task::spawn_blocking(move || {
+        Pool::Views.run(move || {
             let began = Instant::now();
             match runtime.block_on(node.inspector().backlogs(ROWS_MAX)) {
                 Ok(backlogs) => {

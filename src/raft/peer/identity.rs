@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::env::fault::planted_bug::{self, PlantedBug};
+use crate::env::pool::Pool;
 use crate::machine::newest_version;
 use crate::model::{LogIndex, MemberName, NodeId, text_hash};
 use crate::proto::peer as proto;
@@ -355,7 +356,7 @@ impl PeerIdentity {
             let acknowledged = self.acknowledged_by(node);
             let known = KnownPeer { disk: facts.disk, start: facts.starts.last().copied(), acknowledged };
             let log = self.log.clone();
-            let knowing = tokio::task::spawn_blocking(move || log.know_peer(NodeId(node), known));
+            let knowing = Pool::Votes.run(move || log.know_peer(NodeId(node), known));
             let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
             known.map_err(|error| Unusable::Memory(error.to_string()))?;
         }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::model::{LogIndex, NodeId, RoomState};
 use crate::raft::leadership::Leadership;
 use crate::raft::peer::identity::PeerIdentity;
@@ -92,7 +93,7 @@ impl CatchUp {
     pub async fn run(mut self) {
         self.remove_leftovers().await;
         let store = self.target.store.clone();
-        let pause = tokio::task::spawn_blocking(move || failed_installs::pause(&store)).await.unwrap_or_default();
+        let pause = Pool::Upkeep.run(move || failed_installs::pause(&store)).await.unwrap_or_default();
         let begins = Instant::now() + pause;
         let mut last_report: Option<(String, Instant)> = None;
         loop {
@@ -273,13 +274,13 @@ impl CatchUp {
     /// * Errors: the disk has no room for it beside what is in use.
     async fn check_room(&self, manifest: &Manifest) -> Result<(), NotDone> {
         let (target, room) = (self.target.clone(), self.rooms.own().clone());
-        let staged = tokio::task::spawn_blocking(move || target.staged()).await.unwrap_or_default();
+        let staged = Pool::Upkeep.run(move || target.staged()).await.unwrap_or_default();
         if check_room(manifest, &staged, &room.now()).is_ok() {
             return Ok(());
         }
         // What an earlier pull left may be of another snapshot, and be itself what has no room.
         self.discard().await;
-        let looked = tokio::task::spawn_blocking(move || room.make_room(0).unwrap_or_else(|_| room.now())).await;
+        let looked = Pool::Upkeep.run(move || room.make_room(0).unwrap_or_else(|_| room.now())).await;
         let room = looked.unwrap_or_else(|_| self.rooms.own().now());
         check_room(manifest, &StagedBytes::default(), &room).map_err(|no_room| NotDone::Waits(no_room.to_string()))
     }
@@ -339,7 +340,7 @@ impl CatchUp {
 
     async fn discard(&self) {
         let target = self.target.clone();
-        let discarding = tokio::task::spawn_blocking(move || target.discard());
+        let discarding = Pool::Upkeep.run(move || target.discard());
         if let Ok(Err(error)) = discarding.await {
             tracing::warn!(%error, "what was pulled of a snapshot is not removed yet");
         }
@@ -350,12 +351,12 @@ impl CatchUp {
         let Target { store, generation, .. } = &self.target;
         let kept: [Generation; 2] = [*generation, generation.next()];
         let listing = store.clone();
-        let Ok(Ok(folders)) = tokio::task::spawn_blocking(move || listing.leftovers(&kept)).await else { return };
+        let Ok(Ok(folders)) = Pool::Upkeep.run(move || listing.leftovers(&kept)).await else { return };
         for folder in folders {
             tracing::info!(folder = %folder.display(), "this log or state was replaced by a snapshot, and is removed");
             loop {
                 let (store, folder) = (store.clone(), folder.clone());
-                match tokio::task::spawn_blocking(move || store.remove_some(&folder)).await {
+                match Pool::Upkeep.run(move || store.remove_some(&folder)).await {
                     Ok(Ok(true)) => tokio::time::sleep(Duration::from_millis(20)).await,
                     Ok(Ok(false)) | Err(_) => break,
                     Ok(Err(error)) => {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::env::pool::Pool;
 use crate::model::LogIndex;
 use crate::raft::snapshot::install::Staged;
 use crate::raft::snapshot::manifest::Manifest;
@@ -135,8 +135,8 @@ impl OpenStaging {
 
 impl Drop for OpenStaging {
     fn drop(&mut self) {
-        if let (Some(staging), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            drop(runtime.spawn_blocking(move || drop(staging)));
+        if let Some(staging) = self.0.take() {
+            drop(Pool::Upkeep.run(move || drop(staging)));
         }
     }
 }
@@ -294,7 +294,7 @@ async fn read_records(
     let own_last = last.min(own.applied);
     if first <= own_last {
         let reader = own.reader.clone();
-        let reading = tokio::task::spawn_blocking(move || reader.read(first, own_last.next(), PART_BYTES_MAX));
+        let reading = Pool::Upkeep.run(move || reader.read(first, own_last.next(), PART_BYTES_MAX));
         if let Ok(Ok(records)) = reading.await
             && records.first().is_some_and(|record| record.index == first)
         {
@@ -319,7 +319,7 @@ async fn patiently<T, F: Future<Output = Result<T, NotGiven>>>(ask: impl Fn() ->
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StagingError> + Send + 'static,
 ) -> Result<T, StagingError> {
-    match tokio::task::spawn_blocking(work).await {
+    match Pool::Upkeep.run(work).await {
         Ok(done) => done,
         Err(panic) => Err(StagingError::Failed(panic.to_string())),
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::env::disk::Disk;
 use crate::env::fault::sim::SimDisk;
+use crate::env::pool::Pool;
 use crate::machine::newest_version;
 use crate::model::{LogIndex, NodeId, Term};
 use crate::raft::error::StartError;
@@ -672,7 +673,7 @@ async fn p18_a_pull_that_is_dropped_closes_its_log_and_what_is_discarded_waits_f
         let pulling = try_pull(&remote, &follower);
         drop(tokio::time::timeout(Duration::from_micros(steps * 100), pulling).await);
         let target = follower.target(NODE);
-        tokio::task::spawn_blocking(move || target.discard()).await.unwrap().unwrap();
+        Pool::Upkeep.run(move || target.discard()).await.unwrap().unwrap();
     }
     let staged = loop {
         match try_pull(&Remote::new(&sources, None), &follower).await {

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::env::pool::Pool;
 use crate::env::rng::random_u64;
 use crate::machine::state::view::View;
 use crate::model::{LogIndex, NodeId};
@@ -158,7 +159,7 @@ impl SnapshotSources {
         self.0.parts.flush.flush().await.map_err(failed)?;
         let reader = reader.to_owned();
         // It goes on if the reader is gone meanwhile, and ends then as any source that nobody asks for.
-        tokio::task::spawn_blocking(move || making.make(reader)).await.map_err(failed)?
+        Pool::Upkeep.run(move || making.make(reader)).await.map_err(failed)?
     }
 
     /// Bytes of a file of the state from `at` on, as many as one part has; none at the end of the file.
@@ -170,7 +171,7 @@ impl SnapshotSources {
         let bytes = usize::try_from(file.bytes.saturating_sub(at)).unwrap_or(usize::MAX).min(PART_BYTES_MAX);
         self.take_rate(bytes).await?;
         let (own, path) = (self.clone(), self.folder_of(source).join(&file.name));
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = Pool::Upkeep.run(move || {
             let file = own.0.parts.store.disk.open(&path)?;
             let mut part = vec![0; bytes];
             file.read_at(&mut part, at)?;
@@ -200,7 +201,7 @@ impl SnapshotSources {
             return Err(NotServed::Missing(first));
         }
         let reader = self.0.parts.log.reader().clone();
-        let reading = tokio::task::spawn_blocking(move || reader.read(first, last.next(), PART_BYTES_MAX));
+        let reading = Pool::Upkeep.run(move || reader.read(first, last.next(), PART_BYTES_MAX));
         let records = reading.await.map_err(failed)?.map_err(failed)?;
         if records.is_empty() {
             return Err(NotServed::Missing(first));
@@ -280,7 +281,7 @@ impl SnapshotSources {
             return;
         }
         let own = self.clone();
-        let removing = tokio::task::spawn_blocking(move || {
+        let removing = Pool::Upkeep.run(move || {
             sources.into_iter().try_for_each(|source| own.0.parts.store.disk.remove_tree(&own.folder_of(source)))
         });
         if let Ok(Err(error)) = removing.await {

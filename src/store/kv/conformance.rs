@@ -41,6 +41,17 @@ pub(in crate::store) fn conforms(kv: &dyn Kv) {
     assert_eq!(kv.get(Space::Queue, b"c").unwrap(), Some(Bytes::from_static(b"10")));
     kv.flush().unwrap();
     assert_eq!(keys(kv, "a", "z", 9), ["b", "c", "d"]);
+    let snapshot = kv.snapshot().unwrap();
+    put(kv, Space::Queue, &[("b", None), ("c", Some("11")), ("e", Some("5"))]);
+    assert_eq!(keys(kv, "a", "z", 9), ["c", "d", "e"]);
+    assert_eq!(keys(&*snapshot, "a", "z", 9), ["b", "c", "d"], "as it was");
+    assert_eq!(snapshot.get(Space::Queue, b"c").unwrap(), Some(Bytes::from_static(b"10")));
+    let last = snapshot.last(Space::Queue, b"a", b"z").unwrap();
+    assert_eq!(last, Some((Bytes::from_static(b"d"), Bytes::from_static(b"4"))));
+    drop(snapshot);
+    kv.write_at_once(WriteBatch { writes: vec![(Space::Queue, Bytes::from_static(b"f"), Some(Bytes::new()))] })
+        .unwrap();
+    assert_eq!(keys(kv, "a", "z", 9), ["c", "d", "e", "f"]);
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl Kv for MemoryKv {
         Ok(())
     }
 
+    fn snapshot(&self) -> Result<Box<dyn Kv + '_>> {
+        let spaces = RwLock::new(self.spaces.read().clone());
+        Ok(Box::new(Self { spaces }))
+    }
+
     fn flush(&self) -> Result<()> {
         Ok(())
     }

@@ -53,6 +53,9 @@ pub enum Error {
     /// The disk is full; nothing was done, and nothing of before is lost. A batch that was to be written comes back.
     #[error("key-value store: {reason}")]
     Full { reason: String, batch: WriteBatch },
+    /// A write would have had to wait for the store's own work; nothing was done ([`Kv::write_at_once`]).
+    #[error("key-value store: it waits for its own work")]
+    Stalled { batch: WriteBatch },
 }
 
 impl From<Error> for std::io::Error {
@@ -68,7 +71,7 @@ impl Error {
             Self::Failed(reason) => {
                 ["Corruption", "No such file", "Not found"].iter().any(|word| reason.contains(word))
             }
-            Self::Full { .. } => false,
+            Self::Full { .. } | Self::Stalled { .. } => false,
         }
     }
 }
@@ -87,7 +90,7 @@ pub struct WriteBatch {
 ///
 /// After a failed write or flush nothing is known of what was written since the last flush, and the node must stop, unless
 /// the error was [`Error::Full`].
-pub trait Kv: Send + Sync + 'static {
+pub trait Kv: Send + Sync {
     /// The value of a key. May read the disk.
     ///
     /// * Errors: the disk failed; so for every method.
@@ -101,6 +104,16 @@ pub trait Kv: Send + Sync + 'static {
     ///
     /// * Errors: the fate of the batch is unknown, unless it comes back ([`Error::Full`]).
     fn write(&self, batch: WriteBatch) -> Result<()>;
+    /// The same, for a thread that must not wait: a store that writes no more before it has flushed or compacted says so.
+    ///
+    /// * Errors: as [`Self::write`]; the batch comes back also with [`Error::Stalled`].
+    fn write_at_once(&self, batch: WriteBatch) -> Result<()> {
+        self.write(batch)
+    }
+    /// The store as it is now, to be read for a while: what is written later is not in it. Writes to it fail.
+    fn snapshot(&self) -> Result<Box<dyn Kv + '_>> {
+        Err(Error::Failed("this store has no snapshots".to_owned()))
+    }
     /// Makes everything written so far durable. Blocks.
     ///
     /// * Errors: [`Error::Full`] leaves what was written as it was; a later flush makes it durable.

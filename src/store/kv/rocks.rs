@@ -37,6 +37,8 @@ const ENTRY_BYTES: u64 = 16;
 pub struct RocksKv {
     db: DB,
     without_log: WriteOptions,
+    /// The same, for a thread that must not wait.
+    at_once: WriteOptions,
     /// Keys and values written since the last flush; RocksDB may have flushed some of them by itself.
     unflushed: AtomicU64,
     /// So much has to be free before RocksDB goes on after the disk was full.
@@ -46,6 +48,15 @@ pub struct RocksKv {
     is_given_up: AtomicBool,
     /// Where it is noted that the store is damaged; of a copy nowhere, or what takes its folder would be taken for damaged.
     mark: Option<PathBuf>,
+}
+
+/// A pair as an iterator gives it.
+type Pair = std::result::Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>;
+
+/// The store at one moment. RocksDB keeps what it needs for it, so nobody holds one for long.
+struct RocksSnapshot<'a> {
+    store: &'a RocksKv,
+    snapshot: rocksdb::Snapshot<'a>,
 }
 
 /// The file that says that the store in a folder is damaged.
@@ -107,8 +118,11 @@ impl RocksKv {
     fn over(db: DB, mark: Option<PathBuf>, buffer_bytes: u64) -> Self {
         let mut without_log = WriteOptions::default();
         without_log.disable_wal(true);
+        let mut at_once = WriteOptions::default();
+        at_once.disable_wal(true);
+        at_once.set_no_slowdown(true);
         let (unflushed, is_full, is_given_up) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self { db, without_log, unflushed, buffer_bytes, is_full, is_given_up, mark }
+        Self { db, without_log, at_once, unflushed, buffer_bytes, is_full, is_given_up, mark }
     }
 
     /// Notes damage, so that the next start makes the store anew.
@@ -156,13 +170,36 @@ impl RocksKv {
         if from >= to {
             return Ok(Vec::new());
         }
-        let pairs = self.db.iterator_cf_opt(self.family(space), Self::bounds(from, to), mode);
+        self.read(self.db.iterator_cf_opt(self.family(space), Self::bounds(from, to), mode), limit)
+    }
+
+    fn read(&self, pairs: impl Iterator<Item = Pair>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let mut read = Vec::new();
         for pair in pairs.take(limit) {
             let (key, value) = pair.map_err(|error| self.failed(error))?;
             read.push((key.into(), value.into()));
         }
         Ok(read)
+    }
+
+    fn write_with(&self, options: &WriteOptions, batch: WriteBatch) -> Result<()> {
+        let mut writes = rocksdb::WriteBatch::default();
+        let mut bytes = 0;
+        for (space, key, value) in &batch.writes {
+            let family = self.family(*space);
+            bytes += (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64 + ENTRY_BYTES;
+            match value {
+                Some(value) => writes.put_cf(family, key, value),
+                None => writes.delete_cf(family, key),
+            }
+        }
+        match self.db.write_opt(writes, options) {
+            // Nothing is wrong: it has to flush or compact first.
+            Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => return Err(Error::Stalled { batch }),
+            written => self.noted(written).map_err(|error| self.failed_or_full(error, batch))?,
+        }
+        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -203,19 +240,15 @@ impl Kv for RocksKv {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut writes = rocksdb::WriteBatch::default();
-        let mut bytes = 0;
-        for (space, key, value) in &batch.writes {
-            let family = self.family(*space);
-            bytes += (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64 + ENTRY_BYTES;
-            match value {
-                Some(value) => writes.put_cf(family, key, value),
-                None => writes.delete_cf(family, key),
-            }
-        }
-        self.noted(self.db.write_opt(writes, &self.without_log)).map_err(|error| self.failed_or_full(error, batch))?;
-        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        self.write_with(&self.without_log, batch)
+    }
+
+    fn write_at_once(&self, batch: WriteBatch) -> Result<()> {
+        self.write_with(&self.at_once, batch)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Kv + '_>> {
+        Ok(Box::new(RocksSnapshot { store: self, snapshot: self.db.snapshot() }))
     }
 
     fn flush(&self) -> Result<()> {
@@ -310,5 +343,82 @@ impl Kv for RocksKv {
         let in_memory = Space::ALL.iter().filter_map(of).sum();
         let unflushed = self.unflushed.load(Ordering::Relaxed).min(in_memory);
         if self.is_full.load(Ordering::Relaxed) { unflushed.max(self.buffer_bytes) } else { unflushed }
+    }
+}
+
+impl RocksSnapshot<'_> {
+    fn pairs(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: &[u8],
+        mode: IteratorMode<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let family = self.store.family(space);
+        self.store.read(self.snapshot.iterator_cf_opt(family, RocksKv::bounds(from, to), mode), limit)
+    }
+}
+
+impl Kv for RocksSnapshot<'_> {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
+        let read = self.snapshot.get_cf(self.store.family(space), key).map_err(|error| self.store.failed(error))?;
+        Ok(read.map(Bytes::from))
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        self.pairs(space, from, to, IteratorMode::Start, limit)
+    }
+
+    fn last(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>> {
+        Ok(self.pairs(space, from, to, IteratorMode::End, 1)?.pop())
+    }
+
+    fn write(&self, _batch: WriteBatch) -> Result<()> {
+        Err(Error::Failed("a snapshot is only read".to_owned()))
+    }
+
+    fn flush(&self) -> Result<()> {
+        Err(Error::Failed("a snapshot is only read".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY_BYTES: usize = 8 * 1024 * 1024;
+    const OPEN_FILES_MAX: u32 = 64;
+
+    /// A store that takes no writes before it has compacted, which it does not.
+    fn stall(kv: &RocksKv, stops_at: &str) {
+        let options = [
+            ("level0_file_num_compaction_trigger", "100"),
+            ("level0_slowdown_writes_trigger", stops_at),
+            ("level0_stop_writes_trigger", stops_at),
+        ];
+        kv.db.set_options_cf(kv.family(Space::Queue), &options).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_stalls_says_so_and_has_done_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let kv = RocksKv::open(folder.path(), MEMORY_BYTES, OPEN_FILES_MAX).unwrap();
+        let batch = |key: &'static str| WriteBatch {
+            writes: vec![(Space::Queue, Bytes::from_static(key.as_bytes()), Some(Bytes::new()))],
+        };
+        stall(&kv, "1");
+        kv.write_at_once(batch("a")).unwrap();
+        kv.flush().unwrap();
+        let Err(Error::Stalled { batch: unwritten }) = kv.write_at_once(batch("b")) else { panic!("it writes on") };
+        assert_eq!(unwritten, batch("b"));
+        assert_eq!(kv.get(Space::Queue, b"b").unwrap(), None);
+        assert!(!kv.is_given_up());
+        stall(&kv, "200");
+        kv.write_at_once(unwritten).unwrap();
+        assert_eq!(kv.get(Space::Queue, b"b").unwrap(), Some(Bytes::new()));
     }
 }

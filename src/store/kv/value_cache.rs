@@ -29,6 +29,23 @@ impl ValueCache {
     pub fn new(kv: Arc<dyn Kv>) -> Self {
         Self { kv, values: Mutex::default() }
     }
+
+    fn write_by(&self, batch: WriteBatch, write: impl FnOnce(WriteBatch) -> Result<()>) -> Result<()> {
+        let mut values = self.values.lock();
+        for (space, key, value) in &batch.writes {
+            match value {
+                Some(value) if is_worth_it(*space, key) && value.len() <= VALUE_BYTES_MAX => {
+                    values.remember(*space, key.clone(), value.clone());
+                }
+                _ => values.forget(*space, key),
+            }
+        }
+        let written = write(batch);
+        if written.is_err() {
+            *values = BoundedValues::default();
+        }
+        written
+    }
 }
 
 fn is_worth_it(space: Space, key: &[u8]) -> bool {
@@ -68,20 +85,15 @@ impl Kv for ValueCache {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut values = self.values.lock();
-        for (space, key, value) in &batch.writes {
-            match value {
-                Some(value) if is_worth_it(*space, key) && value.len() <= VALUE_BYTES_MAX => {
-                    values.remember(*space, key.clone(), value.clone());
-                }
-                _ => values.forget(*space, key),
-            }
-        }
-        let written = self.kv.write(batch);
-        if written.is_err() {
-            *values = BoundedValues::default();
-        }
-        written
+        self.write_by(batch, |batch| self.kv.write(batch))
+    }
+
+    fn write_at_once(&self, batch: WriteBatch) -> Result<()> {
+        self.write_by(batch, |batch| self.kv.write_at_once(batch))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Kv + '_>> {
+        self.kv.snapshot()
     }
 
     fn flush(&self) -> Result<()> {

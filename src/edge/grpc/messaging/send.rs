@@ -1,5 +1,7 @@
 //! SendMessage (contract §9). After: `broker/send`.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tonic::Request;
 
 use crate::broker::{SendReceipt, Sent};
@@ -12,10 +14,17 @@ use crate::edge::recall_handle::RecallHandle;
 use crate::edge::rules::message::MessageLimits;
 use crate::env::fault::planted_bug;
 use crate::env::fault::planted_bug::PlantedBug;
+use crate::env::panic::contain;
+use crate::env::pool::Pool;
 use crate::proto::admin;
 use crate::proto::admin::SendAddition;
 use crate::proto::admin::send_receipt::Durability;
 use crate::proto::v2;
+use crate::proto::v2::Code;
+
+/// The bodies of a larger request are looked at on another thread: their digests take some milliseconds, and this thread may be
+/// Raft's.
+const CHECKED_HERE_MAX: usize = 1024 * 1024;
 
 /// The answer, and what is added to it for those who know it (contract §9.6).
 pub(super) async fn send(
@@ -46,7 +55,14 @@ async fn try_send(
     let caller = edge.caller(&request)?;
     let EdgeSettings { body_bytes_max, delay_max } = edge.settings;
     let limits = MessageLimits { body_bytes_max, delay_max, now: edge.broker.now() };
-    let checked = incoming::send(request.into_inner(), limits, &caller.client.address, &caller.namespace)?;
+    let request = request.into_inner();
+    let body_bytes: usize = request.messages.iter().map(|message| message.body.len()).sum();
+    let checked = if body_bytes > CHECKED_HERE_MAX {
+        let (address, namespace) = (caller.client.address.clone(), caller.namespace.clone());
+        apart(move || incoming::send(request, limits, &address, &namespace)).await?
+    } else {
+        incoming::send(request, limits, &caller.client.address, &caller.namespace)?
+    };
     let ids: Vec<_> = checked.messages.iter().map(|message| message.message_id.clone()).collect();
     let is_planted = planted_bug::is(PlantedBug::RequestPanics) && ids[0] == PlantedBug::RequestPanics.name();
     assert!(!is_planted, "as planted");
@@ -73,4 +89,17 @@ async fn try_send(
         entry
     };
     Ok((ids.into_iter().zip(sent).map(entry).collect(), receipt))
+}
+
+/// Boxed: few requests are so large, and the future of every send would be larger for them.
+fn apart<T: Send + 'static>(
+    check: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> BoxFuture<'static, Result<T, Refused>> {
+    async move {
+        match Pool::Digests.run(move || contain(check)).await {
+            Ok(Ok(checked)) => checked,
+            Ok(Err(_)) | Err(_) => Err(Refused::new(Code::InternalError, "the messages could not be checked")),
+        }
+    }
+    .boxed()
 }
