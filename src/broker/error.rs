@@ -138,6 +138,8 @@ impl Error {
             Rejected::NotWaiting => Self::NotWaiting,
             Rejected::TransactionNotFound => Self::TransactionNotFound,
             Rejected::DecidedOtherwise => Self::DecidedOtherwise,
+            // Tried again before (`Broker::propose`).
+            Rejected::EntryIsFull => Self::Busy,
             Rejected::GroupNotFound
             | Rejected::GroupExists
             | Rejected::TypeIsFixed

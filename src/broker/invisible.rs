@@ -7,17 +7,17 @@ use crate::broker::lease_handle::handle;
 #[cfg(debug_assertions)]
 use crate::broker::planted;
 use crate::broker::{Broker, Deadline, Error};
+use crate::env::pool::Pool;
 use crate::machine::command::{Change, Prolong};
-use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease::Lease;
-use crate::machine::{Command, Outcome, Rejected};
+use crate::machine::{Command, Failure, Outcome, Rejected};
 use crate::model::limits::{INVISIBLE_RENEWED, LEFT_BEHIND};
-use crate::model::{GroupName, Millis, ReceiptHandle, Timestamp, TopicName};
+use crate::model::{GroupName, Millis, ReceiptHandle, TopicName};
 
 /// Leases prolonged at once.
-const RENEW_MAX: usize = 100_000;
-/// Leases in one command.
-const LEASES_MAX: usize = 1000;
+pub(super) const RENEW_MAX: usize = 100_000;
+/// Leases in one command: some milliseconds of work for every node.
+const LEASES_MAX: usize = 256;
 
 impl Broker {
     /// Replaces the lease of one message by a new one that ends `invisible` from now; the old handle
@@ -81,18 +81,14 @@ impl Broker {
     /// * Errors: those of the reads and commands; leases that were not shortened end at their time.
     pub async fn release_leases_of(&self, client_id: &str) -> Result<(), Error> {
         // No lease that is renewed ends later than this.
-        let ending = self.renewable_ending(self.machine_now().plus(INVISIBLE_RENEWED)).await?;
-        let is_theirs = |lease: &Lease| lease.renew_for.as_deref() == Some(client_id);
-        let theirs = ending.iter().filter(|(_, lease)| is_theirs(lease)).map(|(at, lease)| handle(*at, lease));
-        self.prolong(theirs.collect(), LEFT_BEHIND).await
-    }
-
-    /// Leases that are renewed while their client lives, and end until then, in machine time.
-    pub(super) async fn renewable_ending(&self, until: Timestamp) -> Result<Vec<(LeaseKey, Lease)>, Error> {
-        let reader = self.reader.clone();
-        // Reads much; not on the Raft thread.
-        let read = tokio::task::spawn_blocking(move || reader.view().renewable_ending(until, RENEW_MAX)).await;
-        Ok(read.map_err(|panic| Error::Stopped(panic.to_string()))??)
+        let until = self.machine_now().plus(INVISIBLE_RENEWED);
+        let (reader, client_id) = (self.reader.clone(), client_id.to_owned());
+        let theirs = on_views(move || {
+            let is_theirs = |lease: &Lease| lease.renew_for.as_deref() == Some(&client_id);
+            let theirs = reader.view().renewable_ending(until, RENEW_MAX, is_theirs)?;
+            Ok(theirs.iter().map(|(at, lease)| handle(*at, lease)).collect())
+        });
+        self.prolong(theirs.await?, LEFT_BEHIND).await
     }
 
     /// Gives leases another end, `invisible_for` from now.
@@ -103,4 +99,11 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Finds leases: much may be read for it, so not on Raft's thread.
+pub(super) async fn on_views(
+    find: impl FnOnce() -> Result<Vec<ReceiptHandle>, Failure> + Send + 'static,
+) -> Result<Vec<ReceiptHandle>, Error> {
+    Ok(Pool::Views.run(find).await.map_err(|panic| Error::Stopped(panic.to_string()))??)
 }

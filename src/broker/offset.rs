@@ -13,6 +13,7 @@ use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
 use crate::broker::settled::settled_below;
 use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
+use crate::env::pool::Pool;
 use crate::machine::command::{OffsetMove, SetGroupOffsets};
 use crate::machine::state::lease::SPAN;
 use crate::machine::state::queue::first_stored_at;
@@ -20,13 +21,14 @@ use crate::machine::state::view::View;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{
-    Filter, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp, TopicId,
-    TopicName,
+    Filter, GroupId, GroupName, LogIndex, Message, MessageRef, MessageType, Millis, QueueId, QueueOffset, Timestamp,
+    TopicId, TopicName,
 };
 
 /// However short the pull, it waits so long for the repair of what it is to begin with.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(1);
 const REPAIR_STEP: Duration = Duration::from_millis(100);
+type QueueOffsets = Vec<(QueueId, QueueOffset)>;
 
 /// One pull.
 #[derive(Debug, Clone)]
@@ -326,25 +328,14 @@ impl Broker {
     pub async fn give_up_leases(&self, group: &GroupName, deadline: Deadline) -> Result<(), Error> {
         let until = self.held_until(deadline);
         self.reader.read_barrier(until).await?;
-        let view = self.reader.view();
-        let Some((group_id, _)) = view.group(group)? else { return Ok(()) };
-        for (topic_id, record) in view.topics()? {
-            if !view.is_subscribed(topic_id, group_id)? || !view.is_at_work(topic_id, group_id)? {
-                continue;
-            }
-            let mut offsets = Vec::new();
-            for queue in (0..record.queues).map(QueueId) {
-                let below = settled_below(view, topic_id, group_id, queue)?.below;
-                if below < view.group_offset(topic_id, group_id, queue)? {
-                    offsets.push((queue, below));
-                }
-            }
-            if offsets.is_empty() {
-                continue;
-            }
+        let Some((group_id, _)) = self.reader.view().group(group)? else { return Ok(()) };
+        let reader = self.reader.clone();
+        // Every lease of the group is looked at.
+        let found = Pool::Views.run(move || unsettled(reader.view(), group_id)).await;
+        for (topic_id, topic, offsets) in found.map_err(|panic| Error::Stopped(panic.to_string()))?? {
             let set = SetGroupOffsets { topic: topic_id, group: group_id, offsets, how: OffsetMove::Set };
             let outcome = self.propose(&Command::SetGroupOffsets(set), until).await?;
-            self.positions_set(&record.name, outcome, until).await?;
+            self.positions_set(&topic, outcome, until).await?;
         }
         Ok(())
     }
@@ -409,6 +400,27 @@ impl Broker {
             (_, other) => Err(Error::unexpected(&other)),
         }
     }
+}
+
+/// The queues in which a group has leased what it has not settled, by topic, with the first of that.
+fn unsettled(view: View<'_>, group: GroupId) -> Result<Vec<(TopicId, TopicName, QueueOffsets)>, Error> {
+    let mut found = Vec::new();
+    for (topic, record) in view.topics()? {
+        if !view.is_subscribed(topic, group)? || !view.is_at_work(topic, group)? {
+            continue;
+        }
+        let mut offsets = Vec::new();
+        for queue in (0..record.queues).map(QueueId) {
+            let below = settled_below(view, topic, group, queue)?.below;
+            if below < view.group_offset(topic, group, queue)? {
+                offsets.push((queue, below));
+            }
+        }
+        if !offsets.is_empty() {
+            found.push((topic, record.name, offsets));
+        }
+    }
+    Ok(found)
 }
 
 /// What a reset does, for the events.

@@ -33,7 +33,9 @@ pub(in crate::broker) fn settled_below(
 ) -> Result<Settled, Error> {
     let head = view.queue_head(topic, queue)?;
     let group_offset = view.group_offset(topic, group, queue)?.max(head.min);
-    let leases = view.leases(topic, group, queue)?;
+    // What is left of leases that a reset took is no lease any more.
+    let is_cleared = view.being_cleared(topic, group)?.contains(&queue);
+    let leases = if is_cleared { Vec::new() } else { view.leases(topic, group, queue)? };
     let held = |is_meant: fn(&Lease) -> bool| -> u64 {
         leases.iter().filter(|(_, lease)| is_meant(lease)).map(|(_, lease)| u64::from(lease.held.len())).sum()
     };
@@ -41,7 +43,7 @@ pub(in crate::broker) fn settled_below(
         let meant = leases.iter().filter(|(_, lease)| is_meant(lease));
         meant.filter_map(|(_, lease)| lease.offsets(lease.held).next()).min()
     };
-    let (waiting, first_waiting) = view.waiting_in_lines(topic, group, queue)?;
+    let (waiting, first_waiting) = if is_cleared { (0, None) } else { view.waiting_in_lines(topic, group, queue)? };
     let first = first_of(|_| true).into_iter().chain(first_waiting).min();
     let fresh = Some(group_offset).filter(|offset| *offset < head.max);
     Ok(Settled {

@@ -10,17 +10,21 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::background::first_renewals::FirstRenewals;
 use crate::broker::background::tasks::Tasks;
 use crate::broker::receive::reservations::Reservations;
+use crate::broker::receive::turns::Turns;
 use crate::broker::{
     Arrivals, BrokerSettings, Clients, Deadline, Error, ReplicaSite, ShardReader, Statistics, Traffic,
 };
 use crate::env::clock::Clock;
-use crate::machine::{Command, Outcome, Proposal};
+use crate::machine::{Command, Outcome, Proposal, Rejected};
 use crate::model::limits::POLLS_WAITING_MAX;
 use crate::model::{HandleKey, LogIndex, Timestamp};
 use crate::raft::{ClusterClock, Leadership, Replica};
 
 /// A retry of something safe to repeat waits this long.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// A command for which an entry had no room is proposed again after this.
+const FULL_ENTRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long an answer that needs a leader waits for an election under way.
 const ELECTION_WAIT: Duration = Duration::from_millis(300);
@@ -53,6 +57,8 @@ pub struct Broker {
     pub(super) polls: Semaphore,
     /// Plans whose filter reads whole messages, at once.
     pub(super) filter_reads: Semaphore,
+    /// What polls look at on Raft's thread.
+    pub(super) turns: Turns,
     pub(super) first_renewals: FirstRenewals,
     pub(super) tasks: Tasks,
     pub(super) traffic: Arc<Traffic>,
@@ -77,6 +83,7 @@ impl Broker {
             reservations: Reservations::default(),
             polls: Semaphore::new(POLLS_WAITING_MAX),
             filter_reads: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            turns: Turns::here(),
             first_renewals: FirstRenewals::default(),
             tasks: Tasks::here(),
             traffic,
@@ -139,8 +146,18 @@ impl Broker {
     /// * Errors: [`Error::TimedOut`] is an unknown fate, [`Error::NoLeader`] and [`Error::Busy`] are definite.
     pub(super) async fn propose(&self, command: &Command, until: Instant) -> Result<(LogIndex, Outcome), Error> {
         let proposal = Proposal { command: command.encode(), messages: Vec::new() };
-        let (place, outcome) = self.replica.propose(proposal, until.saturating_duration_since(Instant::now())).await?;
-        Ok((place.index, outcome))
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let (place, outcome) = self.replica.propose(proposal.clone(), left).await?;
+            if outcome != Outcome::Rejected(Rejected::EntryIsFull) {
+                return Ok((place.index, outcome));
+            }
+            // Nothing was done. The next entry may have room.
+            if Instant::now() + FULL_ENTRY_PAUSE >= until {
+                return Err(Error::Busy);
+            }
+            tokio::time::sleep(FULL_ENTRY_PAUSE).await;
+        }
     }
 
     /// Proposes what is safe to repeat: tries again while its fate is unknown and time is left.

@@ -11,12 +11,16 @@ use tokio::time::Instant;
 use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::state::catalog::{GroupRecord, TopicRecord};
+use crate::machine::state::stage::DEFERRABLE_KEYS_MAX;
 use crate::machine::{Command, Outcome, Rejected};
 use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, KEPT_MAX, KEPT_MIN, TOPIC_QUEUES_MAX};
 use crate::model::{
     ConsumeFrom, GroupId, GroupName, GroupSettings, LogIndex, MessageType, Millis, Permission, ReceiptHandle,
     Timestamp, TopicId, TopicName, TopicType,
 };
+
+/// Queues in which one command gives a group its first offsets: an entry has room for no more.
+const SUBSCRIBED_QUEUES_MAX: usize = DEFERRABLE_KEYS_MAX;
 
 /// A topic as requests see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -412,32 +416,39 @@ impl Broker {
         topics: &[TopicName],
         until: Instant,
     ) -> Result<(), Error> {
-        let Some(topics) = self.not_subscribed(&group, topics)? else { return Ok(()) };
-        let create = self.settings.creates_groups.then_some(GROUP_RETRIES_DEFAULT);
-        let command = Command::Subscribe(Subscribe { group: group.clone(), topics, create });
-        match self.propose_repeatable(&command, until).await? {
-            (index, Outcome::GroupCreated(_)) => {
-                self.reader.caught_up(index, until).await;
-                Ok(())
+        loop {
+            let Some(topics) = self.not_subscribed(&group, topics)? else { return Ok(()) };
+            let create = self.settings.creates_groups.then_some(GROUP_RETRIES_DEFAULT);
+            let command = Command::Subscribe(Subscribe { group: group.clone(), topics, create });
+            match self.propose_repeatable(&command, until).await? {
+                // An entry may have had no room for all of them.
+                (index, Outcome::GroupCreated(_)) if self.reader.caught_up(index, until).await => {}
+                (_, Outcome::GroupCreated(_)) => return Err(Error::TimedOut),
+                (_, Outcome::Rejected(Rejected::GroupNotFound)) => return Err(Error::GroupNotFound(group)),
+                (_, other) => return Err(Error::unexpected(&other)),
             }
-            (_, Outcome::Rejected(Rejected::GroupNotFound)) => Err(Error::GroupNotFound(group)),
-            (_, other) => Err(Error::unexpected(&other)),
         }
     }
 
-    /// The topics in which the group has no offsets yet; `None` if there is nothing to do.
+    /// Topics in which the group has no offsets yet, as many as one command should subscribe to; `None` if there is nothing
+    /// to do.
     fn not_subscribed(&self, group: &GroupName, topics: &[TopicName]) -> Result<Option<Vec<TopicName>>, Error> {
         let view = self.reader.view();
         let group = view.group(group)?.map(|(group, _)| group);
         let mut missing = BTreeSet::new();
+        let mut queues = 0;
         for name in topics {
-            let Some((topic, _)) = view.topic(name)? else { continue };
+            if queues >= SUBSCRIBED_QUEUES_MAX {
+                break;
+            }
+            let Some((topic, record)) = view.topic(name)? else { continue };
             let is_subscribed = match group {
                 Some(group) => view.is_subscribed(topic, group)?,
                 None => false,
             };
             if !is_subscribed {
                 missing.insert(name.clone());
+                queues += record.queues as usize;
             }
         }
         let nothing_to_do = group.is_some() && missing.is_empty();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::machine::batch::Batch;
 use crate::machine::command::Command;
 use crate::machine::lease_ids::Ordinals;
-use crate::machine::outcome::Outcome;
+use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::send::EntrySends;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::recent_sends::Recent;
@@ -72,7 +72,21 @@ fn apply_batch(
     Ok(outcomes)
 }
 
+/// Runs a command, unless the entry has done enough of what writes much.
 fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> Result<Outcome, Failure> {
+    if !command.writes_much() {
+        return run_any(stage, sends, command);
+    }
+    if stage.keys_left()? == 0 {
+        return Ok(Outcome::Rejected(Rejected::EntryIsFull));
+    }
+    let before = stage.written();
+    let outcome = run_any(stage, sends, command)?;
+    stage.spend(stage.written() - before);
+    Ok(outcome)
+}
+
+fn run_any(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> Result<Outcome, Failure> {
     match command {
         Command::CreateTopic(create) => topics::create_topic(stage, create),
         Command::DeleteTopic { topic } => topics::delete_topic(stage, topic),
@@ -111,8 +125,10 @@ fn run(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command) -> 
         Command::EndMemberChange { number, end } => member::end_change(stage, *number, end),
         Command::Clock { shift } => Ok(clock::apply(stage, *shift)),
         Command::OfOperator { act, command } => {
-            let outcome = run(stage, sends, command)?;
-            events::note_act(stage, act, &outcome)?;
+            let outcome = run_any(stage, sends, command)?;
+            if outcome != Outcome::Rejected(Rejected::EntryIsFull) {
+                events::note_act(stage, act, &outcome)?;
+            }
             Ok(outcome)
         }
         Command::NoteAct { act, said } => events::note_said(stage, act, said),

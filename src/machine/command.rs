@@ -14,6 +14,9 @@ use crate::model::{
 /// The cluster version from which on events may be noted.
 pub const NEEDS_EVENTS: u32 = 4;
 
+/// A topic of more queues than this takes many keys.
+const FEW_QUEUES: u32 = 16;
+
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -120,6 +123,49 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it writes hundreds of keys however short it is: an entry does not do many of these.
+    pub(in crate::machine) fn writes_much(&self) -> bool {
+        match self {
+            Self::CreateTopic(create) => create.queues > FEW_QUEUES,
+            Self::UpdateTopic(update) => update.queues.is_some(),
+            Self::DeleteGroup { .. } | Self::Redrive(_) => true,
+            // They take bytes for what they write, or stop by themselves once the entry has done enough.
+            Self::DeleteTopic { .. }
+            | Self::CreateGroup(_)
+            | Self::UpdateGroup(_)
+            | Self::Subscribe(_)
+            | Self::Send(_)
+            | Self::SendToQueue(_)
+            | Self::SendBack(_)
+            | Self::LockQueues(_)
+            | Self::UnlockQueues(_)
+            | Self::Grant(_)
+            | Self::Ack(_)
+            | Self::Change(_)
+            | Self::Prolong(_)
+            | Self::Tick
+            | Self::GiveBack(_)
+            | Self::Announce(_)
+            | Self::SetHandleKey(_)
+            | Self::Recall(_)
+            | Self::Reschedule(_)
+            | Self::DeadLetter { .. }
+            | Self::Decide(_)
+            | Self::SetGroupOffsets(_)
+            | Self::Repeat(_)
+            | Self::RaiseClusterVersion { .. }
+            | Self::Clock { .. }
+            | Self::Trim(_)
+            | Self::Carry(_)
+            | Self::BeginMemberChange(_)
+            | Self::CancelMemberChange { .. }
+            | Self::EndMemberChange { .. }
+            | Self::NoteAct { .. }
+            | Self::NoteLeader(_) => false,
+            Self::OfOperator { command, .. } => command.writes_much(),
+        }
+    }
+
     /// Whether it is one that operators ask for.
     pub fn may_be_of_operator(&self) -> bool {
         match self {
@@ -572,6 +618,17 @@ pub enum OffsetMove {
 }
 
 impl Candidate {
+    /// The queue that its messages are in.
+    pub fn queue(&self) -> QueueId {
+        match *self {
+            Self::Returned { queue, .. }
+            | Self::Fresh { queue, .. }
+            | Self::Any { queue, .. }
+            | Self::Skip { queue, .. }
+            | Self::Next { queue, .. } => queue,
+        }
+    }
+
     /// Whether it makes one lease at most; a window of an orderly group makes one for each message group.
     pub fn makes_one(&self) -> bool {
         match self {

@@ -9,7 +9,7 @@ use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease::Lease;
 use crate::machine::state::stage::Stage;
-use crate::machine::state::{catalog, keys, lease, queue};
+use crate::machine::state::{catalog, clearing, keys, lease, queue};
 use crate::machine::{dead_letter_topic, lease_life_cycle};
 use crate::model::{GroupId, OffsetSet, QueueId, QueueOffset, ReceiptHandle, TopicId};
 use crate::store::kv::Space;
@@ -37,7 +37,8 @@ pub(super) fn apply(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<Out
 }
 
 /// Delivers dead letters to their group again, from the queue and offset where they died, as if their first delivery
-/// had just ended. One that was redriven before, or whose topic is deleted, stays where it is.
+/// had just ended. One that was redriven before, or whose topic is deleted, stays where it is; so does one whose queue is
+/// being cleared for the group.
 ///
 /// Its message group has gone on without it, so it is delivered outside of any FIFO line.
 pub(super) fn redrive(stage: &mut Stage<'_>, redrive: &Redrive) -> Result<Outcome, Failure> {
@@ -64,8 +65,9 @@ fn redrive_one(
     }
     let Some((run, _)) = queue::find(stage, dead_letters, QueueId(0), offset)? else { return Ok(false) };
     let Some(origin) = run.origin else { return Ok(false) };
-    let is_there =
-        catalog::topic(stage, origin.topic)?.is_some() && catalog::is_subscribed(stage, origin.topic, group)?;
+    let is_there = catalog::topic(stage, origin.topic)?.is_some()
+        && catalog::is_subscribed(stage, origin.topic, group)?
+        && !clearing::is_cleared(stage, origin.topic, group, origin.queue)?;
     if !is_there || !stage.may_lease() || queue::find(stage, origin.topic, origin.queue, origin.offset)?.is_none() {
         return Ok(false);
     }

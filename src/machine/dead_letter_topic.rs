@@ -34,15 +34,16 @@ pub(super) fn add(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease, messages: 
     let Some(dead_letters) = of_group(stage, at.group)? else { return Ok(()) };
     let mut entering = EnqueueBuffer::default();
     let mut count = 0;
+    let mut runs = queue::RunFinder::default();
     for offset in lease.offsets(messages) {
-        let Some((run, item)) = queue::find(stage, at.topic, at.queue, offset)? else {
+        let Some((index, item)) = runs.find(stage, at.topic, at.queue, offset)? else {
             // Retention took it while it was leased.
             lost::note(stage, at.topic, at.group, at.queue, 1)?;
             continue;
         };
         let origin =
             Origin { topic: at.topic, name: topic.name.clone(), queue: at.queue, offset, attempts: lease.attempt };
-        let letter = EnteringMessage { origin: Some(origin), ..EnteringMessage::plain(run.index, item) };
+        let letter = EnteringMessage { origin: Some(origin), ..EnteringMessage::plain(index, item) };
         entering.enqueue(stage, dead_letters, letter)?;
         count += 1;
     }

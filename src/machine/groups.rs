@@ -13,6 +13,11 @@ use crate::machine::state::{catalog, due, keys, queue};
 use crate::model::{ConsumeFrom, GroupId, GroupName, GroupSettings, QueueId, QueueOffset, TopicId};
 use crate::store::kv::Space;
 
+/// What the search for an offset by its time counts for, in keys.
+const SEARCH_KEYS: usize = 8;
+/// What a topic counts for that a deleted group may be subscribed to.
+const KEYS_TO_LEAVE: usize = 2;
+
 pub(super) fn create_group(stage: &mut Stage<'_>, create: &CreateGroup) -> Result<Outcome, Failure> {
     if catalog::group_id(stage, &create.group)?.is_some() {
         return Ok(Outcome::Rejected(Rejected::GroupExists));
@@ -38,27 +43,53 @@ pub(super) fn update_group(stage: &mut Stage<'_>, update: &UpdateGroup) -> Resul
     Ok(Outcome::Done)
 }
 
-/// The name is free at once; group offsets and leases are removed in bounded steps by `machine/tick`. The group's
-/// dead letters stay.
+/// The name is free at once; subscriptions, group offsets and leases are removed in bounded steps by `machine/tick`. The
+/// group's dead letters stay.
 pub(super) fn delete_group(stage: &mut Stage<'_>, name: &GroupName) -> Result<Outcome, Failure> {
     let Some(group) = catalog::group_id(stage, name)? else {
         return Ok(Outcome::Rejected(Rejected::GroupNotFound));
     };
     stage.delete(Space::Catalog, keys::group_name(name));
     stage.delete(Space::Catalog, keys::group(group));
-    let now = stage.now();
-    for topic in catalog::topic_ids(stage)? {
-        if catalog::is_subscribed(stage, topic, group)? {
-            stage.delete(Space::Catalog, keys::subscription(topic, group));
-            due::put(stage, now, Due::SweepGroup { topic, group });
+    if stage.is_bounded()? {
+        let now = stage.now();
+        due::put(stage, now, Due::Leave { group });
+    } else {
+        for topic in catalog::topic_ids(stage)? {
+            leave(stage, topic, group)?;
         }
     }
     stage.effects().catalog_changed = true;
     Ok(Outcome::Done)
 }
 
+/// Ends the subscriptions of a deleted group, topic after topic from the one on that `value` has; whether there are no others.
+pub(super) fn leave_on(stage: &mut Stage<'_>, group: GroupId, value: Bytes) -> Result<bool, Failure> {
+    let from = if value.is_empty() { keys::all_topics() } else { value };
+    let room = stage.keys_left()? / KEYS_TO_LEAVE + 1;
+    let topics = catalog::topic_ids_from(stage, &from, room)?;
+    // Those without the group are looked at too.
+    stage.spend(topics.len() * KEYS_TO_LEAVE);
+    for topic in &topics {
+        leave(stage, *topic, group)?;
+    }
+    let Some(last) = topics.last().filter(|_| topics.len() == room) else { return Ok(true) };
+    let now = stage.now();
+    due::put_with(stage, now, Due::Leave { group }, keys::after(&keys::topic(*last)));
+    Ok(false)
+}
+
+fn leave(stage: &mut Stage<'_>, topic: TopicId, group: GroupId) -> Result<(), Failure> {
+    if catalog::is_subscribed(stage, topic, group)? {
+        let now = stage.now();
+        stage.delete(Space::Catalog, keys::subscription(topic, group));
+        due::put(stage, now, Due::SweepGroup { topic, group });
+    }
+    Ok(())
+}
+
 /// Creates the group if it is missing and may be created, and gives it a group offset in each queue of the topics
-/// that it is not subscribed to yet. Unknown topics are passed over.
+/// that it is not subscribed to yet. Unknown topics are passed over, and those for which the entry has no room.
 ///
 /// * Source: contract §17, contract §26: a late group on a young topic gets everything from offset 0.
 pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<Outcome, Failure> {
@@ -69,6 +100,10 @@ pub(super) fn subscribe(stage: &mut Stage<'_>, subscribe: &Subscribe) -> Result<
     };
     let consume_from = catalog::group(stage, group)?.map_or(ConsumeFrom::Standard, |group| group.settings.consume_from);
     for name in &subscribe.topics {
+        if stage.keys_left()? == 0 {
+            // Who asked looks which topics are missing, and asks again.
+            break;
+        }
         let Some(topic) = catalog::topic_id(stage, name)? else { continue };
         let Some(record) = catalog::topic(stage, topic)? else { continue };
         if catalog::is_subscribed(stage, topic, group)? {
@@ -88,6 +123,8 @@ pub(super) fn begin(
     record: &TopicRecord,
 ) -> Result<(), Failure> {
     stage.put(Space::Catalog, keys::subscription(topic, group), Bytes::new());
+    let look_ups = if matches!(consume_from, ConsumeFrom::At(_)) { SEARCH_KEYS } else { 1 };
+    stage.spend(record.queues as usize * look_ups);
     for queue in (0..record.queues).map(QueueId) {
         let head = queue::head(stage, topic, queue)?;
         let from = start(stage, topic, queue, &head, consume_from)?;

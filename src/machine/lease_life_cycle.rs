@@ -27,7 +27,7 @@ pub(super) fn start(stage: &mut Stage<'_>, at: LeaseKey, mut lease: Lease) -> Re
     if lease.until <= stage.now() {
         return return_held(stage, at, &mut lease);
     }
-    lease::put(stage, at, &lease);
+    lease::put_new(stage, at, &lease)?;
     due::put(stage, lease.until, Due::Lease(at));
     Ok(())
 }
@@ -44,7 +44,7 @@ pub(super) fn shrink(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> 
     let kept_until = lease.until.clamp(stage.now().plus(SETTLED_KEPT_MIN), stage.now().plus(SETTLED_KEPT_MAX));
     if lease.acked.is_empty() {
         due::delete(stage, lease.until, Due::Lease(at));
-        lease::delete(stage, at);
+        lease::delete(stage, at, lease)?;
     } else if lease.until != kept_until {
         set_until(stage, at, lease, kept_until);
     } else {
@@ -77,8 +77,7 @@ pub(super) fn set_until(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, 
 pub(super) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
     let Some(mut lease) = lease::get(stage, at)? else { return Ok(()) };
     if lease.held.is_empty() {
-        lease::delete(stage, at);
-        return Ok(());
+        return lease::delete(stage, at, &lease);
     }
     return_held(stage, at, &mut lease)
 }
@@ -86,7 +85,7 @@ pub(super) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
 fn return_held(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
     if is_used_up(stage, at, lease)? {
         dead_letter_topic::add(stage, at, lease, lease.held - lease.settled_after_gap)?;
-        lease::delete(stage, at);
+        lease::delete(stage, at, lease)?;
         return fifo_advance::lease_is_done(stage, at, lease);
     }
     if lease.message_group.is_some() {
@@ -108,12 +107,17 @@ fn is_used_up(stage: &Stage<'_>, at: LeaseKey, lease: &Lease) -> Result<bool, Fa
 }
 
 /// Takes messages out of a returned lease: they are in another lease now, or not wanted.
-pub(super) fn take_returned(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease, messages: OffsetSet) {
+pub(super) fn take_returned(
+    stage: &mut Stage<'_>,
+    at: LeaseKey,
+    lease: &mut Lease,
+    messages: OffsetSet,
+) -> Result<(), Failure> {
     lease.held -= messages;
     if lease.held.is_empty() {
-        lease::delete(stage, at);
         stage.delete(Space::Lease, keys::returned(at));
-    } else {
-        lease::put(stage, at, lease);
+        return lease::delete(stage, at, lease);
     }
+    lease::put(stage, at, lease);
+    Ok(())
 }

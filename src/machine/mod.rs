@@ -12,7 +12,7 @@
 //!   `cluster_version`, `events`, `key_values`, `write_permission`.
 //! * For tests of upgrades, in debug builds: `planted`.
 //! * What may come in from another node: `admissible`.
-//! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`.
+//! * What several verbs do: `lease_life_cycle`, `lease_ids`, `fifo_advance`, `dead_letter_topic`, `sweep`.
 //! * The state that they read and change: [`state`]. It imports none of the files above.
 //!
 //! Called by `raft/state_machine`; read by `broker/` through [`state::view`].
@@ -50,6 +50,7 @@ mod receive;
 mod send;
 mod send_back;
 pub mod state;
+mod sweep;
 mod tick;
 mod topics;
 mod transaction;

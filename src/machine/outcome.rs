@@ -43,6 +43,9 @@ pub enum Rejected {
     DecidedOtherwise,
     #[error("there are {KEY_VALUES_MAX} key-values, which is the most that are kept; delete some that nobody needs")]
     KeyValuesFull,
+    /// Nothing was done: the entry had enough to do by then. It is to be proposed again.
+    #[error("the entry of the log had no room for it")]
+    EntryIsFull,
 }
 
 /// The answer to one command.
@@ -116,6 +119,7 @@ impl Rejected {
             Self::TypeIsFixed => (11, 0),
             Self::QueuesAreFixed => (12, 0),
             Self::KeyValuesFull => (13, 0),
+            Self::EntryIsFull => (14, 0),
         }
     }
 
@@ -141,6 +145,7 @@ impl Rejected {
             11 => Self::TypeIsFixed,
             12 => Self::QueuesAreFixed,
             13 => Self::KeyValuesFull,
+            14 => Self::EntryIsFull,
             value => return Err(reader.unknown(value.into())),
         })
     }

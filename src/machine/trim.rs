@@ -37,10 +37,11 @@ pub(super) fn apply(stage: &mut Stage<'_>, trim: &Trim) -> Result<Outcome, Failu
         if run.stored_at >= before {
             break;
         }
-        if number == RUNS_MAX || head.min.0 - first_kept.0 >= MESSAGES_MAX {
+        if number == RUNS_MAX || head.min.0 - first_kept.0 >= MESSAGES_MAX || stage.keys_left()? == 0 {
             more = true;
             break;
         }
+        let before = stage.written();
         let place = RunPlace::of_key(&key)?;
         references::release_run(stage, run.index, place)?;
         stage.delete(Space::Queue, key);
@@ -48,6 +49,7 @@ pub(super) fn apply(stage: &mut Stage<'_>, trim: &Trim) -> Result<Outcome, Failu
             stage.delete(Space::Queue, keys::message_of_group(topic, queue, *group, QueueOffset(offset)));
         }
         head.min = QueueOffset(place.first.0 + run.items.len() as u64);
+        stage.spend(stage.written() - before);
     }
     let count = head.min.0 - first_kept.0;
     if count > 0 {
@@ -60,8 +62,10 @@ pub(super) fn apply(stage: &mut Stage<'_>, trim: &Trim) -> Result<Outcome, Failu
 /// Of dead letters below `min`, that they were redriven; whether there are more.
 fn remove_marks(stage: &mut Stage<'_>, trim: &Trim, min: QueueOffset) -> Result<bool, Failure> {
     let (from, to) = (keys::redriven(trim.topic, QueueOffset(0)), keys::redriven(trim.topic, min));
-    let found = stage.scan(Space::Queue, &from, &to, MARKS_MAX)?;
-    let more = found.len() == MARKS_MAX;
+    let limit = MARKS_MAX.min(stage.keys_left()?).max(1);
+    let found = stage.scan(Space::Queue, &from, &to, limit)?;
+    let more = found.len() == limit;
+    stage.spend(found.len());
     for (key, _) in found {
         stage.delete(Space::Queue, key);
     }

@@ -94,6 +94,9 @@ pub const REDRIVE_MAX: usize = 256;
 pub const ACK_ENTRIES_MAX: usize = 1024;
 /// A gathered batch is closed once it is this large; one larger command still travels alone.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the commands of a batch without their messages: applying them is one step of Raft's thread, and each key that they
+/// write takes some of these. One larger command still travels alone.
+pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// References to bytes that one command carries at most.
 pub const CARRY_REFERENCES_MAX: usize = 1024;
 /// Most commands in one batch.

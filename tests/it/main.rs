@@ -24,5 +24,6 @@ mod peers;
 mod proto;
 mod readme;
 mod remoting;
+mod steps;
 mod tidy;
 mod unary;

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use crate::broker::invisible::{RENEW_MAX, on_views};
 use crate::broker::lease_handle::handle;
 use crate::broker::{Broker, Error};
-use crate::machine::state::keys::LeaseKey;
+use crate::machine::Failure;
 use crate::machine::state::lease::{self, Lease};
+use crate::machine::state::view::View;
 use crate::model::limits::INVISIBLE_RENEWED;
 use crate::model::{Millis, ReceiptHandle};
 
@@ -32,22 +34,30 @@ pub(super) async fn renew_for_living(broker: &Broker) {
 
 /// Renews the given leases, and all that were renewed before and end soon.
 async fn renew(broker: &Broker, mut meant: Vec<ReceiptHandle>) -> Result<(), Error> {
-    let ending = broker.renewable_ending(broker.machine_now().plus(RENEW_AHEAD)).await?;
-    let was_renewed = |lease: &Lease| lease.until > lease.granted_at.plus(INVISIBLE_RENEWED);
-    meant.extend(ending.iter().filter(|(_, lease)| was_renewed(lease)).map(|(at, lease)| handle(*at, lease)));
-    let living = |lease: &Lease| lease.renew_for.as_deref().is_some_and(|client| broker.clients.is_alive(client));
-    let held = still_held(broker, meant)?.into_iter().filter(|(_, lease)| living(lease));
-    broker.prolong(held.map(|(at, lease)| handle(at, &lease)).collect(), INVISIBLE_RENEWED).await
+    let until = broker.machine_now().plus(RENEW_AHEAD);
+    let (reader, clients) = (broker.reader.clone(), broker.clients.clone());
+    // Some hundred thousand look-ups.
+    let living = on_views(move || {
+        let view = reader.view();
+        let was_renewed = |lease: &Lease| lease.until > lease.granted_at.plus(INVISIBLE_RENEWED);
+        let ending = view.renewable_ending(until, RENEW_MAX, was_renewed)?;
+        meant.extend(ending.iter().map(|(at, lease)| handle(*at, lease)));
+        let is_living = |lease: &Lease| lease.renew_for.as_deref().is_some_and(|client| clients.is_alive(client));
+        still_held(view, &meant, is_living)
+    });
+    broker.prolong(living.await?, INVISIBLE_RENEWED).await
 }
 
-/// Those of the leases that still hold something.
-fn still_held(broker: &Broker, leases: Vec<ReceiptHandle>) -> Result<Vec<(LeaseKey, Lease)>, Error> {
-    let view = broker.reader.view();
+/// Those of the leases that still hold something, and are wanted.
+fn still_held(
+    view: View<'_>,
+    leases: &[ReceiptHandle],
+    is_wanted: impl Fn(&Lease) -> bool,
+) -> Result<Vec<ReceiptHandle>, Failure> {
     let mut held = Vec::new();
     for at in leases.iter().map(lease::key_of) {
-        if let Some(lease) = view.lease(at)?.filter(|lease| !lease.held.is_empty() && !lease.returned) {
-            held.push((at, lease));
-        }
+        let lease = view.lease(at)?.filter(|lease| !lease.held.is_empty() && !lease.returned && is_wanted(lease));
+        held.extend(lease.map(|lease| handle(at, &lease)));
     }
     Ok(held)
 }

@@ -20,13 +20,16 @@ const FINISH_WITHIN: Duration = Duration::from_secs(1);
 pub struct Background {
     broker: Arc<Broker>,
     loops: JoinHandle<()>,
+    turns: JoinHandle<()>,
 }
 
 impl Background {
     /// Starts everything on the current runtime, which is Raft's; `due_checks` as [`crate::broker::Arrivals::new`] gave
     /// them.
     pub fn start(broker: Arc<Broker>, due_checks: mpsc::Receiver<(TopicId, MessageRef)>) -> Self {
-        let shard = broker.clone();
+        let (shard, ending) = (broker.clone(), broker.clone());
+        // Apart from the loops: it has its turn again and again, and they seldom.
+        let turns = tokio::spawn(async move { ending.turns.end_turns().await });
         let loops = tokio::spawn(async move {
             tokio::join!(
                 timer::tick_on_leader(&shard),
@@ -41,13 +44,14 @@ impl Background {
                 terms::note_leaders(&shard),
             );
         });
-        Self { broker, loops }
+        Self { broker, loops, turns }
     }
 
     /// Ends the loops, and waits a moment for what dropped polls left to do; what is not done then, the ends of the
     /// leases do.
     pub async fn stop(&self) {
         self.loops.abort();
+        self.turns.abort();
         self.broker.tasks.finish(FINISH_WITHIN).await;
     }
 }

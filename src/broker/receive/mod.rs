@@ -9,7 +9,8 @@
 //!
 //! A plan reads `window`s of the applied view and keeps what it found from this node's other polls (`reservations`).
 //! It is a guess: `machine/receive` decides, and a grant that got nothing lets the poll plan again. A poll of an orderly
-//! group that names an attempt begins with `grant`'s `repeat` instead of a plan.
+//! group that names an attempt begins with `grant`'s `repeat` instead of a plan. `turns` bounds what polls look at before Raft has
+//! its turn.
 //!
 //! Not here: leasing what is still free (`machine/receive`), reading the log (`store/log`), renewing leases
 //! (`broker/background/renewals`).
@@ -25,6 +26,9 @@ mod plan_tests;
 mod poll;
 pub(super) mod reservations;
 mod target;
+#[cfg(test)]
+mod turn_tests;
+pub(super) mod turns;
 #[cfg(test)]
 mod unreadable_tests;
 mod window;

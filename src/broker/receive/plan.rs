@@ -1,7 +1,7 @@
 //! Plans of polls: which messages could be leased to a group now, from the applied view (D11).
 //!
 //! Hot path. Returned messages first, then each queue from the group offset, queues taking turns; by priority, the
-//! highest queue first.
+//! highest queue first. Ended leases take turns too, and FIFO lines: each plan begins after what the last one took.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::broker::receive::target::PollTarget;
 use crate::broker::receive::window::{Contents, PlanWindow, StoredAt, end_of};
 use crate::machine::command::Candidate;
 use crate::machine::outcome::Granted;
-use crate::machine::state::keys::LeaseKey;
+use crate::machine::state::keys::{LeaseKey, LineKey};
 use crate::machine::state::lease::{Lease, SPAN};
 use crate::machine::state::view::View;
 use crate::model::limits::RECEIVE_BYTES_MAX;
@@ -65,6 +65,10 @@ pub(super) struct Plan<'a> {
     skips: u32,
     /// Whether there is something that cannot be read here now.
     pub lacks_some: bool,
+    /// Windows that were read.
+    pub windows: usize,
+    /// Queues of which nothing is leased to the group now.
+    cleared: Vec<QueueId>,
 }
 
 /// What still fits into an answer.
@@ -113,6 +117,8 @@ impl<'a> Plan<'a> {
             planned: Vec::new(),
             skips,
             lacks_some: false,
+            windows: 0,
+            cleared: Vec::new(),
         };
         match plan.fill(view, target, turn) {
             Ok(()) => Ok(Planning::Ready(plan)),
@@ -125,6 +131,7 @@ impl<'a> Plan<'a> {
 impl Plan<'_> {
     fn fill(&mut self, view: View<'_>, target: PollTarget<'_>, turn: u32) -> Result<(), Unchecked> {
         let mut room = Room { messages: target.limit, bytes: RECEIVE_BYTES_MAX };
+        self.cleared = view.being_cleared(target.topic, target.group)?;
         if target.by_priority {
             for queue in (0..target.queues).rev().map(QueueId) {
                 let returned = view.returned_in(target.topic, target.group, queue, RETURNED_MAX)?;
@@ -136,7 +143,9 @@ impl Plan<'_> {
             }
             return Ok(());
         }
-        self.add_returned(view, target, view.returned(target.topic, target.group, RETURNED_MAX)?, &mut room)?;
+        let (after, _) = self.reserved.lock().last_taken();
+        let returned = view.returned(target.topic, target.group, after, RETURNED_MAX)?;
+        self.add_returned(view, target, returned, &mut room)?;
         if target.orderly {
             self.add_next_in_lines(view, target, &mut room)?;
         }
@@ -167,6 +176,10 @@ impl Plan<'_> {
             if room.is_used_up() || self.has_read_enough(target) {
                 return Ok(());
             }
+            if self.cleared.contains(&at.queue) {
+                continue;
+            }
+            self.windows += 1;
             let window = PlanWindow::read(view, target, at.queue, lease.first, end_of(lease.first, lease.held))?;
             let unreadable = lease.held & window.unreadable;
             self.lacks_some |= !unreadable.is_empty();
@@ -191,11 +204,18 @@ impl Plan<'_> {
 
     /// Messages whose FIFO line is free again.
     fn add_next_in_lines(&mut self, view: View<'_>, target: PollTarget<'_>, room: &mut Room) -> Result<(), Unchecked> {
-        for (queue, message_group, first) in view.ready(target.topic, target.group, READY_MAX)? {
+        let PollTarget { topic, group, .. } = target;
+        let (_, after) = self.reserved.lock().last_taken();
+        let after = after.map(|(queue, message_group)| LineKey { topic, group, queue, message_group });
+        for (queue, message_group, first) in view.ready(topic, group, after, READY_MAX)? {
             if room.is_used_up() || self.has_read_enough(target) {
                 return Ok(());
             }
+            if self.cleared.contains(&queue) {
+                continue;
+            }
             let group_offset = view.group_offset(target.topic, target.group, queue)?;
+            self.windows += 1;
             let to = QueueOffset(group_offset.0.min(first.0 + SPAN));
             let mut window = PlanWindow::read(view, target, queue, first, to)?;
             let mut of_group = OffsetSet::EMPTY;
@@ -227,6 +247,9 @@ impl Plan<'_> {
         queue: QueueId,
         room: &mut Room,
     ) -> Result<(), Unchecked> {
+        if self.cleared.contains(&queue) {
+            return Ok(());
+        }
         let head = view.queue_head(target.topic, queue)?;
         let group_offset = view.group_offset(target.topic, target.group, queue)?;
         let shared = self.reserved.clone();
@@ -242,6 +265,7 @@ impl Plan<'_> {
         let mut first = from;
         let (window, at_work) = loop {
             let to = QueueOffset(head.max.0.min(first + SPAN));
+            self.windows += 1;
             let mut window = PlanWindow::read(view, target, queue, QueueOffset(first), to)?;
             self.end_before_unreadable(&mut window, OffsetSet::first(SPAN), target);
             let at_work = if target.orderly { window.at_work(view, target, queue)? } else { OffsetSet::EMPTY };

@@ -32,15 +32,15 @@ const LEASE_MS: u64 = 30_000;
 const RETRIES: u32 = 1000;
 
 #[derive(Default)]
-struct Node {
-    kv: MemoryKv,
+pub(super) struct Node {
+    pub kv: MemoryKv,
     recent: Recent,
-    index: u64,
-    now: u64,
+    pub index: u64,
+    pub now: u64,
 }
 
 impl Node {
-    fn apply(&mut self, command: &Command, messages: Vec<Bytes>) -> Outcome {
+    pub fn apply(&mut self, command: &Command, messages: Vec<Bytes>) -> Outcome {
         let proposal = Proposal { command: command.encode(), messages };
         let body = Batch::encode(Timestamp(self.now), std::iter::once(&proposal));
         self.index += 1;

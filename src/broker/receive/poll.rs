@@ -24,6 +24,8 @@ const LOOKUP_MIN: Duration = Duration::from_millis(500);
 
 /// What could not be read here is looked at again after this long: it is repaired meanwhile, or another node took it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// What a window of up to 64 messages counts for that a plan read.
+const KEYS_OF_WINDOW: usize = 8;
 
 /// When the parts of a poll are over.
 #[derive(Clone, Copy)]
@@ -148,6 +150,8 @@ impl Poll<'_> {
     /// What could be leased now; `None` if the poll was over before it had its turn.
     async fn next_plan<'n>(&self, notifier: &'n Notify, until: Instant) -> Result<Option<Plan<'n>>, Error> {
         let broker = self.broker;
+        // Both ends of each queue.
+        broker.turns.take(2 * self.target.queues as usize).await;
         let turn = broker.reservations.turn();
         let must_read = self.target.check.is_some() || broker.reader.has_damage();
         let check: Option<&dyn MessageCheck> = if must_read { Some(self.check) } else { None };
@@ -155,7 +159,10 @@ impl Poll<'_> {
         let make = || Plan::make(&broker.reservations, broker.reader.view(), target, turn, notifier);
         if !must_read {
             return match make()? {
-                Planning::Ready(plan) => Ok(Some(plan)),
+                Planning::Ready(plan) => {
+                    broker.turns.add(KEYS_OF_WINDOW * plan.windows);
+                    Ok(Some(plan))
+                }
                 Planning::NeedsRead(message) => Err(Unchecked::NeedsRead(message).failed()),
             };
         }

@@ -31,6 +31,10 @@ pub(super) struct Reserved {
     returned: BTreeSet<LeaseKey>,
     /// FIFO lines whose next messages are planned.
     next: BTreeSet<(QueueId, MessageGroupHash)>,
+    /// The queue of the ended lease, and the FIFO line, that a plan took last: the next one begins after them, or those with the
+    /// lowest keys would be delivered over and over to consumers that are slow.
+    last_returned: Option<QueueId>,
+    last_line: Option<(QueueId, MessageGroupHash)>,
     /// A poll found something that another one has reserved: it must plan again when that is decided.
     must_retry: bool,
 }
@@ -51,13 +55,24 @@ impl Reserved {
     pub fn reserve_returned(&mut self, at: LeaseKey) -> bool {
         let is_free = self.returned.insert(at);
         self.must_retry |= !is_free;
+        if is_free {
+            self.last_returned = Some(at.queue);
+        }
         is_free
+    }
+
+    /// After which queue of ended leases, and which FIFO line, a plan begins.
+    pub fn last_taken(&self) -> (Option<QueueId>, Option<(QueueId, MessageGroupHash)>) {
+        (self.last_returned, self.last_line)
     }
 
     /// Reserves the next messages of a FIFO line; false if another poll has.
     pub fn reserve_next(&mut self, queue: QueueId, message_group: MessageGroupHash) -> bool {
         let is_free = self.next.insert((queue, message_group));
         self.must_retry |= !is_free;
+        if is_free {
+            self.last_line = Some((queue, message_group));
+        }
         is_free
     }
 

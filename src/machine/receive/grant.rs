@@ -7,10 +7,10 @@ use crate::machine::receive::delivery::{OffsetWindow, Share};
 use crate::machine::receive::fresh::AnyMessages;
 use crate::machine::receive::redelivery::Redelivery;
 use crate::machine::receive::{fresh, next_in_line, redelivery};
-use crate::machine::state::catalog;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::stage::Stage;
+use crate::machine::state::{catalog, clearing};
 
 pub fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Failure> {
     let Some(topic) = catalog::topic(stage, grant.topic)? else {
@@ -30,10 +30,15 @@ pub fn apply(stage: &mut Stage<'_>, grant: &Grant) -> Result<Outcome, Failure> {
     if !stage.may_lease() {
         return Ok(Outcome::Granted(granted));
     }
+    let cleared = clearing::of(stage, grant.topic, grant.group)?;
     let mut room = grant.limit;
     // Numbers of leases: first those of the candidates that make one, then all others.
     let (mut single, mut others) = (0, lease_ids::single(grant));
     for planned in &grant.candidates {
+        if cleared.contains(&planned.queue()) {
+            single += u32::from(planned.makes_one());
+            continue;
+        }
         let to_one = Share { grant, number: single, room };
         let made = match *planned {
             Candidate::Returned { queue, lease, wanted, skipped } => {

@@ -33,7 +33,7 @@ pub fn redeliver(stage: &mut Stage<'_>, share: Share<'_>, redelivery: Redelivery
     }
     let leaving = old.held - left;
     note_trimmed(stage, at, &old, leaving - messages)?;
-    lease_life_cycle::take_returned(stage, at, &mut old, leaving);
+    lease_life_cycle::take_returned(stage, at, &mut old, leaving)?;
     if messages.is_empty() {
         if old.held.is_empty() {
             fifo_advance::lease_is_done(stage, at, &old)?;

@@ -28,7 +28,7 @@ pub fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, Failure
             continue;
         }
         due::delete(stage, old.until, Due::Lease(at));
-        lease::delete(stage, at);
+        lease::delete(stage, at, &old)?;
         let id = stage.lease(number);
         let (first, messages, attempt, now) = (old.first, old.held, old.attempt, stage.now());
         let new = Lease {

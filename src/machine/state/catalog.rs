@@ -111,8 +111,16 @@ pub(in crate::machine) fn put_topic(stage: &mut Stage<'_>, topic: TopicId, recor
 
 /// The ids of all topics, ascending.
 pub(in crate::machine) fn topic_ids(stage: &Stage<'_>) -> Result<Vec<TopicId>, Failure> {
-    let all = keys::all_topics();
-    let found = stage.scan(Space::Catalog, &all, &keys::after_prefix(&all), usize::MAX)?;
+    topic_ids_from(stage, &keys::all_topics(), usize::MAX)
+}
+
+/// The first of them from a key on.
+pub(in crate::machine) fn topic_ids_from(
+    stage: &Stage<'_>,
+    from: &[u8],
+    limit: usize,
+) -> Result<Vec<TopicId>, Failure> {
+    let found = stage.scan(Space::Catalog, from, &keys::after_prefix(&keys::all_topics()), limit)?;
     let id = |key: Bytes| Ok(TopicId(Reader::new(key.slice(1..), "topic key").u32()?));
     found.into_iter().map(|(key, _)| id(key)).collect()
 }

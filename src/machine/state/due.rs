@@ -1,6 +1,7 @@
 //! What is due: keys that begin with a time, so that a tick finds in order what is due by then.
 //!
-//! * Shape: `time u64, kind u8`, then the numbers of the kind. The time is machine time. The value is empty, but for a
+//! * Shape: `time u64, kind u8`, then the numbers of the kind. The time is machine time. The value is empty, but for
+//!   what is deleted or cleared and is removed in part: where to go on (`machine/sweep`, `machine/groups`); and for a
 //!   delayed message: a version byte, in version 2 the shift u64 by which its delivery time was converted, in version
 //!   3 also the entry u64 that has its bytes since it was carried, in version 4 also (with entry 0 if it was not carried) the
 //!   queue u32 that its producer chose, and the [`RunItem`] that will enter the queue.
@@ -20,6 +21,8 @@ const SWEEP: u8 = 2;
 const MESSAGE: u8 = 3;
 const HALF: u8 = 4;
 const SWEEP_GROUP: u8 = 5;
+const CLEAR: u8 = 6;
+const LEAVE: u8 = 7;
 /// Versions of a delayed message's value: without a shift, with one, of a carried message, and for a queue that was chosen.
 const VERSION: u8 = 1;
 const VERSION_SHIFTED: u8 = 2;
@@ -37,6 +40,10 @@ pub enum Due {
     Sweep { topic: TopicId },
     /// What is stored for a deleted group in a topic is to be removed.
     SweepGroup { topic: TopicId, group: GroupId },
+    /// Leases that a group lost are to be removed, in the queues that its subscription to the topic names.
+    Clear { topic: TopicId, group: GroupId },
+    /// A deleted group is still subscribed to topics.
+    Leave { group: GroupId },
     /// A delayed message enters its queue.
     Message { topic: TopicId, message: MessageRef },
     /// The producer of a half message is asked, or the record of a decided one is removed.
@@ -57,6 +64,8 @@ impl Due {
             })),
             SWEEP => Ok(Self::Sweep { topic: TopicId(reader.u32()?) }),
             SWEEP_GROUP => Ok(Self::SweepGroup { topic: TopicId(reader.u32()?), group: GroupId(reader.u32()?) }),
+            CLEAR => Ok(Self::Clear { topic: TopicId(reader.u32()?), group: GroupId(reader.u32()?) }),
+            LEAVE => Ok(Self::Leave { group: GroupId(reader.u32()?) }),
             MESSAGE => Ok(Self::Message { topic: TopicId(reader.u32()?), message: MessageRef::decode(&mut reader)? }),
             HALF => Ok(Self::Half { topic: TopicId(reader.u32()?), message: MessageRef::decode(&mut reader)? }),
             kind => Err(reader.unknown(kind.into())),
@@ -81,6 +90,15 @@ impl Due {
             Self::SweepGroup { topic, group } => {
                 out.put_u8(SWEEP_GROUP);
                 out.put_u32(topic.0);
+                out.put_u32(group.0);
+            }
+            Self::Clear { topic, group } => {
+                out.put_u8(CLEAR);
+                out.put_u32(topic.0);
+                out.put_u32(group.0);
+            }
+            Self::Leave { group } => {
+                out.put_u8(LEAVE);
                 out.put_u32(group.0);
             }
             Self::Message { topic, message } => {
@@ -140,6 +158,11 @@ pub(in crate::machine) fn take(stage: &mut Stage<'_>, at: Timestamp, due: Due) -
         stage.delete(Space::Due, key);
     }
     Ok(value)
+}
+
+/// Stores what is due with a value of its own.
+pub(in crate::machine) fn put_with(stage: &mut Stage<'_>, at: Timestamp, due: Due, value: Bytes) {
+    put_value(stage, at, due, value);
 }
 
 fn put_value(stage: &mut Stage<'_>, at: Timestamp, due: Due, value: Bytes) {

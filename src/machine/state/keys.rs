@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | Meta | `clock` | [`crate::machine::state::clock::MachineClock`] |
 //! | Meta | `digest`, `cluster version`, `topic ids`, `group ids`, `due from` | u64 |
+//! | Meta | `clearings` | groups in topics whose leases are being cleared away, u64 |
 //! | Meta | `member` node | `host:port` for clients |
 //! | Meta | `changes of members` | [`crate::machine::state::member_changes::MemberChanges`] |
 //! | Meta | `event` number | [`crate::machine::state::events::ClusterEvent`] |
@@ -17,7 +18,7 @@
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
 //! | Catalog | `m` group name | group id |
 //! | Catalog | `g` group | [`crate::machine::state::catalog::GroupRecord`] |
-//! | Catalog | `s` topic, group | nothing: the group is subscribed to the topic |
+//! | Catalog | `s` topic, group | nothing, or queues that are being cleared ([`crate::machine::state::clearing`]): the group is subscribed to the topic |
 //! | Queue | `h` topic, queue | [`crate::machine::state::queue::QueueHead`] |
 //! | Queue | `r` topic, queue, first offset | [`crate::machine::state::queue::Run`] |
 //! | Queue | `x` topic | queue of the next message |
@@ -34,8 +35,9 @@
 //! | Lease | `b` topic, group, queue, lease | nothing: the lease has messages for redelivery |
 //! | Lease | `o` topic, group, queue, message group | [`crate::machine::state::fifo_line::FifoLine`] |
 //! | Lease | `d` topic, group, queue, message group | first offset that can be delivered next |
+//! | Lease | `a` topic, group, attempt id, queue, lease | nothing: the lease is of a poll with that attempt id, by its hash |
 //! | Reference | | what refers to which entries: [`crate::machine::state::references`] |
-//! | Due | time, kind, rest: [`crate::machine::state::due::Due`] | nothing; of a delayed message, a version byte and its [`crate::machine::state::queue::RunItem`] |
+//! | Due | time, kind, rest: [`crate::machine::state::due::Due`] | nothing, or where to go on; of a delayed message, a version byte and its [`crate::machine::state::queue::RunItem`] |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -59,6 +61,8 @@ pub const GROUP_IDS: &[u8] = b"group ids";
 
 /// Meta: nothing is due before this time. A scan from the start would pass over all that was due and is deleted.
 pub const DUE_FROM: &[u8] = b"due from";
+/// Meta: how many groups in topics have leases that are being cleared away.
+pub const CLEARINGS: &[u8] = b"clearings";
 /// Meta: where each node serves clients.
 pub const MEMBERS: &[u8] = b"member";
 
@@ -288,6 +292,16 @@ pub fn returned(at: LeaseKey) -> Bytes {
     lease_key(b'b', at)
 }
 
+/// Which lease the key of the Lease space is for; `None` if it is for something else.
+pub fn lease_of(key: &Bytes) -> Result<Option<LeaseKey>, Malformed> {
+    if key.first() != Some(&b'l') {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(key.slice(1..), "lease key");
+    let (topic, group) = (TopicId(reader.u32()?), GroupId(reader.u32()?));
+    Ok(Some(LeaseKey { topic, group, queue: QueueId(reader.u32()?), lease: LeaseId(reader.u64()?) }))
+}
+
 fn lease_key(tag: u8, at: LeaseKey) -> Bytes {
     let mut out = key(tag, &[at.topic.0, at.group.0, at.queue.0]);
     out.put_u64(at.lease.0);
@@ -340,6 +354,21 @@ pub fn leases_and_lines(topic: TopicId, group: GroupId) -> [Bytes; 2] {
     [b'l', b'o'].map(|tag| key(tag, &[topic.0, group.0]).freeze())
 }
 
+/// Lease: that the lease is of a poll with that attempt id.
+pub fn of_attempt(at: LeaseKey, attempt_of: u64) -> Bytes {
+    let mut out = BytesMut::from(&all_of_attempt(at.topic, at.group, attempt_of)[..]);
+    out.put_u32(at.queue.0);
+    out.put_u64(at.lease.0);
+    out.freeze()
+}
+
+/// Lease: all leases of polls with that attempt id.
+pub fn all_of_attempt(topic: TopicId, group: GroupId, attempt_of: u64) -> Bytes {
+    let mut out = key(b'a', &[topic.0, group.0]);
+    out.put_u64(attempt_of);
+    out.freeze()
+}
+
 /// Lease: all leases of a group in a queue.
 pub fn leases(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
     key(b'l', &[topic.0, group.0, queue.0]).freeze()
@@ -356,7 +385,7 @@ pub fn returned_in(topic: TopicId, group: GroupId, queue: QueueId) -> Bytes {
 }
 
 /// Every prefix of what is stored for a topic, except its catalog entry.
-pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 14] {
+pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 15] {
     let of = |space, tag| (space, key(tag, &[topic.0]).freeze());
     [
         of(Space::Catalog, b's'),
@@ -373,11 +402,12 @@ pub fn topic_prefixes(topic: TopicId) -> [(Space, Bytes); 14] {
         of(Space::Lease, b'b'),
         of(Space::Lease, b'o'),
         of(Space::Lease, b'd'),
+        of(Space::Lease, b'a'),
     ]
 }
 
 /// Every prefix of what is stored for a group in a topic, except its catalog entry.
-pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 7] {
+pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 8] {
     let of = |space, tag| (space, key(tag, &[topic.0, group.0]).freeze());
     [
         of(Space::Cursor, b'c'),
@@ -387,6 +417,7 @@ pub fn group_prefixes(topic: TopicId, group: GroupId) -> [(Space, Bytes); 7] {
         of(Space::Lease, b'b'),
         of(Space::Lease, b'o'),
         of(Space::Lease, b'd'),
+        of(Space::Lease, b'a'),
     ]
 }
 

@@ -8,6 +8,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::machine::state::clearing;
 use crate::machine::state::failure::Failure;
 use crate::machine::state::keys;
 use crate::machine::state::keys::LeaseKey;
@@ -122,6 +123,12 @@ impl Lease {
         Ok(lease)
     }
 
+    /// Where a poll with the lease's attempt id finds it; `None` if no poll can be repeated to have it again.
+    fn attempt_key(&self, at: LeaseKey) -> Option<Bytes> {
+        let can_be_repeated = self.message_group.is_some() && self.attempt_of != 0;
+        can_be_repeated.then(|| keys::of_attempt(at, self.attempt_of))
+    }
+
     /// The set of one offset, if the lease covers it.
     pub fn one(&self, offset: QueueOffset) -> Option<OffsetSet> {
         OffsetSet::one(offset.0.checked_sub(self.first.0)?)
@@ -165,7 +172,11 @@ pub fn key_of(handle: &ReceiptHandle) -> LeaseKey {
     LeaseKey { topic: handle.topic, group: handle.group, queue: handle.queue, lease: handle.lease }
 }
 
+/// The lease; `None` also if it is being cleared away.
 pub(in crate::machine) fn get(stage: &Stage<'_>, at: LeaseKey) -> Result<Option<Lease>, Failure> {
+    if clearing::is_cleared(stage, at.topic, at.group, at.queue)? {
+        return Ok(None);
+    }
     Ok(stage.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
 }
 
@@ -173,6 +184,36 @@ pub(in crate::machine) fn put(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease
     stage.put(Space::Lease, keys::lease(at), lease.encode());
 }
 
-pub(in crate::machine) fn delete(stage: &mut Stage<'_>, at: LeaseKey) {
+/// Stores a new lease, where a poll with its attempt id finds it.
+pub(in crate::machine) fn put_new(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease) -> Result<(), Failure> {
+    put(stage, at, lease);
+    if let Some(key) = lease.attempt_key(at)
+        && stage.is_bounded()?
+    {
+        stage.put(Space::Lease, key, Bytes::new());
+    }
+    Ok(())
+}
+
+pub(in crate::machine) fn delete(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease) -> Result<(), Failure> {
     stage.delete(Space::Lease, keys::lease(at));
+    forget_attempt(stage, at, lease)
+}
+
+/// A pair of the space is removed: if it is a lease, so is what leads to it.
+pub(in crate::machine) fn release_stored(stage: &mut Stage<'_>, key: &Bytes, value: Bytes) -> Result<(), Failure> {
+    match keys::lease_of(key)? {
+        Some(at) => forget_attempt(stage, at, &Lease::decode(value)?),
+        None => Ok(()),
+    }
+}
+
+/// Removes what leads from an attempt id to the lease.
+pub(in crate::machine) fn forget_attempt(stage: &mut Stage<'_>, at: LeaseKey, lease: &Lease) -> Result<(), Failure> {
+    if let Some(key) = lease.attempt_key(at)
+        && stage.is_bounded()?
+    {
+        stage.delete(Space::Lease, key);
+    }
+    Ok(())
 }

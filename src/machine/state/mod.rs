@@ -5,6 +5,7 @@
 //!   subscriptions), `queue` (heads and runs), `queue_lock`, `lease`, `fifo_line`, `half`, `due`, `recent_sends` with
 //!   `recent_id`, `recent_newest` and its table `recent_table`, `recent_slices` and their `recent_filter`; `stored` is where a message was stored, as kept for repeated sends.
 //! * `clock`: the machine's time, and how it relates to the time of day.
+//! * `clearing`: queues whose leases a group lost and that are not all removed yet.
 //! * `references`: what refers to the bytes of which entries; `lost`: what retention took from groups.
 //! * `member_changes`: the change of members that is under way; `events`: what operators did and what befell the group.
 //! * `key_values`: what tools of RocketMQ keep; `write_permission`: what producers are not to use.
@@ -17,6 +18,7 @@
 //! Not here: what a command does (the files of `machine/`).
 
 pub mod catalog;
+pub(super) mod clearing;
 pub mod clock;
 pub mod due;
 pub(super) mod enqueue;

@@ -262,6 +262,33 @@ pub(in crate::machine) fn find(
     Ok(item.map(|item| (run, item)))
 }
 
+/// Finds messages of one queue one after the other: a run that has several of them is read once.
+#[derive(Default)]
+pub(in crate::machine) struct RunFinder {
+    last: Option<(QueueOffset, Run)>,
+}
+
+impl RunFinder {
+    /// The message at an offset, with the entry that has its bytes.
+    pub fn find(
+        &mut self,
+        stage: &Stage<'_>,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<(LogIndex, RunItem)>, Failure> {
+        let item_of = |(first, run): &(QueueOffset, Run)| {
+            let position = usize::try_from(offset.0.checked_sub(first.0)?).ok()?;
+            run.items.get(position).map(|item| (run.index, *item))
+        };
+        if let Some(found) = self.last.as_ref().and_then(item_of) {
+            return Ok(Some(found));
+        }
+        self.last = run_of(stage, topic, queue, offset)?;
+        Ok(self.last.as_ref().and_then(item_of))
+    }
+}
+
 /// The first offset of a queue that was stored at a time or later; the queue's end if there is none. Offsets are in the
 /// order of the machine's time, because that never goes backwards.
 ///

@@ -6,6 +6,7 @@
 //! Reads see the writes, so a command sees what the one before it did. Nothing is visible to others before
 //! [`Stage::finish`] and the store's `write`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 
@@ -18,6 +19,12 @@ use crate::machine::state::keys;
 use crate::machine::state::run_sizes::RunSizes;
 use crate::model::{GroupId, LeaseId, LogIndex, MessageRef, Millis, QueueId, Timestamp, TopicId};
 use crate::store::kv::{self, Kv, Space, WriteBatch};
+
+/// The cluster version from which on one entry does a bounded part of what can wait, and ticks do the rest.
+pub const BOUNDED_STEPS_SINCE: u32 = 5;
+/// Keys that an entry writes for what can wait: about ten milliseconds of work. What was begun may end above it, by the
+/// queues of one topic or the messages of one lease.
+pub const DEFERRABLE_KEYS_MAX: usize = 2048;
 
 /// What an entry did, for those who wait or count above the log. Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +62,12 @@ pub struct Stage<'a> {
     effects: Effects,
     /// For counting only: what is deleted by this entry may still be in it.
     pub(super) run_sizes: Option<RunSizes>,
+    /// Whether what can wait is bounded; known once it was asked for.
+    is_bounded: Cell<Option<bool>>,
+    /// Keys that were written for what can wait.
+    deferrable_keys: usize,
+    /// Groups in topics whose leases are being cleared away; known once it was asked for.
+    clearings: Cell<Option<u64>>,
 }
 
 impl<'a> Stage<'a> {
@@ -62,8 +75,19 @@ impl<'a> Stage<'a> {
     pub fn new(kv: &'a dyn Kv) -> Result<Self, Failure> {
         let clock = MachineClock::decode(kv.get(Space::Meta, keys::CLOCK)?)?;
         let (writes, effects) = (Default::default(), Effects::default());
-        let (stamp, at) = (Timestamp(0), LogIndex(0));
-        Ok(Self { kv, writes, clock, stamp, at, of_command: None, effects, run_sizes: None })
+        Ok(Self {
+            kv,
+            writes,
+            clock,
+            stamp: Timestamp(0),
+            at: LogIndex(0),
+            of_command: None,
+            effects,
+            run_sizes: None,
+            is_bounded: Cell::new(None),
+            deferrable_keys: 0,
+            clearings: Cell::new(None),
+        })
     }
 
     /// Starts the entry at `at`. Time never goes backwards, even if a new leader's clock is behind, and not far ahead at
@@ -123,6 +147,47 @@ impl<'a> Stage<'a> {
             "lease {number} is more than the command has ordinals for: {of_command:?}"
         );
         LeaseId::new(self.at, of_command.start + number)
+    }
+
+    /// Whether an entry does only a part of what can wait. The log of an older cluster is applied as its builds did.
+    pub(in crate::machine) fn is_bounded(&self) -> kv::Result<bool> {
+        if let Some(known) = self.is_bounded.get() {
+            return Ok(known);
+        }
+        let is_bounded = self.number(Space::Meta, keys::CLUSTER_VERSION)? >= BOUNDED_STEPS_SINCE.into();
+        self.is_bounded.set(Some(is_bounded));
+        Ok(is_bounded)
+    }
+
+    /// How many keys this entry may still write for what can wait.
+    pub(in crate::machine) fn keys_left(&self) -> kv::Result<usize> {
+        let max = if self.is_bounded()? { DEFERRABLE_KEYS_MAX } else { usize::MAX };
+        Ok(max.saturating_sub(self.deferrable_keys))
+    }
+
+    /// Counts keys that were written for what can wait.
+    pub(in crate::machine) fn spend(&mut self, keys: usize) {
+        self.deferrable_keys = self.deferrable_keys.saturating_add(keys);
+    }
+
+    /// Keys that this entry writes so far.
+    pub fn written(&self) -> usize {
+        self.writes.iter().map(BTreeMap::len).sum()
+    }
+
+    /// How many groups in topics have leases that are being cleared away (`clearing`). Mostly 0, and asked with each lease.
+    pub(super) fn clearings(&self) -> kv::Result<u64> {
+        if let Some(known) = self.clearings.get() {
+            return Ok(known);
+        }
+        let count = if self.is_bounded()? { self.number(Space::Meta, keys::CLEARINGS)? } else { 0 };
+        self.clearings.set(Some(count));
+        Ok(count)
+    }
+
+    pub(super) fn set_clearings(&mut self, count: u64) {
+        self.clearings.set(Some(count));
+        self.put_number(Space::Meta, Bytes::from_static(keys::CLEARINGS), count);
     }
 
     /// The value as the commands so far left it.

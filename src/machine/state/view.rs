@@ -15,7 +15,7 @@ use crate::machine::state::member_changes::MemberChanges;
 use crate::machine::state::queue::{QueueHead, Run};
 use crate::machine::state::queue_lock::QueueLock;
 use crate::machine::state::references::RunPlace;
-use crate::machine::state::{catalog, due, key_values, keys, references, write_permission};
+use crate::machine::state::{catalog, clearing, due, key_values, keys, references, write_permission};
 use crate::model::codec::Reader;
 use crate::model::{
     GroupId, GroupName, HandleKey, LeaseId, LogIndex, MessageGroupHash, MessageRef, NodeId, QueueId, QueueOffset,
@@ -200,6 +200,15 @@ impl<'a> View<'a> {
         Ok(self.kv.get(Space::Catalog, &keys::subscription(topic, group))?.is_some())
     }
 
+    /// The queues of a topic in which a group's leases are being cleared away: what is left of them counts as gone, and
+    /// nothing is leased to the group there.
+    pub fn being_cleared(&self, topic: TopicId, group: GroupId) -> Result<Vec<QueueId>, Failure> {
+        match self.kv.get(Space::Catalog, &keys::subscription(topic, group))? {
+            Some(value) => Ok(clearing::decode(value)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Both ends of a queue; an unknown queue is empty.
     pub fn queue_head(&self, topic: TopicId, queue: QueueId) -> Result<QueueHead, Failure> {
         let value = self.kv.get(Space::Queue, &keys::queue_head(topic, queue))?;
@@ -274,9 +283,18 @@ impl<'a> View<'a> {
         Ok(runs)
     }
 
-    /// The first `limit` leases of the group with messages for redelivery. One scan, and a look-up for each.
-    pub fn returned(&self, topic: TopicId, group: GroupId, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
-        self.returned_under(keys::all_returned(topic, group), topic, group, limit)
+    /// `limit` leases of the group with messages for redelivery: those in the queues after one, then from the first one on.
+    /// In a queue the one that was granted first comes first. Two scans at most, and a look-up for each.
+    pub fn returned(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+        let after = after.map(|queue| keys::after_prefix(&keys::returned_in(topic, group, queue)));
+        let found = self.in_turn(&keys::all_returned(topic, group), after, limit)?;
+        self.returned_of(found, topic, group)
     }
 
     /// As [`Self::returned`], of one queue.
@@ -287,18 +305,18 @@ impl<'a> View<'a> {
         queue: QueueId,
         limit: usize,
     ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
-        self.returned_under(keys::returned_in(topic, group, queue), topic, group, limit)
+        let found = self.in_turn(&keys::returned_in(topic, group, queue), None, limit)?;
+        self.returned_of(found, topic, group)
     }
 
-    fn returned_under(
+    fn returned_of(
         &self,
-        prefix: Bytes,
+        found: Vec<(Bytes, Bytes)>,
         topic: TopicId,
         group: GroupId,
-        limit: usize,
     ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         let mut leases = Vec::new();
-        for (key, _) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
+        for (key, _) in found {
             let mut reader = Reader::new(key.slice(9..), "returned key");
             let at = LeaseKey { topic, group, queue: QueueId(reader.u32()?), lease: LeaseId(reader.u64()?) };
             if let Some(lease) = self.lease(at)? {
@@ -308,21 +326,39 @@ impl<'a> View<'a> {
         Ok(leases)
     }
 
-    /// The first `limit` FIFO lines of the group with messages to deliver next, with the first of those. One scan.
+    /// `limit` FIFO lines of the group with messages to deliver next, with the first of those: the lines after one, then from
+    /// the first one on. Two scans at most.
     pub fn ready(
         &self,
         topic: TopicId,
         group: GroupId,
+        after: Option<LineKey>,
         limit: usize,
     ) -> Result<Vec<(QueueId, MessageGroupHash, QueueOffset)>, Failure> {
-        let prefix = keys::all_ready(topic, group);
         let mut lines = Vec::new();
-        for (key, value) in self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)? {
+        for (key, value) in self.in_turn(&keys::all_ready(topic, group), after.map(keys::ready), limit)? {
             let mut reader = Reader::new(key.slice(9..), "ready key");
             let (queue, message_group) = (QueueId(reader.u32()?), MessageGroupHash(reader.u64()?));
             lines.push((queue, message_group, QueueOffset(Reader::new(value, "ready line").u64()?)));
         }
         Ok(lines)
+    }
+
+    /// `limit` pairs under a prefix of the Lease space: those after a key, then from the first one on. Mostly all there are
+    /// come with the first scan.
+    fn in_turn(&self, prefix: &[u8], after: Option<Bytes>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+        let end = keys::after_prefix(prefix);
+        let mut first = self.kv.scan(Space::Lease, prefix, &end, limit)?;
+        let Some(after) = after else { return Ok(first) };
+        if first.len() < limit {
+            let next = first.partition_point(|(key, _)| *key <= after);
+            first.rotate_left(next);
+            return Ok(first);
+        }
+        let mut found = self.kv.scan(Space::Lease, &keys::after(&after), &end, limit)?;
+        let room = limit - found.len();
+        found.extend(first.into_iter().take_while(|(key, _)| *key <= after).take(room));
+        Ok(found)
     }
 
     /// The FIFO line of a message group, if the consumer group works on it.
@@ -369,6 +405,23 @@ impl<'a> View<'a> {
     /// A lease.
     pub fn lease(&self, at: LeaseKey) -> Result<Option<Lease>, Failure> {
         Ok(self.kv.get(Space::Lease, &keys::lease(at))?.map(Lease::decode).transpose()?)
+    }
+
+    /// Leases of polls with an attempt id, by its hash; `limit` at most. One scan.
+    pub fn leases_of_attempt(
+        &self,
+        topic: TopicId,
+        group: GroupId,
+        attempt_of: u64,
+        limit: usize,
+    ) -> Result<Vec<LeaseKey>, Failure> {
+        let prefix = keys::all_of_attempt(topic, group, attempt_of);
+        let found = self.kv.scan(Space::Lease, &prefix, &keys::after_prefix(&prefix), limit)?;
+        let lease = |(key, _): (Bytes, Bytes)| {
+            let mut reader = Reader::new(key.slice(prefix.len()..), "attempt key");
+            Ok(LeaseKey { topic, group, queue: QueueId(reader.u32()?), lease: LeaseId(reader.u64()?) })
+        };
+        found.into_iter().map(lease).collect()
     }
 
     /// All leases of a group in a queue. Scans them, in any number.
@@ -423,9 +476,14 @@ impl<'a> View<'a> {
         Ok(first.first().map(|(key, _)| due::time_of(key)).transpose()?)
     }
 
-    /// The open leases that end at `until` or before and that the broker renews for a client; `limit` at most. Scans all
-    /// that is due until then, with a look-up for each lease.
-    pub fn renewable_ending(&self, until: Timestamp, limit: usize) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
+    /// The open leases that end at `until` or before, that the broker renews for a client, and that are wanted; `limit` at
+    /// most. Scans all that is due until then, with a look-up for each lease.
+    pub fn renewable_ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+        is_wanted: impl Fn(&Lease) -> bool,
+    ) -> Result<Vec<(LeaseKey, Lease)>, Failure> {
         let end = due::end(until);
         let mut leases = Vec::new();
         let mut from = self.due_start()?;
@@ -438,7 +496,7 @@ impl<'a> View<'a> {
             for (key, _) in page {
                 let Due::Lease(at) = Due::decode(key)? else { continue };
                 let Some(lease) = self.lease(at)? else { continue };
-                if !lease.held.is_empty() && !lease.returned && lease.renew_for.is_some() {
+                if !lease.held.is_empty() && !lease.returned && lease.renew_for.is_some() && is_wanted(&lease) {
                     leases.push((at, lease));
                 }
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::model::NodeId;
-use crate::model::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
+use crate::model::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX};
 use crate::raft::error::Failed;
 use crate::raft::leadership::Leadership;
 use crate::raft::propose::batching::Batching;
@@ -143,12 +143,13 @@ impl Gatherer {
     /// room for.
     fn gather(&mut self, leader: NodeId, leadership: Leadership) -> Vec<Waiting> {
         let mut batch = Vec::new();
-        let (mut bytes, mut commands) = (0, 0);
+        let (mut bytes, mut commands, mut command_bytes) = (0, 0, 0);
         while bytes < BATCH_BYTES_MAX && commands < BATCH_COMMANDS_MAX {
             let Some(next) = self.held.pop_front().or_else(|| self.waiting.take()) else { break };
             let next_bytes = next.bytes();
-            let is_too_much =
-                bytes + next_bytes > BATCH_BYTES_MAX || commands + next.proposals.len() > BATCH_COMMANDS_MAX;
+            let is_too_much = bytes + next_bytes > BATCH_BYTES_MAX
+                || commands + next.proposals.len() > BATCH_COMMANDS_MAX
+                || command_bytes + next.command_bytes() > COMMAND_BYTES_MAX;
             if is_too_much && !batch.is_empty() {
                 self.held.push_front(next);
                 break;
@@ -164,6 +165,7 @@ impl Gatherer {
             } else if next.ticket.hand_on() {
                 bytes += next_bytes;
                 commands += next.proposals.len();
+                command_bytes += next.command_bytes();
                 batch.push(next);
             }
         }

@@ -40,6 +40,11 @@ impl Waiting {
         self.proposals.iter().map(Proposal::bytes).sum()
     }
 
+    /// Without the messages.
+    pub fn command_bytes(&self) -> usize {
+        self.proposals.iter().map(|proposal| proposal.command.len()).sum()
+    }
+
     /// Whether one of the commands adds messages.
     pub fn adds_messages(&self) -> bool {
         self.proposals.iter().any(|proposal| Command::adds_messages(&proposal.command))

@@ -9,10 +9,12 @@ mod events;
 mod fifo;
 mod leases;
 mod retention;
+mod steps;
 mod waiting;
 mod window;
 
 use raftmq::machine::command::{Command, CreateTopic, Subscribe};
+use raftmq::machine::newest_version;
 use raftmq::machine::outcome::Outcome;
 use raftmq::model::{GroupId, MessageType, Permission, TopicId, TopicType};
 
@@ -27,6 +29,7 @@ const RETRIES: u32 = 2;
 /// A machine with a topic, and groups that read it.
 fn machine() -> Machine {
     let mut machine = Machine::default();
+    machine.apply(&Command::RaiseClusterVersion { to: newest_version() });
     let create = CreateTopic {
         topic: topic("t"),
         topic_type: TopicType::Only(MessageType::Normal),
