@@ -1,6 +1,8 @@
 //! What a shard needs to know of clients: a small trait that the node implements (`node/clients`), so that nothing here
 //! depends on the node.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 
 use crate::model::{GroupName, Message, MessageRef, NodeId, QueueId, Timestamp, TopicId, TopicName};
@@ -19,6 +21,10 @@ pub trait Clients: Send + Sync {
 
     /// The consumers of a group, as the nodes that answer see them: each once, with the node that saw it last.
     fn consumers_of<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Vec<(NodeId, GroupConsumer)>>;
+
+    /// How many consumers each group has, as the nodes that answer see them; a group without is left out. One question to each
+    /// node.
+    fn consumer_counts(&self) -> BoxFuture<'_, BTreeMap<GroupName, u32>>;
 }
 
 /// A transaction that its producer did not end in time: it is asked what became of it.

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::Error;
-use crate::machine::Batch;
 use crate::machine::state::view::View;
+use crate::machine::{Batch, Failure};
 use crate::model::{LogIndex, Timestamp};
 use crate::raft::{EntryPlace, Replica, SegmentExtent};
+use crate::store::kv::Kv;
 
 /// What is read without a read barrier of its own is at most this old (P14).
 const RECENT: Duration = Duration::from_millis(500);
@@ -33,6 +34,13 @@ impl ShardReader {
     /// This node's applied state; it may be behind the leader's.
     pub fn view(&self) -> View<'_> {
         self.replica.view()
+    }
+
+    /// The applied state as it is now, to be read for a while: tables whose rows were all read at one entry.
+    ///
+    /// * Errors: the state cannot be read.
+    pub fn snapshot(&self) -> Result<Box<dyn Kv + '_>, Error> {
+        Ok(self.replica.state_snapshot().map_err(Failure::from)?)
     }
 
     /// The last entry that this node has applied.

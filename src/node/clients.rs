@@ -1,7 +1,7 @@
 //! The node's clients as its shard sees them: those of this node by its sessions, consumers also by asking the other
 //! nodes. Classic consumers send heartbeats to every node, so none is asked for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::broker::{Clients, GroupConsumer, OrphanedTransaction};
 use crate::model::{GroupName, NodeId};
+use crate::node::consumer_ids;
 use crate::node::consumers::read_answer;
 use crate::node::{HeartbeatClients, HeartbeatProducers, Sessions};
 use crate::raft::Replica;
@@ -40,6 +41,29 @@ impl Clients for NodeClients {
             let own = self.replica.node();
             all.extend(self.heartbeat_clients.consumers(group).into_iter().map(|consumer| (own, consumer)));
             all
+        };
+        all.boxed()
+    }
+
+    fn consumer_counts(&self) -> BoxFuture<'_, BTreeMap<GroupName, u32>> {
+        let all = async {
+            let members = self.replica.members();
+            let answers = members.all().map(|member| member.node).map(async |node| {
+                if node == self.replica.node() {
+                    return self.sessions.consumer_ids();
+                }
+                let answer = self.replica.ask(node, consumer_ids::question()).await;
+                answer.and_then(|answer| consumer_ids::read_answer(answer).ok()).unwrap_or_default()
+            });
+            let mut ids: BTreeMap<GroupName, BTreeSet<u64>> = BTreeMap::new();
+            for (group, seen) in join_all(answers).await.into_iter().flatten() {
+                ids.entry(group).or_default().extend(seen);
+            }
+            let mut counts = self.heartbeat_clients.counts();
+            for (group, ids) in ids {
+                *counts.entry(group).or_default() += u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            }
+            counts
         };
         all.boxed()
     }

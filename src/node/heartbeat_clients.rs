@@ -226,6 +226,13 @@ impl HeartbeatClients {
         consumers.get(group).into_iter().flat_map(BTreeMap::values).take(CONSUMERS_NAMED_MAX).map(consumer).collect()
     }
 
+    /// How many consumers each group has.
+    pub(super) fn counts(&self) -> BTreeMap<GroupName, u32> {
+        let consumers = self.consumers.lock();
+        let count = |of_group: &BTreeMap<String, Consumer>| u32::try_from(of_group.len()).unwrap_or(u32::MAX);
+        consumers.iter().map(|(group, of_group)| (group.clone(), count(of_group))).collect()
+    }
+
     /// All consumers, one with several groups once for each: at most so many, and how many more there are.
     pub(super) fn known(&self, limit: usize) -> (Vec<KnownClient>, usize) {
         let (mono, wall) = (self.clock.mono(), self.clock.wall());

@@ -9,6 +9,7 @@ mod classic_members;
 mod client_list;
 mod clients;
 mod connections;
+mod consumer_ids;
 mod consumers;
 mod counts;
 mod counts_codec;

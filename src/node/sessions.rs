@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::broker::{ClientInfo, GroupConsumer, OrphanedTransaction, Subscription};
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
-use crate::model::{GroupName, Millis, Timestamp, TopicName};
+use crate::model::{GroupName, Millis, Timestamp, TopicName, text_hash};
 use crate::node::connections::Connections;
 
 /// Subscriptions remembered of one client; more are served, and not shown.
@@ -251,6 +251,17 @@ impl Sessions {
             }
         };
         (living.take(limit).map(client).collect(), count.saturating_sub(limit))
+    }
+
+    /// Hashes of the ids of the consumers of each group.
+    pub(super) fn consumer_ids(&self) -> BTreeMap<GroupName, Vec<u64>> {
+        let mut ids: BTreeMap<GroupName, Vec<u64>> = BTreeMap::new();
+        for session in self.by_client.lock().values().filter(|session| !session.is_refused) {
+            if let Some(group) = session.settings.as_ref().and_then(|settings| settings.group.clone()) {
+                ids.entry(group).or_default().push(text_hash(&session.info.client_id));
+            }
+        }
+        ids
     }
 
     /// The consumers of a group on this node.

@@ -21,8 +21,8 @@ use crate::node::open::{Storage, open};
 use crate::node::peer_security::peer_security;
 use crate::node::portrait_codec::Portrait;
 use crate::node::{
-    HeartbeatClients, HeartbeatProducers, NodeSettings, Routes, Sessions, StartError, client_list, consumers,
-    counts_codec, portrait_codec, remembered,
+    HeartbeatClients, HeartbeatProducers, NodeSettings, Routes, Sessions, StartError, client_list, consumer_ids,
+    consumers, counts_codec, portrait_codec, remembered,
 };
 use crate::raft::{ClusterClock, DayCounts, OnFatal, OwnFacts, Replica, ReplicaConfig, ReplicaParts};
 use crate::store::kv::catalog_cache::CatalogCache;
@@ -111,6 +111,9 @@ impl Node {
                 }
                 if portrait_codec::is_question(&question) {
                     return portrait_codec::answer(&said, &question);
+                }
+                if consumer_ids::is_question(&question) {
+                    return consumer_ids::answer(&answering, &question);
                 }
                 consumers::answer(&answering, &question)
             }),

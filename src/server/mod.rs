@@ -7,6 +7,7 @@ mod facts;
 mod health;
 mod memory;
 mod name_server;
+mod operators_thread;
 mod run;
 mod security;
 mod services;

@@ -1,6 +1,7 @@
 //! One process, from its configuration to its end.
 //!
-//! The calling thread is the Raft runtime; the front end has threads of its own on larger machines, the commit log one.
+//! The calling thread is the Raft runtime; the front end has threads of its own on larger machines, operators' requests and the
+//! commit log one each.
 //! The order of the start: bind every port, open log and state, join the shard, serve clients.
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use crate::model::HostPort;
 use crate::node::Node;
 use crate::raft::OnFatal;
 use crate::server::facts::facts;
+use crate::server::operators_thread::OperatorsThread;
 use crate::server::security::security;
 use crate::server::services::services;
 use crate::server::signals::Signals;
@@ -78,7 +80,8 @@ pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
         let threads = config.frontend_threads.unwrap_or_else(front_end_threads);
         let facts = facts(loaded);
         ports.extend(bind_vip(config));
-        let protocols = services(config, facts.clone(), &node);
+        let operators = OperatorsThread::start(runtime::of_one_thread().map_err(system)?).map_err(system)?;
+        let protocols = services(config, facts.clone(), &node, &operators);
         pages.set_node(node.clone(), protocols.grpc.messaging.call_times().clone(), facts);
         let places = Places::new(config.open_files_max);
         let front_end =
@@ -97,6 +100,7 @@ pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
             front_end.stop(config.shutdown_time).await;
         };
         let mut ended = wind_down(ended, stopping, async || signals.stop().await).await;
+        drop(operators);
         if let Some(http) = http {
             http.stop().await;
         }

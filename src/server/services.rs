@@ -16,9 +16,15 @@ use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v2::messaging_service_server::MessagingServiceServer;
 use crate::server::health;
+use crate::server::operators_thread::OperatorsThread;
 
 /// All services over a node; its health is reported from the current runtime.
-pub(super) fn services(config: &BrokerConfig, facts: ProcessFacts, node: &Arc<Node>) -> Protocols {
+pub(super) fn services(
+    config: &BrokerConfig,
+    facts: ProcessFacts,
+    node: &Arc<Node>,
+    operators: &OperatorsThread,
+) -> Protocols {
     let settings = EdgeSettings { body_bytes_max: config.body_bytes_max, delay_max: config.delay_max };
     let messaging = Messaging::new(node.clone(), settings);
     let service = MessagingServiceServer::new(messaging.clone())
@@ -32,7 +38,7 @@ pub(super) fn services(config: &BrokerConfig, facts: ProcessFacts, node: &Arc<No
     let mut routes = Routes::builder();
     routes
         .add_service(service)
-        .add_service(AdminServer::new(AdminService::new(node.clone(), facts)))
+        .add_service(operators.serves(AdminServer::new(AdminService::new(node.clone(), facts))))
         .add_service(health)
         .add_service(reflection);
     tokio::spawn(health::report(node.clone(), reporter));

@@ -72,7 +72,8 @@ impl Inspector {
     ///
     /// * Errors: the state cannot be read.
     pub async fn backlogs(&self, rows_max: usize) -> Result<Backlogs, Error> {
-        let view = self.reader.view();
+        let snapshot = self.reader.snapshot()?;
+        let view = View::new(&*snapshot);
         let groups: BTreeMap<GroupId, GroupName> =
             view.groups()?.into_iter().map(|(id, record)| (id, record.name)).collect();
         let topics = view.topics()?;

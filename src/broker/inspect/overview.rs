@@ -1,11 +1,10 @@
 //! Tables for operators: topics with their queues, groups with their offsets and consumers.
 //!
-//! Read from this node's applied state; nothing here is fast or needs to be.
+//! Read from a snapshot of this node's applied state, so that all rows of a table are of one entry; nothing here is fast or
+//! needs to be, and none of it runs on a thread that serves clients (`server/operators_thread`).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-
-use futures_util::future::join_all;
 
 use crate::broker::settled::{heads_of, settled_in};
 use crate::broker::{Error, GroupConsumer, GroupView, Inspector, Subscription, TopicView};
@@ -125,7 +124,8 @@ impl Inspector {
     /// Topics by name, and how many there are in all.
     pub async fn list_topics(&self, page: &NamePage) -> Result<(Vec<TopicSummary>, usize), Error> {
         self.read_barrier().await?;
-        let view = self.reader.view();
+        let snapshot = self.reader.snapshot()?;
+        let view = View::new(&*snapshot);
         let (asked, total) = page.of(view.topics()?, |(_, record)| record.name.as_str());
         let mut topics = Vec::new();
         for (id, record) in asked {
@@ -143,7 +143,8 @@ impl Inspector {
         name: &TopicName,
     ) -> Result<(TopicSummary, Vec<QueueSummary>, Vec<Position>), Error> {
         self.read_barrier().await?;
-        let view = self.reader.view();
+        let snapshot = self.reader.snapshot()?;
+        let view = View::new(&*snapshot);
         let (id, record) = view.topic(name)?.ok_or_else(|| Error::TopicNotFound(name.clone()))?;
         let topic = TopicView::of(id, record);
         let mut queues = queues(view, topic.id, topic.queues)?;
@@ -163,31 +164,20 @@ impl Inspector {
     /// Groups by name, and how many there are in all.
     pub async fn list_groups(&self, page: &NamePage) -> Result<(Vec<GroupSummary>, usize), Error> {
         self.read_barrier().await?;
-        let (asked, total) = page.of(self.reader.view().groups()?, |(_, record)| record.name.as_str());
-        // All at once: a node that does not answer is waited for.
-        let consumers = join_all(asked.iter().map(|(_, record)| self.clients.consumers_of(&record.name))).await;
-        let mut topics = self.topics_of(&asked.iter().map(|(id, _)| *id).collect()).await?;
+        // One question to each node, however many groups there are.
+        let consumers = self.clients.consumer_counts().await;
+        let snapshot = self.reader.snapshot()?;
+        let view = View::new(&*snapshot);
+        let (asked, total) = page.of(view.groups()?, |(_, record)| record.name.as_str());
+        let mut topics = topics_of(view, &asked.iter().map(|(id, _)| *id).collect()).await?;
         let mut groups = Vec::new();
-        for ((id, record), consumers) in asked.into_iter().zip(consumers) {
+        for (id, record) in asked {
             let topics = topics.remove(&id).unwrap_or_default();
-            groups.push(self.group_summary(GroupView::of(id, record), &topics, consumers.len())?);
+            let consumers = consumers.get(&record.name).copied().unwrap_or(0);
+            groups.push(self.group_summary(view, GroupView::of(id, record), &topics, consumers)?);
             yield_after(groups.len()).await;
         }
         Ok((groups, total))
-    }
-
-    /// The topics that groups have offsets in, ascending by id: one scan over all subscriptions, however many groups there are.
-    async fn topics_of(&self, groups: &BTreeSet<GroupId>) -> Result<BTreeMap<GroupId, Vec<TopicView>>, Error> {
-        let view = self.reader.view();
-        let mut found = BTreeMap::<GroupId, Vec<TopicView>>::new();
-        let subscriptions = view.subscriptions()?.into_iter().filter(|(_, group)| groups.contains(group));
-        for (place, (id, group)) in subscriptions.enumerate() {
-            if let Some(record) = view.topic_record(id)? {
-                found.entry(group).or_default().push(TopicView::of(id, record));
-            }
-            yield_after(place).await;
-        }
-        Ok(found)
     }
 
     /// One group with its offsets and consumers.
@@ -195,13 +185,17 @@ impl Inspector {
     /// * Errors: [`Error::GroupNotFound`].
     pub async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, Error> {
         self.read_barrier().await?;
-        let (id, record) = self.reader.view().group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
+        self.reader.view().group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
         let consumers = self.clients.consumers_of(name).await;
-        let topics = self.topics_of(&BTreeSet::from([id])).await?.remove(&id).unwrap_or_default();
-        let summary = self.group_summary(GroupView::of(id, record), &topics, consumers.len())?;
+        let snapshot = self.reader.snapshot()?;
+        let view = View::new(&*snapshot);
+        let (id, record) = view.group(name)?.ok_or_else(|| Error::GroupNotFound(name.clone()))?;
+        let topics = topics_of(view, &BTreeSet::from([id])).await?.remove(&id).unwrap_or_default();
+        let consumer_count = u32::try_from(consumers.len()).unwrap_or(u32::MAX);
+        let summary = self.group_summary(view, GroupView::of(id, record), &topics, consumer_count)?;
         let mut positions = Vec::new();
         for topic in &topics {
-            positions.extend(self.positions_of(self.reader.view(), (id, name), topic)?);
+            positions.extend(self.positions_of(view, (id, name), topic)?);
         }
         let inconsistencies = inconsistencies(&consumers);
         Ok(GroupDescription { summary, positions, consumers, inconsistencies })
@@ -217,8 +211,13 @@ impl Inspector {
         Ok(Some(settled_in(view, topic, group, &heads)?.iter().map(|settled| settled.lag).sum()))
     }
 
-    fn group_summary(&self, group: GroupView, topics: &[TopicView], consumers: usize) -> Result<GroupSummary, Error> {
-        let view = self.reader.view();
+    fn group_summary(
+        &self,
+        view: View<'_>,
+        group: GroupView,
+        topics: &[TopicView],
+        consumers: u32,
+    ) -> Result<GroupSummary, Error> {
         let (mut in_flight, mut lag, mut returning, mut oldest) = (0, 0, 0, None::<Timestamp>);
         for topic in topics {
             let heads = heads_of(view, topic.id, topic.queues)?;
@@ -242,7 +241,7 @@ impl Inspector {
             topics: u32::try_from(topics.len()).unwrap_or(u32::MAX),
             in_flight,
             lag,
-            consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
+            consumers,
             returning,
             dead,
             oldest_unsettled_at: oldest.map(|at| self.reader.wall_of(at)),
@@ -300,6 +299,19 @@ impl Inspector {
         let groups = u32::try_from(groups.len()).unwrap_or(u32::MAX);
         Ok(TopicSummary { view: topic, messages, groups, lag_max })
     }
+}
+
+/// The topics that groups have offsets in, ascending by id: one scan over all subscriptions, however many groups there are.
+async fn topics_of(view: View<'_>, groups: &BTreeSet<GroupId>) -> Result<BTreeMap<GroupId, Vec<TopicView>>, Error> {
+    let mut found = BTreeMap::<GroupId, Vec<TopicView>>::new();
+    let subscriptions = view.subscriptions()?.into_iter().filter(|(_, group)| groups.contains(group));
+    for (place, (id, group)) in subscriptions.enumerate() {
+        if let Some(record) = view.topic_record(id)? {
+            found.entry(group).or_default().push(TopicView::of(id, record));
+        }
+        yield_after(place).await;
+    }
+    Ok(found)
 }
 
 fn queues(view: View<'_>, topic: TopicId, count: u32) -> Result<Vec<QueueSummary>, Error> {
