@@ -22,7 +22,7 @@ type DueCheck = (TopicId, MessageRef);
 
 /// Notifiers of polls and of the timer, and due transaction checks.
 pub struct Arrivals {
-    /// One per group and topic that was ever polled; as many as there are subscriptions at most.
+    /// One per group and topic that is polled, or was a short time ago.
     notifiers: Mutex<BTreeMap<(TopicId, GroupId), Arc<Notify>>>,
     /// One per queue that pulls wait for, and wait for no longer than until its next message.
     pulls: Mutex<BTreeMap<(TopicId, QueueId), Arc<Notify>>>,
@@ -93,6 +93,12 @@ impl Arrivals {
         self.notifiers.lock().entry((topic, group)).or_default().clone()
     }
 
+    /// Lets go of notifiers that nobody waits for.
+    pub(super) fn forget_idle(&self) {
+        self.notifiers.lock().retain(|_, notifier| Arc::strong_count(notifier) > 1);
+        self.pulls.lock().retain(|_, notifier| Arc::strong_count(notifier) > 1);
+    }
+
     /// The timer sleeps until then, unless something falls due before.
     pub(super) fn sleeps_until(&self, until: Timestamp) {
         self.sleeps_until.store(until.0, Ordering::Release);
@@ -133,5 +139,20 @@ mod tests {
         drop(wanted);
         arrivals.notify(&effects);
         assert_eq!(arrivals.pulls.lock().len(), 2);
+    }
+
+    #[test]
+    fn p20_notifiers_of_polls_and_pulls_that_are_gone_are_let_go_of() {
+        let (arrivals, _checks) = Arrivals::new();
+        let count = |arrivals: &Arrivals| (arrivals.notifiers.lock().len(), arrivals.pulls.lock().len());
+        let waits = arrivals.notifier(TopicId(1), GroupId(1));
+        for number in 0..1000 {
+            arrivals.notifier(TopicId(1), GroupId(number));
+            arrivals.pull_notifier(TopicId(number), QueueId(0));
+        }
+        assert_eq!(count(&arrivals), (1000, 1000));
+        arrivals.forget_idle();
+        assert_eq!(count(&arrivals), (1, 0));
+        assert!(Arc::ptr_eq(&waits, &arrivals.notifier(TopicId(1), GroupId(1))), "who waits is still woken");
     }
 }

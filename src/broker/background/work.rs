@@ -13,6 +13,7 @@ use crate::model::{MessageRef, TopicId};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const SHRINK_EVERY: Duration = Duration::from_secs(60);
+const FORGET_EVERY: Duration = Duration::from_secs(20);
 /// Time for what dropped polls left to do when the shard stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -37,6 +38,7 @@ impl Background {
                 renewals::renew_for_living(&shard),
                 sample_traffic(&shard),
                 shrink_statistics(&shard),
+                forget_idle(&shard),
                 transaction_checks::ask_producers(shard.clone(), due_checks),
                 draw_on_leader(&shard),
                 retention::retain_on_leader(&shard),
@@ -67,5 +69,14 @@ async fn shrink_statistics(broker: &Broker) {
     loop {
         tokio::time::sleep(SHRINK_EVERY).await;
         broker.statistics.shrink(broker.reader.view()).await;
+    }
+}
+
+/// Groups and topics whose clients went leave nothing in memory.
+async fn forget_idle(broker: &Broker) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        broker.arrivals.forget_idle();
+        broker.reservations.forget_idle();
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{GroupId, MessageGroupHash, QueueId, TopicId};
 /// The reservations of all polls of this node.
 #[derive(Default)]
 pub(in crate::broker) struct Reservations {
-    /// By group and topic; as many as there are subscriptions at most.
+    /// By group and topic that is polled, or was a short time ago.
     by_subscription: Mutex<BTreeMap<(TopicId, GroupId), SharedReserved>>,
     turn: AtomicU32,
 }
@@ -43,6 +43,12 @@ impl Reservations {
     /// Which queue a plan begins with: each plan begins with the next one.
     pub fn turn(&self) -> u32 {
         self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets go of what no poll plans any more.
+    pub(in crate::broker) fn forget_idle(&self) {
+        // Who plans holds on to its own; what is left of plans was released with them.
+        self.by_subscription.lock().retain(|_, reserved| Arc::strong_count(reserved) > 1);
     }
 
     pub(super) fn of(&self, topic: TopicId, group: GroupId) -> SharedReserved {
@@ -115,5 +121,27 @@ impl Reserved {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::QueueOffset;
+
+    #[test]
+    fn p20_reservations_of_groups_that_nobody_polls_are_let_go_of() {
+        let reservations = Reservations::default();
+        let planning = reservations.of(TopicId(1), GroupId(1));
+        planning.lock().reserve_fresh(QueueId(0), 5);
+        for number in 0..1000 {
+            let reserved = reservations.of(TopicId(1), GroupId(number));
+            reserved.lock().reserve_fresh(QueueId(1), 7);
+            let (first, key) = (QueueOffset(0), (TopicId(1), GroupId(number)));
+            reserved.lock().release(key, &Candidate::Skip { queue: QueueId(1), first, length: 7 });
+        }
+        reservations.forget_idle();
+        assert_eq!(reservations.by_subscription.lock().len(), 1);
+        assert_eq!(reservations.of(TopicId(1), GroupId(1)).lock().fresh_end(QueueId(0)), 5, "a plan under way counts");
     }
 }
