@@ -95,10 +95,10 @@ mod tests {
         let (name, value) = (of(KEY_VALUE_NAME_BYTES_MAX + 1), of(KEY_VALUE_BYTES_MAX + 1));
         for (namespace, key, value, words) in [
             ("", "k", "", "the namespace of a key-value has 0 bytes; 1 to 255"),
-            (&name, "k", "", "the namespace of a key-value has 256 bytes"),
+            (&name[..], "k", "", "the namespace of a key-value has 256 bytes"),
             ("n", "", "", "the key of a key-value has 0 bytes"),
-            ("n", &name, "", "the key of a key-value has 256 bytes"),
-            ("n", "k", &value, "the value of a key-value has 1025 bytes; 0 to 1024"),
+            ("n", &name[..], "", "the key of a key-value has 256 bytes"),
+            ("n", "k", &value[..], "the value of a key-value has 1025 bytes; 0 to 1024"),
             ("n", "k", "a\u{1}b", "the value of a key-value has control characters"),
         ] {
             let refused = check(namespace, key, Some(value)).unwrap_err().to_string();

@@ -25,18 +25,27 @@ pub struct ListArgs {
     /// Only those that consume, or only those that produce
     #[arg(long, value_parser = ["consumer", "producer"])]
     kind: Option<String>,
+    /// Only those that publish to it, or do not say to what they do.
+    #[arg(skip)]
+    topic: Option<String>,
 }
 
 impl ListArgs {
-    /// Those of a group that consume, or produce.
-    pub fn of(kind: &str, group: &str) -> Self {
-        Self { group: Some(group.to_owned()), kind: Some(kind.to_owned()) }
+    /// Those of a group that consume.
+    pub fn consumers(group: String) -> Self {
+        Self { group: Some(group), kind: Some("consumer".to_owned()), topic: None }
+    }
+
+    /// Those of a group that produce, for a topic.
+    pub fn producers(group: String, topic: Option<String>) -> Self {
+        Self { group: Some(group), kind: Some("producer".to_owned()), topic }
     }
 
     fn wants(&self, row: &ClientRow) -> bool {
         let is_of = |group: &Option<String>| group.is_some() && *group == self.group;
         (self.group.is_none() || is_of(&row.group) || is_of(&row.producer_group))
             && self.kind.as_deref().is_none_or(|kind| kind == row.kind())
+            && self.topic.as_ref().is_none_or(|topic| row.topics.is_empty() || row.topics.contains(topic))
     }
 }
 
@@ -64,10 +73,10 @@ pub async fn list(context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
         Err(error) => return Err(context.failure(&error, Subject::Cluster).await),
     };
     for node in &listed.unknown {
-        context.say(format!("{node} did not say whom it sees"));
+        context.say(&format!("{node} did not say whom it sees"));
     }
     if listed.left_out > 0 {
-        context.say(format!("{} clients more are left out", listed.left_out));
+        context.say(&format!("{} clients more are left out", listed.left_out));
     }
     let rows = rows(listed.clients).into_iter().filter(|row| args.wants(row)).collect();
     let listing = Listing { schema: SCHEMA, key: "clients", columns: &COLUMNS, rows, cells };
@@ -78,8 +87,8 @@ pub async fn list(context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
 fn cells(row: &ClientRow) -> Vec<String> {
     let group = row.group.as_deref().or(row.producer_group.as_deref()).unwrap_or_default();
     let topics = [&row.topics[..], &row.subscriptions[..]].concat().join(", ");
-    let texts = [&row.client_id, row.kind(), group, &row.language, &row.version, &row.address, &row.node];
-    let mut cells: Vec<_> = texts.into_iter().map(or_dash).collect();
+    let mut cells = vec![or_dash(&row.client_id), row.kind().to_owned(), or_dash(group)];
+    cells.extend([&row.language, &row.version, &row.address, &row.node].map(|text| or_dash(text)));
     cells.extend([utc(Timestamp(row.last_seen_at_ms)), or_dash(&topics)]);
     cells
 }
@@ -103,14 +112,19 @@ mod tests {
             producer_group: producer_group.into(),
             ..Client::default()
         };
-        let all = rows(vec![client("a", "g", ""), client("b\u{1b}", "", "g"), client("c", "", ""), client("d", "h", "")]);
+        let all =
+            rows(vec![client("a", "g", ""), client("b\u{1b}", "", "g"), client("c", "", ""), client("d", "h", "")]);
         let shown = |args: ListArgs| {
             let wanted = all.iter().filter(|row| args.wants(row));
             wanted.map(|row| cells(row)[..3].join(" ")).collect::<Vec<_>>()
         };
-        assert_eq!(shown(ListArgs::default()), ["a consumer g", "b\u{fffd} producer g", "c producer -", "d consumer h"]);
-        assert_eq!(shown(ListArgs::of("consumer", "g")), ["a consumer g"]);
-        assert_eq!(shown(ListArgs::of("producer", "g")), ["b\u{fffd} producer g"]);
-        assert_eq!(shown(ListArgs { kind: Some("consumer".into()), group: None }), ["a consumer g", "d consumer h"]);
+        assert_eq!(
+            shown(ListArgs::default()),
+            ["a consumer g", "b\u{fffd} producer g", "c producer -", "d consumer h"]
+        );
+        assert_eq!(shown(ListArgs::consumers("g".into())), ["a consumer g"]);
+        assert_eq!(shown(ListArgs::producers("g".into(), Some("t".into()))), ["b\u{fffd} producer g"]);
+        let consumers = ListArgs { kind: Some("consumer".into()), ..ListArgs::default() };
+        assert_eq!(shown(consumers), ["a consumer g", "d consumer h"]);
     }
 }

@@ -10,8 +10,8 @@ use crate::cli::failure::Failure;
 use crate::cli::options::{Context, Format, Global};
 use crate::cli::stats::What;
 use crate::cli::{
-    backup, bench, broker, check, client, cluster, config, consume, debug, drill, group, message, namesrv, options, produce,
-    stats, top, topic,
+    backup, bench, broker, check, client, cluster, config, consume, debug, drill, group, message, namesrv, options,
+    produce, stats, top, topic,
 };
 
 /// Commands by what one wants to do; clap cannot group subcommands, and a test holds this to the real ones.
@@ -134,7 +134,7 @@ enum Command {
     ProducerConnection {
         #[arg(short, long = "producerGroup")]
         group: String,
-        /// Taken for mqadmin's sake: a group's producers are the same for all topics
+        /// Without those that publish to other topics only
         #[arg(short, long)]
         topic: Option<String>,
     },
@@ -201,11 +201,11 @@ pub fn main() -> ExitCode {
         Command::Group(command) => with_cluster(global, async |context| group::run(context, command).await),
         Command::Client(command) => with_cluster(global, async |context| client::run(context, command).await),
         Command::ConsumerConnection { group } => {
-            let args = ListArgs::of("consumer", &group);
+            let args = ListArgs::consumers(group);
             with_cluster(global, async |context| client::list(context, &args).await)
         }
-        Command::ProducerConnection { group, topic: _ } => {
-            let args = ListArgs::of("producer", &group);
+        Command::ProducerConnection { group, topic } => {
+            let args = ListArgs::producers(group, topic);
             with_cluster(global, async |context| client::list(context, &args).await)
         }
         Command::Message(command) => with_cluster(global, async |context| message::run(context, command).await),

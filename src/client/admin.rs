@@ -12,12 +12,13 @@ use crate::proto::admin::{
     BackupPart, ChangeMembersRequest, ChangeMembersResponse, ClusterStatusRequest, ClusterStatusResponse,
     CountsRequest, CountsResponse, CreateBackupRequest, CreateGroupRequest, CreateTopicRequest, DeleteGroupRequest,
     DeleteTopicRequest, DescribeGroupRequest, DescribeGroupResponse, DescribeTopicRequest, DescribeTopicResponse,
-    FindMessagesRequest, FindMessagesResponse, GetMessageRequest, Group, ListDeadLettersRequest,
-    ListDeadLettersResponse, ListDelayedRequest, ListEventsRequest, ListEventsResponse, ListGroupsRequest,
-    ListMembersRequest, ListMembersResponse, ListTopicsRequest, LogLevelRequest, LogLevelResponse, MoveDelayedRequest,
-    MovedPosition, NodeFactsRequest, NodeFactsResponse, RecallDelayedRequest, RedriveRequest, ResendMessageRequest,
-    ResendMessageResponse, ResetOffsetRequest, StoredMessage, Topic, TraceMessageRequest, TraceMessageResponse,
-    TransferLeaderRequest, TrimRequest, TrimResponse, UpdateGroupRequest, UpdateTopicRequest, reset_offset_request,
+    FindMessagesRequest, FindMessagesResponse, GetMessageRequest, Group, ListClientsRequest, ListClientsResponse,
+    ListDeadLettersRequest, ListDeadLettersResponse, ListDelayedRequest, ListEventsRequest, ListEventsResponse,
+    ListGroupsRequest, ListMembersRequest, ListMembersResponse, ListTopicsRequest, LogLevelRequest, LogLevelResponse,
+    MoveDelayedRequest, MovedPosition, NodeFactsRequest, NodeFactsResponse, RecallDelayedRequest, RedriveRequest,
+    ResendMessageRequest, ResendMessageResponse, ResetOffsetRequest, StoredMessage, Topic, TraceMessageRequest,
+    TraceMessageResponse, TransferLeaderRequest, TrimRequest, TrimResponse, UpdateGroupRequest, UpdateTopicRequest,
+    reset_offset_request,
 };
 
 use crate::client::connection::Connection;

@@ -1,7 +1,7 @@
 //! The name server's configuration: RocketMQ's namesrv.conf, read as it is.
 
-use crate::config::keys::{PORT, ignored, key};
 use crate::config::broker::tls;
+use crate::config::keys::{PORT, ignored, key};
 use crate::config::load::Given;
 use crate::config::value::Values;
 use crate::config::{ConfigErrors, Effective, Key, Kind, LogFormat, Sources, Status, TlsConfig, TlsMode};

@@ -32,7 +32,8 @@ impl Node {
         });
         let mut list = ClientList::default();
         // A classic client may consume and produce for several groups.
-        let mut by_id: BTreeMap<(String, Option<GroupName>, Option<GroupName>), (String, KnownClient)> = BTreeMap::new();
+        let mut by_id: BTreeMap<(String, Option<GroupName>, Option<GroupName>), (String, KnownClient)> =
+            BTreeMap::new();
         for (node, answer) in join_all(answers).await {
             let name = node.name().to_string();
             let Some((clients, left_out)) = answer else {

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use raftmq::machine::command::{
-    Ack, BackTo, CarriedReference, Carry, Change, Command, Decide, LockQueues, QueuePlacement, Recall, SendBack, SendToQueue,
-    SetKeyValue, SetWritePermission, Trim, UnlockQueues,
+    Ack, BackTo, CarriedReference, Carry, Change, Command, Decide, LockQueues, QueuePlacement, Recall, SendBack,
+    SendToQueue, SetKeyValue, SetWritePermission, Trim, UnlockQueues,
 };
 use raftmq::machine::outcome::Outcome;
 use raftmq::machine::{Batch, Proposal};
 use raftmq::model::{
-    GroupId, HandleKey, LeaseId, LogIndex, MemberName, Message, MessageGroupHash, MessageRef, Millis, QueueId, QueueOffset,
-    ReceiptHandle, Timestamp,
+    GroupId, HandleKey, LeaseId, LogIndex, MemberName, Message, MessageGroupHash, MessageRef, Millis, QueueId,
+    QueueOffset, ReceiptHandle, Timestamp,
 };
 
 use super::TOPIC;

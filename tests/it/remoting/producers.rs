@@ -128,13 +128,12 @@ fn tools_see_the_producers_that_are_connected_by_group_and_all() {
         let listed = |args: &[&str]| {
             let clients = cluster.json(args)["clients"].as_array().unwrap().clone();
             let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
-            let row = |row: &serde_json::Value| ["client_id", "group", "producer_group", "node"].map(|key| text(row, key)).join(" ");
+            let row = |row: &serde_json::Value| {
+                ["client_id", "group", "producer_group", "node"].map(|key| text(row, key)).join(" ")
+            };
             clients.iter().map(row).collect::<Vec<_>>()
         };
-        assert_eq!(
-            listed(&["client", "list"]),
-            ["c@1 g - n2", "p@1 - inner n2", "p@1 - pg n2", "p@2 - pg n2"]
-        );
+        assert_eq!(listed(&["client", "list"]), ["c@1 g - n2", "p@1 - inner n2", "p@1 - pg n2", "p@2 - pg n2"]);
         assert_eq!(listed(&["client", "list", "--group", "inner"]), ["p@1 - inner n2"]);
         assert_eq!(listed(&["producerConnection", "-g", "pg", "-t", "t"]), ["p@1 - pg n2", "p@2 - pg n2"]);
         assert_eq!(listed(&["consumerConnection", "-g", "g"]), ["c@1 g - n2"]);
