@@ -7,9 +7,9 @@ source ../common.sh
 need mvn javac
 folder="$(environment pom.xml ./*.java setup.sh)"
 if [ ! -e "$folder/ready" ]; then
-    echo "classic-java: fetching rocketmq-client 4.9.8 and 5.3.3 and what they need into $folder"
+    echo "classic-java: fetching rocketmq-client 4.9.8, 5.3.3 and 5.5.0 and what they need into $folder"
     rm -rf "$folder"
-    for version in 4.9.8 5.3.3; do
+    for version in 4.9.8 5.3.3 5.5.0; do
         mkdir -p "$folder/$version"
         mvn --quiet --batch-mode -f pom.xml dependency:copy-dependencies "-Dclient.version=$version" \
             "-DoutputDirectory=$folder/$version/lib" >&2
