@@ -4,7 +4,7 @@
 //! started is in no client's route yet, and one whose connection to a client ended misses it until its next heartbeat, half a
 //! minute each. Consumers that were told of different members would divide the queues differently, and consume some twice (D224).
 //!
-//! Shape: the question is a three (no group's name begins with it), a version and the group's name; the answer the version, a
+//! Shape: the question is a four (no group's name begins with it), a version and the group's name; the answer the version, a
 //! list of client ids, and a list of subscriptions, each its topic, kind, expression and how new it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use crate::model::{GroupName, TopicName};
 use crate::node::{HeartbeatClients, Node, VersionedSubscription};
 
 const VERSION: u8 = 1;
-const KIND: u8 = 3;
+const KIND: u8 = 4;
 /// Most bytes of an answer, give or take one client or subscription.
 const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// So long a subscription that other nodes know is believed: meanwhile the heartbeat of one of the group's clients comes.
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(of("other"), Ok(Seen::default()));
         let negative = Seen { client_ids: Vec::new(), subscriptions: vec![subscription("t", -1)] };
         assert_eq!(read_answer(encode(&negative)), Ok(negative));
-        assert!(is_question(&question(&group)) && !is_question(b"g") && !is_question(&[2, 1]) && !is_question(&[]));
+        assert!(is_question(&question(&group)) && !is_question(b"g") && !is_question(&[3, 1]) && !is_question(&[]));
         assert!(answer(&clients, &[KIND, VERSION + 1, b'g']).is_empty(), "of a newer build");
         assert!(read_answer(Bytes::new()).is_err(), "and its answer is none");
     }
