@@ -56,6 +56,7 @@ pub(super) fn named(letter: char) -> String {
         (BYTE_ORDER_MARK, _) => format!("a byte order mark ({code})"),
         (_, Sight::Blank) => format!("an unusual space ({code})"),
         (_, Sight::Invisible) => format!("an invisible character ({code})"),
+        (_, Sight::Plain) if letter.is_control() => format!("a control character ({code})"),
         (_, Sight::Plain) => format!("'{letter}' ({code})"),
     }
 }

@@ -54,10 +54,9 @@ fn odd_values(key: &Key) -> (Vec<String>, Vec<String>) {
             let odd = owned(&["", "51%", "-1%", "5%,6%", "4GiB,5GiB", "half", "5%;2GiB", "1.5GiB", "%"]);
             (odd, owned(&["up to 50%", "4GiB"]))
         }
-        Kind::Host => (owned(&["a b", "http://host", "host:80", "[::1]", "ho$t", "a;b", "::1%eth0"]), Vec::new()),
+        Kind::Host => (owned(&["a b", "http://host", "host:80", "ho$t", "a;b", "::1%eth0"]), Vec::new()),
         Kind::Members => {
-            let odd =
-                owned(&["n0", "n0-h", "n0-h:0", "n0-h:65536", "h:40911", "n0-h:1;n0-h:2", "n0-h:1,n1-h:2", "x0-h:1"]);
+            let odd = owned(&["n0", "n0-h", "n0-h:0", "n0-h:65536", "h:40911", "n0-h:1;n0-h:2", "n0-h:1,n1-h:2"]);
             (odd, Vec::new())
         }
         Kind::Word => match key.name {
@@ -68,7 +67,7 @@ fn odd_values(key: &Key) -> (Vec<String>, Vec<String>) {
         Kind::Text => match key.name {
             "brokerClusterName" => (vec![String::new(), "x".repeat(300)], Vec::new()),
             "brokerName" | "dLegerGroup" => (vec!["x".repeat(300)], owned(&["bytes long, at most"])),
-            "preferredLeaderId" => (owned(&["0", "n9", "leader"]), Vec::new()),
+            "preferredLeaderId" => (owned(&["0", "leader"]), Vec::new()),
             "metricsLabel" => (owned(&["zone", ":a", "zone=a", "zo ne:a", "zone:a,zone:b"]), Vec::new()),
             "namesrvAddr" => (owned(&["h", "h:0", "h:65536", "http://h:9876", "h:9876,i:9876"]), Vec::new()),
             other => panic!("{other} is a text: say what it does not take"),

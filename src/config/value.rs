@@ -16,6 +16,8 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// A node that needs more of its disk free could hardly use it.
 const DISK_PERCENT_MAX: u8 = 50;
+/// No disk is larger.
+const DISK_BYTES_MAX: u64 = 1 << 60;
 
 /// The settings given, and what is wrong with them.
 pub(super) struct Values<'a> {
@@ -86,8 +88,11 @@ impl<'a> Values<'a> {
         self.refused.contains(name)
     }
 
-    /// Complains about a key.
+    /// Complains about a key, once: what else is wrong with a value that cannot be used says nothing.
     pub fn complain(&mut self, name: &'static str, what: impl std::fmt::Display) {
+        if self.refused.contains(name) {
+            return;
+        }
         let (value, origin) = self.lookup(name);
         let message = format!("{origin}: {}: {what}", setting(name, value));
         self.errors.push(message);
@@ -222,7 +227,9 @@ pub(super) fn parse_disk_mark(text: &str) -> Option<DiskMark> {
                 let percent = digits.trim_end().parse().ok().filter(|percent| *percent <= DISK_PERCENT_MAX)?;
                 mark.percent = Some(percent);
             }
-            None if mark.bytes.is_none() => mark.bytes = Some(units::size(part)?),
+            None if mark.bytes.is_none() => {
+                mark.bytes = Some(units::size(part).filter(|bytes| *bytes <= DISK_BYTES_MAX)?)
+            }
             Some(_) | None => return None,
         }
     }
