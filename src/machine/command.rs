@@ -137,6 +137,8 @@ impl Command {
             | Self::Send(_)
             | Self::SendToQueue(_)
             | Self::SendBack(_)
+            | Self::SetKeyValue(_)
+            | Self::SetWritePermission(_)
             | Self::LockQueues(_)
             | Self::UnlockQueues(_)
             | Self::Grant(_)
