@@ -318,7 +318,7 @@ mod tests {
         for (args, what) in [
             (&["message", "get", "t", "x", "1"][..], "'x' for '<QUEUE>': it is not a whole number"),
             (&["message", "get", "t", "", "1"], "'' for '<QUEUE>': it is empty, and not a whole number"),
-            (&["message", "get", "t", "4294967296", "1"], "it is too large"),
+            (&["message", "get", "t", "4294967296", "1"], "4294967296 is not between 0 and 4294967295"),
             (&["topic", "create", "t", "--queues", "0"], "0 is not between 1 and 1024"),
             (&["topic", "create", "t", "--queues", "many"], "it is not a whole number"),
             (&["produce", "t", "--count", "0"], "0 is below 1"),

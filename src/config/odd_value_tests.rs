@@ -133,7 +133,7 @@ fn every_key_without_effect_says_so_once_and_every_demand_is_refused_with_what_t
     for key in KEYS.iter().filter(|key| !is_honoured(key)) {
         for value in ["", "1", "-1", HUGE, "true", "any text", "/a/path"] {
             let setting = format!("{}={value}", key.name);
-            let about = |lines: &[String]| lines.iter().filter(|line| line.contains(&format!("{}", key.name))).count();
+            let about = |lines: &[String]| lines.iter().filter(|line| line.contains(&key.name.to_string())).count();
             match load_text(&setting) {
                 Ok(loaded) => assert_eq!(about(&loaded.warnings), 1, "{setting}: {:?}", loaded.warnings),
                 Err(ConfigErrors(errors)) => {

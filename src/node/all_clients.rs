@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use crate::model::GroupName;
 use crate::node::client_list::{of_node, question, read_answer};
 use crate::node::{KnownClient, Node};
 
@@ -32,8 +31,7 @@ impl Node {
         });
         let mut list = ClientList::default();
         // A classic client may consume and produce for several groups.
-        let mut by_id: BTreeMap<(String, Option<GroupName>, Option<GroupName>), (String, KnownClient)> =
-            BTreeMap::new();
+        let mut by_id = BTreeMap::<_, (String, KnownClient)>::new();
         for (node, answer) in join_all(answers).await {
             let name = node.name().to_string();
             let Some((clients, left_out)) = answer else {

@@ -358,7 +358,7 @@ impl Sessions {
     /// Hashes of the ids of the consumers of each group.
     pub(super) fn consumer_ids(&self) -> BTreeMap<GroupName, Vec<u64>> {
         let mut ids: BTreeMap<GroupName, Vec<u64>> = BTreeMap::new();
-        for session in self.by_client.lock().values().filter(|session| !session.is_refused) {
+        for session in self.known.lock().by_client.values().filter(|session| !session.is_refused) {
             if let Some(group) = session.settings.as_ref().and_then(|settings| settings.group.clone()) {
                 ids.entry(group).or_default().push(text_hash(&session.info.client_id));
             }
@@ -431,8 +431,8 @@ mod tests {
     /// What all sessions count, by the sums and counted anew.
     fn weighed(sessions: &Sessions) -> usize {
         let known = sessions.known.lock();
-        assert_eq!(known.bytes, known.by_client.values().map(|session| session.weight().bytes).sum());
-        assert_eq!(known.bytes, known.by_host.values().sum());
+        assert_eq!(known.bytes, known.by_client.values().map(|session| session.weight().bytes).sum::<usize>());
+        assert_eq!(known.bytes, known.by_host.values().sum::<usize>());
         known.bytes
     }
 

@@ -11,7 +11,7 @@ const OTHER_BYTES: u64 = 128 << 20;
 #[error(
     "this process may have {} MiB of address space (ulimit -v), and needs {} MiB at least: rocksdbMemoryBudget and \
      tailCacheBytes, {} MiB, and 128 MiB; raise the limit (ulimit -v unlimited, LimitAS=infinity), or set these keys lower",
-    .limit >> 20, .configured + OTHER_BYTES >> 20, .configured >> 20
+    .limit >> 20, (.configured + OTHER_BYTES) >> 20, .configured >> 20
 )]
 pub struct TooLittleMemory {
     limit: u64,

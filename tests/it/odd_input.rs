@@ -306,7 +306,7 @@ fn requests() -> Vec<Vec<u8>> {
 }
 
 /// Half of the changed frames state lengths that fit.
-fn mend_frame(bytes: &mut Vec<u8>, rng: &mut Rng) {
+fn mend_frame(bytes: &mut [u8], rng: &mut Rng) {
     if bytes.len() < 8 {
         return;
     }
@@ -354,7 +354,7 @@ fn fuzz_node_over_remoting() {
         let mut open = classic(&address);
         let mut read = BytesMut::new();
         let words = ["%RETRY%g", "%DLQ%g", "SQL92", "a > 5", "-1", "\"oneway\"", "9223372036854775807"];
-        Fuzz::of("node_over_remoting", requests()).words(words).mend(mend_frame).run(|bytes| {
+        Fuzz::of("node_over_remoting", requests()).words(words).mend(|bytes, rng| mend_frame(bytes, rng)).run(|bytes| {
             let said = match open.write_all(bytes) {
                 // Behind bytes that are no whole frame the node waits for more.
                 Ok(()) => answer_of(&mut open, &mut read),

@@ -56,6 +56,7 @@ impl Polls {
             by_priority: false,
             filter: &FILTER,
             check: None,
+            leaves_unreadable: false,
             limit,
         };
         let turn = self.reservations.turn();

@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn fuzz_authority() {
         let list = "127.0.0.1:8081,127.0.0.1:8082";
-        let preface = vec![b'p'; PREFACE_BYTES];
+        let preface = [b'p'; PREFACE_BYTES];
         let plain = [&preface[..], &headers(list), &data(b"x"), &headers(list)].concat();
         let mut padded = headers("a%2Cb");
         padded[4] |= FLAG_PADDED | FLAG_PRIORITY;
