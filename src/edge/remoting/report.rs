@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn rocketmq_s_name_servers_are_told_which_names_producers_are_not_to_use() {
+    fn rocketmq_s_name_servers_hear_which_names_producers_are_not_to_use() {
         for (member, expected) in [("n0", (6, 4, 4)), ("n1", (0, 0, 0))] {
             let mut report = report(member);
             report.node.unwritable = vec!["n1".into()];

@@ -76,12 +76,12 @@ fn a_delayed_message_is_recalled_by_the_handle_that_its_send_was_answered() {
     // The type of the topic does not matter to classic clients.
     with_cluster(&[], &[("t", "NORMAL"), ("u", "NORMAL")], async |cluster| {
         let mut client = Classic::connect(&cluster.address(1)).await;
-        let later = fields("t", 0, "UNIQ_KEY\u{1}ID\u{2}TIMER_DELAY_SEC\u{1}600\u{2}");
+        let later = fields("t", 0, "UNIQ_KEY\u{1}WAITS-1\u{2}TIMER_DELAY_SEC\u{1}600\u{2}");
         let sent = client.ask(RequestCode::SendMessageV2, later, b"late").await.header.fields;
         let handle = sent.text("recallHandle").unwrap();
         let now = client.ask(RequestCode::SendMessageV2, fields("t", 0, ""), b"now").await.header.fields;
         assert_eq!(now.get("recallHandle"), None, "there is nothing to recall");
-        assert!(cluster.raftmq_ok(&["message", "delayed", "t"]).contains("ID"));
+        assert!(cluster.raftmq_ok(&["message", "delayed", "t"]).contains("WAITS-1"));
         let recall =
             |topic: &str, handle: &str| all(&[("producerGroup", "pg"), ("topic", topic), ("recallHandle", handle)]);
         let refused = ResponseCode::IllegalOperation as i32;
@@ -91,8 +91,8 @@ fn a_delayed_message_is_recalled_by_the_handle_that_its_send_was_answered() {
         }
         let mut other = Classic::connect(&cluster.address(2)).await;
         let recalled = other.ask(RequestCode::RecallMessage, recall("t", handle), b"").await.header;
-        assert_eq!((recalled.code, recalled.fields.text("msgId")), (0, Ok("ID")));
-        assert!(!cluster.raftmq_ok(&["message", "delayed", "t"]).contains("ID"));
+        assert_eq!((recalled.code, recalled.fields.text("msgId")), (0, Ok("WAITS-1")));
+        assert!(!cluster.raftmq_ok(&["message", "delayed", "t"]).contains("WAITS-1"));
         let again = client.ask(RequestCode::RecallMessage, recall("t", handle), b"").await.header;
         assert_eq!(again.code, refused, "{again:?}");
     });
