@@ -26,6 +26,8 @@ use crate::model::{
 };
 
 const VERSION: u8 = 2;
+/// The cluster version from which on tools may keep something.
+const NEEDS_TOOLS: u32 = 5;
 const RAISE_CLUSTER_VERSION: u8 = 35;
 /// Tags from here on came with cluster version 1.
 const FIRST_OF_VERSION_1: u8 = 32;
@@ -352,6 +354,8 @@ impl Command {
             }
             // It raises the version, so it cannot ask for one.
             Some(&RAISE_CLUSTER_VERSION) => 0,
+            // Nodes of version 4 do not know them.
+            Some(&(SET_KEY_VALUE | SET_WRITE_PERMISSION)) => NEEDS_TOOLS,
             Some(tag) if *tag >= FIRST_OF_VERSION_4 => NEEDS_EVENTS,
             Some(tag) if *tag >= FIRST_OF_VERSION_3 => 3,
             Some(tag) if *tag >= FIRST_OF_VERSION_2 => 2,
@@ -919,7 +923,8 @@ mod tests {
             (permission(Some(MemberName(u32::MAX))), 54),
         ] {
             let bytes = command.encode();
-            assert_eq!((bytes[1], Command::required_version(&bytes)), (tag, 4));
+            assert_eq!((bytes[1], Command::required_version(&bytes)), (tag, 5));
+            assert_eq!(Command::required_version(&[VERSION, OF_OPERATOR, tag]), 5);
             assert_eq!((Command::adds_messages(&bytes), Command::kind(&bytes)), (false, "administration"));
             assert!(command.may_be_of_operator());
             assert_eq!(Command::decode(bytes), Ok(command));
