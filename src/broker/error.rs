@@ -1,6 +1,7 @@
 //! Why a request is not done. Who must act: the caller (bad value, refusal), the caller later (busy, no
 //! leader), or nobody knows whether it happened.
 
+use crate::broker::NoBytes;
 use crate::machine::{Failure, Rejected};
 use crate::model::{GroupName, MessageType, NoRoom, NotAHandle, QueueOffset, TopicName, TopicType};
 use crate::raft::Failed;
@@ -77,6 +78,12 @@ pub enum Error {
     /// Nothing was done; come back later.
     #[error("too much is waiting on this node; nothing was done, try again later")]
     Busy,
+    /// Nothing was done; its client, or all of them, hold as much memory as they may.
+    #[error("{0}")]
+    NoBytes(NoBytes),
+    /// Nothing was done; there are as many as may be. Names the value, the limit and its key.
+    #[error("{0}")]
+    Capped(String),
     /// Nothing was done; too few nodes have room on their disks for messages.
     #[error(
         "no room: {} of {} nodes have room on their disks for messages; the fullest, {}, has {} free and needs {} \

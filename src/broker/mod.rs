@@ -9,8 +9,11 @@
 //! only), deciding what is still free (`machine/receive`).
 
 mod ack;
+mod answer_room;
 mod arrivals;
 mod background;
+mod budget;
+mod caps;
 mod clients;
 mod dead_letter;
 mod deadline;
@@ -42,8 +45,11 @@ mod trim;
 mod write_permission;
 
 pub use ack::Acked;
+pub use answer_room::{AnswerRoom, InRoom};
 pub use arrivals::Arrivals;
 pub use background::Background;
+pub use budget::{Budget, Held, NoBytes, Share};
+pub use caps::{Caps, CatalogCount};
 pub use clients::{ClientInfo, Clients, GroupConsumer, OrphanedTransaction, Subscription};
 pub use deadline::Deadline;
 pub use error::Error;

@@ -3,16 +3,14 @@
 //!
 //! A pull leases nothing: it reads this node's applied state, after a read barrier where that may be behind.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::filter_check::with_stored;
 use crate::broker::settled::settled_below;
-use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
+use crate::broker::{ActWords, AnswerRoom, Broker, Deadline, Error, InRoom, Operator};
 use crate::env::pool::Pool;
 use crate::machine::command::{OffsetMove, SetGroupOffsets};
 use crate::machine::state::lease::SPAN;
@@ -44,8 +42,8 @@ pub struct Pull {
     pub batch: u32,
     /// No message is added once there are this many bytes.
     pub bytes_max: u64,
-    /// Gives a place to what is read; a pull without one waits before it reads.
-    pub room: Option<Arc<Semaphore>>,
+    /// Gives room to what is read.
+    pub room: Option<AnswerRoom>,
     /// How long to wait for the first.
     pub wait: Millis,
 }
@@ -71,8 +69,8 @@ pub struct Pulled {
     pub min: QueueOffset,
     /// That of its next message.
     pub max: QueueOffset,
-    /// The place that the messages have until this is dropped.
-    pub room: Option<OwnedSemaphorePermit>,
+    /// The room that the messages have until this is dropped.
+    pub room: Option<InRoom>,
 }
 
 /// Which offset is asked for.
@@ -184,8 +182,7 @@ impl Broker {
             return Ok(pulled);
         }
         if let Some(room) = &request.room {
-            // It is never closed.
-            pulled.room = room.clone().acquire_owned().await.ok();
+            pulled.room = Some(room.enter().await);
         }
         let to = QueueOffset(head.max.0.min(from.0 + SPAN));
         let mut reader = BodyReader::new(&self.reader);
@@ -199,8 +196,15 @@ impl Broker {
                 if pulled.messages.len() == limit || bytes >= request.bytes_max {
                     return Ok(pulled);
                 }
+                let is_wanted = request.filter.may_match(item.tag_hash);
+                let is_first = pulled.messages.is_empty();
+                if let Some(room) = pulled.room.as_mut().filter(|_| is_wanted)
+                    && !room.take(item.bytes.into(), is_first).await?
+                {
+                    return Ok(pulled);
+                }
                 pulled.next = QueueOffset(offset + 1);
-                if !request.filter.may_match(item.tag_hash) {
+                if !is_wanted {
                     continue;
                 }
                 let at = MessageRef { index: run.index, slot: item.slot };
@@ -216,6 +220,8 @@ impl Broker {
                     bytes += u64::from(item.bytes);
                     let (offset, stored_at) = (QueueOffset(offset), self.reader.wall_of(run.stored_at));
                     pulled.messages.push(PulledMessage { message, offset, stored_at, at });
+                } else if let Some(room) = &mut pulled.room {
+                    room.give_back(item.bytes.into());
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::broker::Caps;
 use crate::model::{HoursOfDay, Millis, TransactionChecks};
 
 /// Settings that decide what a request may do.
@@ -18,6 +19,7 @@ pub struct BrokerSettings {
     /// `transactionTimeOut`, `transactionCheckInterval`, `transactionCheckMax`.
     pub checks: TransactionChecks,
     pub retention: LogRetention,
+    pub caps: Caps,
 }
 
 /// What this node, as the leader, has deleted, and when.

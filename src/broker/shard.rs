@@ -12,7 +12,7 @@ use crate::broker::background::tasks::Tasks;
 use crate::broker::receive::reservations::Reservations;
 use crate::broker::receive::turns::Turns;
 use crate::broker::{
-    Arrivals, BrokerSettings, Clients, Deadline, Error, ReplicaSite, ShardReader, Statistics, Traffic,
+    Arrivals, BrokerSettings, CatalogCount, Clients, Deadline, Error, ReplicaSite, ShardReader, Statistics, Traffic,
 };
 use crate::env::clock::Clock;
 use crate::machine::{Command, Outcome, Proposal, Rejected};
@@ -40,6 +40,8 @@ pub struct BrokerParts {
     pub clients: Arc<dyn Clients>,
     pub traffic: Arc<Traffic>,
     pub statistics: Arc<Statistics>,
+    /// Told of what is applied.
+    pub catalog_count: Arc<CatalogCount>,
     /// Cancelled when the node begins to stop: polls that would wait end then.
     pub stopping: CancellationToken,
 }
@@ -63,6 +65,7 @@ pub struct Broker {
     pub(super) tasks: Tasks,
     pub(super) traffic: Arc<Traffic>,
     pub(super) statistics: Arc<Statistics>,
+    pub(super) catalog_count: Arc<CatalogCount>,
     /// Known once it was needed; it never changes.
     pub(super) handle_key: OnceLock<HandleKey>,
     pub(super) stopping: CancellationToken,
@@ -72,7 +75,8 @@ pub struct Broker {
 impl Broker {
     /// Over a running replica, on its runtime.
     pub fn new(parts: BrokerParts) -> Arc<Self> {
-        let BrokerParts { settings, site, replica, clock, arrivals, clients, traffic, statistics, stopping } = parts;
+        let BrokerParts { settings, site, replica, clock, arrivals, clients, .. } = parts;
+        let BrokerParts { traffic, statistics, catalog_count, stopping, .. } = parts;
         Arc::new(Self {
             settings,
             site,
@@ -88,6 +92,7 @@ impl Broker {
             tasks: Tasks::here(),
             traffic,
             statistics,
+            catalog_count,
             handle_key: OnceLock::new(),
             stopping,
             clock,

@@ -12,8 +12,8 @@ use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::{CreateGroup, CreateTopic, Subscribe, UpdateGroup, UpdateTopic};
 use crate::machine::state::catalog::{GroupRecord, TopicRecord};
 use crate::machine::state::stage::DEFERRABLE_KEYS_MAX;
-use crate::machine::{Command, Outcome, Rejected};
-use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, KEPT_MAX, KEPT_MIN, TOPIC_QUEUES_MAX};
+use crate::machine::{CatalogSize, Command, Outcome, Rejected};
+use crate::model::limits::{GROUP_RETRIES_DEFAULT, GROUP_RETRIES_MAX, KEPT_MAX, KEPT_MIN};
 use crate::model::{
     ConsumeFrom, GroupId, GroupName, GroupSettings, LogIndex, MessageType, Millis, Permission, ReceiptHandle,
     Timestamp, TopicId, TopicName, TopicType,
@@ -135,7 +135,7 @@ impl Broker {
         let until = self.held_until(deadline);
         let (id, record) = match self.existing_topic(name, until).await {
             Err(Error::TopicNotFound(_)) => {
-                check_queues(queues)?;
+                self.check_queues(queues)?;
                 Box::pin(self.make_topic(name, queues, Permission::READ_WRITE, until)).await?;
                 self.existing_topic(name, until).await?
             }
@@ -194,6 +194,7 @@ impl Broker {
         permission: Permission,
         until: Instant,
     ) -> Result<(), Error> {
+        self.check_caps(CatalogSize { topics: 1, ..CatalogSize::default() })?;
         let topic_type = TopicType::Only(MessageType::Normal);
         let command =
             Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention: None });
@@ -245,8 +246,11 @@ impl Broker {
         retention: Option<Millis>,
     ) -> Result<TopicView, Error> {
         let queues = queues.unwrap_or(self.settings.topic_queues);
-        check_queues(queues)?;
+        self.check_queues(queues)?;
         check_retention(retention)?;
+        if self.reader.view().topic(&name)?.is_none() {
+            self.check_caps(CatalogSize { topics: 1, ..CatalogSize::default() })?;
+        }
         let permission = Permission::READ_WRITE;
         let command =
             Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention });
@@ -265,7 +269,12 @@ impl Broker {
     /// * Errors: [`Error::TimedOut`] if it may be changed.
     pub async fn update_topic(&self, by: &Operator, update: UpdateTopic) -> Result<TopicView, Error> {
         if let Some(queues) = update.queues {
-            check_queues(queues)?;
+            self.check_queues(queues)?;
+            if queues > 1 && update.topic.dead_letter_group().is_some() {
+                let text =
+                    "a topic of dead letters has one queue, in which group dlq redrive finds them; it gets no more";
+                return Err(Error::Invalid(text.to_owned()));
+            }
         }
         // 0 takes it away.
         check_retention(update.retention.filter(|kept_for| *kept_for != Millis(0)))?;
@@ -328,6 +337,9 @@ impl Broker {
         orderly: bool,
     ) -> Result<GroupView, Error> {
         check_retries(settings.retries_max)?;
+        if self.group(&name)?.is_none() {
+            self.check_caps(CatalogSize { groups: 1, ..CatalogSize::default() })?;
+        }
         let order = if orderly { ", in order" } else { "" };
         let words = ActWords::new("group-create", &name, format!("{} retries{order}", settings.retries_max));
         let command = Command::CreateGroup(CreateGroup { group: name.clone(), orderly, settings });
@@ -418,6 +430,9 @@ impl Broker {
     ) -> Result<(), Error> {
         loop {
             let Some(topics) = self.not_subscribed(&group, topics)? else { return Ok(()) };
+            let is_new = self.group(&group)?.is_none() && self.settings.creates_groups;
+            let subscriptions = i64::try_from(topics.len()).unwrap_or(i64::MAX);
+            self.check_caps(CatalogSize { groups: is_new.into(), subscriptions, ..CatalogSize::default() })?;
             let create = self.settings.creates_groups.then_some(GROUP_RETRIES_DEFAULT);
             let command = Command::Subscribe(Subscribe { group: group.clone(), topics, create });
             match self.propose_repeatable(&command, until).await? {
@@ -484,13 +499,6 @@ fn changed_group(update: &UpdateGroup) -> String {
         update.filter.as_ref().map(|filter| format!("filter '{filter}'")),
     ];
     changes.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-fn check_queues(queues: u32) -> Result<(), Error> {
-    if (1..=TOPIC_QUEUES_MAX).contains(&queues) {
-        return Ok(());
-    }
-    Err(Error::Invalid(format!("{queues} queues are not between 1 and {TOPIC_QUEUES_MAX}")))
 }
 
 fn check_retention(kept_for: Option<Millis>) -> Result<(), Error> {

@@ -65,6 +65,19 @@ impl PeerSecurityConfig {
     }
 }
 
+/// What clients can have made at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapsConfig {
+    /// `topicsMax`.
+    pub topics: u64,
+    /// `groupsMax`.
+    pub groups: u64,
+    /// `subscriptionsMax`.
+    pub subscriptions: u64,
+    /// `topicQueuesMax`.
+    pub topic_queues: u32,
+}
+
 /// Everything a node is started with. One field per honoured key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
@@ -133,6 +146,12 @@ pub struct BrokerConfig {
     pub snapshot_rate: u64,
     /// `openFilesMax`.
     pub open_files_max: u32,
+    /// `requestMemoryMax`.
+    pub request_memory_bytes: u64,
+    /// `answerMemoryMax`.
+    pub answer_memory_bytes: u64,
+    /// `topicsMax`, `groupsMax`, `subscriptionsMax`, `topicQueuesMax`.
+    pub caps: CapsConfig,
     /// `scrubRate`; 0: no scrub.
     pub scrub_rate: u64,
     /// `raftHeartbeatIntervalMs`.
@@ -265,6 +284,9 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         member_wait_ms: values.number("memberWaitMs"),
         snapshot_rate: snapshot_rate(values),
         open_files_max: u32::try_from(values.number("openFilesMax")).ok()?,
+        request_memory_bytes: values.number("requestMemoryMax"),
+        answer_memory_bytes: values.number("answerMemoryMax"),
+        caps: caps(values)?,
         scrub_rate: values.number("scrubRate"),
         heartbeat_ms,
         election_min_ms,
@@ -339,6 +361,21 @@ fn name_servers(values: &mut Values<'_>) -> Vec<HostPort> {
         values.complain("namesrvAddr", format!("has {} name servers, at most {NAME_SERVERS_MAX} are taken", all.len()));
     }
     all
+}
+
+/// What clients can have made; what topics get without being asked is within it.
+fn caps(values: &mut Values<'_>) -> Option<CapsConfig> {
+    let (most, default) = (values.number("topicQueuesMax"), values.number("defaultTopicQueueNums"));
+    if most < default {
+        let what = format!("is below defaultTopicQueueNums ({default}), which new topics get");
+        values.complain("topicQueuesMax", what);
+    }
+    Some(CapsConfig {
+        topics: values.number("topicsMax"),
+        groups: values.number("groupsMax"),
+        subscriptions: values.number("subscriptionsMax"),
+        topic_queues: u32::try_from(most).ok()?,
+    })
 }
 
 fn snapshot_rate(values: &mut Values<'_>) -> u64 {

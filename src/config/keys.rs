@@ -234,6 +234,44 @@ pub const KEYS: &[Key] = &[
         "files of the store kept open: half for the log, half for the state",
     ),
     key(
+        "requestMemoryMax",
+        // A quarter holds the largest request.
+        Kind::Bytes(80 << 20..=1 << 40),
+        "96MiB",
+        "memory for requests of clients while they are read and at work; an address gets half of it, a connection a quarter; a \
+         poll that waits takes 16 KiB",
+    ),
+    key(
+        "answerMemoryMax",
+        Kind::Bytes(64 << 20..=1 << 40),
+        "64MiB",
+        "memory for answers that clients have not taken yet; an address gets half of it, a connection a quarter",
+    ),
+    key(
+        "topicsMax",
+        Kind::Number(1..=1_000_000),
+        "10000",
+        "topics that there may be; with so many no more are made, topics of retries included; of dead letters they always are",
+    ),
+    key(
+        "groupsMax",
+        Kind::Number(1..=1_000_000),
+        "10000",
+        "consumer groups that there may be, which come into being at first use",
+    ),
+    key(
+        "subscriptionsMax",
+        Kind::Number(1..=10_000_000),
+        "100000",
+        "subscriptions that there may be: pairs of a consumer group and a topic",
+    ),
+    key(
+        "topicQueuesMax",
+        Kind::Number(1..=crate::model::limits::TOPIC_QUEUES_MAX as u64),
+        "1024",
+        "queues that a topic may be given",
+    ),
+    key(
         "scrubRate",
         Kind::Bytes(0..=crate::model::limits::SCRUB_BYTES_MAX),
         "4MiB",

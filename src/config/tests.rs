@@ -489,6 +489,7 @@ fn a_retention_that_cannot_be_meant_is_refused_with_the_remedy() {
         ("diskMaxUsedSpaceRatio=101", "must be a whole number from 0 to 100"),
         ("logRetentionBytes=134217727", "must be at least 134217728, 2 segments of mappedFileSizeCommitLog (67108864)"),
         ("openFilesMax=63", "must be a whole number from 64 to 1048576"),
+        ("topicQueuesMax=7", "is below defaultTopicQueueNums (8), which new topics get"),
         ("snapshotRate=1048575", "must be 0 for no bound, or 1048576 at least"),
     ] {
         let found = errors(text);

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::edge::budgets::{Bounds, Client};
 use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
@@ -33,8 +34,12 @@ use crate::model::HostPort;
 const ACCEPTED_MAX: usize = 1024;
 /// Time for the first byte and the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a client may send that nobody has read yet, on a stream and on its connection; HTTP/2 begins with the least.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const WINDOW_BYTES_LEAST: u32 = 64 * 1024 - 1;
+/// Windows of all connections: new ones are smaller the more there are.
+const WINDOWS_BYTES: u64 = 128 * 1024 * 1024;
 /// Every waiting poll is an open stream.
 const STREAMS_MAX: u32 = 10_000;
 const PING_EVERY: Duration = Duration::from_secs(60);
@@ -92,7 +97,7 @@ impl FrontEnd {
         ports: Vec<std::net::TcpListener>,
         threads: usize,
         runtime: NewRuntime,
-        places: Places,
+        bounds: Bounds,
         security: Security,
         protocols: Protocols,
     ) -> io::Result<Self> {
@@ -103,14 +108,20 @@ impl FrontEnd {
         for number in 0..threads.max(1) {
             let (connections, taken) = mpsc::channel(ACCEPTED_MAX);
             workers.push(connections);
-            let worker = Worker { taken, security: security.clone(), protocols: protocols.clone(), stop: stop.clone() };
+            let shared = Shared {
+                security: security.clone(),
+                protocols: protocols.clone(),
+                bounds: bounds.clone(),
+                stop: stop.clone(),
+            };
+            let worker = Worker { taken, shared };
             if threads == 0 {
                 tasks.spawn_local(worker.run());
             } else {
                 handles.push(thread(format!("front-end-{number}"), runtime, worker.run())?);
             }
         }
-        let accepting = accept_all(ports, workers, places, stop.clone());
+        let accepting = accept_all(ports, workers, bounds.places, stop.clone());
         if threads == 0 {
             tasks.spawn_local(accepting);
         } else {
@@ -188,8 +199,15 @@ async fn accept(port: std::net::TcpListener, workers: Vec<mpsc::Sender<Accepted>
 
 struct Worker {
     taken: mpsc::Receiver<Accepted>,
+    shared: Shared,
+}
+
+/// What connections share.
+#[derive(Clone)]
+struct Shared {
     security: Security,
     protocols: Protocols,
+    bounds: Bounds,
     stop: CancellationToken,
 }
 
@@ -197,11 +215,11 @@ impl Worker {
     async fn run(mut self) {
         let tasks = TaskTracker::new();
         let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
-        while let Some(Some((stream, peer, place))) = self.stop.run_until_cancelled(self.taken.recv()).await {
-            let (security, protocols, stop) = (self.security.clone(), self.protocols.clone(), self.stop.clone());
+        while let Some(Some((stream, peer, place))) = self.shared.stop.run_until_cancelled(self.taken.recv()).await {
+            let shared = self.shared.clone();
             tasks.spawn_local(async move {
                 // What panics here ends its connection, and no other.
-                if let Ok(Err(error)) = contained(serve(stream, peer, security, protocols, stop)).await {
+                if let Ok(Err(error)) = contained(serve(stream, peer, shared)).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 drop(place);
@@ -222,13 +240,8 @@ async fn keep_a_timer() {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn serve(
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    security: Security,
-    protocols: Protocols,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
+async fn serve(stream: std::net::TcpStream, peer: SocketAddr, shared: Shared) -> Result<(), Failure> {
+    let client = shared.bounds.budgets.client(peer);
     let mut stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let from = tokio::time::timeout(HANDSHAKE_TIMEOUT, proxy_header::take(&mut stream)).await??;
@@ -237,16 +250,16 @@ async fn serve(
     if tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await?? == 0 {
         return Ok(());
     }
-    match security.tls {
+    match shared.security.tls.clone() {
         Some(tls) if first[0] == TLS_FIRST_BYTE => {
             let secure = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await??;
             // Its buffer has room for the one byte that is looked at: all else is read past it.
             let mut secure = BufReader::with_capacity(1, secure);
             let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.fill_buf()).await??.first().copied();
             let Some(first) = first else { return Ok(()) };
-            speak(first, secure, peer, protocols, stop).await
+            speak(first, secure, peer, client, shared).await
         }
-        _ if security.allows_plaintext => speak(first[0], stream, peer, protocols, stop).await,
+        _ if shared.security.allows_plaintext => speak(first[0], stream, peer, client, shared).await,
         _ => Err("plaintext is not served on this port (tls.server.mode=enforcing)".into()),
     }
 }
@@ -256,36 +269,58 @@ async fn speak(
     first: u8,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    protocols: Protocols,
-    stop: CancellationToken,
+    client: Client,
+    shared: Shared,
 ) -> Result<(), Failure> {
+    let Shared { protocols, bounds, stop, .. } = shared;
     if CLASSIC_FIRST_BYTES.contains(&first) {
-        return Ok(classic::serve(io, peer, protocols.classic, stop).await?);
+        return Ok(classic::serve(io, peer, client, protocols.classic, stop).await?);
     }
-    connection(TokioIo::new(AuthorityRewriter::new(io)), peer, protocols.grpc, stop).await
+    let window = window(bounds.places.counts().open);
+    connection(TokioIo::new(AuthorityRewriter::new(io)), peer, client, window, protocols.grpc, stop).await
 }
 
-async fn connection<I>(io: I, peer: SocketAddr, services: Services, stop: CancellationToken) -> Result<(), Failure>
+/// The window of one of so many connections.
+fn window(open: u64) -> u32 {
+    let share = u32::try_from(WINDOWS_BYTES / open.max(1)).unwrap_or(u32::MAX);
+    share.clamp(WINDOW_BYTES_LEAST, CONNECTION_WINDOW_BYTES)
+}
+
+async fn connection<I>(
+    io: I,
+    peer: SocketAddr,
+    client: Client,
+    window: u32,
+    services: Services,
+    stop: CancellationToken,
+) -> Result<(), Failure>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let peer = RemoteAddress(peer.to_string().into());
-    let service = service_fn(move |request| unary::serve(services.clone(), peer.clone(), request));
+    let peer = RemoteAddress { text: peer.to_string().into(), answers: Some(client.answers().clone()) };
+    let of_requests = client.clone();
+    let service = service_fn(move |request| unary::serve(services.clone(), peer.clone(), of_requests.clone(), request));
     let mut http = hyper::server::conn::http2::Builder::new(OnThisThread);
     http.timer(TokioTimer::new())
         // As gRPC's own servers: nobody reads it.
         .auto_date_header(false)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(window.min(STREAM_WINDOW_BYTES))
+        .initial_connection_window_size(window)
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = std::pin::pin!(http.serve_connection(io, service));
+    let mut takes_nothing = std::pin::pin!(client.takes_nothing());
+    let given_up = || Err("the client takes none of its answers".into());
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
+        () = takes_nothing.as_mut() => return given_up(),
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    Ok(connection.await?)
+    tokio::select! {
+        result = connection => Ok(result?),
+        () = takes_nothing => given_up(),
+    }
 }
 
 /// Runs a connection's requests where the connection is.
@@ -295,5 +330,16 @@ struct OnThisThread;
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
     fn execute(&self, request: F) {
         tokio::task::spawn_local(contained(request));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p20_windows_are_smaller_the_more_connections_there_are() {
+        assert_eq!([1, 32, 33, 100_000].map(window), [4 << 20, 4 << 20, (128 << 20) / 33, WINDOW_BYTES_LEAST]);
+        assert_eq!(window(0), CONNECTION_WINDOW_BYTES);
     }
 }

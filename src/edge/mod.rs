@@ -7,6 +7,7 @@
 //! Not here: what a request does (`broker/`), authentication.
 
 pub mod admin;
+pub mod budgets;
 pub mod grpc;
 pub mod http;
 pub mod listener;

@@ -2,6 +2,13 @@
 
 use std::sync::Arc;
 
-/// Address and port that a connection comes from; an extension of each of its requests.
+use crate::broker::Share;
+
+/// Where a connection comes from; an extension of each of its requests.
 #[derive(Debug, Clone)]
-pub struct RemoteAddress(pub Arc<str>);
+pub struct RemoteAddress {
+    /// Address and port.
+    pub text: Arc<str>,
+    /// For what its answers hold, if it is a client's.
+    pub answers: Option<Share>,
+}

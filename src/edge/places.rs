@@ -47,6 +47,14 @@ pub struct Place {
     address: IpAddr,
 }
 
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PlaceCounts {
+    pub open: u64,
+    /// Since the start.
+    pub refused: u64,
+}
+
 /// Why a connection has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -86,15 +94,17 @@ impl Places {
         self.take_within(peer, process::open_files_limit())
     }
 
+    /// Connections that are open, and how many were refused.
+    pub fn counts(&self) -> PlaceCounts {
+        let taken = self.0.taken.lock();
+        PlaceCounts { open: taken.all, refused: taken.refused }
+    }
+
     fn take_within(&self, peer: SocketAddr, limit: u64) -> Result<Place, Refused> {
         let most = CONNECTIONS_MAX.min(limit.saturating_sub(self.0.reserve));
         // One host that takes what it can get must not keep all others out.
         let of_address = most.div_ceil(2);
-        // One machine has as many IPv6 addresses as it likes.
-        let address = match peer.ip().to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-            address @ IpAddr::V4(_) => address,
-        };
+        let address = host_of(peer);
         let mut taken = self.0.taken.lock();
         let own = taken.by_address.get(&address).copied().unwrap_or_default();
         let refused = match () {
@@ -114,6 +124,14 @@ impl Places {
             tracing::warn!(%peer, count, limit, "connections are refused: {refused}; see ulimit -n if that is too few");
         }
         Err(refused)
+    }
+}
+
+/// The machine at the other end: one has as many IPv6 addresses as it likes.
+pub(in crate::edge) fn host_of(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address @ IpAddr::V4(_) => address,
     }
 }
 

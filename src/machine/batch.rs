@@ -125,6 +125,11 @@ impl Batch {
         (0..self.command_count).map(move |_| reader.bytes())
     }
 
+    /// Bytes of the whole entry, which each of its messages keeps in memory.
+    pub fn entry_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The encoded message in `slot`, sharing the entry's bytes.
     pub fn message(&self, slot: u32) -> Option<Bytes> {
         if slot >= self.message_count {

@@ -65,5 +65,5 @@ pub use command::Command;
 pub use outcome::{Outcome, Rejected};
 pub use state::failure::Failure;
 pub use state::recent_sends::Recent;
-pub use state::stage::{Effects, Stage};
+pub use state::stage::{CatalogSize, Effects, Stage};
 pub use state::stored::Stored;

@@ -103,8 +103,10 @@ pub const CARRY_REFERENCES_MAX: usize = 1024;
 pub const BATCH_COMMANDS_MAX: usize = 4096;
 /// Largest record the log accepts. Also bounds what recovery may believe of a length field.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Largest gRPC message a client may send.
+/// Largest gRPC message a client may send: a send of many messages.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest gRPC message of any other request: a thousand receipt handles, or a thousand subscriptions with long filters.
+pub const OTHER_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// Slowest snapshot: whoever pulls one gives up on parts that take longer than they would at this rate.
 pub const SNAPSHOT_BYTES_MIN: u64 = 1 << 20;
 /// Fastest scrub; at this rate it does not pause between passes either.

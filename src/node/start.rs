@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{
-    Arrivals, Background, Broker, BrokerParts, BrokerSettings, ClientInfo, Error, Inspector, LogRetention, ReplicaSite,
-    ShardCounts, Statistics, Traffic,
+    Arrivals, Background, Broker, BrokerParts, BrokerSettings, Caps, CatalogCount, ClientInfo, Error, Inspector,
+    LogRetention, ReplicaSite, ShardCounts, Statistics, Traffic,
 };
 use crate::config::BrokerConfig;
 use crate::env::clock::{Clock, RealClock};
@@ -72,6 +72,8 @@ impl Node {
         let (arrivals, due_checks) = Arrivals::new();
         let arrivals = Arc::new(arrivals);
         let (notified, counting, answering) = (arrivals.clone(), statistics.clone(), sessions.clone());
+        let catalog_count = Arc::new(CatalogCount::of(&kv).map_err(|error| StartError::Damaged(error.to_string()))?);
+        let grown = catalog_count.clone();
         let catalog = Arc::new(CatalogCache::new(Arc::new(kv)));
         let catalog_changes = catalog.changes();
         let (listed, listed_producers) = (heartbeat_clients.clone(), heartbeat_producers.clone());
@@ -97,6 +99,7 @@ impl Node {
             on_effects: Arc::new(move |effects| {
                 counting.note(effects);
                 notified.notify(effects);
+                grown.note(effects);
             }),
             facts: facts.clone(),
             on_question: Arc::new(move |question| {
@@ -136,6 +139,7 @@ impl Node {
             clients,
             traffic,
             statistics,
+            catalog_count,
             stopping: stopping.clone(),
         });
         // It was not set before.
@@ -298,6 +302,12 @@ fn broker_settings(config: &BrokerConfig) -> BrokerSettings {
             disk_used_max: config.retention.disk_used_max,
             deletes_unexpired: config.retention.deletes_unexpired,
             bytes_max: config.retention.log_bytes_max,
+        },
+        caps: Caps {
+            topics: config.caps.topics,
+            groups: config.caps.groups,
+            subscriptions: config.caps.subscriptions,
+            topic_queues: config.caps.topic_queues,
         },
     }
 }

@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{BrokerConfig, HttpConfig, Loaded};
+use crate::edge::budgets::{Bounds, Budgets};
 use crate::edge::http::{Access, Http, HttpSettings, Pages, Pulse};
 use crate::edge::listener::{self, FrontEnd};
 use crate::edge::places::Places;
@@ -82,10 +83,11 @@ pub fn run(loaded: &Loaded, on_fatal: OnFatal) -> Result<Ended, Error> {
         ports.extend(bind_vip(config));
         let operators = OperatorsThread::start(runtime::of_one_thread().map_err(system)?).map_err(system)?;
         let protocols = services(config, facts.clone(), &node, &operators);
-        pages.set_node(node.clone(), protocols.grpc.messaging.call_times().clone(), facts);
-        let places = Places::new(config.open_files_max);
+        let budgets = Budgets::new(config.request_memory_bytes, config.answer_memory_bytes);
+        let bounds = Bounds { places: Places::new(config.open_files_max), budgets };
+        pages.set_node(node.clone(), protocols.grpc.messaging.call_times().clone(), bounds.clone(), facts);
         let front_end =
-            FrontEnd::start(ports, threads, runtime::of_one_thread, places, security, protocols).map_err(system)?;
+            FrontEnd::start(ports, threads, runtime::of_one_thread, bounds, security, protocols).map_err(system)?;
         say_ready(config, &node, has_http);
         let ended = tokio::select! {
             stopped = signals.stop() => stopped.map(|()| Ended::Stopped).map_err(system)?,

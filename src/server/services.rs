@@ -10,7 +10,7 @@ use crate::edge::grpc::messaging::{EdgeSettings, Messaging};
 use crate::edge::grpc::unary::Services;
 use crate::edge::listener::Protocols;
 use crate::edge::remoting::{Remoting, RemotingSettings};
-use crate::model::limits::REQUEST_BYTES_MAX;
+use crate::model::limits::{OTHER_REQUEST_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::node::Node;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin::admin_server::AdminServer;
@@ -42,7 +42,8 @@ pub(super) fn services(
         .add_service(health)
         .add_service(reflection);
     tokio::spawn(health::report(node.clone(), reporter));
-    let grpc = Services { messaging, request_bytes_max: REQUEST_BYTES_MAX, routes: routes.routes() };
+    let (send_bytes_max, request_bytes_max) = (REQUEST_BYTES_MAX, OTHER_REQUEST_BYTES_MAX);
+    let grpc = Services { messaging, send_bytes_max, request_bytes_max, routes: routes.routes() };
     let settings = RemotingSettings {
         body_bytes_max: config.body_bytes_max,
         delay_max: config.delay_max,

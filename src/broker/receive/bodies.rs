@@ -26,6 +26,11 @@ impl ReadEntries {
         self.found(index)
     }
 
+    /// Bytes that each of their messages may keep in memory: what is read from the disk at once is one piece.
+    fn shared_bytes(&self) -> usize {
+        self.0.iter().map(|(_, batch)| batch.entry_bytes()).sum()
+    }
+
     fn found(&self, index: LogIndex) -> Option<&Batch> {
         let position = self.0.binary_search_by_key(&index, |(index, _)| *index).ok()?;
         Some(&self.0[position].1)
@@ -45,6 +50,11 @@ impl<'a> BodyReader<'a> {
 
     pub async fn read(&mut self, message: MessageRef) -> Result<Message, Error> {
         Ok(self.read_with_stamp(message).await?.0)
+    }
+
+    /// Bytes that the message that was read last may keep in memory.
+    pub fn shared_bytes(&self) -> usize {
+        self.entries.shared_bytes()
     }
 
     /// The message and the time of its entry.

@@ -1,19 +1,20 @@
 //! From leases to deliveries: reads the messages that were granted, wherever they are on this node.
 //!
-//! Hot path. Bodies are shared, not copied. What turns out to be damaged on this node, and is not repaired in a moment, is left
-//! to other nodes: the rest is delivered.
+//! Hot path. Bodies are shared, not copied, unless they wait for the client. What turns out to be damaged on this node, and is
+//! not repaired in a moment, is left to other nodes: the rest is delivered.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::broker::Error;
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::receive::grant::Poll;
 use crate::broker::receive::lease_guard::UndeliveredLeases;
 use crate::broker::receive::plan::Planned;
 use crate::broker::receive::window;
 use crate::broker::receive::window::Contents;
+use crate::broker::{Error, Held};
 use crate::machine::Command;
 use crate::machine::command::{Ack, Change};
 use crate::machine::outcome::Granted;
@@ -27,6 +28,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub message: Message,
+    /// Bytes that its body keeps in memory: it shares them with what was read at once with it.
+    pub shared_bytes: usize,
     /// Proof of the lease.
     pub handle: ReceiptHandle,
     pub queue: QueueId,
@@ -45,6 +48,19 @@ pub struct Received {
     pub deliveries: Vec<Delivery>,
     /// Of the deliveries, until they are delivered.
     pub leases: UndeliveredLeases,
+    /// What the deliveries hold of the client's share.
+    pub held: Option<Held>,
+}
+
+impl Delivery {
+    /// Gives the body bytes of its own if it keeps far more in memory than it is.
+    pub fn keep_no_more_than_its_own(&mut self) {
+        let body = &mut self.message.body;
+        if body.len() * 2 < self.shared_bytes {
+            *body = Bytes::copy_from_slice(body);
+            self.shared_bytes = body.len();
+        }
+    }
 }
 
 impl Poll<'_> {
@@ -82,7 +98,7 @@ impl Poll<'_> {
             return Ok(None);
         }
         self.leave_to_others(&unread).await;
-        Ok(Some(Received { deliveries, leases }))
+        Ok(Some(Received { deliveries, leases, held: None }))
     }
 
     /// Gives back what this node cannot read, and no more: what was read with it is delivered. Whatever of it fails ends with
@@ -139,6 +155,7 @@ impl<'a> ReadLeases<'a> {
             let before = origin.map_or(0, |origin| origin.attempts.saturating_sub(1));
             self.deliveries.push(Delivery {
                 message,
+                shared_bytes: self.reader.reader.shared_bytes(),
                 handle,
                 queue: granted.queue,
                 offset,

@@ -61,6 +61,8 @@ pub(super) struct Plan<'a> {
     notifier: &'a Notify,
     key: (TopicId, GroupId),
     pub planned: Vec<Planned>,
+    /// Of its messages.
+    pub bytes: u64,
     /// Windows that may still be passed over.
     skips: u32,
     /// Whether there is something that cannot be read here now.
@@ -75,6 +77,8 @@ pub(super) struct Plan<'a> {
 struct Room {
     messages: u32,
     bytes: u64,
+    /// Of what was taken.
+    taken: u64,
 }
 
 impl Room {
@@ -87,6 +91,7 @@ impl Room {
             }
             self.messages -= 1;
             self.bytes = self.bytes.saturating_sub(place.bytes.into());
+            self.taken += u64::from(place.bytes);
             taken.insert(*distance);
         }
         taken
@@ -115,6 +120,7 @@ impl<'a> Plan<'a> {
             notifier,
             key,
             planned: Vec::new(),
+            bytes: 0,
             skips,
             lacks_some: false,
             windows: 0,
@@ -130,31 +136,43 @@ impl<'a> Plan<'a> {
 
 impl Plan<'_> {
     fn fill(&mut self, view: View<'_>, target: PollTarget<'_>, turn: u32) -> Result<(), Unchecked> {
-        let mut room = Room { messages: target.limit, bytes: RECEIVE_BYTES_MAX };
         self.cleared = view.being_cleared(target.topic, target.group)?;
+        let mut room = Room { messages: target.limit, bytes: RECEIVE_BYTES_MAX, taken: 0 };
+        self.fill_room(view, target, turn, &mut room)?;
+        self.bytes = room.taken;
+        Ok(())
+    }
+
+    fn fill_room(
+        &mut self,
+        view: View<'_>,
+        target: PollTarget<'_>,
+        turn: u32,
+        room: &mut Room,
+    ) -> Result<(), Unchecked> {
         if target.by_priority {
             for queue in (0..target.queues).rev().map(QueueId) {
                 let returned = view.returned_in(target.topic, target.group, queue, RETURNED_MAX)?;
-                self.add_returned(view, target, returned, &mut room)?;
+                self.add_returned(view, target, returned, room)?;
                 if room.is_used_up() || self.has_read_enough(target) {
                     break;
                 }
-                self.add_fresh(view, target, queue, &mut room)?;
+                self.add_fresh(view, target, queue, room)?;
             }
             return Ok(());
         }
         let (after, _) = self.reserved.lock().last_taken();
         let returned = view.returned(target.topic, target.group, after, RETURNED_MAX)?;
-        self.add_returned(view, target, returned, &mut room)?;
+        self.add_returned(view, target, returned, room)?;
         if target.orderly {
-            self.add_next_in_lines(view, target, &mut room)?;
+            self.add_next_in_lines(view, target, room)?;
         }
         for step in 0..target.queues {
             if room.is_used_up() || self.has_read_enough(target) {
                 break;
             }
             let queue = QueueId(turn.wrapping_add(step) % target.queues);
-            self.add_fresh(view, target, queue, &mut room)?;
+            self.add_fresh(view, target, queue, room)?;
         }
         Ok(())
     }
@@ -341,10 +359,10 @@ mod tests {
     #[test]
     fn the_lowest_messages_that_fit_are_taken() {
         let places = places(&[1; 8]);
-        let mut room = Room { messages: 2, bytes: 100 };
+        let mut room = Room { messages: 2, bytes: 100, taken: 0 };
         assert_eq!(room.take(OffsetSet(0b1011_0100), &places), OffsetSet(0b0001_0100));
         assert!(room.is_used_up());
-        let mut room = Room { messages: 8, bytes: 100 };
+        let mut room = Room { messages: 8, bytes: 100, taken: 0 };
         assert_eq!(room.take(OffsetSet(0b11), &places), OffsetSet(0b11));
         assert!(!room.is_used_up());
     }
@@ -352,7 +370,7 @@ mod tests {
     #[test]
     fn an_answer_is_closed_once_it_is_large_and_never_empty_for_size() {
         let places = places(&[10, 10, 10]);
-        assert_eq!(Room { messages: 8, bytes: 1 }.take(OffsetSet(0b111), &places), OffsetSet(0b001));
-        assert_eq!(Room { messages: 8, bytes: 11 }.take(OffsetSet(0b111), &places), OffsetSet(0b011));
+        assert_eq!(Room { messages: 8, bytes: 1, taken: 0 }.take(OffsetSet(0b111), &places), OffsetSet(0b001));
+        assert_eq!(Room { messages: 8, bytes: 11, taken: 0 }.take(OffsetSet(0b111), &places), OffsetSet(0b011));
     }
 }

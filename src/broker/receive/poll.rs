@@ -16,7 +16,7 @@ use crate::broker::receive::grant::{GRANT_MARGIN, Poll};
 use crate::broker::receive::plan::{Plan, Planning};
 use crate::broker::receive::target::{PollTarget, Receive};
 use crate::broker::shard::RETRY_AFTER;
-use crate::broker::{Broker, Deadline, Error};
+use crate::broker::{Broker, Deadline, Error, Held};
 use crate::model::limits::RECEIVE_BATCH_MAX;
 
 /// However short the poll, looking up what it names may take this long, and so may its turn to read messages.
@@ -115,10 +115,17 @@ impl Poll<'_> {
                     () = self.broker.stopping.cancelled() => return Ok(None),
                 }
             }
+            let Some(held) = self.hold(plan.bytes) else {
+                let bytes = plan.bytes;
+                drop(plan);
+                self.wait_for_bytes(bytes, ends.poll).await?;
+                continue;
+            };
             let received = self.grant_and_read(&plan).await;
             drop(plan);
             match received {
                 Ok(Some(received)) => {
+                    let received = Received { held, ..received };
                     self.broker.traffic.count_out(received.deliveries.len());
                     return Ok(Some(received));
                 }
@@ -129,6 +136,22 @@ impl Poll<'_> {
             if Instant::now() >= ends.poll || self.broker.stopping.is_cancelled() {
                 return self.nothing_came().await;
             }
+        }
+    }
+
+    /// Takes the bytes of a plan's messages before anything is leased; `None` if its client holds too many.
+    fn hold(&self, bytes: u64) -> Option<Option<Held>> {
+        match &self.request.share {
+            Some(share) => share.try_hold(bytes).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Waits until the client took some of what it was given.
+    async fn wait_for_bytes(&self, bytes: u64, until: Instant) -> Result<(), Error> {
+        match &self.request.share {
+            Some(share) => share.take_until(bytes, until).await.map(drop).map_err(Error::NoBytes),
+            None => Ok(()),
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a poll asks for: as the caller says it, and as plans need it.
 
+use crate::broker::Share;
 use crate::broker::receive::filter_check::MessageCheck;
 use crate::model::{Filter, GroupId, GroupName, Millis, TagFilter, TopicId, TopicName};
 
 /// One poll, as the caller asks for it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Receive {
     pub group: GroupName,
     pub topic: TopicName,
@@ -20,6 +21,8 @@ pub struct Receive {
     pub client_id: String,
     /// Names the poll, so that an orderly group's consumer that lost an answer gets it again.
     pub attempt_id: Option<String>,
+    /// Gives the bytes that the messages take until the client took them.
+    pub share: Option<Share>,
 }
 
 /// From where a poll gets messages, and which ones.

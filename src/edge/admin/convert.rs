@@ -14,6 +14,7 @@ pub(in crate::edge) fn refuse(error: Error) -> Status {
         Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
         Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
         Error::Forbidden(_) => Status::permission_denied(text),
+        Error::Capped(_) => Status::failed_precondition(text),
         Error::TypeMismatch { .. }
         | Error::LeaseEnded
         | Error::NotAReceiptHandle(_)
@@ -21,7 +22,7 @@ pub(in crate::edge) fn refuse(error: Error) -> Status {
         | Error::IllegalOffset { .. }
         | Error::Invalid(_) => Status::invalid_argument(text),
         Error::NotWaiting | Error::TransactionNotFound | Error::DecidedOtherwise => Status::not_found(text),
-        Error::Busy | Error::NoRoom(_) => Status::resource_exhausted(text),
+        Error::Busy | Error::NoBytes(_) | Error::NoRoom(_) => Status::resource_exhausted(text),
         Error::NoLeader | Error::Behind | Error::Unreadable(_) => Status::unavailable(text),
         Error::TimedOut => Status::deadline_exceeded(text),
         Error::Stopped(_) => Status::internal(text),

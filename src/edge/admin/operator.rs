@@ -6,7 +6,7 @@ use crate::broker::Operator;
 use crate::edge::peer::RemoteAddress;
 
 pub(super) fn operator<T>(request: &Request<T>) -> Operator {
-    let address = request.extensions().get::<RemoteAddress>().map_or("", |peer| &peer.0);
+    let address = request.extensions().get::<RemoteAddress>().map_or("", |peer| &*peer.text);
     let agent = request.metadata().get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Operator { address: host(address).to_owned(), tool: first_word(agent).to_owned() }
 }

@@ -72,14 +72,14 @@ impl From<Error> for Refused {
         let code = match &error {
             Error::TopicNotFound(_) => Code::TopicNotFound,
             Error::GroupNotFound(_) => Code::ConsumerGroupNotFound,
-            Error::Forbidden(_) => Code::Forbidden,
+            Error::Forbidden(_) | Error::Capped(_) => Code::Forbidden,
             Error::TypeMismatch { .. } => Code::MessagePropertyConflictWithType,
             Error::LeaseEnded | Error::NotAReceiptHandle(_) | Error::ForeignReceiptHandle => Code::InvalidReceiptHandle,
             Error::NotWaiting => Code::MessageNotFound,
             Error::IllegalOffset { .. } => Code::IllegalOffset,
             Error::TransactionNotFound | Error::DecidedOtherwise => Code::InvalidTransactionId,
             // The only code after which clients wait longer each time; every node would refuse it (contract §9.5).
-            Error::Busy | Error::NoRoom(_) => Code::TooManyRequests,
+            Error::Busy | Error::NoBytes(_) | Error::NoRoom(_) => Code::TooManyRequests,
             Error::NoLeader | Error::Behind | Error::Unreadable(_) => Code::HaNotAvailable,
             // A timeout-class code: the client must not take it for "not stored" (D17).
             Error::TimedOut => Code::ProxyTimeout,

@@ -10,6 +10,7 @@ use hyper::body::Body;
 use tokio::sync::Semaphore;
 
 use crate::edge::admin::ProcessFacts;
+use crate::edge::budgets::Bounds;
 use crate::edge::grpc::call_times::CallTimes;
 use crate::edge::http::dashboard::{Access, Dashboard};
 use crate::edge::http::health::{Checks, Kind};
@@ -46,7 +47,7 @@ pub struct HttpSettings {
 /// The pages of a node, which may still be starting.
 pub struct Pages {
     settings: HttpSettings,
-    node: OnceLock<(Arc<Node>, Arc<CallTimes>)>,
+    node: OnceLock<(Arc<Node>, Arc<CallTimes>, Bounds)>,
     pulse: Pulse,
     scrapes: Arc<Semaphore>,
     tables: Arc<Tables>,
@@ -62,10 +63,10 @@ impl Pages {
     }
 
     /// From now on there is a node, whose calls are timed there; to be called on a runtime.
-    pub fn set_node(&self, node: Arc<Node>, calls: Arc<CallTimes>, facts: ProcessFacts) {
+    pub fn set_node(&self, node: Arc<Node>, calls: Arc<CallTimes>, bounds: Bounds, facts: ProcessFacts) {
         self.dashboard.set_node(node.clone(), facts);
         // It is set once.
-        let _ = self.node.set((node, calls));
+        let _ = self.node.set((node, calls, bounds));
     }
 
     /// Answers one request; a panic fails it alone.
@@ -91,7 +92,7 @@ impl Pages {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return page::not_allowed();
         }
-        let node = self.node.get().map(|(node, _)| &**node);
+        let node = self.node.get().map(|(node, ..)| &**node);
         let kind = match path {
             "/livez" => Kind::Live,
             "/readyz" => Kind::Ready,
@@ -123,12 +124,12 @@ impl Pages {
             return page::text(StatusCode::SERVICE_UNAVAILABLE, text);
         };
         let mut snapshot = Snapshot::of_start(self.settings.labels.clone());
-        if let Some((node, calls)) = self.node.get() {
+        if let Some((node, calls, bounds)) = self.node.get() {
             // Only the leader shows what all know alike.
             let leads = node.broker().leadership().borrow().is_self;
             let table = if leads { self.tables.of(node, FRESH_TIMES).await } else { None };
             let is_ready = Checks::of(Kind::Ready, Some(node), &self.pulse).passed();
-            snapshot = snapshot.with(NodeSnapshot::of(node, calls, table, is_ready).await);
+            snapshot = snapshot.with(NodeSnapshot::of(node, calls, bounds, table, is_ready).await);
         }
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::of(accept);

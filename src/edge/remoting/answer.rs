@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 
+use crate::broker::InRoom;
 use crate::edge::remoting::codes::Refused;
 use crate::proto::remoting::{Fields, Header, ResponseCode};
 
@@ -15,8 +15,8 @@ pub(super) struct Answer {
     /// Text for people, if the request was not done.
     remark: Option<String>,
     pub body: Bytes,
-    /// Kept until the answer is on its way to the client: so much memory may be taken by answers.
-    pub room: Option<OwnedSemaphorePermit>,
+    /// What was read for it has, until the client took it.
+    pub room: Option<InRoom>,
 }
 
 impl Answer {

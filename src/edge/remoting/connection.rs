@@ -1,39 +1,43 @@
 //! One connection of the classic protocol: takes its frames, has them answered side by side, and passes notices and
 //! questions on to its clients (`notices`). Hot path.
 //!
-//! Bounded: requests at work and their bytes (beyond that nothing is read), answers that wait for the client, and how long it
-//! may say nothing. When the node stops, what still comes is turned away (remoting §1.6). A malformed frame ends the connection
-//! without an answer (remoting §1.1).
+//! Bounded: requests at work (beyond that nothing is read) and their bytes (beyond that they are refused), answers that wait for
+//! the client, and how long it may say nothing. When the node stops, what still comes is turned away (remoting §1.6). A malformed
+//! frame ends the connection without an answer (remoting §1.1).
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::{Held, NoBytes};
+use crate::edge::budgets::{CLASSIC_COST, Client};
+use crate::edge::remoting::answer::Answer;
+use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::notices::Notices;
 use crate::edge::remoting::processors;
+use crate::edge::remoting::reading::{Arrived, Frames};
 use crate::edge::remoting::writing::{Written, write};
-use crate::proto::remoting::{FRAME_BYTES_MAX, Fields, Frame, Header, ResponseCode};
+use crate::proto::remoting::{Fields, Frame, Header, HeaderType, RequestCode, ResponseCode};
 
 /// Requests of a connection at work; a consumer has a waiting pull for each of its queues.
 const REQUESTS_MAX: usize = 10_000;
-/// No frame is read while those at work have more bytes than this.
-const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Refused requests of a connection whose answers have not gone out; no frame is read meanwhile.
+const REFUSED_MAX: usize = 64;
+/// Largest body of a request that is no send, and what its text takes once it is decoded.
+const OTHER_BODY_BYTES_MAX: usize = 1024 * 1024;
+const DECODED_TIMES: usize = 16;
 /// Answers that wait until the client takes them.
 const ANSWERS_MAX: usize = 64;
-/// A connection on which nothing arrives for this long is closed; clients send a heartbeat every thirty seconds.
-const IDLE_MAX: Duration = Duration::from_secs(120);
-const READ_BYTES: usize = 16 * 1024;
 /// A connection on which nothing comes for this long while the node stops has nothing more to say.
 const QUIET: Duration = Duration::from_millis(100);
 /// Requests are turned away for this long at most.
@@ -45,28 +49,32 @@ const KNOWS_NOT_GO_AWAY: i32 = 475;
 pub(in crate::edge) async fn serve(
     io: impl AsyncRead + AsyncWrite,
     peer: SocketAddr,
+    client: Client,
     remoting: Remoting,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let mut notices = Notices::new(&remoting.node.settings().broker_name);
-    let (connection, mut noticed) = remoting.connected(peer);
+    let (connection, mut noticed) = remoting.connected(peer, client.clone());
     let connection = Rc::new(connection);
     let (reader, writer) = tokio::io::split(io);
-    let mut frames = Frames { reader, read: BytesMut::new(), read_at: Instant::now(), idle_max: IDLE_MAX };
+    let mut frames = Frames::new(reader, client);
     let (answers, written) = mpsc::channel(ANSWERS_MAX);
     let mut writing = pin!(write(writer, written));
     let mut is_written = None;
     let mut requests = Requests::default();
     let ended = loop {
         tokio::select! {
-            frame = frames.next(), if requests.have_room() => match frame {
-                Ok(Some(frame)) => {
+            arrived = frames.next(), if requests.have_room() => match arrived {
+                Ok(Some(Arrived::Frame(frame, held))) => {
                     notices.header_type = frame.header_type;
                     if frame.header.is_response() {
                         notices.answered(frame);
                     } else {
-                        requests.begin(&connection, &answers, frame);
+                        requests.begin(&connection, &answers, frame, held);
                     }
+                }
+                Ok(Some(Arrived::Refused(header_type, header, none))) => {
+                    requests.refuse(&connection.client, &answers, header_type, &header, busy(&none));
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
@@ -111,15 +119,22 @@ async fn turn_away<I: AsyncRead, W: Future<Output = io::Result<()>>>(
     let mut quiet_at = Instant::now() + QUIET;
     loop {
         tokio::select! {
-            frame = frames.next() => {
-                let Ok(Some(frame)) = frame else { return None };
+            arrived = frames.next() => {
                 quiet_at = Instant::now() + QUIET;
-                if frame.header.is_oneway() && requests.have_room() {
-                    requests.begin(connection, answers, frame);
-                } else if !frame.header.is_response() && !frame.header.is_oneway() {
-                    let refused = turned_away(&frame);
+                let (header_type, header) = match arrived {
+                    Ok(Some(Arrived::Frame(frame, held))) if frame.header.is_oneway() && requests.have_room() => {
+                        requests.begin(connection, answers, frame, held);
+                        continue;
+                    }
+                    Ok(Some(Arrived::Frame(frame, _))) => (frame.header_type, frame.header),
+                    Ok(Some(Arrived::Refused(header_type, header, _))) => (header_type, header),
+                    Ok(None) | Err(_) => return None,
+                };
+                if !header.is_response() && !header.is_oneway() {
+                    let refused = turned_away(header_type, &header);
+                    let written = |head| Written { head, body: Bytes::new(), held: None, room: None };
                     // One that does not take its answers sees the end of its connection.
-                    let _ = refused.head().map(|head| answers.try_send((head, refused.body)));
+                    let _ = refused.head().map(|head| answers.try_send(written(head)));
                 }
             }
             Some(_) = requests.at_work.join_next() => {}
@@ -129,135 +144,112 @@ async fn turn_away<I: AsyncRead, W: Future<Output = io::Result<()>>>(
     }
 }
 
-fn turned_away(asked: &Frame) -> Frame {
-    let knows_go_away = asked.header.version > KNOWS_NOT_GO_AWAY;
+fn turned_away(header_type: HeaderType, asked: &Header) -> Frame {
+    let knows_go_away = asked.version > KNOWS_NOT_GO_AWAY;
     let code = if knows_go_away { ResponseCode::GoAway } else { ResponseCode::ServiceNotAvailable };
-    let header = Header::answer(asked.header.opaque, code, Fields::default());
+    let header = Header::answer(asked.opaque, code, Fields::default());
     let remark = Some("this node is stopping: another one serves the same".to_owned());
-    Frame { header_type: asked.header_type, header: Header { remark, ..header }, body: Bytes::new() }
-}
-
-/// What arrives.
-struct Frames<I> {
-    reader: ReadHalf<I>,
-    read: BytesMut,
-    /// When something arrived last.
-    read_at: Instant,
-    idle_max: Duration,
-}
-
-impl<I: AsyncRead> Frames<I> {
-    /// The next frame; `None` when the client closed. May be dropped and called again.
-    async fn next(&mut self) -> io::Result<Option<Frame>> {
-        loop {
-            let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            if let Some(frame) = Frame::take(&mut self.read, FRAME_BYTES_MAX).map_err(malformed)? {
-                return Ok(Some(frame));
-            }
-            self.read.reserve(READ_BYTES);
-            let reading = self.reader.read_buf(&mut self.read);
-            match tokio::time::timeout_at(self.read_at + self.idle_max, reading).await {
-                Ok(Ok(0)) if self.read.is_empty() => return Ok(None),
-                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read.map(|_| self.read_at = Instant::now())?,
-                Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing arrived for two minutes")),
-            }
-        }
-    }
+    Frame { header_type, header: Header { remark, ..header }, body: Bytes::new() }
 }
 
 /// The requests of a connection that are not answered yet.
 #[derive(Default)]
 struct Requests {
     at_work: JoinSet<()>,
-    /// Of their bodies, together.
-    bytes: Rc<Cell<usize>>,
+    /// Refusals on their way.
+    refused: Rc<()>,
 }
 
 impl Requests {
     fn have_room(&self) -> bool {
-        self.at_work.len() < REQUESTS_MAX && self.bytes.get() < REQUEST_BYTES_MAX
+        self.at_work.len() < REQUESTS_MAX && Rc::strong_count(&self.refused) <= REFUSED_MAX
     }
 
-    fn begin(&mut self, connection: &Rc<Connection>, answers: &mpsc::Sender<Written>, frame: Frame) {
+    fn begin(&mut self, connection: &Rc<Connection>, answers: &mpsc::Sender<Written>, frame: Frame, mut held: Held) {
         let Frame { header_type, header, body } = frame;
+        let begun = match begin(connection, &header, body.len(), &mut held) {
+            Ok(begun) => begun,
+            Err(refused) => return self.refuse(&connection.client, answers, header_type, &header, refused),
+        };
         let (connection, answers) = (connection.clone(), answers.clone());
-        let counted = Counted::new(&self.bytes, body.len());
         self.at_work.spawn_local(async move {
             let (opaque, is_oneway) = (header.opaque, header.is_oneway());
-            let mut answer = processors::answer(&connection, Request { header, body }).await;
+            let answer = processors::answer(&connection, Request { header, body }).await;
+            drop((begun, held));
+            if !is_oneway {
+                put(&connection.client, &answers, header_type, opaque, answer).await;
+            }
+        });
+    }
+
+    /// Says why a request is not served.
+    fn refuse(
+        &mut self,
+        client: &Client,
+        answers: &mpsc::Sender<Written>,
+        header_type: HeaderType,
+        header: &Header,
+        refused: Refused,
+    ) {
+        if header.is_oneway() {
+            return;
+        }
+        let (client, answers, opaque) = (client.clone(), answers.clone(), header.opaque);
+        let counted = self.refused.clone();
+        self.at_work.spawn_local(async move {
+            put(&client, &answers, header_type, opaque, Answer::from(refused)).await;
             drop(counted);
-            if is_oneway {
-                return;
-            }
-            // Let go with the end of this task, when the answer is on its way.
-            let _room = answer.room.take();
-            let frame = Frame { header_type, header: answer.header(opaque), body: answer.body };
-            match frame.head() {
-                // A connection that is gone takes no answer.
-                Ok(head) => drop(answers.send((head, frame.body)).await),
-                Err(error) => tracing::error!(%error, "an answer cannot be written, which is a bug in raftmq"),
-            }
         });
     }
 }
 
-/// Bytes of a request at work.
-struct Counted {
-    bytes: Rc<Cell<usize>>,
-    own: usize,
-}
-
-impl Counted {
-    fn new(bytes: &Rc<Cell<usize>>, own: usize) -> Self {
-        bytes.set(bytes.get() + own);
-        Self { bytes: bytes.clone(), own }
+/// Takes what a request takes beside its bytes.
+fn begin(connection: &Connection, header: &Header, body: usize, held: &mut Held) -> Result<Held, Refused> {
+    let begun = connection.client.begin(CLASSIC_COST).map_err(|none| busy(&none))?;
+    if RequestCode::of_number(header.code).is_some_and(RequestCode::brings_messages) {
+        return Ok(begun);
     }
+    if body > OTHER_BODY_BYTES_MAX {
+        let text = format!("a body of {body} bytes is larger than {OTHER_BODY_BYTES_MAX}, the most but for messages");
+        return Err(Refused::new(ResponseCode::InvalidParameter, text));
+    }
+    held.grow((body * DECODED_TIMES) as u64).map_err(|none| busy(&none))?;
+    Ok(begun)
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.bytes.set(self.bytes.get() - self.own);
+/// As for `Error::Busy`: producers try another node.
+fn busy(none: &NoBytes) -> Refused {
+    Refused::new(ResponseCode::ServiceNotAvailable, none.to_string())
+}
+
+/// Has an answer written. What it holds is let go of when the client took it.
+async fn put(
+    client: &Client,
+    answers: &mpsc::Sender<Written>,
+    header_type: HeaderType,
+    opaque: i32,
+    mut answer: Answer,
+) {
+    let room = answer.room.take();
+    let frame = Frame { header_type, header: answer.header(opaque), body: answer.body };
+    match frame.head() {
+        // A connection that is gone takes no answer.
+        Ok(head) => {
+            let held = client.answers().take_anyway((head.len() + frame.body.len()) as u64);
+            drop(answers.send(Written { head, body: frame.body, held: Some(held), room }).await);
+        }
+        Err(error) => tracing::error!(%error, "an answer cannot be written, which is a bug in raftmq"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
-
     use super::*;
-    use crate::proto::remoting::HeaderType;
-
-    fn frames<I: AsyncRead + AsyncWrite>(io: I, idle_max: Duration) -> Frames<I> {
-        let (reader, _writer) = tokio::io::split(io);
-        Frames { reader, read: BytesMut::new(), read_at: Instant::now(), idle_max }
-    }
-
-    #[tokio::test]
-    async fn a_connection_on_which_nothing_arrives_is_given_up_and_what_arrived_is_taken_before() {
-        let (mut client, node) = tokio::io::duplex(1024);
-        let mut frames = frames(node, Duration::from_millis(50));
-        let frame = Frame {
-            header_type: HeaderType::Json,
-            header: Header::request(34, 7, Fields::default()),
-            body: Bytes::new(),
-        };
-        let bytes = frame.encode().unwrap();
-        client.write_all(&bytes).await.unwrap();
-        // A part of a frame is nothing that could be waited for for ever.
-        client.write_all(&bytes[..5]).await.unwrap();
-        assert_eq!(frames.next().await.unwrap().unwrap().header.opaque, 7);
-        assert_eq!(frames.next().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        drop(client);
-    }
+    use crate::edge::budgets::Budgets;
 
     #[tokio::test]
     async fn nothing_more_is_read_while_too_much_is_at_work() {
         let mut requests = Requests::default();
-        assert!(requests.have_room());
-        let counted = Counted::new(&requests.bytes, REQUEST_BYTES_MAX);
-        assert!(!requests.have_room());
-        drop(counted);
         assert!(requests.have_room());
         let local = tokio::task::LocalSet::new();
         let _guard = local.enter();
@@ -266,5 +258,32 @@ mod tests {
         }
         assert!(!requests.have_room());
         requests.at_work.abort_all();
+    }
+
+    #[tokio::test]
+    async fn p20_nothing_more_is_read_while_refusals_wait_for_the_client() {
+        let mut requests = Requests::default();
+        let (answers, mut taken) = mpsc::channel(1);
+        let client = Budgets::new(1 << 20, 1 << 20).client(SocketAddr::from(([10, 0, 0, 1], 1)));
+        let local = tokio::task::LocalSet::new();
+        let refuse = |requests: &mut Requests, header| {
+            let refused = Refused::new(ResponseCode::ServiceNotAvailable, "too busy");
+            requests.refuse(&client, &answers, HeaderType::Json, &header, refused);
+        };
+        let work = async {
+            for _ in 0..REFUSED_MAX {
+                assert!(requests.have_room());
+                refuse(&mut requests, Header::request(10, 7, Fields::default()));
+            }
+            assert!(!requests.have_room());
+            refuse(&mut requests, Header::oneway(10, 7, Fields::default()));
+            for _ in 0..REFUSED_MAX {
+                assert!(taken.recv().await.is_some());
+            }
+            while requests.at_work.join_next().await.is_some() {}
+            assert!(requests.have_room());
+            assert!(taken.try_recv().is_err(), "nobody waits for an answer to what was sent one-way");
+        };
+        local.run_until(work).await;
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, ClientInfo, Operator};
+use crate::broker::{AnswerRoom, Broker, ClientInfo, Operator};
+use crate::edge::budgets::Client;
 use crate::edge::remoting::commits::Commits;
 use crate::edge::remoting::store_host::StoreHost;
 use crate::model::Millis;
@@ -61,8 +62,10 @@ pub(super) struct Connection {
     pub changes: mpsc::Sender<Notice>,
     /// Cancelled when the connection ends or the node stops: what waits for messages ends then.
     pub ending: CancellationToken,
+    /// What its client may hold of the node's memory.
+    pub client: Client,
     /// For what pulls read, until the client takes it.
-    pub room: Arc<Semaphore>,
+    pub room: AnswerRoom,
 }
 
 impl Remoting {
@@ -83,12 +86,13 @@ impl Remoting {
     }
 
     /// A connection, with what is to be said to its clients.
-    pub(super) fn connected(&self, peer: SocketAddr) -> (Connection, mpsc::Receiver<Notice>) {
+    pub(super) fn connected(&self, peer: SocketAddr, client: Client) -> (Connection, mpsc::Receiver<Notice>) {
         let number = ConnectionNumber(self.connections.fetch_add(1, Ordering::Relaxed));
         let (changes, changed) = mpsc::channel(CHANGES_MAX);
-        let room = Arc::new(Semaphore::new(PULLS_READ_MAX));
+        let places = Some(Arc::new(Semaphore::new(PULLS_READ_MAX)));
+        let room = AnswerRoom { places, share: client.answers().clone() };
         let ending = self.node.stopping().child_token();
-        (Connection { remoting: self.clone(), number, peer, changes, ending, room }, changed)
+        (Connection { remoting: self.clone(), number, peer, changes, ending, client, room }, changed)
     }
 }
 

@@ -29,6 +29,7 @@ mod producers;
 mod pull;
 mod put_off;
 mod queries;
+mod reading;
 mod recall;
 mod reply;
 mod report;

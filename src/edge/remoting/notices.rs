@@ -70,7 +70,7 @@ impl Notices {
         };
         let frame = Frame { header_type: self.header_type, header, body };
         if let Ok(head) = frame.head() {
-            let _ = answers.try_send((head, frame.body));
+            let _ = answers.try_send(Written { head, body: frame.body, held: None, room: None });
         }
     }
 

@@ -134,14 +134,21 @@ pub fn topic_name(name: &TopicName) -> Bytes {
     [b"n", name.as_str().as_bytes()].concat().into()
 }
 
+/// What keys of the catalog begin with: of topics, of groups, of subscriptions.
+pub const TOPICS: u8 = b't';
+/// See [`TOPICS`].
+pub const GROUPS: u8 = b'g';
+/// See [`TOPICS`].
+pub const SUBSCRIPTIONS: u8 = b's';
+
 /// Catalog: the topic.
 pub fn topic(topic: TopicId) -> Bytes {
-    key(b't', &[topic.0]).freeze()
+    key(TOPICS, &[topic.0]).freeze()
 }
 
 /// Catalog: all topics.
 pub fn all_topics() -> Bytes {
-    key(b't', &[]).freeze()
+    key(TOPICS, &[]).freeze()
 }
 
 /// Catalog: id of the group of that name.
@@ -151,17 +158,17 @@ pub fn group_name(name: &GroupName) -> Bytes {
 
 /// Catalog: the group.
 pub fn group(group: GroupId) -> Bytes {
-    key(b'g', &[group.0]).freeze()
+    key(GROUPS, &[group.0]).freeze()
 }
 
 /// Catalog: that the group is subscribed to the topic.
 pub fn subscription(topic: TopicId, group: GroupId) -> Bytes {
-    key(b's', &[topic.0, group.0]).freeze()
+    key(SUBSCRIPTIONS, &[topic.0, group.0]).freeze()
 }
 
 /// Catalog: all subscriptions of a topic.
 pub fn subscriptions(topic: TopicId) -> Bytes {
-    key(b's', &[topic.0]).freeze()
+    key(SUBSCRIPTIONS, &[topic.0]).freeze()
 }
 
 /// Queue: head of the queue.

@@ -25,6 +25,27 @@ pub const BOUNDED_STEPS_SINCE: u32 = 5;
 /// Keys that an entry writes for what can wait: about ten milliseconds of work. What was begun may end above it, by the
 /// queues of one topic or the messages of one lease.
 pub const DEFERRABLE_KEYS_MAX: usize = 2048;
+/// How many topics, groups and subscriptions there are, or how many more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CatalogSize {
+    pub topics: i64,
+    pub groups: i64,
+    /// Pairs of a group and a topic.
+    pub subscriptions: i64,
+}
+
+impl CatalogSize {
+    /// Counts a key of the catalog, of whatever it is.
+    pub(in crate::machine) fn count(&mut self, key: &[u8], one: i64) {
+        match key.first() {
+            Some(&keys::TOPICS) => self.topics += one,
+            Some(&keys::GROUPS) => self.groups += one,
+            Some(&keys::SUBSCRIPTIONS) => self.subscriptions += one,
+            // Names, which lead to these.
+            _ => {}
+        }
+    }
+}
 
 /// What an entry did, for those who wait or count above the log. Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +58,8 @@ pub struct Effects {
     pub returned: BTreeSet<(TopicId, GroupId)>,
     /// Topics, groups or subscriptions were added, changed or deleted.
     pub catalog_changed: bool,
+    /// How many more of them there are.
+    pub catalog_grown: CatalogSize,
     /// Half messages whose producers are to be asked now.
     pub questions: Vec<(TopicId, MessageRef)>,
     /// When the earliest of the new due things is due.
@@ -263,6 +286,15 @@ impl<'a> Stage<'a> {
         &mut self.effects.counts
     }
 
+    fn catalog_grown(&self) -> kv::Result<CatalogSize> {
+        let mut grown = CatalogSize::default();
+        for (space, key, value) in spaced(&self.writes).filter(|(space, ..)| *space == Space::Catalog) {
+            let was_there = self.kv.get(space, key)?.is_some();
+            grown.count(key, i64::from(value.is_some()) - i64::from(was_there));
+        }
+        Ok(grown)
+    }
+
     /// The writes as one batch with the running digest, and the effects.
     ///
     /// The digest chains over every written key and value: two replicas with equal digests applied the same writes in
@@ -284,6 +316,7 @@ impl<'a> Stage<'a> {
             self.put_number(Space::Meta, Bytes::from_static(keys::DIGEST), digest);
         }
         (self.effects.entry, self.effects.at) = (self.at, self.wall());
+        self.effects.catalog_grown = self.catalog_grown()?;
         let writes = spaced(&self.writes).map(|(space, key, value)| (space, key.clone(), value.clone())).collect();
         Ok((WriteBatch { writes }, self.effects))
     }

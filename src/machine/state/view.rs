@@ -15,6 +15,7 @@ use crate::machine::state::member_changes::MemberChanges;
 use crate::machine::state::queue::{QueueHead, Run};
 use crate::machine::state::queue_lock::QueueLock;
 use crate::machine::state::references::RunPlace;
+use crate::machine::state::stage::CatalogSize;
 use crate::machine::state::{catalog, clearing, due, key_values, keys, references, write_permission};
 use crate::model::codec::Reader;
 use crate::model::{
@@ -163,6 +164,18 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(topics)
+    }
+
+    /// How many topics, groups and subscriptions there are. Scans all of them.
+    pub fn catalog_size(&self) -> Result<CatalogSize, Failure> {
+        let mut size = CatalogSize::default();
+        for kind in [keys::TOPICS, keys::GROUPS, keys::SUBSCRIPTIONS] {
+            self.each(Space::Catalog, &[kind], |key, _| {
+                size.count(&key, 1);
+                Ok(())
+            })?;
+        }
+        Ok(size)
     }
 
     /// All groups, ascending by id. Scans all of them.

@@ -29,25 +29,51 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// How long the first frame of what was read says that it is, all in all; `None` if that was not read yet.
+    ///
+    /// * Errors: as [`Self::take`].
+    pub fn stated_bytes(read: &[u8], bytes_max: usize) -> Result<Option<usize>, Malformed> {
+        let Some(stated) = read.first_chunk() else { return Ok(None) };
+        let stated = i32::from_be_bytes(*stated);
+        let length = usize::try_from(stated).ok().filter(|length| (MARK_BYTES..=bytes_max).contains(length));
+        let wrong = Malformed::Length { what: "a frame", length: stated.into(), min: MARK_BYTES, max: bytes_max };
+        length.map(|length| Some(LENGTH_BYTES + length)).ok_or(wrong)
+    }
+
+    /// The header of the first frame of what was read, whose body is not wanted; `None` if more must be read first.
+    ///
+    /// * Errors: a header that is longer than `bytes_max`, or malformed.
+    pub fn header_of(read: &[u8], bytes_max: usize) -> Result<Option<(HeaderType, Header)>, Malformed> {
+        let Some(mark) = read.get(LENGTH_BYTES..).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
+        let mark = u32::from_be_bytes(*mark);
+        let (length, begin) = ((mark & 0x00FF_FFFF) as usize, LENGTH_BYTES + MARK_BYTES);
+        if length > bytes_max {
+            let what = "the header of a frame that is refused";
+            return Err(Malformed::Length { what, length: length as i64, min: 0, max: bytes_max });
+        }
+        let Some(header) = read.get(begin..begin + length) else { return Ok(None) };
+        let header_type = HeaderType::of_number(mark.to_be_bytes()[0])?;
+        let header = match header_type {
+            HeaderType::Json => json_header::read(header)?,
+            HeaderType::Binary => binary_header::read(Bytes::copy_from_slice(header))?,
+        };
+        Ok(Some((header_type, header)))
+    }
+
     /// Takes the first frame from what was read of a connection; `None` if more must be read first. `bytes_max` bounds the
     /// length that a frame may state, before memory is reserved for it.
     ///
     /// * Errors: the connection cannot go on: where the next frame begins is not known.
     pub fn take(read: &mut BytesMut, bytes_max: usize) -> Result<Option<Self>, Malformed> {
-        if read.len() < LENGTH_BYTES {
-            return Ok(None);
-        }
-        let stated = i32::from_be_bytes([read[0], read[1], read[2], read[3]]);
-        let length = usize::try_from(stated).ok().filter(|length| (MARK_BYTES..=bytes_max).contains(length));
-        let wrong = Malformed::Length { what: "a frame", length: stated.into(), min: MARK_BYTES, max: bytes_max };
-        let length = length.ok_or(wrong)?;
-        if let Some(missing) = (LENGTH_BYTES + length).checked_sub(read.len()).filter(|missing| *missing > 0) {
+        let Some(length) = Self::stated_bytes(read, bytes_max)? else { return Ok(None) };
+        if let Some(missing) = length.checked_sub(read.len()).filter(|missing| *missing > 0) {
             // As much again as there is: a length that nothing follows takes no memory.
             read.reserve(missing.min(read.len().max(RESERVE_BYTES)));
             return Ok(None);
         }
-        read.advance(LENGTH_BYTES);
-        Self::of(read.split_to(length).freeze()).map(Some)
+        let mut frame = read.split_to(length).freeze();
+        frame.advance(LENGTH_BYTES);
+        Self::of(frame).map(Some)
     }
 
     /// A frame from the bytes behind its length.

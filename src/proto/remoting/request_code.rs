@@ -239,6 +239,18 @@ impl RequestCode {
         Some(NAMES[at].0)
     }
 
+    /// Whether its body is messages, and may be as long as those.
+    pub fn brings_messages(self) -> bool {
+        matches!(
+            self,
+            Self::SendMessage
+                | Self::SendMessageV2
+                | Self::SendBatchMessage
+                | Self::SendReplyMessage
+                | Self::SendReplyMessageV2
+        )
+    }
+
     /// As RocketMQ calls it.
     pub fn name(self) -> &'static str {
         let at = NAMES.binary_search_by_key(&self, |(code, _)| *code).expect("every code has a name");

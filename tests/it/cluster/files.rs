@@ -8,6 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::runtime;
 use crate::fixture::cluster::{BINARY, Cluster};
+use crate::metrics::names::{scrape, sum};
 
 /// What these nodes need for themselves: `openFilesMax` and what `edge/places` adds to it.
 const NEEDED: u64 = 64 + 256;
@@ -47,6 +48,9 @@ fn p20_connections_never_take_the_files_that_a_node_needs() {
             // The others are those of this test's own commands and of nobody else.
             assert!((PLACES / 2 - 5..=PLACES / 2).contains(&of_address), "{from} got {of_address}");
         }
+        let shown = |name: &str| sum(&scrape(&cluster.http_address(node)), name, &[]).unwrap() as usize;
+        assert!(shown("raftmq_client_connections") >= held.len(), "{} are open", held.len());
+        assert!(shown("raftmq_client_connections_refused_total") >= 2);
         // This node lives on and has files to work with, also when what it has in memory is flushed.
         cluster.raftmq_ok(&["produce", "t", "--count", "200"]);
         drop(held);
@@ -55,6 +59,22 @@ fn p20_connections_never_take_the_files_that_a_node_needs() {
     assert!(cluster.log_of(node).contains("connections are refused: this address has"), "{}", cluster.log_of(node));
     let again = Command::new(BINARY).args(["-n", &address.to_string(), "produce", "t", "again"]).status().unwrap();
     assert!(again.success(), "{}", cluster.log_of(node));
+}
+
+#[test]
+fn p20_a_node_that_could_open_no_file_ends_with_the_code_that_says_so() {
+    let mut cluster = Cluster::start();
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    let node = (cluster.wait_for_leader() + 1) % 3;
+    let id = cluster.process_id(node).to_string();
+    // Far below what it has open: the next segment of its log cannot be opened.
+    assert!(Command::new("prlimit").args(["--pid", &id, "--nofile=8:8"]).status().unwrap().success());
+    cluster.raftmq_ok(&["produce", "t", "--count", "4000", "--size", "1KiB"]);
+    assert_eq!(cluster.wait_for_end(node), Some(14), "{}", cluster.log_of(node));
+    assert!(cluster.log_of(node).contains("it may not open more files: raise the limit"), "{}", cluster.log_of(node));
+    // Its files are whole: with more files it comes back.
+    cluster.start_node(node);
+    cluster.wait_for_port(node);
 }
 
 #[test]

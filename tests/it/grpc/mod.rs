@@ -6,6 +6,7 @@
 
 mod ack;
 mod answers;
+mod budgets;
 mod connection;
 mod dead_letter;
 mod delay;

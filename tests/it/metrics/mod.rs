@@ -1,6 +1,6 @@
 //! Metrics and health over HTTP: what is served, by whom, and what Prometheus makes of it.
 
 mod http;
-mod names;
+pub mod names;
 mod prometheus;
 mod scale;

@@ -8,7 +8,7 @@ use futures_util::Stream;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
-use crate::broker::{Broker, ClientInfo, Deadline};
+use crate::broker::{Broker, ClientInfo, Deadline, Share};
 use crate::edge::grpc::call_times::{Call, CallTimes, Coded};
 use crate::edge::grpc::codes::Refused;
 use crate::edge::grpc::convert;
@@ -91,7 +91,7 @@ impl Messaging {
             client_id: text_of("x-mq-client-id"),
             language: text_of("x-mq-language"),
             version: text_of("x-mq-client-version"),
-            address: request.extensions().get::<RemoteAddress>().map_or("", |peer| &peer.0),
+            address: request.extensions().get::<RemoteAddress>().map_or("", |peer| &*peer.text),
         };
         rules::client::id("header x-mq-client-id", header.client_id)?;
         rules::client::text("header x-mq-client-id", header.client_id)?;
@@ -101,6 +101,11 @@ impl Messaging {
         let namespace = text_of("x-mq-namespace").to_owned();
         Ok(Caller { client, namespace, asked_at: Instant::now(), timeout: grpc_timeout(text_of("grpc-timeout")) })
     }
+}
+
+/// The share of the connection's client for what its answers hold.
+pub(super) fn answers_of<T>(request: &Request<T>) -> Option<Share> {
+    request.extensions().get::<RemoteAddress>().and_then(|peer| peer.answers.clone())
 }
 
 /// The `grpc-timeout` header: up to eight digits and a unit.

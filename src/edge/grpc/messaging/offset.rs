@@ -4,11 +4,11 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use tonic::Request;
 
-use crate::broker::{Pull, Pulled, Where};
+use crate::broker::{AnswerRoom, Pull, Pulled, Where};
 use crate::edge::grpc::call_times::Call;
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
+use crate::edge::grpc::messaging::context::{Caller, Items, Messaging, answers_of};
 use crate::edge::grpc::outgoing;
 use crate::model::limits::{POLL_MARGIN, POLL_MAX, RECEIVE_BYTES_MAX};
 use crate::model::{Millis, QueueId, QueueOffset, TopicName};
@@ -31,7 +31,10 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
         edge.call_times.note(Call::PullMessage, first.code, began.elapsed());
         let store_host = edge.node.settings().store_host.clone();
         let mut contents = vec![Content::Status(first)];
-        if let Some(Pulled { messages, next, .. }) = pulled {
+        // Until the stream is dropped, which is when all was taken.
+        let mut room = None;
+        if let Some(Pulled { messages, next, room: taken, .. }) = pulled {
+            room = taken;
             contents.extend(messages.into_iter().map(|pulled| {
                 let mut message = outgoing::stored(pulled.message, &topic, pulled.stored_at, store_host.clone());
                 let system = message.system_properties.get_or_insert_default();
@@ -41,7 +44,9 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
             }));
             contents.push(Content::NextOffset(convert::wire_offset(next)));
         }
-        stream::iter(contents)
+        stream::iter(contents).inspect(move |_| {
+            let _keeps = &room;
+        })
     };
     let item = |content| Ok(v2::PullMessageResponse { content: Some(content) });
     Box::pin(stream::once(items).flatten().map(item))
@@ -49,6 +54,7 @@ pub(super) fn pull(edge: Messaging, request: Request<v2::PullMessageRequest>) ->
 
 async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) -> Result<Pulled, Refused> {
     let caller = edge.caller(&request)?;
+    let room = answers_of(&request).map(|share| AnswerRoom { places: None, share });
     let request = request.into_inner();
     let (topic, queue) = queue_of(&caller, request.message_queue.as_ref())?;
     let group = caller.group(request.group.as_ref())?;
@@ -62,7 +68,7 @@ async fn try_pull(edge: &Messaging, request: Request<v2::PullMessageRequest>) ->
         filter: convert::filter(request.filter_expression.as_ref())?,
         batch: u32::try_from(request.batch_size).unwrap_or(0),
         bytes_max: RECEIVE_BYTES_MAX,
-        room: None,
+        room,
         wait: wait.min(Millis(left.0.saturating_sub(POLL_MARGIN.0))),
     };
     Ok(edge.broker.pull(pull, caller.deadline()).await?)

@@ -6,11 +6,11 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use tonic::Request;
 
-use crate::broker::{Receive, Received};
+use crate::broker::{Delivery, Receive, Received};
 use crate::edge::grpc::call_times::Call;
 use crate::edge::grpc::codes::{Refused, ok, status};
 use crate::edge::grpc::convert;
-use crate::edge::grpc::messaging::context::{Caller, Items, Messaging};
+use crate::edge::grpc::messaging::context::{Caller, Items, Messaging, answers_of};
 use crate::edge::grpc::outgoing;
 use crate::edge::rules;
 use crate::edge::rules::InvalidKind;
@@ -22,6 +22,11 @@ use crate::model::{HandleKey, Millis};
 use crate::proto::v2;
 use crate::proto::v2::Code;
 use crate::proto::v2::receive_message_response::Content;
+
+/// tonic hands the connection a part of an answer once it has so many bytes.
+const FIRST_PART_BYTES: usize = 32 * 1024;
+/// What a message has beside its body, at least.
+const BESIDE_BODY_BYTES: usize = 512;
 
 pub(super) fn receive(
     edge: Messaging,
@@ -36,13 +41,17 @@ pub(super) fn receive(
             Err(refused) => (refused.status(), None),
         };
         edge.call_times.note(Call::ReceiveMessage, first.code, began.elapsed());
-        let (keyed, leases) = received.map(|(key, got)| ((key, got.deliveries), got.leases)).unzip();
+        let (keyed, rest) = received.map(|(key, got)| ((key, got.deliveries), (got.leases, got.held))).unzip();
+        let (leases, held) = rest.unzip();
         // Converted one by one as the connection takes them.
-        let deliveries =
-            keyed.into_iter().flat_map(|(key, all): (HandleKey, Vec<_>)| all.into_iter().map(move |one| (key, one)));
+        let deliveries = keyed.into_iter().flat_map(|(key, all): (HandleKey, Vec<_>)| {
+            Taking { deliveries: all.into_iter(), taken: 0 }.map(move |one| (key, one))
+        });
         let messages =
             deliveries.map(move |(key, delivery)| Content::Message(outgoing::delivery(delivery, &topic, &key)));
         let last = async move {
+            // Given back when all was taken, or the stream is dropped.
+            drop(held);
             // The connection asks for this item when it has taken all others; a stream that is dropped earlier gives
             // the leases back.
             if let Some(leases) = leases {
@@ -61,6 +70,7 @@ async fn try_receive(
     request: Request<v2::ReceiveMessageRequest>,
 ) -> Result<Option<(HandleKey, Received)>, Refused> {
     let caller = edge.caller(&request)?;
+    let share = answers_of(&request);
     let request = request.into_inner();
     let queue = request.message_queue.as_ref();
     let topic = caller.topic(queue.and_then(|queue| queue.topic.as_ref()))?;
@@ -83,9 +93,30 @@ async fn try_receive(
         wait,
         client_id: caller.client.client_id.clone(),
         attempt_id: request.attempt_id.filter(|id| !id.is_empty()),
+        share,
     };
     let key = edge.broker.handle_key(caller.deadline()).await?;
     Ok(edge.broker.receive(receive).await?.map(|received| (key, received)))
+}
+
+/// Deliveries as they are taken. What is left of them when the connection has enough for a first part may wait for long.
+struct Taking {
+    deliveries: std::vec::IntoIter<Delivery>,
+    taken: usize,
+}
+
+impl Iterator for Taking {
+    type Item = Delivery;
+
+    fn next(&mut self) -> Option<Delivery> {
+        let delivery = self.deliveries.next()?;
+        let had_enough = self.taken >= FIRST_PART_BYTES;
+        self.taken += delivery.message.body.len() + BESIDE_BODY_BYTES;
+        if !had_enough && self.taken >= FIRST_PART_BYTES {
+            self.deliveries.as_mut_slice().iter_mut().for_each(Delivery::keep_no_more_than_its_own);
+        }
+        Some(delivery)
+    }
 }
 
 fn invisible_for(request: &v2::ReceiveMessageRequest) -> Result<Millis, Refused> {
@@ -110,8 +141,55 @@ fn poll_wait(asked: Option<Millis>, request_timeout: Option<Millis>, caller: &Ca
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::broker::ClientInfo;
+    use crate::model::{
+        BodyEncoding, GroupId, LeaseId, Message, MessageType, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId,
+    };
+
+    /// A delivery whose body is a part of so many bytes.
+    fn delivery(body: usize, shared_bytes: usize) -> Delivery {
+        let message = Message {
+            message_type: MessageType::Normal,
+            body_encoding: BodyEncoding::Identity,
+            body: Bytes::from(vec![7; shared_bytes]).slice(..body),
+            body_md5: None,
+            tag: None,
+            keys: Vec::new(),
+            properties: Vec::new(),
+            born_at: Timestamp(0),
+            born_host: String::new(),
+            message_id: String::new(),
+            message_group: None,
+            delivery_at: None,
+            trace_context: None,
+            priority: None,
+            recovery_after: None,
+            classic: None,
+        };
+        let (queue, offset) = (QueueId(0), QueueOffset(0));
+        let handle = ReceiptHandle { group: GroupId(1), topic: TopicId(1), queue, offset, lease: LeaseId(1) };
+        let (stored_at, store_host) = (Timestamp(0), String::new());
+        Delivery { message, shared_bytes, handle, queue, offset, attempt: 1, died_in: None, stored_at, store_host }
+    }
+
+    /// What the deliveries keep in memory that are not taken when the connection has its first part.
+    fn kept(body: usize, shared_bytes: usize, count: usize) -> Vec<usize> {
+        let deliveries: Vec<_> = (0..count).map(|_| delivery(body, shared_bytes)).collect();
+        let mut taking = Taking { deliveries: deliveries.into_iter(), taken: 0 };
+        while taking.taken < FIRST_PART_BYTES && taking.next().is_some() {}
+        taking.map(|delivery| delivery.shared_bytes).collect()
+    }
+
+    #[test]
+    fn p20_messages_that_wait_for_their_client_keep_no_large_entries_in_memory() {
+        assert_eq!(kept(40_000, 1 << 20, 3), [40_000, 40_000]);
+        assert_eq!(kept(1000, 256 << 10, 32), [1000; 10]);
+        assert_eq!(kept(40_000, 60_000, 2), [60_000], "a copy would be as large as what it saves");
+        assert_eq!(kept(100, 1 << 20, 32), [0; 0], "all are taken at once");
+    }
 
     fn poll(asked: Option<u64>, left: Option<u64>, version: &str) -> Result<u64, Code> {
         let client = ClientInfo { version: version.into(), ..ClientInfo::default() }.into();

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::edge::budgets::BudgetCounts;
 use crate::edge::http::metrics::families::{Families, about, about_in};
-use crate::edge::http::metrics::snapshot::Snapshot;
+use crate::edge::http::metrics::snapshot::{NodeSnapshot, Snapshot};
 
 /// Observations are in microseconds.
 const MILLISECONDS: f64 = 1e3;
@@ -24,6 +25,7 @@ pub(super) fn put(out: &mut Families<'_>, snapshot: &Snapshot) -> fmt::Result {
     let help = "Time of a client's call on this node until its answer; of a poll, until it has messages or ends";
     out.histograms(about_in("rocketmq_rpc_latency", "milliseconds", help), MILLISECONDS, rows)?;
     out.gauge(about("raftmq_polls_waiting", "Polls that wait for messages on this node"), node.waiting_polls)?;
+    put_bounds(out, node)?;
     let help = "Living clients of this node that are not in the metrics below: there are too many kinds";
     out.gauge(about("raftmq_clients_left_out", help), node.clients.left_out)?;
     let producers = node.clients.producers.iter().map(|((language, version), count)| {
@@ -44,4 +46,21 @@ pub(super) fn put(out: &mut Families<'_>, snapshot: &Snapshot) -> fmt::Result {
     });
     let help = "Living consumers of this node that said their group in their settings";
     out.gauges(about("rocketmq_consumer_connections", help), consumers)
+}
+
+/// Connections and memory of clients.
+fn put_bounds(out: &mut Families<'_>, node: &NodeSnapshot) -> fmt::Result {
+    let help = "Connections of clients that are open on this node";
+    out.gauge(about("raftmq_client_connections", help), node.connections.open)?;
+    let help = "Connections of clients that were refused: there were as many as this node or their address may have";
+    out.counter(about("raftmq_client_connections_refused", help), node.connections.refused)?;
+    let rows = |value: fn(&BudgetCounts) -> u64| {
+        node.budgets.iter().map(move |(kind, counts)| ([("kind", *kind)], value(counts)))
+    };
+    let help = "Memory that clients hold on this node: of requests, and of answers that they did not take yet";
+    out.gauges(about_in("raftmq_client_memory", "bytes", help), rows(|counts| counts.held))?;
+    let help = "Memory that all clients may hold on this node";
+    out.gauges(about_in("raftmq_client_memory_max", "bytes", help), rows(|counts| counts.most))?;
+    let help = "Requests refused because their client, its address or all clients held as much as they may";
+    out.counters(about("raftmq_client_memory_refused", help), rows(|counts| counts.refused))
 }

@@ -1,9 +1,11 @@
 //! What a scrape found: plain values, taken from the node at once.
 
 use crate::broker::{GroupTraffic, TopicTraffic};
+use crate::edge::budgets::{Bounds, BudgetCounts};
 use crate::edge::grpc::call_times::{CallTime, CallTimes};
 use crate::edge::http::metrics::client_kinds::ClientKinds;
 use crate::edge::http::tables::{ROWS_MAX, Table};
+use crate::edge::places::PlaceCounts;
 use crate::env::process::{self, OwnProcess};
 use crate::model::{NodeId, Timestamp};
 use crate::node::{Node, ReplicaMeasures, ReplicaStatus};
@@ -30,6 +32,9 @@ pub(in crate::edge::http) struct NodeSnapshot {
     pub calls: Vec<CallTime>,
     pub clients: ClientKinds,
     pub waiting_polls: u64,
+    pub connections: PlaceCounts,
+    /// What clients hold of the node's memory, by what for.
+    pub budgets: [(&'static str, BudgetCounts); 2],
     /// When the first entry was stored that is still in this node's log, and what time it is now.
     pub oldest_at: Option<Timestamp>,
     pub now: Timestamp,
@@ -62,7 +67,7 @@ impl Snapshot {
 }
 
 impl NodeSnapshot {
-    pub async fn of(node: &Node, calls: &CallTimes, table: Option<Table>, is_ready: bool) -> Self {
+    pub async fn of(node: &Node, calls: &CallTimes, bounds: &Bounds, table: Option<Table>, is_ready: bool) -> Self {
         let leads = node.broker().leadership().borrow().is_self;
         let status = node.own_status();
         let oldest_at = match status.log {
@@ -80,6 +85,8 @@ impl NodeSnapshot {
             calls: calls.all(),
             clients: ClientKinds::of(node.sessions()),
             waiting_polls: node.broker().waiting_polls() as u64,
+            connections: bounds.places.counts(),
+            budgets: bounds.budgets.counts(),
             leader: leads.then(|| LeaderSnapshot::of(node, table)),
         }
     }

@@ -32,7 +32,7 @@ impl Given {
     /// A request of the admin service in the name of whoever asked.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.extensions_mut().insert(RemoteAddress(self.peer.to_string().into()));
+        request.extensions_mut().insert(RemoteAddress { text: self.peer.to_string().into(), answers: None });
         request.metadata_mut().insert("user-agent", MetadataValue::from_static(AGENT));
         request
     }

@@ -1,0 +1,56 @@
+//! Room for what pulls read, until their clients took it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::broker::{Error, Held, Share};
+
+/// A pull that found something waits so long for bytes to read it into.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Gives room to what a connection's pulls read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AnswerRoom {
+    /// As many pulls as there are places read at once; all others wait with nothing in their hands.
+    pub places: Option<Arc<Semaphore>>,
+    /// Gives the bytes.
+    pub share: Share,
+}
+
+/// Room that is taken until this is dropped.
+#[derive(Debug)]
+pub struct InRoom {
+    _place: Option<OwnedSemaphorePermit>,
+    held: Held,
+}
+
+impl AnswerRoom {
+    /// A place; its bytes are to be taken as messages are read.
+    pub(super) async fn enter(&self) -> InRoom {
+        let place = match &self.places {
+            // It is never closed.
+            Some(places) => places.clone().acquire_owned().await.ok(),
+            None => None,
+        };
+        InRoom { _place: place, held: self.share.take_anyway(0) }
+    }
+}
+
+impl InRoom {
+    /// Room for one more message; false if the answer is to be closed without it. The first one waits.
+    pub(super) async fn take(&mut self, bytes: u64, is_first: bool) -> Result<bool, Error> {
+        if !is_first {
+            return Ok(self.held.try_grow(bytes));
+        }
+        let until = Instant::now() + WAIT_MAX;
+        self.held.grow_until(bytes, until).await.map(|()| true).map_err(Error::NoBytes)
+    }
+
+    /// A message that was read is not wanted.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.held.give_back(bytes);
+    }
+}
