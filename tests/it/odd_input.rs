@@ -354,24 +354,26 @@ fn fuzz_node_over_remoting() {
         let mut open = classic(&address);
         let mut read = BytesMut::new();
         let words = ["%RETRY%g", "%DLQ%g", "SQL92", "a > 5", "-1", "\"oneway\"", "9223372036854775807"];
-        Fuzz::of("node_over_remoting", requests()).words(words).mend(|bytes, rng| mend_frame(bytes, rng)).run(|bytes| {
-            let said = match open.write_all(bytes) {
-                // Behind bytes that are no whole frame the node waits for more.
-                Ok(()) => answer_of(&mut open, &mut read),
-                Err(error) => Err(error.kind().to_string()),
-            };
-            if !matches!(said, Ok(Some(_))) {
-                (open, read) = (classic(&address), BytesMut::new());
-            }
-            match said? {
-                None => Ok("no answer".to_owned()),
-                Some(Header { code, remark, .. }) => {
-                    let remark = remark.unwrap_or_default();
-                    assert!(!remark.contains("bug in raftmq"), "{remark}");
-                    Ok(format!("{} {remark}", "i".repeat(code.clamp(0, 300) as usize)))
+        Fuzz::of("node_over_remoting", requests()).words(words).mend(|bytes, rng| mend_frame(bytes, rng)).run(
+            |bytes| {
+                let said = match open.write_all(bytes) {
+                    // Behind bytes that are no whole frame the node waits for more.
+                    Ok(()) => answer_of(&mut open, &mut read),
+                    Err(error) => Err(error.kind().to_string()),
+                };
+                if !matches!(said, Ok(Some(_))) {
+                    (open, read) = (classic(&address), BytesMut::new());
                 }
-            }
-        });
+                match said? {
+                    None => Ok("no answer".to_owned()),
+                    Some(Header { code, remark, .. }) => {
+                        let remark = remark.unwrap_or_default();
+                        assert!(!remark.contains("bug in raftmq"), "{remark}");
+                        Ok(format!("{} {remark}", "i".repeat(code.clamp(0, 300) as usize)))
+                    }
+                }
+            },
+        );
     });
 }
 
