@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 /// What waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
-    /// Votes, and what else the log remembers in its meta file: a candidate or a leader waits for it.
+    /// Votes, and cuts of the log: an election waits for them.
     Votes,
     /// Entries that followers or the state lack.
     LogReads,

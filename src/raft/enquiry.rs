@@ -147,7 +147,7 @@ impl Enquiry {
         match standing {
             Standing::Becomes { node, lineage } => {
                 let log = self.identity.log.clone();
-                let becoming = Pool::Votes.run(move || log.become_node(node, lineage));
+                let becoming = Pool::Upkeep.run(move || log.become_node(node, lineage));
                 becoming.await.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?;
                 let why = format!("the group has {node} for the name {}", own.name());
                 Ok(StartAgain { discards: false, why })

@@ -43,7 +43,7 @@ pub(super) async fn follow_members(raft: ShardRaft, table: MemberTable, log: Com
 async fn forget_others(table: &MemberTable, log: &CommitLog) {
     let members = table.now().all().map(|member| member.node).collect();
     let log = log.clone();
-    let forgetting = Pool::Votes.run(move || log.know_only(members));
+    let forgetting = Pool::Upkeep.run(move || log.know_only(members));
     if let Ok(Err(error)) = forgetting.await {
         tracing::warn!(%error, "what is known of members that left is not forgotten yet");
     }

@@ -212,7 +212,7 @@ impl Restoring {
 
     async fn note_restored(&self) -> bool {
         let log = self.log.clone();
-        let noted = Pool::Votes.run(move || log.note_restored()).await;
+        let noted = Pool::Upkeep.run(move || log.note_restored()).await;
         if !matches!(noted, Ok(Ok(()))) {
             return false;
         }

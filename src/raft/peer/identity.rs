@@ -356,7 +356,7 @@ impl PeerIdentity {
             let acknowledged = self.acknowledged_by(node);
             let known = KnownPeer { disk: facts.disk, start: facts.starts.last().copied(), acknowledged };
             let log = self.log.clone();
-            let knowing = Pool::Votes.run(move || log.know_peer(NodeId(node), known));
+            let knowing = Pool::Upkeep.run(move || log.know_peer(NodeId(node), known));
             let known = knowing.await.map_err(|panic| Unusable::Memory(panic.to_string()))?;
             known.map_err(|error| Unusable::Memory(error.to_string()))?;
         }
