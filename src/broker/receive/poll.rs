@@ -101,7 +101,7 @@ impl Poll<'_> {
             arrival.as_mut().enable();
             let Some(plan) = self.next_plan(&notifier, ends.turn).await? else { return self.nothing_came().await };
             if plan.planned.is_empty() {
-                let look_again = if plan.lacks_some { Instant::now() + LOOK_AGAIN } else { ends.poll };
+                let lacks_some = plan.lacks_some;
                 drop(plan);
                 tokio::select! {
                     () = arrival => {
@@ -111,7 +111,7 @@ impl Poll<'_> {
                         continue;
                     }
                     () = tokio::time::sleep_until(ends.poll) => return self.nothing_came().await,
-                    () = tokio::time::sleep_until(look_again) => continue,
+                    () = tokio::time::sleep(LOOK_AGAIN), if lacks_some => continue,
                     () = self.broker.stopping.cancelled() => return Ok(None),
                 }
             }
