@@ -5,23 +5,10 @@
 
 use parking_lot::Mutex;
 
-use crate::broker::{Broker, Error};
+use crate::broker::{Caps, Error};
 use crate::machine::state::view::View;
 use crate::machine::{CatalogSize, Effects};
 use crate::store::kv::Kv;
-
-/// The keys of the same names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
-    /// `topicsMax`.
-    pub topics: u64,
-    /// `groupsMax`.
-    pub groups: u64,
-    /// `subscriptionsMax`.
-    pub subscriptions: u64,
-    /// `topicQueuesMax`.
-    pub topic_queues: u32,
-}
 
 /// How many there are in the state that this node has applied.
 #[derive(Debug, Default)]
@@ -45,7 +32,7 @@ impl CatalogCount {
     }
 
     /// Refuses what would go past a cap.
-    fn check(&self, more: CatalogSize, caps: &Caps) -> Result<(), Error> {
+    pub(super) fn check(&self, more: CatalogSize, caps: &Caps) -> Result<(), Error> {
         let there = *self.0.lock();
         let check = |what, there: i64, more: i64, cap: u64, key, remedy| {
             let there = u64::try_from(there).unwrap_or_default();
@@ -62,22 +49,6 @@ impl CatalogCount {
         check("groups", there.groups, more.groups, caps.groups, "groupsMax", groups)?;
         let (count, more) = (there.subscriptions, more.subscriptions);
         check("subscriptions of groups to topics", count, more, caps.subscriptions, "subscriptionsMax", groups)
-    }
-}
-
-impl Broker {
-    /// Refuses so many more of each if that would go past a cap.
-    pub(super) fn check_caps(&self, more: CatalogSize) -> Result<(), Error> {
-        self.catalog_count.check(more, &self.settings.caps)
-    }
-
-    /// Refuses no queues, and too many.
-    pub(super) fn check_queues(&self, queues: u32) -> Result<(), Error> {
-        let most = self.settings.caps.topic_queues;
-        if (1..=most).contains(&queues) {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!("{queues} queues are not between 1 and topicQueuesMax={most}")))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::broker::Caps;
 use crate::model::{HoursOfDay, Millis, TransactionChecks};
 
 /// Settings that decide what a request may do.
@@ -35,6 +34,19 @@ pub struct LogRetention {
     pub deletes_unexpired: bool,
     /// `logRetentionBytes`: above this size of the log its oldest messages go.
     pub bytes_max: Option<u64>,
+}
+
+/// The keys of the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// `topicsMax`.
+    pub topics: u64,
+    /// `groupsMax`.
+    pub groups: u64,
+    /// `subscriptionsMax`.
+    pub subscriptions: u64,
+    /// `topicQueuesMax`.
+    pub topic_queues: u32,
 }
 
 /// Where the replica of a shard is.

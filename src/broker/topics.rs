@@ -76,6 +76,20 @@ impl GroupView {
 }
 
 impl Broker {
+    /// Refuses so many more of each if that would go past a cap.
+    pub(super) fn check_caps(&self, more: CatalogSize) -> Result<(), Error> {
+        self.catalog_count.check(more, &self.settings.caps)
+    }
+
+    /// Refuses no queues, and too many.
+    pub(super) fn check_queues(&self, queues: u32) -> Result<(), Error> {
+        let most = self.settings.caps.topic_queues;
+        if (1..=most).contains(&queues) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!("{queues} queues are not between 1 and topicQueuesMax={most}")))
+    }
+
     /// All topics that this node has applied.
     pub fn topics(&self) -> Result<Vec<TopicView>, Error> {
         let topics = self.reader.view().topics()?;

@@ -63,29 +63,33 @@ pub(super) fn delete_group(stage: &mut Stage<'_>, name: &GroupName) -> Result<Ou
     Ok(Outcome::Done)
 }
 
-/// Ends the subscriptions of a deleted group, topic after topic from the one on that `value` has; whether there are no others.
+/// Ends the subscriptions of a deleted group, topic after topic from the one on that `value` has; whether there are no others,
+/// and nothing of those is left to be swept.
 pub(super) fn leave_on(stage: &mut Stage<'_>, group: GroupId, value: Bytes) -> Result<bool, Failure> {
     let from = if value.is_empty() { keys::all_topics() } else { value };
     let room = stage.keys_left()? / KEYS_TO_LEAVE + 1;
     let topics = catalog::topic_ids_from(stage, &from, room)?;
     // Those without the group are looked at too.
     stage.spend(topics.len() * KEYS_TO_LEAVE);
+    let mut has_left = false;
     for topic in &topics {
-        leave(stage, *topic, group)?;
+        has_left |= leave(stage, *topic, group)?;
     }
-    let Some(last) = topics.last().filter(|_| topics.len() == room) else { return Ok(true) };
+    let Some(last) = topics.last().filter(|_| topics.len() == room) else { return Ok(!has_left) };
     let now = stage.now();
     due::put_with(stage, now, Due::Leave { group }, keys::after(&keys::topic(*last)));
     Ok(false)
 }
 
-fn leave(stage: &mut Stage<'_>, topic: TopicId, group: GroupId) -> Result<(), Failure> {
-    if catalog::is_subscribed(stage, topic, group)? {
+/// Ends a subscription; whether there was one, whose leases and offsets are swept from now on.
+fn leave(stage: &mut Stage<'_>, topic: TopicId, group: GroupId) -> Result<bool, Failure> {
+    let was_subscribed = catalog::is_subscribed(stage, topic, group)?;
+    if was_subscribed {
         let now = stage.now();
         stage.delete(Space::Catalog, keys::subscription(topic, group));
         due::put(stage, now, Due::SweepGroup { topic, group });
     }
-    Ok(())
+    Ok(was_subscribed)
 }
 
 /// Creates the group if it is missing and may be created, and gives it a group offset in each queue of the topics

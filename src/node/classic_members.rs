@@ -1,4 +1,5 @@
-//! The classic consumers of a group as all nodes see them together, and the question that nodes ask each other for it.
+//! The question that nodes ask each other for the classic consumers of a group, and what they believe of its answers.
+//! Who asks: `classic_groups`.
 //!
 //! Such a consumer sends its heartbeats to every node that it knows, so each node sees all of them, in time: a node that was just
 //! started is in no client's route yet, and one whose connection to a client ended misses it until its next heartbeat, half a
@@ -7,18 +8,17 @@
 //! Shape: the question is a four (no group's name begins with it), a version and the group's name; the answer the version, a
 //! list of client ids, and a list of subscriptions, each its topic, kind, expression and how new it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::Subscription;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::{GroupName, TopicName};
-use crate::node::{HeartbeatClients, Node, VersionedSubscription};
+use crate::node::{HeartbeatClients, VersionedSubscription};
 
 const VERSION: u8 = 1;
 const KIND: u8 = 4;
@@ -31,10 +31,10 @@ const BELIEVED_MAX: usize = 10_000;
 
 /// What one node sees of a group.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Seen {
-    client_ids: Vec<String>,
+pub(super) struct Seen {
+    pub client_ids: Vec<String>,
     /// Of each topic the newest.
-    subscriptions: Vec<VersionedSubscription>,
+    pub subscriptions: Vec<VersionedSubscription>,
 }
 
 /// Subscriptions that other nodes know, each with the end of that.
@@ -44,13 +44,13 @@ pub(super) struct Believed {
 }
 
 impl Believed {
-    fn get(&self, group: &GroupName, topic: &TopicName, now: Instant) -> Option<VersionedSubscription> {
+    pub fn get(&self, group: &GroupName, topic: &TopicName, now: Instant) -> Option<VersionedSubscription> {
         let by_topic = self.by_topic.lock();
         let (subscription, until) = by_topic.get(&(group.clone(), topic.clone()))?;
         (now < *until).then(|| subscription.clone())
     }
 
-    fn put(&self, group: &GroupName, topic: &TopicName, subscription: VersionedSubscription, now: Instant) {
+    pub fn put(&self, group: &GroupName, topic: &TopicName, subscription: VersionedSubscription, now: Instant) {
         let mut by_topic = self.by_topic.lock();
         if by_topic.len() >= BELIEVED_MAX {
             by_topic.retain(|_, (_, until)| now < *until);
@@ -61,49 +61,8 @@ impl Believed {
     }
 }
 
-impl Node {
-    /// The ids of a group's classic consumers, as those nodes see them that answer.
-    pub async fn classic_consumers(&self, group: &GroupName) -> Vec<String> {
-        let mut all: BTreeSet<String> = self.heartbeat_clients.ids(group).into_iter().collect();
-        all.extend(self.seen_elsewhere(group).await.into_iter().flat_map(|seen| seen.client_ids));
-        all.into_iter().collect()
-    }
-
-    /// What a group of classic consumers subscribed to in a topic, at least as new as `version` if any node knows it so.
-    pub async fn classic_subscription(
-        &self,
-        group: &GroupName,
-        topic: &TopicName,
-        version: i64,
-    ) -> Option<VersionedSubscription> {
-        let is_new = |known: &VersionedSubscription| known.version >= version;
-        let known = self.heartbeat_clients.subscription(group, topic);
-        if known.as_ref().is_some_and(is_new) {
-            return known;
-        }
-        if let Some(believed) = self.believed.get(group, topic, Instant::now()).filter(is_new) {
-            return Some(believed);
-        }
-        let elsewhere = self.seen_elsewhere(group).await.into_iter().flat_map(|seen| seen.subscriptions);
-        let of_topic = elsewhere.filter(|elsewhere| elsewhere.subscription.topic == *topic);
-        let newest = known.into_iter().chain(of_topic).max_by_key(|known| known.version)?;
-        if is_new(&newest) {
-            self.believed.put(group, topic, newest.clone(), Instant::now());
-        }
-        Some(newest)
-    }
-
-    /// All other nodes are asked at once; one that does not answer sees nobody.
-    async fn seen_elsewhere(&self, group: &GroupName) -> Vec<Seen> {
-        let members = self.replica.members();
-        let others = members.all().map(|member| member.node).filter(|node| *node != self.replica.node());
-        let question = question(group);
-        let answers = others.map(async |node| self.replica.ask(node, question.clone()).await);
-        join_all(answers).await.into_iter().flatten().filter_map(|answer| read_answer(answer).ok()).collect()
-    }
-}
-
-fn question(group: &GroupName) -> Bytes {
+/// Asks another node about a group.
+pub(super) fn question(group: &GroupName) -> Bytes {
     [&[KIND, VERSION][..], group.as_str().as_bytes()].concat().into()
 }
 
@@ -145,7 +104,8 @@ fn encode(seen: &Seen) -> Bytes {
     out.freeze()
 }
 
-fn read_answer(answer: Bytes) -> Result<Seen, Malformed> {
+/// * Errors: the answer is of a newer build, or none.
+pub(super) fn read_answer(answer: Bytes) -> Result<Seen, Malformed> {
     let mut reader = Reader::versioned(answer, "classic consumers of a node", VERSION)?;
     let client_ids = reader.list(Reader::text)?;
     let subscriptions = reader.list(|reader| {

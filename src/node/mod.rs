@@ -5,6 +5,7 @@
 
 mod all_clients;
 mod backup;
+mod classic_groups;
 mod classic_members;
 mod client_list;
 mod clients;

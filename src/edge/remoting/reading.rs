@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn p20_a_frame_without_bytes_for_it_is_passed_over_and_its_header_told() {
+    async fn p20_a_frame_without_bytes_for_it_is_passed_over_and_its_header_known() {
         let budgets = budgets();
         let (mut client, mut frames) = frames(&budgets);
         frames.times.still_max = Duration::from_secs(60);
