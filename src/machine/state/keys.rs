@@ -18,7 +18,7 @@
 //! | Catalog | `t` topic | [`crate::machine::state::catalog::TopicRecord`] |
 //! | Catalog | `m` group name | group id |
 //! | Catalog | `g` group | [`crate::machine::state::catalog::GroupRecord`] |
-//! | Catalog | `s` topic, group | nothing, or queues that are being cleared ([`crate::machine::state::clearing`]): the group is subscribed to the topic |
+//! | Catalog | `s` topic, group | nothing, or queues that are being cleared (`state::clearing`): the group is subscribed to the topic |
 //! | Queue | `h` topic, queue | [`crate::machine::state::queue::QueueHead`] |
 //! | Queue | `r` topic, queue, first offset | [`crate::machine::state::queue::Run`] |
 //! | Queue | `x` topic | queue of the next message |
@@ -26,7 +26,7 @@
 //! | Queue | `p` topic, entry, slot | [`crate::machine::state::half::Half`] |
 //! | Queue | `v` topic of dead letters, offset | when it was redriven |
 //! | Queue | `u` entry | the message ids of its sends: [`crate::machine::state::recent_sends`] |
-//! | Queue | `y` slice, range, lot | the message ids of older sends: [`crate::machine::state::recent_slices`] |
+//! | Queue | `y` slice, range, lot | the message ids of older sends: `state::recent_slices` |
 //! | Meta | `recent slices` | what there is of those |
 //! | Cursor | `c` topic, group, queue | group offset: the first offset never leased |
 //! | Cursor | `z` topic, group, queue | messages that retention took before the group had consumed them |
