@@ -76,11 +76,9 @@ impl Level {
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let fits = self.held.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes) <= self.most;
-        if !fits {
-            self.held.fetch_sub(bytes, Ordering::SeqCst);
-        }
-        fits
+        // In one step: what somebody takes for a moment and gives back in vain would refuse, or leave waiting, whom it fits.
+        let sum = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.most);
+        self.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, sum).is_ok()
     }
 
     fn give_back(&self, bytes: u64) {
