@@ -29,17 +29,25 @@ fn drill(arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
     (output.status.code(), report)
 }
 
-/// Each must be caught by one of these rules.
+/// Each must be caught by one of these rules, in one of three drills: a bug that needs a moment, such as an answer
+/// between a write and its sync, can be missed by one drill on a busy machine. Without a bug no rule is broken.
 fn is_caught(arguments: &[&str], rules: &[&str]) {
-    let (code, report) = drill(arguments);
-    let notes = report["notes"].to_string();
-    if notes.contains("cannot be cut off") {
-        // What is not isolated cannot show this bug.
-        return eprintln!("SKIPPED: {arguments:?}: {notes}");
+    let mut missed = Vec::new();
+    for _ in 0..3 {
+        let (code, report) = drill(arguments);
+        let notes = report["notes"].to_string();
+        if notes.contains("cannot be cut off") {
+            // What is not isolated cannot show this bug.
+            return eprintln!("SKIPPED: {arguments:?}: {notes}");
+        }
+        let broken = report["broken"].as_object();
+        let is_found = broken.is_some_and(|broken| rules.iter().any(|rule| broken.contains_key(*rule)));
+        if (code, &report["verdict"]) == (Some(1), &"false".into()) && is_found {
+            return;
+        }
+        missed.push(report["broken"].to_string());
     }
-    assert_eq!((code, &report["verdict"]), (Some(1), &"false".into()), "{report}");
-    let broken = report["broken"].as_object().unwrap();
-    assert!(rules.iter().any(|rule| broken.contains_key(*rule)), "none of {rules:?} in {broken:?}");
+    panic!("none of {rules:?} in {missed:?}");
 }
 
 #[test]
