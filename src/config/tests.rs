@@ -419,11 +419,12 @@ fn every_odd_value_of_every_key_is_refused_by_name_or_can_be_used() {
         &long,
         &digits,
     ];
-    for key in KEYS {
-        for value in odd {
+    for (at_key, key) in KEYS.iter().enumerate() {
+        for (at_value, value) in odd.into_iter().enumerate() {
             let flags = vec![(key.name.to_owned(), value.to_owned())];
             check_value(key.name, value, &Sources { flags, ..Sources::default() });
-            if !value.contains(['\n', '\r']) {
+            // A file is read alike for all keys: each value with some of them.
+            if (at_key + at_value).is_multiple_of(4) && !value.contains(['\n', '\r']) {
                 let text = format!("{}={value}\n", key.name);
                 // What is invisible in a file is named by its place; the line has the key.
                 let name = if load_text(&text).is_err_and(|error| error.to_string().contains("stands here")) {

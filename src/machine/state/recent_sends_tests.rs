@@ -189,11 +189,11 @@ fn p4_the_filter_is_bounded_and_what_has_no_room_in_it_is_found() {
     assert_eq!(largest, RECENT_FILTER_BYTES_MAX);
     let mut window = Window::new(SMALL_FILTER, NEEDS_SLICES);
     // There is room for 768 ids, with eight bits of each.
-    window.send_fresh(0..5000, 50);
+    window.send_fresh(0..2500, 50);
     for _ in 0..2 {
-        assert!((0..5000).all(|id| window.finds(id, START + RECENT_FOR.0)));
-        assert!((0..5000).all(|id| !window.finds(id, START + RECENT_FOR.0 + 1)));
-        assert!((5000..9000).all(|id| !window.finds(id, START)));
+        assert!((0..2500).all(|id| window.finds(id, START + RECENT_FOR.0)));
+        assert!((0..2500).all(|id| !window.finds(id, START + RECENT_FOR.0 + 1)));
+        assert!((2500..4500).all(|id| !window.finds(id, START)));
         window.restart();
     }
 }
