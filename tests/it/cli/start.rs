@@ -33,9 +33,11 @@ fn a_start_that_cannot_be_is_refused_in_one_line() {
 /// The broker under a limit of its address space: its exit code, or `None` if it is ready, and what it wrote.
 fn start_with_memory(mebibytes: u64) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let ports = free_ports("127.0.0.1", 3);
+    let ports = free_ports("127.0.0.1", 4);
     let settings = [
         format!("storePathRootDir={}", folder.path().join("store").display()),
+        "dLegerSelfId=n0".to_owned(),
+        format!("dLegerPeers=n0-127.0.0.1:{}", ports[3]),
         format!("grpcServerPort={}", ports[0]),
         format!("listenPort={}", ports[1]),
         format!("metricsPromExporterPort={}", ports[2]),
