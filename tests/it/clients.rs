@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::cluster::Cluster;
 use crate::fixture::name_server::NameServer;
+use crate::fixture::turn;
 
 const SETUP_TIMEOUT: Duration = Duration::from_secs(600);
 const RUN_TIMEOUT: Duration = Duration::from_secs(150);
@@ -69,6 +70,7 @@ fn client(language: &str, is_required: bool) {
         return tell(&format!("SKIPPED: the {language} client: its tools are missing\n"));
     }
     assert_eq!(setup.code, Some(0), "set-up of the {language} client\n{}", setup.said());
+    let _turn = turn::take();
     // Half messages nobody ended are asked about soon.
     let cluster = Cluster::start_with(&["transactionTimeOut=1000", "transactionCheckInterval=2000"]);
     let topic = format!("clients-{language}");
@@ -118,6 +120,7 @@ fn classic_client(language: &str, versions: &[&str], cases: &[&str]) {
         return tell(&format!("SKIPPED: the {language} client: its tools are missing\n"));
     }
     assert_eq!(setup.code, Some(0), "set-up of the {language} client\n{}", setup.said());
+    let _turn = turn::take();
     let name_server = NameServer::start();
     // Half messages nobody ended are asked about soon.
     let reports = format!("namesrvAddr={}", name_server.address());

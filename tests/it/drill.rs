@@ -4,9 +4,11 @@
 use std::process::Command;
 
 use crate::fixture::cluster::BINARY;
+use crate::fixture::turn;
 
 /// Runs a drill; its exit code and its report.
 fn drill(arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let _turn = turn::take();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("drill");
     let output = Command::new(BINARY)
@@ -52,7 +54,7 @@ fn is_caught(arguments: &[&str], rules: &[&str]) {
 
 #[test]
 fn a_quick_drill_keeps_every_promise() {
-    let (code, report) = drill(&["quick", "--seed", "1", "--lateness", "10s", "--gap", "4s"]);
+    let (code, report) = drill(&["quick", "--seed", "1", "--lateness", "10s", "--gap", "15s"]);
     assert_eq!((code, &report["verdict"]), (Some(0), &"true".into()), "{report:#}");
     assert_eq!(report["gaps_by_kind"]["kill majority"]["count"], 5, "all three at once, and two of three: {report:#}");
     assert_eq!(report["sums"]["verdicts"], serde_json::json!([1, 0, 0]));
@@ -89,7 +91,7 @@ fn p7_acks_lost_at_a_restart_are_found() {
 #[test]
 fn p10_p11_p12_p15_bugs_of_the_rarer_kinds_are_found() {
     let planted = "delay-rounded-down,rollback-commits,dead-letters-dropped,replicas-differ";
-    let (code, report) = drill(&["kill-leader", "--lateness", "10s", "--gap", "4s", "--plant", planted]);
+    let (code, report) = drill(&["kill-leader", "--lateness", "10s", "--gap", "15s", "--plant", planted]);
     assert_eq!((code, &report["verdict"]), (Some(1), &"false".into()), "{report}");
     let text = report["findings"].to_string();
     for (rule, found) in [
