@@ -32,7 +32,7 @@ fn drill(arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
 }
 
 /// Each must be caught by one of these rules, in one of three drills: a bug that needs a moment, such as an answer
-/// between a write and its sync, can be missed by one drill on a busy machine. Without a bug no rule is broken.
+/// between a write and its sync, can be missed by one drill on a busy machine. A busy machine alone breaks none of these.
 fn is_caught(arguments: &[&str], rules: &[&str]) {
     let mut missed = Vec::new();
     for _ in 0..3 {
