@@ -35,6 +35,17 @@ impl Ended {
     fn said(&self) -> String {
         format!("--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr)
     }
+
+    /// Panics unless it passed. What it said comes last: the nodes' logs are long, and a CI shows the end.
+    fn must_pass(&self, name: &str, cluster: &Cluster) {
+        assert!(
+            self.code == Some(0),
+            "{}\n{}\n{name}: ended with {:?} within {RUN_TIMEOUT:?}",
+            cluster.logs(),
+            self.said(),
+            self.code
+        );
+    }
 }
 
 /// Runs a script of a language; ends it when it takes too long.
@@ -90,7 +101,7 @@ fn client(language: &str, is_required: bool) {
     cluster.raftmq_ok(&["group", "create", &format!("{language}-fifo"), "--orderly"]);
     let args = ["--endpoints", &cluster.endpoints(), "--topic", &topic, "--group", language];
     let ended = run(language, "run.sh", &args, RUN_TIMEOUT);
-    assert_eq!(ended.code, Some(0), "{language} within {RUN_TIMEOUT:?}\n{}\n{}", ended.said(), cluster.logs());
+    ended.must_pass(language, &cluster);
     let cases = [
         "producer",
         "simple",
@@ -140,7 +151,7 @@ fn classic_client(language: &str, versions: &[&str], cases: &[&str]) {
         let addresses = if place == 0 { cluster.endpoints() } else { name_server.address() };
         let args = [version, "--endpoints", &addresses, "--topic", &name, "--group", &name];
         let ended = run(language, "run.sh", &args, RUN_TIMEOUT);
-        assert_eq!(ended.code, Some(0), "{name} within {RUN_TIMEOUT:?}\n{}\n{}", ended.said(), cluster.logs());
+        ended.must_pass(&name, &cluster);
         for case in cases {
             let line = format!("PASS {language} {case}");
             assert!(ended.stdout.contains(&line), "{name} {case} is missing\n{}", ended.said());

@@ -20,6 +20,9 @@ import (
 
 const within = 40 * time.Second
 
+// The default of 3 s is not always enough where several clusters of tests share two cores.
+const sendTimeout = 20 * time.Second
+
 func pass(name string) { fmt.Println("PASS classic-go " + name) }
 
 func must(is bool, what string, values ...any) {
@@ -108,7 +111,8 @@ func main() {
 	background := context.Background()
 
 	sender, err := rocketmq.NewProducer(producer.WithNsResolver(primitive.NewPassthroughResolver(names)),
-		producer.WithGroupName(*group+"-producer"), producer.WithInstanceName("sender"))
+		producer.WithGroupName(*group+"-producer"), producer.WithInstanceName("sender"),
+		producer.WithSendMsgTimeout(sendTimeout))
 	ok(err)
 	ok(sender.Start())
 	send := func(key string, body []byte, change func(*primitive.Message)) {
@@ -166,7 +170,8 @@ func main() {
 
 	decides := &listener{asked: map[string]bool{}}
 	deals, err := rocketmq.NewTransactionProducer(decides, producer.WithNsResolver(primitive.NewPassthroughResolver(names)),
-		producer.WithGroupName(*group+"-deals"), producer.WithInstanceName("deals"))
+		producer.WithGroupName(*group+"-deals"), producer.WithInstanceName("deals"),
+		producer.WithSendMsgTimeout(sendTimeout))
 	ok(err)
 	ok(deals.Start())
 	for _, key := range []string{"committed", "rolled-back", "asked"} {

@@ -71,6 +71,7 @@ public class Later {
             DefaultMQProducer producer = new DefaultMQProducer(group + "-" + type);
             producer.setInstanceName(type);
             producer.setNamesrvAddr(endpoints);
+            producer.setSendMsgTimeout(Check.SEND_TIMEOUT_MILLIS);
             producer.start();
             Message message = new Message(topic, "TagA", type, body());
             Check.must(producer.send(message).getSendStatus() == SendStatus.SEND_OK, "not stored: " + type);
@@ -83,6 +84,7 @@ public class Later {
         DefaultMQProducer producer = new DefaultMQProducer(group + "-delays");
         producer.setInstanceName("delays");
         producer.setNamesrvAddr(endpoints);
+        producer.setSendMsgTimeout(Check.SEND_TIMEOUT_MILLIS);
         producer.start();
         long sent = System.currentTimeMillis();
         Message message = new Message(topic, "TagA", "delayed", "delayed".getBytes());
@@ -103,6 +105,7 @@ public class Later {
         producer.setInstanceName("transactions");
         producer.setHeartbeatBrokerInterval(HEARTBEAT_MILLIS);
         producer.setNamesrvAddr(endpoints);
+        producer.setSendMsgTimeout(Check.SEND_TIMEOUT_MILLIS);
         producer.setTransactionListener(new TransactionListener() {
             @Override
             public LocalTransactionState executeLocalTransaction(Message message, Object argument) {
