@@ -22,6 +22,10 @@ use raftmq::store::kv::Kv;
 use raftmq::store::kv::rocks::RocksKv;
 use raftmq::store::kv::value_cache::ValueCache;
 
+/// As the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TOPIC: TopicId = TopicId(1);
 /// As nodes have by default.
 const STATE_BYTES: usize = 96 * 1024 * 1024;

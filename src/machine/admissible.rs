@@ -7,7 +7,7 @@
 use crate::machine::batch::Proposal;
 use crate::machine::cluster_version::newest_version;
 use crate::machine::command::{
-    Candidate, CarriedReference, Command, LockQueues, Placement, QueuePlacement, Send, SetKeyValue, UnlockQueues,
+    Candidate, Command, LockQueues, Placement, QueuePlacement, Send, SetKeyValue, UnlockQueues,
 };
 use crate::machine::state::events::Act;
 use crate::machine::state::member_changes::{ChangeEnd, MemberChangeKind};
@@ -57,13 +57,7 @@ type Checked = Result<(), Inadmissible>;
 /// Checks all that a node relies on when it applies the command.
 pub fn check(proposal: &Proposal) -> Checked {
     let command = Command::decode(proposal.command.clone())?;
-    let expected = match &command {
-        Command::Send(send) => send.tag_hashes.len(),
-        Command::SendToQueue(send) => send.tag_hashes.len(),
-        Command::SendBack(_) => 1,
-        Command::Carry(carry) => carry.references.iter().map(CarriedReference::messages).sum(),
-        _ => 0,
-    };
+    let expected = command.messages();
     if proposal.messages.len() != expected {
         return Err(Inadmissible::Messages { expected, carried: proposal.messages.len() });
     }

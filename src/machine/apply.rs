@@ -58,15 +58,15 @@ fn apply_batch(
     stage.begin(at, batch.stamp());
     let mut outcomes = Vec::with_capacity(batch.command_count());
     let mut lease_ordinals = Ordinals::default();
-    let mut sends = EntrySends::new(&batch, recent);
-    for command in batch.commands() {
-        let command = Command::decode(command?)?;
-        stage.begin_command(lease_ordinals.of(&command));
+    let commands = batch.commands().map(|command| Command::decode(command?)).collect::<Result<Vec<_>, _>>()?;
+    let mut sends = EntrySends::new(&batch, &commands, recent);
+    for command in &commands {
+        stage.begin_command(lease_ordinals.of(command));
         if !matches!(command, Command::Send(_) | Command::SendToQueue(_)) {
             // Every other command reads queues from the stage.
             sends.put_into(stage)?;
         }
-        outcomes.push(run(stage, &mut sends, &command)?);
+        outcomes.push(run(stage, &mut sends, command)?);
     }
     sends.finish(stage)?;
     Ok(outcomes)

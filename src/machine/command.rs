@@ -168,6 +168,17 @@ impl Command {
         }
     }
 
+    /// How many messages the batch has for it.
+    pub fn messages(&self) -> usize {
+        match self {
+            Self::Send(send) => send.tag_hashes.len(),
+            Self::SendToQueue(send) => send.tag_hashes.len(),
+            Self::SendBack(_) => 1,
+            Self::Carry(carry) => carry.references.iter().map(CarriedReference::messages).sum(),
+            _ => 0,
+        }
+    }
+
     /// Whether it is one that operators ask for.
     pub fn may_be_of_operator(&self) -> bool {
         match self {

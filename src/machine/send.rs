@@ -3,7 +3,7 @@
 //! Hot path. What the sends of one entry add to a queue is stored together (`machine/state/enqueue`).
 
 use crate::machine::batch::Batch;
-use crate::machine::command::{Placement, QueuePlacement, Send, SendToQueue};
+use crate::machine::command::{Command, Placement, QueuePlacement, Send, SendToQueue};
 use crate::machine::outcome::{Outcome, Rejected};
 use crate::machine::state::enqueue::{EnqueueBuffer, EnteringMessage, QueueChoice};
 use crate::machine::state::failure::Failure;
@@ -22,13 +22,25 @@ pub(super) struct EntrySends<'e> {
     batch: &'e Batch,
     /// Slot of the next send's first message.
     next_slot: u32,
+    /// Of the messages that are looked for, by slot.
+    ids: Vec<Option<Key>>,
     recent: &'e mut Recent,
     entering: EnqueueBuffer,
 }
 
 impl<'e> EntrySends<'e> {
-    pub fn new(batch: &'e Batch, recent: &'e mut Recent) -> Self {
-        Self { batch, next_slot: 0, recent, entering: EnqueueBuffer::default() }
+    /// The ids of all commands are looked for one after the other: that many wait for memory together, and not each alone.
+    pub fn new(batch: &'e Batch, commands: &[Command], recent: &'e mut Recent) -> Self {
+        let mut ids = Vec::new();
+        for command in commands {
+            let slots = (0..).skip(ids.len()).take(command.messages());
+            match command {
+                Command::Send(send) => ids.extend(slots.map(|slot| recent_id::key(send.topic, &batch.message(slot)?))),
+                _ => ids.extend(slots.map(|_| None)),
+            }
+        }
+        recent.expect(&ids);
+        Self { batch, next_slot: 0, ids, recent, entering: EnqueueBuffer::default() }
     }
 
     /// Puts what the sends so far stored into the stage, where other commands see it.
@@ -69,12 +81,10 @@ pub(super) fn apply(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, send: &Se
     }
     let index = stage.at();
     let mut stored = Vec::with_capacity(send.tag_hashes.len());
-    let key = |(slot, _)| recent_id::key(send.topic, &sends.batch.message(slot).unwrap_or_default());
-    let ids: Vec<Option<Key>> = (first_slot..).zip(&send.tag_hashes).map(key).collect();
     sends.recent.begin_entry(stage)?;
-    sends.recent.expect(&ids);
     let mut counts = TopicCounts::default();
-    for (slot, (number, (tag_hash, id))) in (first_slot..).zip(send.tag_hashes.iter().zip(ids).enumerate()) {
+    for (slot, (number, tag_hash)) in (first_slot..).zip(send.tag_hashes.iter().enumerate()) {
+        let id = sends.ids.get(slot as usize).copied().flatten();
         if let Some(id) = id
             && let Some(before) = sends.recent.find(stage, id)?
         {

@@ -90,7 +90,7 @@ fn remove(stage: &mut Stage<'_>, space: Space, key: Bytes, value: Bytes) -> Resu
     match space {
         Space::Queue => references::release_stored(stage, &key, value)?,
         Space::Lease => lease::release_stored(stage, &key, value)?,
-        Space::Meta | Space::Catalog | Space::Cursor | Space::Due | Space::Reference => {}
+        Space::Meta | Space::Catalog | Space::Cursor | Space::Due | Space::Reference | Space::RecentSend => {}
     }
     stage.delete(space, key);
     Ok(())

@@ -247,7 +247,7 @@ pub fn all_recent() -> Bytes {
     key(b'u', &[]).freeze()
 }
 
-/// Queue: what a lot of older sends in a slice of time has of a range of hashes.
+/// Recent send: what a lot of older sends in a slice of time has of a range of hashes.
 pub fn recent_lot(slice: u64, range: u32, lot: u32) -> Bytes {
     let mut out = BytesMut::with_capacity(17);
     out.put_slice(&recent_range(slice, range));
@@ -255,7 +255,7 @@ pub fn recent_lot(slice: u64, range: u32, lot: u32) -> Bytes {
     out.freeze()
 }
 
-/// Queue: all that a slice of time has of a range of hashes.
+/// Recent send: all that a slice of time has of a range of hashes.
 pub fn recent_range(slice: u64, range: u32) -> Bytes {
     let mut out = BytesMut::with_capacity(13);
     out.put_u8(b'y');

@@ -31,13 +31,15 @@ pub(super) struct Newest {
     entries: VecDeque<SendingEntry>,
     /// Count of the messages of the entry being applied.
     fresh: u32,
+    /// How many came since it was made.
+    pushed: u64,
 }
 
 impl Newest {
     /// None yet; the first message gets this number.
     pub fn numbered_from(first: u32) -> Self {
         let table = Table::new(0, first.wrapping_sub(1));
-        Self { table, messages: VecDeque::new(), first, entries: VecDeque::new(), fresh: 0 }
+        Self { table, messages: VecDeque::new(), first, entries: VecDeque::new(), fresh: 0, pushed: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -72,6 +74,7 @@ impl Newest {
         insert(&mut self.table, sent, self.first, before);
         self.messages.push_back(sent);
         self.fresh += 1;
+        self.pushed += 1;
     }
 
     /// The entry is done: its messages.
@@ -106,6 +109,11 @@ impl Newest {
             (*entry, first..first + entry.count as usize)
         };
         self.entries.iter().take_while(move |entry| entry.index <= last).map(places)
+    }
+
+    /// How many messages came before the one at a place in the list; of a place behind the last: so far.
+    pub fn before(&self, place: usize) -> u64 {
+        self.pushed - (self.messages.len() - place) as u64
     }
 
     /// The message at a place in the list.

@@ -35,7 +35,7 @@ const MESSAGES_DROPPED: usize = 16 * 1024;
 /// Keys that are deleted with an entry beside a quarter of the count of its messages.
 const KEYS_DELETED: usize = 64;
 /// Ids for the filter that are read with an entry: at least, for each of its messages, and at most.
-const READ: [u64; 3] = [32 * 1024, 256, 256 * 1024];
+const READ: [u64; 3] = [8 * 1024, 64, 32 * 1024];
 
 /// The window of recent sends.
 pub struct Recent {
@@ -124,16 +124,26 @@ impl Recent {
         let Some(WindowRule::Timed(now)) = self.entry else {
             return Ok(self.newest.find(key, |_| true).map(RecentSend::stored));
         };
+        let ages = self.older.ages(key, now);
+        if ages == 0 && self.older.has_noted(&self.newest) {
+            return Ok(None);
+        }
         if let Some(sent) = self.newest.find(key, |at| is_within(at, now)) {
             return Ok(Some(sent.stored()));
         }
-        Ok(self.older.find(stage, key)?.map(|sent| sent.stored()))
+        if ages == 0 {
+            return Ok(None);
+        }
+        Ok(self.older.find(stage, key, ages)?.map(|sent| sent.stored()))
     }
 
     /// Adds a message that was stored by the entry being applied.
     pub(in crate::machine) fn note(&mut self, key: Key, index: LogIndex, stored: Stored) {
         if let Some(sent) = RecentSend::new(key, index, stored) {
             self.newest.push(sent);
+            if let Some(WindowRule::Timed(now)) = self.entry {
+                self.older.note(key, now);
+            }
         }
     }
 
@@ -196,7 +206,7 @@ impl Recent {
         }
         self.older.delete_some(stage, KEYS_DELETED + count / 4);
         let [least, each, most] = READ;
-        self.older.make_filter(stage, (least + each * count as u64).min(most))?;
+        self.older.make_filter(stage, &self.newest, (least + each * count as u64).min(most))?;
         self.older.put_into(stage);
         Ok(())
     }

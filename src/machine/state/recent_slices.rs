@@ -4,6 +4,10 @@
 //! that put together what the lots of one slice have of a range: who looks for an id reads that, for those slices that the
 //! filter names. A slice that the window has passed is deleted, some ranges with each entry.
 //!
+//! The filter knows an id by the minute in which it was sent, which may be before that of its lot. It learns of an id when that is
+//! sent, while its line is in the processor's cache from looking for it. Only what is sent while the filter is made anew is added
+//! when its lot is written.
+//!
 //! Which range an id is in depends on a secret of the cluster, so that nobody can send many ids of one range.
 //!
 //! * Shape of the record, `recent slices`: version, seed u64, slices (number varint, lots varint, ids varint), the lot that is being
@@ -57,7 +61,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub const OF_NODES: Self = Self {
-        lot: 192 * 1024,
+        lot: 128 * 1024,
         range_bits: 12,
         lines_max: RECENT_FILTER_BYTES_MAX / size_of::<Line>() / 4096,
         at_start: 4_000_000,
@@ -138,6 +142,8 @@ pub(super) struct Slices {
     /// Lines of each range, once the filter is made.
     lines: usize,
     making: Option<Making>,
+    /// The filter has those of the newest before which so many came (`Newest::before`).
+    noted_from: u64,
 }
 
 impl Slices {
@@ -153,6 +159,7 @@ impl Slices {
             filter: Filter::default(),
             lines: 0,
             making: None,
+            noted_from: u64::MAX,
         }
     }
 
@@ -172,7 +179,7 @@ impl Slices {
         slices.filter = Filter::unmade(sizes.ranges());
         slices.lines = sizes.lines_for(slices.ids());
         slices.making = Some(Making { lines: slices.lines, ranges: 0 });
-        slices.make_filter(stage, sizes.at_start)?;
+        slices.make_filter(stage, newest, sizes.at_start)?;
         Ok(slices)
     }
 
@@ -224,8 +231,7 @@ impl Slices {
     /// The range of an id, and what the filter knows it by.
     fn spread(&self, key: Key) -> (u32, Key) {
         let product = u128::from(key.low ^ self.seed) * u128::from(self.seed.rotate_left(32) | 1);
-        let [low, high] = [product, product >> 64].map(|half| (half & u128::from(u64::MAX)) as u64);
-        let low = low ^ high;
+        let low = ((product ^ (product >> 64)) & u128::from(u64::MAX)) as u64;
         let range = u32::try_from(low >> (u64::BITS - self.sizes.range_bits)).expect("fewer bits than 32");
         (range, Key { low, high: key.high })
     }
@@ -238,23 +244,42 @@ impl Slices {
         }
     }
 
-    /// The message of this key, if it was sent within the window.
-    pub fn find(&self, stage: &Stage<'_>, key: Key) -> Result<Option<RecentSend>, Failure> {
+    /// The filter learns of an id that is sent now.
+    pub fn note(&mut self, key: Key, now: Timestamp) {
+        if self.noted_from < u64::MAX {
+            let (range, key) = self.spread(key);
+            self.filter.add(range, key, minute(slice_at(now)));
+        }
+    }
+
+    /// The minutes back from now in which the filter says that this id may have been sent, the present one first.
+    pub fn ages(&self, key: Key, now: Timestamp) -> u16 {
         if self.slices.is_empty() {
-            return Ok(None);
+            return 0;
         }
-        let (now, (range, spread)) = (stage.now(), self.spread(key));
-        let ages = self.filter.ages(range, spread, modulo(slice_at(now)));
-        if ages == 0 {
-            return Ok(None);
-        }
-        for slice in self.slices.iter().rev() {
-            let age = slice_at(now).saturating_sub(slice.number);
-            if age >= AGES as u64 || ages >> age & 1 == 0 {
+        let (range, key) = self.spread(key);
+        self.filter.ages(range, key, minute(slice_at(now)))
+    }
+
+    /// Whether the filter knows all of the newest.
+    pub fn has_noted(&self, newest: &Newest) -> bool {
+        self.noted_from <= newest.before(0)
+    }
+
+    /// The message of this key, if it was sent within the window in one of these minutes.
+    pub fn find(&self, stage: &Stage<'_>, key: Key, ages: u16) -> Result<Option<RecentSend>, Failure> {
+        let (now, (range, _)) = (slice_at(stage.now()), self.spread(key));
+        for (place, slice) in self.slices.iter().enumerate().rev() {
+            if now.saturating_sub(slice.number) >= AGES as u64 {
+                break;
+            }
+            // A lot has what was sent since the one before it.
+            let began = place.checked_sub(1).map_or(0, |before| self.slices[before].number);
+            if (began..=slice.number).rev().map_while(|minute| age(now, minute)).all(|age| ages >> age & 1 == 0) {
                 continue;
             }
             for lot in lots_of(stage, slice, range)? {
-                if let Some(sent) = find_in(lot, key, now)? {
+                if let Some(sent) = find_in(lot, key, stage.now())? {
                     return Ok(Some(sent));
                 }
             }
@@ -278,7 +303,7 @@ impl Slices {
             };
             self.lines = LINES_MIN;
             self.filter = Filter::empty(self.sizes.ranges(), LINES_MIN);
-            self.making = None;
+            (self.making, self.noted_from) = (None, newest.before(newest.len()));
         }
         let (number, ids) = (slice_at(stage.now()), newest.len() as u64);
         match self.slices.back_mut() {
@@ -332,12 +357,12 @@ impl Slices {
             if ids.is_empty() {
                 continue;
             }
-            for (place, _) in ids {
+            for (place, _) in ids.iter().filter(|(place, _)| newest.before(*place as usize) < self.noted_from) {
                 let (_, key) = self.spread(newest.at_place(*place as usize).key());
-                self.filter.add(range, key, modulo(slice.number));
+                self.filter.add(range, key, minute(slice.number));
             }
             let key = keys::recent_lot(slice.number, range, slice.lots - 1);
-            stage.put(Space::Queue, key, encode(newest, ids, order.until));
+            stage.put(Space::RecentSend, key, encode(newest, ids, order.until));
         }
         self.writing = Some(Writing { ranges: end, ..writing });
         if end < ranges {
@@ -361,7 +386,7 @@ impl Slices {
             && (self.writing.is_none() || self.slices.len() > 1)
         {
             for lot in 0..slice.lots {
-                stage.delete(Space::Queue, keys::recent_lot(slice.number, self.deleted, lot));
+                stage.delete(Space::RecentSend, keys::recent_lot(slice.number, self.deleted, lot));
             }
             room = room.saturating_sub(slice.lots as usize);
             self.deleted += 1;
@@ -372,18 +397,18 @@ impl Slices {
             }
         }
         if self.slices.is_empty() {
-            (self.filter, self.lines, self.making) = (Filter::default(), 0, None);
+            (self.filter, self.lines, self.making, self.noted_from) = (Filter::default(), 0, None, u64::MAX);
         }
     }
 
     /// Makes some more of a filter that is not whole, or not as large as it should be, from about so many ids.
-    pub fn make_filter(&mut self, stage: &Stage<'_>, ids: u64) -> Result<(), Failure> {
+    pub fn make_filter(&mut self, stage: &Stage<'_>, newest: &Newest, ids: u64) -> Result<(), Failure> {
         if self.making.is_none() {
             let lines = self.lines_wanted();
             if lines == self.lines {
                 return Ok(());
             }
-            (self.lines, self.making) = (lines, Some(Making { lines, ranges: 0 }));
+            (self.lines, self.making, self.noted_from) = (lines, Some(Making { lines, ranges: 0 }), u64::MAX);
         }
         let mut room = ids;
         while room > 0
@@ -392,7 +417,7 @@ impl Slices {
             let (lines, range) = (making.lines, making.ranges);
             making.ranges += 1;
             if making.ranges == self.sizes.ranges() {
-                self.making = None;
+                (self.making, self.noted_from) = (None, newest.before(newest.len()));
             }
             let (lines, count) = self.lines_of(stage, range, lines)?;
             self.filter.set(range, lines);
@@ -417,7 +442,7 @@ impl Slices {
         for slice in &self.slices {
             for lot in lots_of(stage, slice, range)? {
                 for key in keys_in(&mut reader_of(lot)?)?.iter() {
-                    recent_filter::add(&mut lines, self.spread(key).1, modulo(slice.number));
+                    recent_filter::add(&mut lines, self.spread(key).1, minute(slice.number));
                     count += 1;
                 }
             }
@@ -430,14 +455,20 @@ fn slice_at(at: Timestamp) -> u64 {
     at.0 / SLICE
 }
 
-fn modulo(slice: u64) -> u8 {
-    u8::try_from(slice & 0xff).expect("eight bits")
+/// As the filter counts it.
+fn minute(slice: u64) -> u32 {
+    u32::try_from(slice).unwrap_or(u32::MAX)
+}
+
+/// How many minutes ago that was, if the window reaches so far.
+fn age(now: u64, minute: u64) -> Option<usize> {
+    usize::try_from(now.saturating_sub(minute)).ok().filter(|age| *age < AGES)
 }
 
 /// What the lots of a slice have of a range.
 fn lots_of(stage: &Stage<'_>, slice: &Slice, range: u32) -> Result<impl Iterator<Item = Bytes>, Failure> {
     let from = keys::recent_range(slice.number, range);
-    let pairs = stage.scan(Space::Queue, &from, &keys::after_prefix(&from), slice.lots as usize)?;
+    let pairs = stage.scan(Space::RecentSend, &from, &keys::after_prefix(&from), slice.lots as usize)?;
     Ok(pairs.into_iter().map(|(_, value)| value))
 }
 

@@ -23,12 +23,22 @@ pub enum Space {
     Due,
     /// What refers to the bytes of which entries. It follows from the rest, so no digest covers it.
     Reference,
+    /// Older message ids: written in the order of their keys, and read seldom.
+    RecentSend,
 }
 
 impl Space {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Catalog, Self::Queue, Self::Cursor, Self::Lease, Self::Due, Self::Reference];
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Catalog,
+        Self::Queue,
+        Self::Cursor,
+        Self::Lease,
+        Self::Due,
+        Self::Reference,
+        Self::RecentSend,
+    ];
 
     /// Its column family on disk.
     pub fn name(self) -> &'static str {
@@ -40,6 +50,8 @@ impl Space {
             Self::Lease => "lease",
             Self::Due => "due",
             Self::Reference => "reference",
+            // RocksDB's own, which stores of all builds have: those that do not know this space open it all the same (D245).
+            Self::RecentSend => "default",
         }
     }
 }

@@ -96,10 +96,8 @@ impl RocksKv {
         options.set_avoid_unnecessary_blocking_io(true);
         // One family alone may fill all write buffers together.
         let buffer_bytes = (memory_bytes / 3).min(BUFFER_BYTES_MAX);
-        let family = |name: &str| ColumnFamilyDescriptor::new(name, family_options(&cache, buffer_bytes));
-        // RocksDB's own family is empty; named here for its options, because the largest write buffer of all is what has to
-        // be free after the disk was full.
-        let db = DB::open_cf_descriptors(&options, folder, family_names().map(family))
+        // All of them, because the largest write buffer of all is what has to be free after the disk was full.
+        let db = DB::open_cf_descriptors(&options, folder, families(&cache, buffer_bytes))
             .map_err(|error| failed_or_full(error, WriteBatch::default()))?;
         Ok(Self::over(db, Some(damage_mark(folder)), buffer_bytes as u64))
     }
@@ -109,9 +107,8 @@ impl RocksKv {
         let cache = Cache::new_lru_cache(COPY_CACHE_BYTES);
         let mut options = Options::default();
         options.set_max_open_files(COPY_FILES_MAX);
-        let family = |name: &str| ColumnFamilyDescriptor::new(name, family_options(&cache, BUFFER_BYTES_MAX));
-        let db =
-            DB::open_cf_descriptors_read_only(&options, folder, family_names().map(family), false).map_err(failed)?;
+        let families = families(&cache, BUFFER_BYTES_MAX);
+        let db = DB::open_cf_descriptors_read_only(&options, folder, families, false).map_err(failed)?;
         Ok(Self::over(db, None, 0))
     }
 
@@ -203,19 +200,25 @@ impl RocksKv {
     }
 }
 
-/// All families that a store has.
-fn family_names() -> impl Iterator<Item = &'static str> {
-    Space::ALL.iter().map(|space| space.name()).chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
+/// All families that a store has; RocksDB's own is one of them.
+fn families(cache: &Cache, buffer_bytes: usize) -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let of =
+        move |space: &Space| ColumnFamilyDescriptor::new(space.name(), family_options(*space, cache, buffer_bytes));
+    Space::ALL.iter().map(of)
 }
 
-fn family_options(cache: &Cache, buffer_bytes: usize) -> Options {
+fn family_options(space: Space, cache: &Cache, buffer_bytes: usize) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
     let mut options = Options::default();
-    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_compression_type(match space {
+        // Hashes do not become smaller.
+        Space::RecentSend => DBCompressionType::None,
+        _ => DBCompressionType::Lz4,
+    });
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_write_buffer_size(buffer_bytes);
     options.set_max_write_buffer_number(3);

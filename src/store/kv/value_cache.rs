@@ -54,7 +54,7 @@ fn is_worth_it(space: Space, key: &[u8]) -> bool {
         Space::Catalog => false,
         // A lease is read once more at least, when it is settled.
         Space::Lease => true,
-        Space::Due => false,
+        Space::Due | Space::RecentSend => false,
         Space::Meta | Space::Queue | Space::Cursor | Space::Reference => key.len() <= KEY_BYTES_MAX,
     }
 }
