@@ -20,6 +20,8 @@ use crate::proto::remoting::{Fields, ResponseCode};
 const WAIT_MAX: Millis = Millis::from_secs(20);
 /// Bytes of one answer: no message is added once there are this many.
 const ANSWER_BYTES_MAX: u64 = 512 * 1024;
+/// What a message mostly takes beside its body, so that the answer is seldom moved as it grows.
+const ABOUT_A_BODY: usize = 256;
 
 /// What a pull asks for.
 struct Asked {
@@ -56,7 +58,8 @@ pub(super) async fn pull(connection: &Connection, request: &Request) -> Result<A
             .into_iter()
             .collect();
     let store_host = remoting.store_host.now(remoting.node.routes());
-    let mut body = BytesMut::new();
+    let sizes = messages.iter().map(|pulled| pulled.message.body.len() + ABOUT_A_BODY);
+    let mut body = BytesMut::with_capacity(sizes.sum());
     for message in messages {
         delivered::put(&mut body, message, &topic, queue, store_host)?;
     }

@@ -28,7 +28,8 @@ pub fn put_property(text: &mut String, name: &str, value: &str) -> Result<(), Ma
     if name.is_empty() {
         return refuse("its name is empty");
     }
-    if [name, value].into_iter().any(|part| part.contains([NAME_END, VALUE_END])) {
+    let is_separator = |byte| u32::from(byte) == NAME_END as u32 || u32::from(byte) == VALUE_END as u32;
+    if [name, value].into_iter().any(|part| part.bytes().any(is_separator)) {
         return refuse("its name or value holds a character 1 or 2, which separate properties");
     }
     if value.is_empty() {
