@@ -76,8 +76,12 @@ impl GroupView {
 }
 
 impl Broker {
-    /// Refuses so many more of each if that would go past a cap.
-    pub(super) fn check_caps(&self, more: CatalogSize) -> Result<(), Error> {
+    /// Refuses so many more of each if that would go past a cap. What was deleted through another node counts no more (D77).
+    async fn check_caps(&self, more: CatalogSize, until: Instant) -> Result<(), Error> {
+        if self.catalog_count.check(more, &self.settings.caps).is_ok() {
+            return Ok(());
+        }
+        Box::pin(self.reader.read_barrier(until)).await?;
         self.catalog_count.check(more, &self.settings.caps)
     }
 
@@ -208,7 +212,7 @@ impl Broker {
         permission: Permission,
         until: Instant,
     ) -> Result<(), Error> {
-        self.check_caps(CatalogSize { topics: 1, ..CatalogSize::default() })?;
+        self.check_caps(CatalogSize { topics: 1, ..CatalogSize::default() }, until).await?;
         let topic_type = TopicType::Only(MessageType::Normal);
         let command =
             Command::CreateTopic(CreateTopic { topic: name.clone(), topic_type, queues, permission, retention: None });
@@ -263,7 +267,8 @@ impl Broker {
         self.check_queues(queues)?;
         check_retention(retention)?;
         if self.reader.view().topic(&name)?.is_none() {
-            self.check_caps(CatalogSize { topics: 1, ..CatalogSize::default() })?;
+            let until = self.held_until(Deadline::NONE);
+            self.check_caps(CatalogSize { topics: 1, ..CatalogSize::default() }, until).await?;
         }
         let permission = Permission::READ_WRITE;
         let command =
@@ -352,7 +357,8 @@ impl Broker {
     ) -> Result<GroupView, Error> {
         check_retries(settings.retries_max)?;
         if self.group(&name)?.is_none() {
-            self.check_caps(CatalogSize { groups: 1, ..CatalogSize::default() })?;
+            let until = self.held_until(Deadline::NONE);
+            self.check_caps(CatalogSize { groups: 1, ..CatalogSize::default() }, until).await?;
         }
         let order = if orderly { ", in order" } else { "" };
         let words = ActWords::new("group-create", &name, format!("{} retries{order}", settings.retries_max));
@@ -442,11 +448,19 @@ impl Broker {
         topics: &[TopicName],
         until: Instant,
     ) -> Result<(), Error> {
+        let mut is_current = false;
         loop {
             let Some(topics) = self.not_subscribed(&group, topics)? else { return Ok(()) };
             let is_new = self.group(&group)?.is_none() && self.settings.creates_groups;
             let subscriptions = i64::try_from(topics.len()).unwrap_or(i64::MAX);
-            self.check_caps(CatalogSize { groups: is_new.into(), subscriptions, ..CatalogSize::default() })?;
+            let more = CatalogSize { groups: is_new.into(), subscriptions, ..CatalogSize::default() };
+            if !is_current && self.catalog_count.check(more, &self.settings.caps).is_err() {
+                // Others may have made or deleted some by now.
+                Box::pin(self.reader.read_barrier(until)).await?;
+                is_current = true;
+                continue;
+            }
+            self.catalog_count.check(more, &self.settings.caps)?;
             let create = self.settings.creates_groups.then_some(GROUP_RETRIES_DEFAULT);
             let command = Command::Subscribe(Subscribe { group: group.clone(), topics, create });
             match self.propose_repeatable(&command, until).await? {
