@@ -23,7 +23,7 @@ pub enum Space {
     Due,
     /// What refers to the bytes of which entries. It follows from the rest, so no digest covers it.
     Reference,
-    /// Older message ids: written in the order of their keys, and read seldom.
+    /// Older message ids, by the minute in which they came here; read seldom.
     RecentSend,
 }
 
