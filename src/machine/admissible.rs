@@ -144,6 +144,7 @@ fn check_command(command: &Command) -> Checked {
             at_most("what is said of an act", said.len(), EVENT_TEXT_BYTES_MAX)
         }
         Command::Change(_)
+        | Command::ReturnUnread { .. }
         | Command::SetWritePermission(_)
         | Command::SendBack(_)
         | Command::NoteLeader(_)
@@ -450,6 +451,7 @@ mod tests {
             plain(Command::Grant(grant)),
             plain(Command::Ack(Ack { handles: vec![handle] })),
             plain(Command::Change(Change { handle, invisible_for: Millis(0) })),
+            plain(Command::ReturnUnread { handle }),
             plain(Command::DeadLetter { handle }),
             plain(Command::Tick),
             plain(Command::Trim(Trim { topic, queue, before: Timestamp(25) })),

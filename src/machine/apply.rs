@@ -108,6 +108,7 @@ fn run_any(stage: &mut Stage<'_>, sends: &mut EntrySends<'_>, command: &Command)
         Command::Change(change) => invisible::change(stage, change),
         Command::Prolong(prolong) => invisible::prolong(stage, prolong),
         Command::GiveBack(give_back) => invisible::give_back(stage, give_back),
+        Command::ReturnUnread { handle } => invisible::return_unread(stage, handle),
         Command::DeadLetter { handle } => dead_letter::apply(stage, handle),
         Command::Redrive(redrive) => dead_letter::redrive(stage, redrive),
         Command::Recall(recall) => delay::recall(stage, recall),

@@ -11,7 +11,7 @@
 //! | 2 | retention: commands with the tags 36 and up, and what they store |
 //! | 3 | changes of members, repair: commands with the tags 40 and up |
 //! | 4 | events: commands with the tags 43 to 45, and what they store; sends to a queue (46, 51 to 53), messages of classic clients |
-//! | 5 | bounded steps: what one entry does of ticks, sweeps, resets and subscriptions, and what is stored of the rest; what the tools of classic clients keep (50, 54); the window of message ids is ten minutes at any rate (`state/recent_sends`) |
+//! | 5 | bounded steps: what one entry does of ticks, sweeps, resets and subscriptions, and what is stored of the rest; what the tools of classic clients keep (50, 54); returns of what a node cannot read (55), and leases with those; the window of message ids is ten minutes at any rate (`state/recent_sends`) |
 
 use bytes::Bytes;
 

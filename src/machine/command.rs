@@ -13,6 +13,8 @@ use crate::model::{
 
 /// The cluster version from which on events may be noted.
 pub const NEEDS_EVENTS: u32 = 4;
+/// The cluster version from which on [`Command::ReturnUnread`] may be in the log.
+pub const RETURN_UNREAD_SINCE: u32 = 5;
 
 /// A topic of more queues than this takes many keys.
 const FEW_QUEUES: u32 = 16;
@@ -60,6 +62,10 @@ pub enum Command {
     Tick,
     /// Ends leases soon whose messages never reached a consumer.
     GiveBack(GiveBack),
+    /// Returns a leased message at once that never left its node, as that cannot read it: it counts no attempt.
+    ReturnUnread {
+        handle: ReceiptHandle,
+    },
     /// Says where a node serves clients.
     Announce(Announce),
     /// The key of the cluster's handles, if it has none yet.
@@ -147,6 +153,7 @@ impl Command {
             | Self::Prolong(_)
             | Self::Tick
             | Self::GiveBack(_)
+            | Self::ReturnUnread { .. }
             | Self::Announce(_)
             | Self::SetHandleKey(_)
             | Self::Recall(_)
@@ -208,6 +215,7 @@ impl Command {
             | Self::Prolong(_)
             | Self::Tick
             | Self::GiveBack(_)
+            | Self::ReturnUnread { .. }
             | Self::Announce(_)
             | Self::SetHandleKey(_)
             | Self::DeadLetter { .. }

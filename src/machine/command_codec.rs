@@ -9,9 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::machine::cluster_version::CLUSTER_VERSION;
 use crate::machine::command::{
     Ack, Announce, BackTo, Candidate, CarriedReference, Carry, Change, Command, CreateGroup, CreateTopic, Decide,
-    GiveBack, Grant, LockQueues, NEEDS_EVENTS, OffsetMove, Placement, Prolong, QueuePlacement, Recall, Redrive, Repeat,
-    Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, SetKeyValue, SetWritePermission, Subscribe, Trim,
-    UnlockQueues, UpdateGroup, UpdateTopic,
+    GiveBack, Grant, LockQueues, NEEDS_EVENTS, OffsetMove, Placement, Prolong, QueuePlacement, RETURN_UNREAD_SINCE,
+    Recall, Redrive, Repeat, Reschedule, Send, SendBack, SendToQueue, SetGroupOffsets, SetKeyValue, SetWritePermission,
+    Subscribe, Trim, UnlockQueues, UpdateGroup, UpdateTopic,
 };
 #[cfg(debug_assertions)]
 use crate::machine::planted;
@@ -57,6 +57,7 @@ const SEND_TO_QUEUE_LATER: u8 = 51;
 const SEND_TO_QUEUE_HALF: u8 = 52;
 const SEND_TO_QUEUE_FIFO: u8 = 53;
 const SET_WRITE_PERMISSION: u8 = 54;
+const RETURN_UNREAD: u8 = 55;
 /// Of [`Command::Send`] and of [`Command::SendToQueue`], by placement, and of [`Command::SendBack`].
 const SENDS: [u8; 10] =
     [5, 13, 16, 18, 27, SEND_TO_QUEUE, SEND_TO_QUEUE_LATER, SEND_TO_QUEUE_HALF, SEND_TO_QUEUE_FIFO, SEND_BACK];
@@ -218,6 +219,10 @@ impl Command {
                 out.put_list(&give_back.leases, |out, handle| handle.encode(out));
                 out.put_u64(give_back.after.0);
             }
+            Self::ReturnUnread { handle } => {
+                out.put_u8(RETURN_UNREAD);
+                handle.encode(&mut out);
+            }
             Self::Announce(announce) => {
                 out.put_u8(12);
                 out.put_u64(announce.node.0);
@@ -356,6 +361,7 @@ impl Command {
             Some(&RAISE_CLUSTER_VERSION) => 0,
             // Nodes of version 4 do not know them.
             Some(&(SET_KEY_VALUE | SET_WRITE_PERMISSION)) => NEEDS_TOOLS,
+            Some(&RETURN_UNREAD) => RETURN_UNREAD_SINCE,
             Some(tag) if *tag >= FIRST_OF_VERSION_4 => NEEDS_EVENTS,
             Some(tag) if *tag >= FIRST_OF_VERSION_3 => 3,
             Some(tag) if *tag >= FIRST_OF_VERSION_2 => 2,
@@ -383,7 +389,7 @@ impl Command {
             Some(8) => "change invisible",
             Some(9) => "renewal",
             Some(10) => "tick",
-            Some(11) => "give back",
+            Some(&RETURN_UNREAD | 11) => "give back",
             Some(4) => "subscription",
             Some(14 | 28) => "change of a delayed message",
             Some(15 | 29) => "dead letter",
@@ -510,6 +516,7 @@ impl Command {
             11 => {
                 Self::GiveBack(GiveBack { leases: reader.list(ReceiptHandle::decode)?, after: Millis(reader.u64()?) })
             }
+            RETURN_UNREAD => Self::ReturnUnread { handle: ReceiptHandle::decode(&mut reader)? },
             12 => Self::Announce(Announce { node: NodeId(reader.u64()?), address: reader.text()? }),
             34 => Self::SetHandleKey(HandleKey::decode(&mut reader)?),
             14 => Self::Recall(Recall {
@@ -929,6 +936,15 @@ mod tests {
             assert!(command.may_be_of_operator());
             assert_eq!(Command::decode(bytes), Ok(command));
         }
+    }
+
+    #[test]
+    fn what_was_not_read_waits_for_its_cluster_version() {
+        let (group, topic, queue, offset, lease) = (GroupId(1), TopicId(2), QueueId(3), QueueOffset(4), LeaseId(5));
+        let command = Command::ReturnUnread { handle: ReceiptHandle { group, topic, queue, offset, lease } };
+        let bytes = command.encode();
+        assert_eq!((bytes[1], Command::required_version(&bytes), Command::kind(&bytes)), (55, 5, "give back"));
+        assert_eq!(Command::decode(bytes), Ok(command));
     }
 
     #[test]

@@ -12,30 +12,64 @@ use crate::machine::state::keys::LeaseKey;
 use crate::machine::state::lease;
 use crate::machine::state::lease::Lease;
 use crate::machine::state::stage::Stage;
-use crate::model::OffsetSet;
 use crate::model::limits::RENEW_TOTAL_MAX;
+use crate::model::{OffsetSet, ReceiptHandle, Timestamp};
 
 pub(super) fn change(stage: &mut Stage<'_>, change: &Change) -> Result<Outcome, Failure> {
-    let at = lease::key_of(&change.handle);
-    let offset = change.handle.offset;
-    let now = stage.now();
-    let Some(mut old) = lease::get(stage, at)? else { return Ok(Outcome::Rejected(Rejected::LeaseEnded)) };
-    let is_held = |message: &OffsetSet| !(old.held & *message).is_empty() && old.is_open(now);
-    let Some(message) = old.one(offset).filter(is_held) else {
+    let Some((at, mut old, message)) = open_lease(stage, &change.handle)? else {
         return Ok(Outcome::Rejected(Rejected::LeaseEnded));
     };
+    let again_at = stage.now().plus(change.invisible_for);
     if old.message_group.is_some() {
-        return change_in_order(stage, at, &mut old, message, change);
+        return change_in_order(stage, at, &mut old, message, again_at);
     }
+    let attempt = old.attempt;
+    change_alone(stage, &change.handle, &mut old, message, again_at, attempt)
+}
+
+/// Returns a message at once that never left the node that leased it. Its delivery is not counted: of a lease in FIFO order,
+/// whose messages are redelivered together, only if none of those left its node.
+pub(super) fn return_unread(stage: &mut Stage<'_>, handle: &ReceiptHandle) -> Result<Outcome, Failure> {
+    let Some((at, mut old, message)) = open_lease(stage, handle)? else {
+        return Ok(Outcome::Rejected(Rejected::LeaseEnded));
+    };
+    let now = stage.now();
+    if old.message_group.is_some() {
+        old.unread |= message;
+        return change_in_order(stage, at, &mut old, message, now);
+    }
+    let attempt = old.attempt.saturating_sub(1);
+    change_alone(stage, handle, &mut old, message, now, attempt)
+}
+
+/// The lease of a handle, which still holds its message.
+fn open_lease(stage: &Stage<'_>, handle: &ReceiptHandle) -> Result<Option<(LeaseKey, Lease, OffsetSet)>, Failure> {
+    let at = lease::key_of(handle);
+    let Some(lease) = lease::get(stage, at)? else { return Ok(None) };
+    let is_held = |message: &OffsetSet| !(lease.held & *message).is_empty() && lease.is_open(stage.now());
+    let message = lease.one(handle.offset).filter(is_held);
+    Ok(message.map(|message| (at, lease, message)))
+}
+
+/// Moves a message of a lease to one of its own.
+fn change_alone(
+    stage: &mut Stage<'_>,
+    handle: &ReceiptHandle,
+    old: &mut Lease,
+    message: OffsetSet,
+    until: Timestamp,
+    attempt: u32,
+) -> Result<Outcome, Failure> {
+    let (at, now) = (lease::key_of(handle), stage.now());
     old.held -= message;
-    lease_life_cycle::shrink(stage, at, &mut old)?;
+    lease_life_cycle::shrink(stage, at, old)?;
     let id = stage.lease(0);
     let new = Lease {
-        first: offset,
+        first: handle.offset,
         held: OffsetSet::first(1),
-        attempt: old.attempt,
+        attempt,
         granted_at: now,
-        until: now.plus(change.invisible_for),
+        until,
         again_at: now,
         ..Lease::default()
     };
@@ -50,9 +84,8 @@ fn change_in_order(
     at: LeaseKey,
     lease: &mut Lease,
     message: OffsetSet,
-    change: &Change,
+    again_at: Timestamp,
 ) -> Result<Outcome, Failure> {
-    let again_at = stage.now().plus(change.invisible_for);
     let is_only_one = ((lease.given_up & lease.held) - message).is_empty();
     lease.again_at = if is_only_one { again_at } else { again_at.max(lease.again_at) };
     lease.given_up |= message;

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::machine::command::{Candidate, Command, Grant};
 
-/// Ordinals that the grants, repeats and redrives of an entry share. Those of changes by clients, one each, come after
-/// them, so that a change is never refused for want of one.
+/// Ordinals that the grants, repeats and redrives of an entry share. Those of changes and returns, one each, come after
+/// them, so that these are never refused for want of one.
 const SHARED: u32 = 1 << 15;
 
 /// Gives the ordinals of one entry to its commands, in order.
@@ -27,7 +27,7 @@ impl Ordinals {
             }
             Command::Repeat(repeat) => length(repeat.leases.len()),
             Command::Redrive(redrive) => length(redrive.offsets.len()),
-            Command::Change(_) => {
+            Command::Change(_) | Command::ReturnUnread { .. } => {
                 let one = SHARED + self.changes;
                 self.changes += 1;
                 return Some(one..one + 1);

@@ -83,6 +83,10 @@ pub(super) fn end(stage: &mut Stage<'_>, at: LeaseKey) -> Result<(), Failure> {
 }
 
 fn return_held(stage: &mut Stage<'_>, at: LeaseKey, lease: &mut Lease) -> Result<(), Failure> {
+    if lease.is_all_unread() {
+        lease.attempt = lease.attempt.saturating_sub(1);
+    }
+    lease.unread = OffsetSet::EMPTY;
     if is_used_up(stage, at, lease)? {
         dead_letter_topic::add(stage, at, lease, lease.held - lease.settled_after_gap)?;
         lease::delete(stage, at, lease)?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Error, Inspector, StoredMessage, TopicView};
-use crate::machine::command::Candidate;
+use crate::machine::command::{Candidate, Change};
 use crate::machine::lease_ids::Ordinals;
 use crate::machine::state::view::View;
 use crate::machine::{Batch, Command};
@@ -96,6 +96,8 @@ pub enum EventKind {
     Acknowledged,
     /// Its consumer asked for another length of its lease.
     Changed,
+    /// The node that leased it cannot read it, and left it to others.
+    Unread,
     /// Its consumer put it among the dead letters.
     Buried,
     /// Its consumer wanted to settle it after its lease had ended.
@@ -109,6 +111,7 @@ impl EventKind {
             Self::Delivered => "delivered",
             Self::Acknowledged => "acknowledged",
             Self::Changed => "change asked",
+            Self::Unread => "unread",
             Self::Buried => "dead",
             Self::Refused => "refused",
         }
@@ -171,6 +174,7 @@ impl Inspector {
             }
             searched_to = index;
         }
+        drop(reader);
         let view = self.reader.view();
         let mut groups = Vec::new();
         for group in view.subscribed_groups(topic.id)? {
@@ -220,13 +224,17 @@ impl Inspector {
             let mut event = said.event.clone();
             // What is settled is neither held nor delivered again, nor does it die.
             let is_before_death = event.what == EventKind::Acknowledged && died_at.is_some_and(|died| event.at < died);
-            if event.what != EventKind::Changed && (ended.contains(&said.lease) || is_before_death) {
+            let is_asked = !matches!(event.what, EventKind::Changed | EventKind::Unread);
+            if is_asked && (ended.contains(&said.lease) || is_before_death) {
                 event.what = EventKind::Refused;
             }
             events.push(event);
         }
         events.sort();
-        let last = events.iter().rev().find(|event| !matches!(event.what, EventKind::Changed | EventKind::Refused));
+        let last = events
+            .iter()
+            .rev()
+            .find(|event| !matches!(event.what, EventKind::Changed | EventKind::Unread | EventKind::Refused));
         let state = match (held, last) {
             (Some((_, true)), _) => "returning",
             (Some((_, false)), _) => "in flight",
@@ -252,6 +260,7 @@ fn note(said: &mut Vec<Said>, place: QueuePosition, entry: LogIndex, batch: &Bat
         match command {
             Command::Ack(ack) => ack.handles.into_iter().for_each(|handle| say(handle, EventKind::Acknowledged)),
             Command::Change(change) => say(change.handle, EventKind::Changed),
+            Command::ReturnUnread { handle } => say(handle, EventKind::Unread),
             Command::DeadLetter { handle } => say(handle, EventKind::Buried),
             _ => {}
         }
@@ -279,7 +288,7 @@ fn maker(batch: &Batch, place: QueuePosition, group: GroupId, lease: LeaseId) ->
             let after = repeat.leases.get(number as usize).map(|(_, lease)| *lease);
             (Some(repeat.client), after)
         }
-        Command::Change(change) => (None, Some(change.handle.lease)),
+        Command::Change(Change { handle, .. }) | Command::ReturnUnread { handle } => (None, Some(handle.lease)),
         _ => (None, None),
     };
     Some(Made { entry: lease.made_at(), at: batch.stamp(), client, after })

@@ -16,7 +16,7 @@ use crate::broker::receive::window;
 use crate::broker::receive::window::Contents;
 use crate::broker::{Error, Held};
 use crate::machine::Command;
-use crate::machine::command::{Ack, Change};
+use crate::machine::command::{Ack, Change, RETURN_UNREAD_SINCE};
 use crate::machine::outcome::Granted;
 use crate::model::{Message, MessageRef, Millis, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicName};
 
@@ -94,23 +94,33 @@ impl Poll<'_> {
             let ack = Command::Ack(Ack { handles: unwanted });
             self.broker.propose_repeatable(&ack, self.until).await?;
         }
+        // Without others it would be planned here again at once.
+        if !deliveries.is_empty() || self.target.leaves_unreadable {
+            self.leave_to_others(&unread).await;
+        }
         if deliveries.is_empty() {
             return Ok(None);
         }
-        self.leave_to_others(&unread).await;
         Ok(Some(Received { deliveries, leases, held: None }))
     }
 
-    /// Gives back what this node cannot read, and no more: what was read with it is delivered. Whatever of it fails ends with
-    /// its lease.
+    /// Gives back what this node cannot read, without an attempt, and no more: what was read with it is delivered. Whatever of
+    /// it fails ends with its lease.
     async fn leave_to_others(&self, unread: &[ReceiptHandle]) {
-        let changes = unread.iter().map(|handle| async {
-            let change = Command::Change(Change { handle: *handle, invisible_for: Millis(0) });
-            if let Err(error) = self.broker.propose(&change, self.until).await {
+        // Older nodes know only what counts an attempt.
+        let version = self.broker.reader.view().cluster_version();
+        let may_count_none = version.is_ok_and(|version| version >= RETURN_UNREAD_SINCE);
+        let returns = unread.iter().map(|handle| async {
+            let back = if may_count_none {
+                Command::ReturnUnread { handle: *handle }
+            } else {
+                Command::Change(Change { handle: *handle, invisible_for: Millis(0) })
+            };
+            if let Err(error) = self.broker.propose(&back, self.until).await {
                 tracing::debug!(%error, "a message that cannot be read on this node is left to others once its lease ends");
             }
         });
-        futures_util::future::join_all(changes).await;
+        futures_util::future::join_all(returns).await;
     }
 }
 

@@ -11,8 +11,8 @@ use crate::broker::receive::plan::{Plan, Planning};
 use crate::broker::receive::plan_tests::message;
 use crate::broker::receive::reservations::Reservations;
 use crate::broker::receive::target::PollTarget;
-use crate::machine::command::{Ack, Candidate, Command, CreateTopic, Grant, Placement, Send, Subscribe};
-use crate::machine::outcome::{Granted, Outcome};
+use crate::machine::command::{Ack, Candidate, Command, CreateTopic, Grant, Placement, Send, Subscribe, UpdateGroup};
+use crate::machine::outcome::{Granted, Outcome, Rejected};
 use crate::machine::state::view::View;
 use crate::machine::{self, Batch, Proposal, Recent, Stage};
 use crate::model::{
@@ -201,4 +201,74 @@ fn without_other_nodes_a_message_that_cannot_be_read_holds_up_nothing_but_itself
     }
     assert_eq!(node.poll(&[0], false), (vec![(1, 2), (2, 2)], true));
     assert_eq!(node.poll(&[], false), (vec![(0, 2)], false), "should it be put back, it is there");
+}
+
+impl Node {
+    /// What a node does with messages that it was granted and finds that it cannot read.
+    fn return_unread(&mut self, granted: &Granted, offsets: impl IntoIterator<Item = u64>) {
+        for offset in offsets.into_iter().map(QueueOffset) {
+            let handle = ReceiptHandle { group: GROUP, topic: TOPIC, queue: QUEUE, offset, lease: granted.lease };
+            let outcome = self.apply(&Command::ReturnUnread { handle }, Vec::new());
+            assert!(matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
+            let again = self.apply(&Command::ReturnUnread { handle }, Vec::new());
+            let is_in_lease = granted.messages.len() > 1 && self.topic_type.is_fifo();
+            assert!(is_in_lease || again == Outcome::Rejected(Rejected::LeaseEnded), "{again:?}");
+        }
+    }
+}
+
+#[test]
+fn p10_what_its_node_found_damaged_only_after_it_was_leased_costs_no_attempt() {
+    let mut node = Node::with(3, &[]);
+    for attempt in 1..=2 {
+        let (granted, _) = node.grant(&[], true);
+        let delivered: BTreeSet<_> = granted.iter().flat_map(|one| one.messages.offsets(one.first)).collect();
+        assert_eq!(delivered, [0, 1, 2].map(QueueOffset).into());
+        assert!(granted.iter().all(|one| one.attempt == attempt));
+        let of_1 = granted.iter().find(|one| one.messages.offsets(one.first).any(|offset| offset.0 == 1)).unwrap();
+        node.return_unread(of_1, [1]);
+        assert_eq!(node.poll(&[1], true), (vec![], true), "it is left to others");
+        assert_eq!(node.poll(&[], true).0, [(1, attempt)], "another node has it at once");
+        node.expire();
+    }
+}
+
+#[test]
+fn p10_the_last_attempt_is_not_used_up_by_a_node_that_cannot_read_the_message() {
+    let mut node = Node::with(1, &[]);
+    let update = UpdateGroup {
+        group: GroupName::parse("g").unwrap(),
+        retries_max: Some(0),
+        backoff: None,
+        consume_from: None,
+        filter: None,
+    };
+    assert_eq!(node.apply(&Command::UpdateGroup(update), Vec::new()), Outcome::Done);
+    for _ in 0..3 {
+        let (granted, _) = node.grant(&[], true);
+        node.return_unread(&granted[0], [0]);
+    }
+    assert_eq!(node.poll(&[], true).0, [(0, 1)], "it did not become a dead letter");
+}
+
+#[test]
+fn p10_of_a_message_group_it_costs_none_if_all_that_is_left_never_came() {
+    let mut node = Node::with(3, &[LINE, LINE, LINE]);
+    let (granted, _) = node.grant(&[], true);
+    node.return_unread(&granted[0], 0..3);
+    let (granted, _) = node.grant(&[], true);
+    assert_eq!((granted[0].attempt, granted[0].messages.len()), (1, 3));
+    // The first one is delivered, and settled before what comes after it goes back.
+    node.return_unread(&granted[0], [1, 2]);
+    assert_eq!(node.poll(&[], true), (vec![], false), "its consumer is at work on the first");
+    let handle =
+        ReceiptHandle { group: GROUP, topic: TOPIC, queue: QUEUE, offset: QueueOffset(0), lease: granted[0].lease };
+    node.apply(&Command::Ack(Ack { handles: vec![handle] }), Vec::new());
+    let (granted, _) = node.grant(&[], true);
+    assert_eq!((granted[0].first, granted[0].attempt), (QueueOffset(0), 1));
+    assert_eq!(granted[0].messages, OffsetSet(0b110));
+    // Delivered, not settled, and then what comes after it cannot be read: all of it was tried.
+    node.return_unread(&granted[0], [2]);
+    node.expire();
+    assert_eq!(node.poll(&[], true).0, [(1, 2), (2, 2)]);
 }

@@ -19,6 +19,8 @@ use crate::store::kv::Space;
 
 const VERSION: u8 = 1;
 const VERSION_IN_ORDER: u8 = 2;
+/// With messages that their node could not read; since cluster version 5.
+const VERSION_UNREAD: u8 = 3;
 /// Offsets one lease can cover.
 pub const SPAN: u64 = OffsetSet::SPAN;
 
@@ -53,13 +55,19 @@ pub struct Lease {
     /// Messages that were settled once and are delivered again because an earlier message of their message group is
     /// not (contract §18).
     pub settled_after_gap: OffsetSet,
+    /// Messages given up that never left their node, as that could not read them.
+    pub unread: OffsetSet,
 }
 
 impl Lease {
     fn encode(&self) -> Bytes {
         self.check();
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(if self.message_group.is_none() { VERSION } else { VERSION_IN_ORDER });
+        out.put_u8(match self.message_group {
+            None => VERSION,
+            Some(_) if self.unread.is_empty() => VERSION_IN_ORDER,
+            Some(_) => VERSION_UNREAD,
+        });
         out.put_u64(self.first.0);
         out.put_u64(self.held.0);
         out.put_u64(self.acked.0);
@@ -76,6 +84,9 @@ impl Lease {
             out.put_u64(self.attempt_of);
             out.put_u64(self.given_up.0);
             out.put_u64(self.again_at.0);
+            if !self.unread.is_empty() {
+                out.put_u64(self.unread.0);
+            }
         }
         out.freeze()
     }
@@ -97,7 +108,7 @@ impl Lease {
     pub(in crate::machine) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes, "lease");
         let version = reader.u8()?;
-        if version != VERSION && version != VERSION_IN_ORDER {
+        if !(VERSION..=VERSION_UNREAD).contains(&version) {
             return Err(reader.unknown(version.into()));
         }
         let mut lease = Self {
@@ -112,13 +123,16 @@ impl Lease {
             token: reader.u64()?,
             ..Self::default()
         };
-        if version == VERSION_IN_ORDER {
+        if version >= VERSION_IN_ORDER {
             lease.message_group = Some(MessageGroupHash(reader.u64()?));
             lease.dead = OffsetSet(reader.u64()?);
             lease.settled_after_gap = OffsetSet(reader.u64()?);
             lease.attempt_of = reader.u64()?;
             lease.given_up = OffsetSet(reader.u64()?);
             lease.again_at = Timestamp(reader.u64()?);
+        }
+        if version == VERSION_UNREAD {
+            lease.unread = OffsetSet(reader.u64()?);
         }
         Ok(lease)
     }
@@ -154,6 +168,11 @@ impl Lease {
     /// Whether it holds a message that a consumer works on: neither settled before nor given up.
     pub(in crate::machine) fn is_at_work(&self) -> bool {
         !(self.held - self.settled_after_gap - self.given_up).is_empty()
+    }
+
+    /// Whether none of the messages that it holds left their node.
+    pub(in crate::machine) fn is_all_unread(&self) -> bool {
+        !self.unread.is_empty() && (self.held - self.settled_after_gap - self.unread).is_empty()
     }
 
     /// Whether deliveries through this lease can still be settled at `now`.

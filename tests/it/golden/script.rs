@@ -371,6 +371,13 @@ impl Script {
                     other => show::print(&other, out),
                 }
             }
+            ["return-unread", name] => {
+                let handle = self.handles[name];
+                match self.machine.apply(&Command::ReturnUnread { handle }) {
+                    Outcome::Changed(lease) => self.name(ReceiptHandle { lease, ..handle }, out),
+                    other => show::print(&other, out),
+                }
+            }
             ["prolong", name, time] => {
                 let leases = vec![self.handles[name]];
                 self.tell(&Command::Prolong(Prolong { leases, invisible_for: seconds(time) }), out);

@@ -51,6 +51,7 @@ proptest! {
             Command::Tick,
             Command::Clock { shift: Millis(millis) },
             Command::DeadLetter { handle },
+            Command::ReturnUnread { handle },
             Command::Trim(Trim { topic: TOPIC, queue: QueueId(group), before: Timestamp(millis) }),
             Command::Carry(Carry {
                 references: vec![

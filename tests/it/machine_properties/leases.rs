@@ -43,6 +43,8 @@ enum Step {
         handle: usize,
         seconds: u64,
     },
+    /// The node that leased it cannot read it.
+    ReturnUnread(usize),
     /// A dead letter, delivered again.
     Redrive {
         group: u32,
@@ -71,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..=GROUPS).prop_map(|group| Step::Stale { group }),
         4 => any::<usize>().prop_map(Step::Ack),
         2 => (any::<usize>(), 0u64..30).prop_map(|(handle, seconds)| Step::Change { handle, seconds }),
+        1 => any::<usize>().prop_map(Step::ReturnUnread),
         1 => (1..=GROUPS, 0..QUEUES, 0u64..9).prop_map(|(group, queue, back)| Step::LateUpdate { group, queue, back }),
         2 => (1u64..20).prop_map(Step::Pass),
         2 => Just(Step::Tick),
@@ -167,6 +170,11 @@ impl Model {
             Some((State::Settled { .. }, _)) => panic!("P7: granted after it was settled"),
         }
         self.handles.push(handle);
+    }
+
+    fn is_open(&self, handle: ReceiptHandle, now: u64) -> bool {
+        let message = self.messages.get(&(handle.group, handle.queue, handle.offset));
+        matches!(message, Some((State::Leased { handle: current, until }, _)) if *current == handle && *until > now)
     }
 
     /// Whether an ack with this handle must be accepted.
@@ -271,7 +279,7 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
             Step::Change { handle, seconds } => {
                 let Some(handle) = pick_handle(&model, *handle) else { continue };
                 let key = (handle.group, handle.queue, handle.offset);
-                let is_open = matches!(model.messages.get(&key), Some((State::Leased { handle: current, until }, _)) if *current == handle && *until > now);
+                let is_open = model.is_open(handle, now);
                 let change = Change { handle, invisible_for: Millis(seconds * 1000) };
                 match machine.apply(&Command::Change(change)) {
                     Outcome::Changed(lease) => {
@@ -286,6 +294,26 @@ fn run(steps: &[Step], crashes: bool) -> Machine {
                             model.dead.insert(key);
                             model.deaths.push(key);
                         }
+                    }
+                    outcome => {
+                        assert_eq!(outcome, Outcome::Rejected(Rejected::LeaseEnded));
+                        assert!(!is_open, "an open handle acts");
+                    }
+                }
+            }
+            Step::ReturnUnread(pick) => {
+                let Some(handle) = pick_handle(&model, *pick) else { continue };
+                let is_open = model.is_open(handle, now);
+                match machine.apply(&Command::ReturnUnread { handle }) {
+                    Outcome::Changed(lease) => {
+                        assert!(is_open, "a handle that is over acts no more");
+                        let new = ReceiptHandle { lease, ..handle };
+                        let (state, attempt) =
+                            model.messages.get_mut(&(handle.group, handle.queue, handle.offset)).unwrap();
+                        *state = State::Leased { handle: new, until: now };
+                        // It counts no attempt, and so it never dies of it.
+                        *attempt -= 1;
+                        model.handles.push(new);
                     }
                     outcome => {
                         assert_eq!(outcome, Outcome::Rejected(Rejected::LeaseEnded));

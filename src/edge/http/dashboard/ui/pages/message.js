@@ -28,7 +28,7 @@ const STATES = {
   settled: ['explain.settled', 'good'],
 };
 const EVENTS = {
-  delivered: 'event.delivered', acknowledged: 'event.acknowledged', 'change asked': 'event.changeAsked', dead: 'event.dead', refused: 'event.refused',
+  delivered: 'event.delivered', acknowledged: 'event.acknowledged', 'change asked': 'event.changeAsked', unread: 'event.unread', dead: 'event.dead', refused: 'event.refused',
 };
 const LIVES = { queued: 'life.queued', delayed: 'life.delayed', half: 'life.half', 'rolled back': 'life.rolledBack' };
 
