@@ -40,13 +40,14 @@ impl AnswerRoom {
 }
 
 impl InRoom {
-    /// Room for one more message; false if the answer is to be closed without it. The first one waits.
-    pub(super) async fn take(&mut self, bytes: u64, is_first: bool) -> Result<bool, Error> {
-        if !is_first {
-            return Ok(self.held.try_grow(bytes));
-        }
-        let until = Instant::now() + WAIT_MAX;
-        self.held.grow_until(bytes, until).await.map(|()| true).map_err(Error::NoBytes)
+    /// Room for one more message; false if there is none now.
+    pub(super) fn try_take(&mut self, bytes: u64) -> bool {
+        self.held.try_grow(bytes)
+    }
+
+    /// As [`Self::try_take`], waiting for it.
+    pub(super) async fn take(&mut self, bytes: u64) -> Result<(), Error> {
+        self.held.grow_until(bytes, Instant::now() + WAIT_MAX).await.map_err(Error::NoBytes)
     }
 
     /// A message that was read is not wanted.

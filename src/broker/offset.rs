@@ -199,9 +199,13 @@ impl Broker {
                 let is_wanted = request.filter.may_match(item.tag_hash);
                 let is_first = pulled.messages.is_empty();
                 if let Some(room) = pulled.room.as_mut().filter(|_| is_wanted)
-                    && !room.take(item.bytes.into(), is_first).await?
+                    && !room.try_take(item.bytes.into())
                 {
-                    return Ok(pulled);
+                    if !is_first {
+                        return Ok(pulled);
+                    }
+                    reader.forget();
+                    room.take(item.bytes.into()).await?;
                 }
                 pulled.next = QueueOffset(offset + 1);
                 if !is_wanted {

@@ -12,7 +12,7 @@ use crate::broker::Error;
 use crate::machine::state::view::View;
 use crate::machine::{Batch, Failure};
 use crate::model::{LogIndex, Timestamp};
-use crate::raft::{EntryPlace, Replica, SegmentExtent};
+use crate::raft::{EntryPlace, ReadBatches, Replica, SegmentExtent};
 use crate::store::kv::Kv;
 
 /// What is read without a read barrier of its own is at most this old (P14).
@@ -88,7 +88,7 @@ impl ShardReader {
 
     /// The stamp of the first batch from an entry on; `None` if there is none close to it on this node.
     pub(super) async fn stamp_from(&self, index: LogIndex) -> Result<Option<Timestamp>, Error> {
-        Ok(self.batches_on_disk(index).await?.first().map(|(_, batch)| batch.stamp()))
+        Ok(self.batches_on_disk(index).await?.batches.first().map(|(_, batch)| batch.stamp()))
     }
 
     /// Whether something of this node's log was found to be damaged or lost, and is not repaired yet.
@@ -132,7 +132,7 @@ impl ShardReader {
     /// The batches from an entry on that one read of the disk gives, away from the calling thread.
     ///
     /// * Errors: [`Error::Unreadable`].
-    pub(super) async fn batches_on_disk(&self, index: LogIndex) -> Result<Vec<(LogIndex, Batch)>, Error> {
+    pub(super) async fn batches_on_disk(&self, index: LogIndex) -> Result<ReadBatches, Error> {
         let failed = |error| Error::Unreadable(format!("entry {index} cannot be read: {error}"));
         self.replica.batches().read(index).await.map_err(failed)
     }

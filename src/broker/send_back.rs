@@ -33,8 +33,10 @@ impl Broker {
             return Ok(None);
         }
         let mut reader = BodyReader::new(&self.reader);
-        let bytes = reader.batch(at.index).await?.and_then(|batch| batch.message(at.slot));
-        Ok(bytes.and_then(|bytes| Message::decode(bytes).ok()))
+        if reader.batch(at.index).await?.is_none_or(|batch| at.slot >= batch.message_count()) {
+            return Ok(None);
+        }
+        Ok(Message::decode(reader.encoded(at).await?.0).ok())
     }
 
     /// Makes the topic of a group's retries, if there is none.

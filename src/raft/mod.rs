@@ -62,7 +62,7 @@ mod transfer;
 mod types;
 mod whole_state;
 
-pub use batch_reader::{BatchReader, EntryPlace, SegmentExtent};
+pub use batch_reader::{BatchReader, EntryPlace, ReadBatches, SegmentExtent};
 pub use change_members::{MemberProgress, Membership, NotChanged};
 pub use clock::cluster_clock::ClusterClock;
 pub use error::{DiskFault, Disowned, Failed, Fatal, OnFatal, StartAgain, StartError};

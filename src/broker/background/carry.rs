@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::broker::receive::bodies::{BodyReader, unreadable};
+use crate::broker::receive::bodies::BodyReader;
 use crate::broker::{Broker, Error};
 use crate::machine::command::{CarriedReference, Carry};
 use crate::machine::state::queue::Run;
@@ -265,9 +265,9 @@ impl<'a> Carrier<'a> {
         let mut messages = vec![Bytes::new(); bytes_at.len()];
         for position in order {
             let at = bytes_at[position];
-            let bytes = reader.batch(at.index).await?.and_then(|batch| batch.message(at.slot));
-            messages[position] = bytes.ok_or_else(|| unreadable(at, &"it is not in the log"))?;
+            (messages[position], _) = reader.encoded(at).await?;
         }
+        drop(reader);
         let command = Command::Carry(Carry { references }).encode();
         match self.broker.replica.propose(Proposal { command, messages }, WAIT).await? {
             (place, Outcome::Done) => {

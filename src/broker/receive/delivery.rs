@@ -89,7 +89,8 @@ impl Poll<'_> {
                 }
             }
         }
-        let ReadLeases { deliveries, unwanted, unread, .. } = read;
+        let ReadLeases { deliveries, unwanted, unread, reader, .. } = read;
+        drop(reader);
         if !unwanted.is_empty() {
             let ack = Command::Ack(Ack { handles: unwanted });
             self.broker.propose_repeatable(&ack, self.until).await?;
@@ -165,7 +166,7 @@ impl<'a> ReadLeases<'a> {
             let before = origin.map_or(0, |origin| origin.attempts.saturating_sub(1));
             self.deliveries.push(Delivery {
                 message,
-                shared_bytes: self.reader.reader.shared_bytes(),
+                shared_bytes: self.reader.reader.kept_bytes(),
                 handle,
                 queue: granted.queue,
                 offset,

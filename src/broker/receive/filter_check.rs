@@ -13,6 +13,7 @@ use crate::broker::receive::bodies::{self, ReadEntries};
 use crate::broker::{Error, ShardReader};
 use crate::model::filter::sql::SqlFilter;
 use crate::model::{Filter, GroupName, MessageRef};
+use crate::raft::ReadBatches;
 
 /// Why it is not known whether a filter wants a message.
 #[derive(Debug)]
@@ -75,11 +76,12 @@ impl<'a> FilterCheck<'a> {
 
     /// Reads a message from the disk, and keeps those beside it for the next plan.
     pub async fn read(&self, message: MessageRef) -> Result<(), Error> {
-        let batches = match self.reader.batches_on_disk(message.index).await {
-            Err(Error::Unreadable(_)) => Vec::new(),
-            batches => batches?,
+        self.state.lock().entries = ReadEntries::default();
+        let read = match self.reader.batches_on_disk(message.index).await {
+            Err(Error::Unreadable(_)) => ReadBatches::default(),
+            read => read?,
         };
-        self.state.lock().entries = ReadEntries::new(batches);
+        self.state.lock().entries = ReadEntries::new(read);
         // Asked now, before the next plan reads other entries: each plan knows more than the one before.
         match self.verdict(message) {
             Ok(_) => Ok(()),
@@ -91,9 +93,9 @@ impl<'a> FilterCheck<'a> {
         }
     }
 
-    /// Forgets what was asked: a plan was made.
+    /// Forgets what was asked and lets go of what was read: a plan was made, and its poll may wait for long.
     pub fn forget(&self) {
-        self.state.lock().known.clear();
+        *self.state.lock() = State::default();
     }
 }
 
