@@ -276,6 +276,12 @@ def classic_frame(code, opaque, body=b"", fields=None):
 
 # ---- attacks: each gets the nodes' ports and when to end
 
+def no_attack(nodes, until):
+    """Nobody asks the nodes anything: an attacker's processor alone, for comparison."""
+    while time.time() < until:
+        pass
+
+
 def many_large_bodies(nodes, until):
     """10,000 streams on each of ten connections, each of which says that 16 MiB come and sends what it may."""
     wires = opened(10, lambda number: Wire(nodes[number % NODES]["grpc"]))
@@ -557,7 +563,7 @@ def come_and_go(nodes, until):
             wire.close()
 
 
-ATTACKS = [many_large_bodies, slow_bodies, slow_headers, half_greetings, connections, zero_window, slow_readers, rapid_reset,
+ATTACKS = [no_attack, many_large_bodies, slow_bodies, slow_headers, half_greetings, connections, zero_window, slow_readers, rapid_reset,
            frames_flood, continuations, invented_clients, long_settings, tiny_fields, waiting_polls, classic_lengths,
            classic_heartbeats, classic_unread, peers_and_pages, come_and_go]
 
