@@ -2,7 +2,8 @@
 //! byte, and serves them on threads of its own, connections taking turns, or on Raft's thread (D22, D43, D186).
 //!
 //! tonic's services are called from hyper's connections directly; tonic's own transport is not used. Requests run in a
-//! `LocalSet`: on Raft's thread, however many are ready, Raft's tasks have their turn after sixty of them.
+//! `LocalSet`: on Raft's thread, however many are ready, Raft's tasks have their turn after sixty of them. Connections take
+//! turns too (`turns`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use crate::edge::peer::RemoteAddress;
 use crate::edge::places::{Place, Places};
 use crate::edge::proxy_header;
 use crate::edge::remoting::{Remoting, connection as classic};
+use crate::edge::turns::Turn;
 use crate::env::panic::contained;
 use crate::model::HostPort;
 
@@ -277,7 +279,7 @@ async fn speak(
         return Ok(classic::serve(io, peer, client, protocols.classic, stop).await?);
     }
     let window = window(bounds.places.counts().open);
-    connection(TokioIo::new(AuthorityRewriter::new(io)), peer, client, window, protocols.grpc, stop).await
+    connection(AuthorityRewriter::new(io), peer, client, window, protocols.grpc, stop).await
 }
 
 /// The window of one of so many connections.
@@ -286,20 +288,18 @@ fn window(open: u64) -> u32 {
     share.clamp(WINDOW_BYTES_LEAST, CONNECTION_WINDOW_BYTES)
 }
 
-async fn connection<I>(
-    io: I,
+async fn connection(
+    io: impl AsyncRead + AsyncWrite + Unpin + 'static,
     peer: SocketAddr,
     client: Client,
     window: u32,
     services: Services,
     stop: CancellationToken,
-) -> Result<(), Failure>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
+) -> Result<(), Failure> {
     let peer = RemoteAddress { text: peer.to_string().into(), answers: Some(client.answers().clone()) };
     let of_requests = client.clone();
     let service = service_fn(move |request| unary::serve(services.clone(), peer.clone(), of_requests.clone(), request));
+    let turn = Turn::default();
     let mut http = hyper::server::conn::http2::Builder::new(OnThisThread);
     http.timer(TokioTimer::new())
         // As gRPC's own servers: nobody reads it.
@@ -309,16 +309,17 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
-    let mut connection = std::pin::pin!(http.serve_connection(io, service));
+    let connection = http.serve_connection(TokioIo::new(turn.of(io)), service);
+    let mut connection = std::pin::pin!(connection);
     let mut takes_nothing = std::pin::pin!(client.takes_nothing());
     let given_up = || Err("the client takes none of its answers".into());
     tokio::select! {
-        result = connection.as_mut() => return Ok(result?),
+        result = turn.run(connection.as_mut()) => return Ok(result?),
         () = takes_nothing.as_mut() => return given_up(),
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
-        result = connection => Ok(result?),
+        result = turn.run(connection) => Ok(result?),
         () = takes_nothing => given_up(),
     }
 }

@@ -18,3 +18,4 @@ mod recall_handle;
 pub mod remoting;
 pub mod rules;
 pub mod tls;
+mod turns;

@@ -27,6 +27,7 @@ use crate::edge::remoting::notices::Notices;
 use crate::edge::remoting::processors;
 use crate::edge::remoting::reading::{Arrived, Frames};
 use crate::edge::remoting::writing::{Written, write};
+use crate::edge::turns::FRAMES;
 use crate::proto::remoting::{Fields, Frame, Header, HeaderType, RequestCode, ResponseCode};
 
 /// Requests of a connection at work; a consumer has a waiting pull for each of its queues.
@@ -62,6 +63,7 @@ pub(in crate::edge) async fn serve(
     let mut writing = pin!(write(writer, written));
     let mut is_written = None;
     let mut requests = Requests::default();
+    let mut begun = 0;
     let ended = loop {
         tokio::select! {
             arrived = frames.next(), if requests.have_room() => match arrived {
@@ -71,6 +73,11 @@ pub(in crate::edge) async fn serve(
                         notices.answered(frame);
                     } else {
                         requests.begin(&connection, &answers, frame, held);
+                        begun += 1;
+                        if begun % FRAMES == 0 {
+                            // Other connections have their turn.
+                            tokio::task::yield_now().await;
+                        }
                     }
                 }
                 Ok(Some(Arrived::Refused(header_type, header, none))) => {
