@@ -29,7 +29,7 @@ pub struct InRoom {
 
 impl AnswerRoom {
     /// A place; its bytes are to be taken as messages are read.
-    pub(super) async fn enter(&self) -> InRoom {
+    pub async fn enter(&self) -> InRoom {
         let place = match &self.places {
             // It is never closed.
             Some(places) => places.clone().acquire_owned().await.ok(),
@@ -41,12 +41,12 @@ impl AnswerRoom {
 
 impl InRoom {
     /// Room for one more message; false if there is none now.
-    pub(super) fn try_take(&mut self, bytes: u64) -> bool {
+    pub fn try_take(&mut self, bytes: u64) -> bool {
         self.held.try_grow(bytes)
     }
 
     /// As [`Self::try_take`], waiting for it.
-    pub(super) async fn take(&mut self, bytes: u64) -> Result<(), Error> {
+    pub async fn take(&mut self, bytes: u64) -> Result<(), Error> {
         self.held.grow_until(bytes, Instant::now() + WAIT_MAX).await.map_err(Error::NoBytes)
     }
 

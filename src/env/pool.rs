@@ -17,8 +17,9 @@ pub enum Pool {
     Flushes,
     /// Messages that clients read and that are in no memory.
     ColdReads,
-    /// Digests of large bodies: they take a processor and not the disk, and longer than Raft's thread should be without a turn.
-    Digests,
+    /// Digests of large bodies, and bodies that are unpacked: they take a processor and not the disk, and longer than Raft's
+    /// thread should be without a turn.
+    Bodies,
     /// What is read of the state for operators, and for the renewal of leases.
     Views,
     /// What a node does of itself: snapshots, repair, scrubs, removal of files.
@@ -27,7 +28,7 @@ pub enum Pool {
 
 impl Pool {
     const ALL: [Self; 7] =
-        [Self::Votes, Self::LogReads, Self::Flushes, Self::ColdReads, Self::Digests, Self::Views, Self::Upkeep];
+        [Self::Votes, Self::LogReads, Self::Flushes, Self::ColdReads, Self::Bodies, Self::Views, Self::Upkeep];
 
     /// Its name, which its threads have, and how many there are at most: more of them only hold memory, as each keeps what
     /// it freed.
@@ -37,7 +38,7 @@ impl Pool {
             Self::LogReads => ("log-reads", 2),
             Self::Flushes => ("flushes", 2),
             Self::ColdReads => ("cold-reads", 4),
-            Self::Digests => ("digests", 2),
+            Self::Bodies => ("bodies", 2),
             Self::Views => ("views", 2),
             Self::Upkeep => ("upkeep", 8),
         }

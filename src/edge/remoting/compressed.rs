@@ -7,44 +7,71 @@ use std::io::{Read, Write};
 
 use bytes::Bytes;
 use flate2::Compression as Level;
-use flate2::read::MultiGzDecoder;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::ZlibEncoder;
 use lz4_flex::frame::FrameDecoder;
 use ruzstd::decoding::StreamingDecoder;
 
+use crate::model::{BodyEncoding, Message};
 use crate::proto::remoting::sys_flag::Compression;
 
-/// Of a body that becomes larger nothing is unpacked: no client would take it in a frame.
-const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of a body that becomes larger nothing is unpacked: with what is beside it, no client would take it in a frame of 16 MiB.
+pub(super) const UNPACKED_MAX: usize = 16 * 1024 * 1024 - 128 * 1024;
 /// How the blocks of a frame of LZ4 end.
 const LZ4_END_MARK: [u8; 4] = [0; 4];
 /// How a frame of Zstandard begins.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-/// A body of gzip unpacked; `None` if it is no gzip, or becomes too large.
-pub(super) fn gunzip(body: &[u8]) -> Option<Bytes> {
-    all_of(MultiGzDecoder::new(body)).map(Bytes::from)
+/// How a body of gzip begins. Others that say so are in zlib's form, as classic clients write and read it.
+const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
+
+/// Whether a message's body is one that classic clients do not read.
+pub(super) fn is_gzip(message: &Message) -> bool {
+    message.body_encoding == BodyEncoding::Gzip && message.body.starts_with(&GZIP_MAGIC)
 }
 
-/// A body in zlib's form; `None` if it is not what it says to be, or becomes too large.
-pub(super) fn as_zlib(body: &Bytes, compression: Compression) -> Option<Bytes> {
+/// Unpacks the bodies of gzip among messages, in order, until there are `enough` bytes of bodies; how many messages those are,
+/// and by how many bytes they grew. What is no gzip, or becomes too large, stays as it is: a message that is refused would stop
+/// its consumers.
+pub(super) fn gunzip<'a>(messages: impl Iterator<Item = &'a mut Message>, enough: usize) -> (usize, u64) {
+    let (mut count, mut bytes, mut grown) = (0, 0, 0);
+    for message in messages {
+        if is_gzip(message)
+            && let Some(unpacked) = all_of(MultiGzDecoder::new(&message.body[..]), UNPACKED_MAX)
+        {
+            grown += unpacked.len().saturating_sub(message.body.len()) as u64;
+            message.body = unpacked.into();
+            message.body_encoding = BodyEncoding::Identity;
+        }
+        count += 1;
+        bytes += message.body.len();
+        if bytes >= enough {
+            break;
+        }
+    }
+    (count, grown)
+}
+
+/// A body of LZ4 or Zstandard in zlib's form, and how many bytes it has unpacked; `None` if it is not what it says to be, or has
+/// more than `max`.
+pub(super) fn as_zlib(body: &Bytes, compression: Compression, max: usize) -> Option<(Bytes, usize)> {
     let unpacked = match compression {
-        Compression::Zlib => return Some(body.clone()),
+        Compression::Zlib => all_of(ZlibDecoder::new(&body[..]), max)?,
         Compression::Lz4 if !lz4_is_whole(body) => return None,
-        Compression::Lz4 => all_of(FrameDecoder::new(&body[..]))?,
+        Compression::Lz4 => all_of(FrameDecoder::new(&body[..]), max)?,
         // The decoder keeps a window, however large the frame wants it.
-        Compression::Zstd if zstd_window(body)? > BYTES_MAX as u64 => return None,
-        Compression::Zstd => all_of(StreamingDecoder::new(&body[..]).ok()?)?,
+        Compression::Zstd if zstd_window(body)? > UNPACKED_MAX as u64 => return None,
+        Compression::Zstd => all_of(StreamingDecoder::new(&body[..]).ok()?, max)?,
     };
     let mut packed = ZlibEncoder::new(Vec::with_capacity(body.len()), Level::fast());
     packed.write_all(&unpacked).ok()?;
-    packed.finish().ok().map(Bytes::from)
+    Some((packed.finish().ok()?.into(), unpacked.len()))
 }
 
-fn all_of(unpacking: impl Read) -> Option<Vec<u8>> {
+fn all_of(unpacking: impl Read, max: usize) -> Option<Vec<u8>> {
     let mut unpacked = Vec::new();
-    let read = unpacking.take(BYTES_MAX as u64 + 1).read_to_end(&mut unpacked).ok()?;
-    (read <= BYTES_MAX).then_some(unpacked)
+    let read = unpacking.take(max as u64 + 1).read_to_end(&mut unpacked).ok()?;
+    (read <= max).then_some(unpacked)
 }
 
 /// Whether a frame of LZ4 has its end mark, before its checksum if it has one: the decoder takes what was cut off for an end.
@@ -78,7 +105,6 @@ fn zstd_window(body: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use flate2::read::ZlibDecoder;
     use flate2::write::GzEncoder;
     use lz4_flex::frame::FrameEncoder;
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -102,33 +128,59 @@ mod tests {
     }
 
     fn unpacked(zlib: &[u8]) -> Vec<u8> {
-        all_of(ZlibDecoder::new(zlib)).unwrap()
+        all_of(ZlibDecoder::new(zlib), UNPACKED_MAX).unwrap()
+    }
+
+    fn message(body: impl Into<Bytes>, body_encoding: BodyEncoding) -> Message {
+        Message { body: body.into(), body_encoding, ..crate::edge::remoting::message::tests::plain() }
     }
 
     #[test]
     fn bodies_of_gzip_are_unpacked_within_bounds() {
-        assert_eq!(gunzip(&gzip(b"body")).as_deref(), Some(&b"body"[..]));
-        assert_eq!(gunzip(b"\x1f\x8bno gzip"), None);
-        let largest = vec![0; BYTES_MAX];
-        assert_eq!(gunzip(&gzip(&largest)).map(|body| body.len()), Some(BYTES_MAX));
-        assert_eq!(gunzip(&gzip(&[largest, vec![0]].concat())), None);
+        let zlib = as_zlib(&lz4(b"zlib"), Compression::Lz4, 4).unwrap().0;
+        let largest = vec![0; UNPACKED_MAX];
+        let too_large = gzip(&[largest.clone(), vec![0]].concat());
+        let mut messages = [
+            message(gzip(b"body"), BodyEncoding::Gzip),
+            message(zlib.clone(), BodyEncoding::Gzip),
+            message(&b"\x1f\x8bno gzip"[..], BodyEncoding::Gzip),
+            message(gzip(b"a file"), BodyEncoding::Identity),
+            message(too_large.clone(), BodyEncoding::Gzip),
+            message(gzip(&largest), BodyEncoding::Gzip),
+        ];
+        let before: Vec<_> = messages.iter().map(|message| message.body.len()).collect();
+        let (count, grown) = gunzip(messages.iter_mut(), usize::MAX);
+        let bodies: Vec<_> = messages.iter().map(|message| (&message.body[..], message.body_encoding)).collect();
+        assert_eq!(bodies[0], (&b"body"[..], BodyEncoding::Identity));
+        assert_eq!(bodies[1], (&zlib[..], BodyEncoding::Gzip));
+        assert_eq!(bodies[2], (&b"\x1f\x8bno gzip"[..], BodyEncoding::Gzip));
+        assert_eq!(bodies[3], (&gzip(b"a file")[..], BodyEncoding::Identity));
+        assert_eq!(bodies[4], (&too_large[..], BodyEncoding::Gzip));
+        assert!(bodies[5] == (&largest, BodyEncoding::Identity));
+        assert_eq!((count, grown), (6, (UNPACKED_MAX - before[5]) as u64), "the first one became shorter");
+    }
+
+    #[test]
+    fn p20_no_more_is_unpacked_than_an_answer_holds() {
+        let mut messages: Vec<_> = (0..8).map(|_| message(gzip(&[0; 1000]), BodyEncoding::Gzip)).collect();
+        assert_eq!(gunzip(messages.iter_mut(), 2001).0, 3);
+        let unpacked = messages.iter().filter(|message| message.body.len() == 1000).count();
+        assert_eq!(unpacked, 3);
+        assert_eq!(gunzip(messages.iter_mut(), 0).0, 1, "one at least");
     }
 
     #[test]
     fn every_kind_becomes_zlib_within_bounds() {
         let body = b"body ".repeat(1000);
         for (packed, compression) in [(lz4(&body), Compression::Lz4), (zstd(&body), Compression::Zstd)] {
-            assert_eq!(unpacked(&as_zlib(&packed, compression).unwrap()), body);
+            let (zlib, bytes) = as_zlib(&packed, compression, body.len()).unwrap();
+            assert_eq!((unpacked(&zlib), bytes), (body.clone(), body.len()));
+            assert_eq!(as_zlib(&packed, compression, body.len() - 1), None);
             for damaged in [&packed[..packed.len() / 2], &packed[..packed.len() - 1], b"body", b""] {
                 let damaged = Bytes::copy_from_slice(damaged);
-                assert_eq!(as_zlib(&damaged, compression), None, "{compression:?} {damaged:?}");
+                assert_eq!(as_zlib(&damaged, compression, UNPACKED_MAX), None, "{compression:?} {damaged:?}");
             }
         }
-        let zlib = as_zlib(&lz4(&body), Compression::Lz4).unwrap();
-        assert_eq!(as_zlib(&zlib, Compression::Zlib), Some(zlib));
-        let too_large = vec![0; BYTES_MAX + 1];
-        assert_eq!(as_zlib(&lz4(&too_large), Compression::Lz4), None);
-        assert_eq!(as_zlib(&zstd(&too_large), Compression::Zstd), None);
     }
 
     #[test]
@@ -143,9 +195,9 @@ mod tests {
         for _ in 0..8192 {
             bomb.extend([0x02, 0, 0x10, 0]);
         }
-        assert_eq!(as_zlib(&bomb.clone().into(), Compression::Zstd), None);
+        assert_eq!(as_zlib(&bomb.clone().into(), Compression::Zstd, UNPACKED_MAX), None);
         bomb[5] = 7 << 3;
-        assert_eq!(as_zlib(&bomb.into(), Compression::Zstd), None);
+        assert_eq!(as_zlib(&bomb.into(), Compression::Zstd, UNPACKED_MAX), None);
     }
 
     #[test]
@@ -157,9 +209,13 @@ mod tests {
         let corpus = [gzip(&body), lz4.finish().unwrap(), zstd];
         odd_bytes::Fuzz::of("compressed_bodies", corpus).words([&ZSTD_MAGIC[..], &LZ4_END_MARK]).run(|bytes| {
             let body = Bytes::copy_from_slice(bytes);
-            let read = [gunzip(bytes), as_zlib(&body, Compression::Lz4), as_zlib(&body, Compression::Zstd)];
+            let mut of_gzip = [message(body.clone(), BodyEncoding::Gzip)];
+            gunzip(of_gzip.iter_mut(), 0);
+            let bytes_of = |compression| Some(as_zlib(&body, compression, UNPACKED_MAX)?.1);
+            let unpacked = (of_gzip[0].body_encoding == BodyEncoding::Identity).then_some(of_gzip[0].body.len());
+            let read = [unpacked, bytes_of(Compression::Lz4), bytes_of(Compression::Zstd)];
             let which = read.iter().position(Option::is_some).ok_or("none of them")?;
-            assert!(read[0].as_ref().is_none_or(|unpacked| unpacked.len() <= BYTES_MAX));
+            assert!(read[which].is_some_and(|bytes| bytes <= UNPACKED_MAX));
             Ok(["gzip", "lz4", "zstd"][which].to_owned())
         });
     }

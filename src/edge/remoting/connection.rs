@@ -87,7 +87,7 @@ pub(in crate::edge) async fn serve(
                 Err(error) => break Err(error),
             },
             Some(_) = requests.at_work.join_next() => {}
-            Some(notice) = noticed.recv() => notices.put(&answers, &connection.remoting, notice),
+            Some(notice) = noticed.recv() => notices.put(&answers, &connection, notice).await,
             written = &mut writing => {
                 is_written = Some(written);
                 break Ok(());

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{AnswerRoom, Broker, ClientInfo, Operator};
+use crate::broker::{AnswerRoom, Broker, ClientInfo, InRoom, Operator};
 use crate::edge::budgets::Client;
 use crate::edge::remoting::commits::Commits;
 use crate::edge::remoting::store_host::StoreHost;
+use crate::edge::remoting::unpacking::Unpacking;
 use crate::model::Millis;
 use crate::node::{ConnectionNumber, Node, Notice};
 use crate::proto::remoting::Header;
@@ -44,6 +45,7 @@ pub struct Remoting {
     pub(super) settings: Arc<RemotingSettings>,
     pub(super) store_host: Arc<StoreHost>,
     pub(super) commits: Arc<Commits>,
+    pub(super) unpacking: Unpacking,
     connections: Arc<AtomicU64>,
 }
 
@@ -76,6 +78,7 @@ impl Remoting {
             settings: Arc::new(settings),
             store_host: Arc::default(),
             commits: Arc::default(),
+            unpacking: Unpacking::default(),
             connections: Arc::default(),
         }
     }
@@ -97,6 +100,11 @@ impl Remoting {
 }
 
 impl Connection {
+    /// Room for an answer that is no pull's.
+    pub async fn room_of_one(&self) -> InRoom {
+        AnswerRoom { places: None, share: self.client.answers().clone() }.enter().await
+    }
+
     /// Who asks for what only operators ask for.
     pub fn operator(&self) -> Operator {
         Operator { address: self.peer.ip().to_string(), tool: "remoting".into() }

@@ -1,12 +1,14 @@
 //! Messages for classic clients: model → wire. Hot path.
+//!
+//! Before: `unpacking`. What that left in gzip cannot be unpacked.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::broker::PulledMessage;
 use crate::edge::remoting::codes::Refused;
-use crate::edge::remoting::compressed::gunzip;
+use crate::edge::remoting::compressed::is_gzip;
 use crate::edge::remoting::message::{ID, KEYS, RECOVERY_SECONDS, SHARDING_KEY, TAG, TRACE};
 use crate::edge::remoting::physical_offset::physical_offset;
 use crate::edge::remoting::put_off::DELIVER_AT;
@@ -15,8 +17,6 @@ use crate::model::{BodyEncoding, Message, MessageRef, MessageType, QueueId, Queu
 use crate::proto::remoting::sys_flag::{COMPRESSED, TRANSACTION_COMMIT};
 use crate::proto::remoting::{Malformed, ResponseCode, StoredMessage, put_property};
 
-/// gzip begins so; what does not is in zlib's form, as classic clients write and read it.
-const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
 const UNKNOWN_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// The host that created a message, if it is no address.
 const BORN_HOST: &str = "__BORNHOST";
@@ -54,13 +54,13 @@ pub(super) fn put_at(body: &mut BytesMut, message: &Message, place: Place<'_>) -
     stored.put(body).map_err(unwritable)
 }
 
-/// A message as classic clients read it; `more` are properties beside its own.
+/// A message as classic clients read it, once its body is unpacked; `more` are properties beside its own.
 pub(super) fn stored(message: &Message, place: Place<'_>, more: &[(&str, &str)]) -> Result<StoredMessage, Refused> {
     let mut properties = properties(message).map_err(unwritable)?;
     for (name, value) in more {
         put_property(&mut properties, name, value).map_err(unwritable)?;
     }
-    let (body, system_flags) = encoded(message);
+    let system_flags = if message.body_encoding == BodyEncoding::Gzip && !is_gzip(message) { COMPRESSED } else { 0 };
     let marks = message.classic.unwrap_or_default();
     Ok(StoredMessage {
         topic: place.topic.as_str().to_owned(),
@@ -75,7 +75,7 @@ pub(super) fn stored(message: &Message, place: Place<'_>, more: &[(&str, &str)])
         store_host: place.store_host,
         reconsume_times: marks.reconsume_times.cast_signed(),
         prepared_offset: 0,
-        body,
+        body: message.body.clone(),
         properties,
     })
 }
@@ -123,18 +123,6 @@ fn put_what_grpc_says(text: &mut String, message: &Message) -> Result<(), Malfor
         put_property(text, BORN_HOST, &message.born_host)?;
     }
     Ok(())
-}
-
-/// The body and the flags that say how it is compressed. The gzip of gRPC clients is not what classic clients read.
-fn encoded(message: &Message) -> (Bytes, i32) {
-    match message.body_encoding {
-        BodyEncoding::Identity => (message.body.clone(), 0),
-        // What cannot be unpacked is given as it is: a message that is refused would stop its consumers.
-        BodyEncoding::Gzip if message.body.starts_with(&GZIP_MAGIC) => {
-            (gunzip(&message.body).unwrap_or_else(|| message.body.clone()), 0)
-        }
-        BodyEncoding::Gzip => (message.body.clone(), COMPRESSED),
-    }
 }
 
 /// Clients of gRPC say any text; `None` for one that is no address.

@@ -8,13 +8,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::edge::remoting::codes::Refused;
-use crate::edge::remoting::compressed::as_zlib;
+use crate::edge::remoting::compressed::{UNPACKED_MAX, as_zlib};
 use crate::edge::remoting::put_off;
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
+use crate::env::panic::contain;
+use crate::env::pool::Pool;
 use crate::model::limits::TRANSACTION_RECOVERY_MAX;
 use crate::model::{BodyEncoding, ClassicMarks, Message, MessageType, Millis, Timestamp};
-use crate::proto::remoting::sys_flag::{TRANSACTION_PREPARED, TRANSACTION_ROLLBACK, compression};
+use crate::proto::remoting::sys_flag::{Compression, TRANSACTION_PREPARED, TRANSACTION_ROLLBACK, compression};
 use crate::proto::remoting::{PROPERTIES_BYTES_MAX, ResponseCode, read_properties};
 
 pub(super) const ID: &str = "UNIQ_KEY";
@@ -40,10 +42,16 @@ pub(super) struct Origin {
     pub limits: MessageLimits,
 }
 
+/// A body as it is stored: in no other form than all clients read.
+pub(super) struct Body {
+    bytes: Bytes,
+    encoding: BodyEncoding,
+}
+
 /// Translates and checks one message. `id` makes one for a message that has none.
 pub(super) fn read(
     flag: i32,
-    body: Bytes,
+    body: Body,
     properties: &str,
     origin: &Origin,
     id: impl FnOnce() -> String,
@@ -52,7 +60,7 @@ pub(super) fn read(
         let text = format!("the properties of {} bytes are longer than {PROPERTIES_BYTES_MAX}", properties.len());
         return Err(Refused::new(ResponseCode::MessageIllegal, text));
     }
-    let (body, body_encoding) = body_for_all(body, origin)?;
+    let Body { bytes: body, encoding: body_encoding } = body;
     let mut message = Message {
         message_id: String::new(),
         message_type: MessageType::Normal,
@@ -118,33 +126,87 @@ fn begin_transaction(message: &mut Message) {
     message.recovery_after = seconds.map(|seconds| Millis(seconds.saturating_mul(1000)).min(TRANSACTION_RECOVERY_MAX));
 }
 
-/// The body as every client reads it, and how it is encoded. gRPC clients read both of zlib's forms under the name of gzip.
-fn body_for_all(body: Bytes, origin: &Origin) -> Result<(Bytes, BodyEncoding), Refused> {
-    let illegal = |text: String| Refused::new(ResponseCode::MessageIllegal, text);
+/// The body of a message as it is stored. One of LZ4 or Zstandard is packed anew, away from this thread.
+pub(super) async fn body(bytes: Bytes, origin: &Origin) -> Result<Body, Refused> {
+    match stored_as(origin)? {
+        StoredAs::It { encoding } => Ok(Body { bytes, encoding }),
+        StoredAs::Zlib { from } => {
+            let mut packed = pack_anew(vec![bytes], from, origin.limits.body_bytes_max).await?;
+            packed.pop().ok_or_else(not_packed)
+        }
+    }
+}
+
+/// As [`body`], of the messages of a batch.
+pub(super) async fn bodies(bodies: Vec<Bytes>, origin: &Origin) -> Result<Vec<Body>, Refused> {
+    match stored_as(origin)? {
+        StoredAs::It { encoding } => Ok(bodies.into_iter().map(|bytes| Body { bytes, encoding }).collect()),
+        StoredAs::Zlib { from } => pack_anew(bodies, from, origin.limits.body_bytes_max).await,
+    }
+}
+
+/// How a body is stored: as it is, or as every client reads it.
+enum StoredAs {
+    It { encoding: BodyEncoding },
+    Zlib { from: Compression },
+}
+
+/// gRPC clients read both of zlib's forms under the name of gzip.
+fn stored_as(origin: &Origin) -> Result<StoredAs, Refused> {
     let flags = origin.system_flags;
     let how = compression(flags)
         .map_err(|number| illegal(format!("the flags {flags} name the compression {number}, which there is not")))?;
-    let Some(how) = how else { return Ok((body, BodyEncoding::Identity)) };
-    let max = origin.limits.body_bytes_max;
-    if body.len() > max {
-        // Not unpacked: the rules refuse it by its size.
-        return Ok((body, BodyEncoding::Gzip));
+    Ok(match how {
+        None => StoredAs::It { encoding: BodyEncoding::Identity },
+        Some(Compression::Zlib) => StoredAs::It { encoding: BodyEncoding::Gzip },
+        Some(from) => StoredAs::Zlib { from },
+    })
+}
+
+async fn pack_anew(bodies: Vec<Bytes>, from: Compression, max: usize) -> Result<Vec<Body>, Refused> {
+    match Pool::Bodies.run(move || contain(|| packed_anew(bodies, from, max))).await {
+        Ok(Ok(packed)) => packed,
+        Ok(Err(_)) | Err(_) => Err(not_packed()),
     }
-    let zlib = as_zlib(&body, how).ok_or_else(|| {
-        illegal(format!("the body of {} bytes is no {how:?}, or larger than 16 MiB when it is unpacked", body.len()))
-    })?;
-    if zlib.len() > max {
-        let bytes = zlib.len();
-        return Err(illegal(format!(
-            "the body, which is stored in zlib's form so that all clients read it, has {bytes} bytes then, more than {max} \
-             (maxMessageSize); set rocketmq.message.compressType to ZLIB"
-        )));
-    }
-    Ok((zlib, BodyEncoding::Gzip))
+}
+
+fn not_packed() -> Refused {
+    Refused::new(ResponseCode::SystemError, "the body could not be packed as all clients read it")
+}
+
+/// Bodies of a request in zlib's form; all of them together are unpacked to no more than one may be.
+fn packed_anew(bodies: Vec<Bytes>, from: Compression, max: usize) -> Result<Vec<Body>, Refused> {
+    let mut left = UNPACKED_MAX;
+    let pack = |body: Bytes| {
+        if body.len() > max {
+            // Not unpacked: the rules refuse it by its size.
+            return Ok(Body { bytes: body, encoding: BodyEncoding::Gzip });
+        }
+        let (zlib, unpacked_bytes) = as_zlib(&body, from, left).ok_or_else(|| {
+            illegal(format!(
+                "the body of {} bytes is no {from:?}, or the request is larger than {UNPACKED_MAX} bytes when it is unpacked",
+                body.len()
+            ))
+        })?;
+        left -= unpacked_bytes;
+        if zlib.len() > max {
+            let bytes = zlib.len();
+            return Err(illegal(format!(
+                "the body, which is stored in zlib's form so that all clients read it, has {bytes} bytes then, more than {max} \
+                 (maxMessageSize); set rocketmq.message.compressType to ZLIB"
+            )));
+        }
+        Ok(Body { bytes: zlib, encoding: BodyEncoding::Gzip })
+    };
+    bodies.into_iter().map(pack).collect()
+}
+
+fn illegal(text: String) -> Refused {
+    Refused::new(ResponseCode::MessageIllegal, text)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::Millis;
 
@@ -159,8 +221,28 @@ mod tests {
     }
 
     fn read_as(properties: &str, system_flags: i32) -> Result<Message, ResponseCode> {
-        let read = read(-7, Bytes::from_static(b"body"), properties, &origin(system_flags), || "made".into());
+        let origin = origin(system_flags);
+        let read = read_body(Bytes::from_static(b"body"), &origin)
+            .and_then(|body| read(-7, body, properties, &origin, || "made".into()));
         read.map_err(|refused| refused.code)
+    }
+
+    fn read_body(bytes: Bytes, origin: &Origin) -> Result<Body, Refused> {
+        match stored_as(origin)? {
+            StoredAs::It { encoding } => Ok(Body { bytes, encoding }),
+            StoredAs::Zlib { from } => {
+                Ok(packed_anew(vec![bytes], from, origin.limits.body_bytes_max)?.pop().expect("as many as there were"))
+            }
+        }
+    }
+
+    fn as_it_is(bytes: &'static [u8]) -> Body {
+        Body { bytes: Bytes::from_static(bytes), encoding: BodyEncoding::Identity }
+    }
+
+    /// Some message.
+    pub fn plain() -> Message {
+        read_as("", 0).unwrap()
     }
 
     #[test]
@@ -184,7 +266,7 @@ mod tests {
         let half = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}p\u{2}DELAY\u{1}2\u{2}CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}7";
         let mut plain = origin(0);
         plain.reconsume_times = 0;
-        let read_plain = |text| read(0, Bytes::from_static(b"body"), text, &plain, String::new).unwrap();
+        let read_plain = |text| read(0, as_it_is(b"body"), text, &plain, String::new).unwrap();
         let message = read_plain(half);
         assert_eq!((message.message_type, message.delivery_at), (MessageType::Transaction, None));
         assert_eq!(message.recovery_after, Some(Millis(7000)));
@@ -217,8 +299,8 @@ mod tests {
         assert_eq!(read_as(&long, 0), Err(ResponseCode::MessageIllegal));
         let id = format!("UNIQ_KEY\u{1}{}", "i".repeat(1025));
         assert_eq!(read_as(&id, 0), Err(ResponseCode::MessageIllegal));
-        let large = read(0, Bytes::from_static(b"large"), "", &origin(0), String::new).unwrap_err();
-        let empty = read(0, Bytes::new(), "", &origin(0), String::new).unwrap_err();
+        let large = read(0, as_it_is(b"large"), "", &origin(0), String::new).unwrap_err();
+        let empty = read(0, as_it_is(b""), "", &origin(0), String::new).unwrap_err();
         assert_eq!([large.code, empty.code], [ResponseCode::MessageIllegal; 2]);
     }
 }

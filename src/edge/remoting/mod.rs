@@ -41,6 +41,7 @@ mod send_marks;
 mod store_host;
 mod tools;
 mod transaction;
+mod unpacking;
 mod write_permission;
 mod writing;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::edge::remoting::context::Remoting;
+use crate::edge::remoting::context::Connection;
 use crate::edge::remoting::transaction;
 use crate::edge::remoting::writing::Written;
 use crate::node::{ClientAnswer, Notice, OffsetsReset};
@@ -34,9 +34,10 @@ impl Notices {
     }
 
     /// Says it. A client that does not take its answers misses it.
-    pub fn put(&mut self, answers: &mpsc::Sender<Written>, remoting: &Remoting, notice: Notice) {
+    pub async fn put(&mut self, answers: &mpsc::Sender<Written>, connection: &Connection, notice: Notice) {
         self.opaque = self.opaque.wrapping_add(1);
         let opaque = self.opaque;
+        let mut room = None;
         let (header, body) = match notice {
             Notice::ConsumersChanged(group) => {
                 let fields = [("consumerGroup", group)].into_iter().collect();
@@ -50,8 +51,11 @@ impl Notices {
                 fields.put("isForce", true);
                 (Header::oneway(RequestCode::ResetConsumerClientOffset as i32, opaque, fields), body)
             }
-            Notice::Orphan(orphan) => match transaction::question(remoting, &orphan) {
-                Ok((fields, body)) => (Header::oneway(RequestCode::CheckTransactionState as i32, opaque, fields), body),
+            Notice::Orphan(orphan) => match transaction::question(connection, *orphan).await {
+                Ok((fields, body, of_body)) => {
+                    room = Some(of_body);
+                    (Header::oneway(RequestCode::CheckTransactionState as i32, opaque, fields), body)
+                }
                 Err(refused) => {
                     tracing::error!(text = refused.text, "a producer cannot be asked about its transaction");
                     return;
@@ -70,7 +74,7 @@ impl Notices {
         };
         let frame = Frame { header_type: self.header_type, header, body };
         if let Ok(head) = frame.head() {
-            let _ = answers.try_send(Written { head, body: frame.body, held: None, room: None });
+            let _ = answers.try_send(Written { head, body: frame.body, held: None, room });
         }
     }
 

@@ -55,7 +55,7 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::UnlockBatchMq => locks::unlock(&connection.remoting, request).await,
         RequestCode::InvokeBrokerToResetOffset => tools::reset(connection, request).await,
         RequestCode::GetConsumerRunningInfo => tools::running_info(&connection.remoting, request).await,
-        RequestCode::ConsumeMessageDirectly => tools::consume_directly(&connection.remoting, request).await,
+        RequestCode::ConsumeMessageDirectly => tools::consume_directly(connection, request).await,
         RequestCode::SendReplyMessage | RequestCode::SendReplyMessageV2 => {
             reply::reply(connection, request, code).await
         }
@@ -65,8 +65,8 @@ async fn process(connection: &Connection, request: &Request) -> Result<Answer, R
         RequestCode::CheckClientConfig => clients::check_filter(request),
         RequestCode::HeartBeat => clients::heartbeat(connection, request).await,
         RequestCode::UnregisterClient => clients::unregister(connection, request).await,
-        RequestCode::QueryMessage => queries::query(&connection.remoting, request).await,
-        RequestCode::ViewMessageById => queries::view(&connection.remoting, request).await,
+        RequestCode::QueryMessage => queries::query(connection, request).await,
+        RequestCode::ViewMessageById => queries::view(connection, request).await,
         RequestCode::EndTransaction => transaction::end(&connection.remoting, request).await,
         RequestCode::GetConsumerListByGroup => clients::list(&connection.remoting, request).await,
         _ => Err(unsupported(not_served(code))),

@@ -51,7 +51,17 @@ pub(super) async fn pull(connection: &Connection, request: &Request) -> Result<A
         }
         Err(error) => return Err(error.into()),
     };
-    let Pulled { messages, next, min, max, room } = pulled;
+    let Pulled { messages, mut next, min, max, mut room } = pulled;
+    let messages = match &mut room {
+        Some(room) => {
+            let offsets: Vec<_> = messages.iter().map(|pulled| pulled.offset).collect();
+            let unpacked = remoting.unpacking.unpack(messages, ANSWER_BYTES_MAX as usize, room).await?;
+            // What was left out is pulled next.
+            next = offsets.get(unpacked.len()).copied().unwrap_or(next);
+            unpacked
+        }
+        None => messages,
+    };
     // All four are read without a check.
     let fields: Fields =
         [("suggestWhichBrokerId", 0), ("nextBeginOffset", next.0), ("minOffset", min.0), ("maxOffset", max.0)]

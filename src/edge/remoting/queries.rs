@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::broker::{Deadline, Found, MessageQuery, StoredMessage};
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
-use crate::edge::remoting::context::{Remoting, Request};
+use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::delivered::{self, Place};
 use crate::edge::remoting::host::host;
 use crate::edge::remoting::physical_offset::message_at;
@@ -29,7 +29,8 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const BY_ID: &str = "_UNIQUE_KEY_QUERY";
 
 /// VIEW_MESSAGE_BY_ID.
-pub(super) async fn view(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
+pub(super) async fn view(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
+    let remoting = &connection.remoting;
     let offset: i64 = request.header.fields.number("offset")?;
     let found = match message_at(offset) {
         Some(at) => remoting.node.inspector().message_by_place(at).await?,
@@ -39,13 +40,12 @@ pub(super) async fn view(remoting: &Remoting, request: &Request) -> Result<Answe
         let text = format!("no message is at the offset {offset}, or it is in no queue");
         return Err(Refused::new(ResponseCode::SystemError, text));
     };
-    let mut answer = Answer::done();
-    answer.body = body(remoting, &[found])?.freeze();
-    Ok(answer)
+    with_messages(connection, Answer::done(), vec![found]).await
 }
 
 /// QUERY_MESSAGE. Tools ask every node for what they put together: only the host answers with what there is.
-pub(super) async fn query(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
+pub(super) async fn query(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
+    let remoting = &connection.remoting;
     let fields = &request.header.fields;
     let topic = rules::names::topic("", fields.text("topic")?)?;
     let key = fields.text("key")?.to_owned();
@@ -85,9 +85,7 @@ pub(super) async fn query(remoting: &Remoting, request: &Request) -> Result<Answ
     let mut fields = Fields::default();
     fields.put("indexLastUpdateTimestamp", remoting.broker.now().0);
     fields.put("indexLastUpdatePhyoffset", 0);
-    let mut answer = Answer::with(fields);
-    answer.body = body(remoting, &messages)?.freeze();
-    Ok(answer)
+    with_messages(connection, Answer::with(fields), messages).await
 }
 
 fn is_host(remoting: &Remoting) -> Result<bool, Refused> {
@@ -97,8 +95,21 @@ fn is_host(remoting: &Remoting) -> Result<bool, Refused> {
     Ok(host(&nodes).is_none_or(|host| address(host) == *own))
 }
 
-/// Messages as the body of an answer.
-pub(super) fn body(remoting: &Remoting, messages: &[StoredMessage]) -> Result<BytesMut, Refused> {
+/// An answer with messages as its body.
+pub(super) async fn with_messages(
+    connection: &Connection,
+    mut answer: Answer,
+    messages: Vec<StoredMessage>,
+) -> Result<Answer, Refused> {
+    let remoting = &connection.remoting;
+    let mut room = connection.room_of_one().await;
+    let messages = remoting.unpacking.unpack(messages, ANSWER_BYTES_MAX, &mut room).await?;
+    answer.body = body(remoting, &messages)?.freeze();
+    answer.room = Some(room);
+    Ok(answer)
+}
+
+fn body(remoting: &Remoting, messages: &[StoredMessage]) -> Result<BytesMut, Refused> {
     let store_host = remoting.store_host.now(remoting.node.routes());
     let mut body = BytesMut::new();
     for StoredMessage { topic, place, at, message, stored_at, .. } in messages {

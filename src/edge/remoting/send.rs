@@ -86,7 +86,7 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
         let retry = Retry { group, flag: asked.flag, properties: &asked.properties, origin: asked.origin, max };
         return send_back::by_producer(remoting, retry, request.body.clone(), || id(0)).await;
     }
-    let messages = messages(&asked, request, id)?;
+    let messages = messages(&asked, request, id).await?;
     let queue = match u32::try_from(asked.queue) {
         Ok(queue) => QueueId(queue),
         Err(_) => any_queue(remoting, &asked, request.header.opaque).await?,
@@ -144,9 +144,9 @@ fn read<'a>(connection: &Connection, fields: &'a Fields, names: &Names) -> Resul
     })
 }
 
-fn messages(asked: &Asked<'_>, request: &Request, id: impl Fn(usize) -> String) -> Result<Vec<Message>, Refused> {
+async fn messages(asked: &Asked<'_>, request: &Request, id: impl Fn(usize) -> String) -> Result<Vec<Message>, Refused> {
     if !asked.is_batch {
-        let body = request.body.clone();
+        let body = message::body(request.body.clone(), &asked.origin).await?;
         return Ok(vec![message::read(asked.flag, body, &asked.properties, &asked.origin, || id(0))?]);
     }
     let bytes = request.body.len();
@@ -157,10 +157,11 @@ fn messages(asked: &Asked<'_>, request: &Request, id: impl Fn(usize) -> String) 
     }
     let parts = read_parts(request.body.clone(), SEND_MESSAGES_MAX)?;
     rules::send::count(parts.len())?;
-    let read = |(number, part): (usize, BatchPart)| {
-        message::read(part.flag, part.body, &part.properties, &asked.origin, || id(number))
+    let bodies = message::bodies(parts.iter().map(|part| part.body.clone()).collect(), &asked.origin).await?;
+    let read = |(number, (part, body)): (usize, (&BatchPart, message::Body))| {
+        message::read(part.flag, body, &part.properties, &asked.origin, || id(number))
     };
-    let messages: Vec<Message> = parts.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let messages: Vec<Message> = parts.iter().zip(bodies).enumerate().map(read).collect::<Result<_, _>>()?;
     let waits = |message: &&Message| matches!(message.message_type, MessageType::Delay | MessageType::Transaction);
     if let Some(message) = messages.iter().find(waits) {
         let (id, kind) = (&message.message_id, message.message_type.name());

@@ -79,6 +79,7 @@ pub(super) async fn by_producer(
     remoting.broker.find_or_make_group(&group, ConsumeFrom::Standard, Deadline::NONE).await?;
     let max = retries_max(remoting, &group, max)?;
     let (level, properties) = without_level(properties)?;
+    let body = message::body(body, &origin).await?;
     let read = message::read(flag, body, &properties, &origin, id)?;
     // It was of a transaction, or delayed, once.
     let mut message = Message { message_type: MessageType::Normal, delivery_at: None, recovery_after: None, ..read };

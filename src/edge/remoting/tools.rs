@@ -11,7 +11,7 @@ use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::physical_offset::message_at;
-use crate::edge::remoting::queries::body;
+use crate::edge::remoting::queries::with_messages;
 use crate::edge::rules;
 use crate::model::{GroupName, Timestamp};
 use crate::node::ClientQuestion;
@@ -49,7 +49,8 @@ pub(super) async fn running_info(remoting: &Remoting, request: &Request) -> Resu
 
 /// CONSUME_MESSAGE_DIRECTLY: has a client consume a message that is stored, whatever it consumed before, and passes on what became
 /// of it. Its offsets stay.
-pub(super) async fn consume_directly(remoting: &Remoting, request: &Request) -> Result<Answer, Refused> {
+pub(super) async fn consume_directly(connection: &Connection, request: &Request) -> Result<Answer, Refused> {
+    let remoting = &connection.remoting;
     let fields = &request.header.fields;
     let group = rules::names::group("", fields.text("consumerGroup")?)?;
     let named = fields.text("msgId")?;
@@ -65,7 +66,7 @@ pub(super) async fn consume_directly(remoting: &Remoting, request: &Request) -> 
         let text = format!("no message is at the place that '{named}' names, or it is in no queue");
         return Err(Refused::new(ResponseCode::SystemError, text));
     };
-    let body = body(remoting, &[found])?.freeze();
+    let Answer { body, room: _room, .. } = with_messages(connection, Answer::done(), vec![found]).await?;
     let clients = remoting.node.heartbeat_clients();
     let client_id = match fields.get("clientId").filter(|id| !id.is_empty()) {
         Some(id) => id.to_owned(),

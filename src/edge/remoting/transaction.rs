@@ -5,10 +5,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::broker::{Deadline, OrphanedTransaction};
+use crate::broker::{Deadline, InRoom, OrphanedTransaction};
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
-use crate::edge::remoting::context::{Remoting, Request};
+use crate::edge::remoting::context::{Connection, Remoting, Request};
 use crate::edge::remoting::delivered::{Place, stored, unwritable};
 use crate::edge::remoting::message::HALF;
 use crate::edge::remoting::physical_offset::{message_at, physical_offset};
@@ -42,9 +42,15 @@ pub(super) async fn end(remoting: &Remoting, request: &Request) -> Result<Answer
     Ok(Answer::done())
 }
 
-/// A question to a producer: the fields and the body of its request.
-pub(super) fn question(remoting: &Remoting, orphan: &OrphanedTransaction) -> Result<(Fields, Bytes), Refused> {
-    let OrphanedTransaction { topic, topic_id, queue, message, at, stored_at } = orphan;
+/// A question to a producer: the fields and the body of its request, and the room that this has.
+pub(super) async fn question(
+    connection: &Connection,
+    orphan: OrphanedTransaction,
+) -> Result<(Fields, Bytes, InRoom), Refused> {
+    let remoting = &connection.remoting;
+    let mut room = connection.room_of_one().await;
+    let mut orphan = remoting.unpacking.unpack(vec![orphan], usize::MAX, &mut room).await?;
+    let OrphanedTransaction { topic, topic_id, queue, message, at, stored_at } = &orphan.remove(0);
     let store_host = remoting.store_host.now(remoting.node.routes());
     let place = Place {
         topic,
@@ -65,5 +71,5 @@ pub(super) fn question(remoting: &Remoting, orphan: &OrphanedTransaction) -> Res
     fields.put("msgId", id);
     fields.put("transactionId", id);
     fields.put("offsetMsgId", OffsetId { store_host, physical_offset });
-    Ok((fields, body.freeze()))
+    Ok((fields, body.freeze(), room))
 }

@@ -1,7 +1,10 @@
 //! Pulls and offsets (remoting §6).
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use raftmq::proto::remoting::{Fields, Frame, RequestCode, ResponseCode, StoredMessage};
 use raftmq::proto::v2;
 
@@ -173,6 +176,36 @@ fn what_grpc_sends_is_pulled_and_compressed_bodies_are_read_by_both() {
         assert_eq!((numbers, bodies(&messages)), ([3, 0, 3], vec![&b"body"[..], b"plain", &zlib]));
         let flags: Vec<_> = messages.iter().map(|message| message.system_flags).collect();
         assert_eq!((flags, messages[1].properties.contains("UNIQ_KEY\u{1}plain")), (vec![0, 0, 1], true));
+    });
+}
+
+#[test]
+fn p20_bodies_that_become_large_are_pulled_a_few_at_a_time() {
+    const MESSAGES: i64 = 8;
+    const UNPACKED: usize = 12 * 1024 * 1024;
+    with_cluster(&[], &[], async |cluster| {
+        cluster.raftmq_ok(&["topic", "create", "t", "--queues", "1"]);
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&vec![b'x'; UNPACKED]).unwrap();
+        let gzip = encoder.finish().unwrap();
+        let wire = &cluster.wires_within(CALL)[0];
+        for number in 0..MESSAGES {
+            let mut packed = message("t", &format!("packed-{number}"), "");
+            packed.body = gzip.clone().into();
+            packed.system_properties.as_mut().unwrap().set_body_encoding(v2::Encoding::Gzip);
+            send(wire, packed).await;
+        }
+        let mut client = Classic::connect(&cluster.address(0)).await;
+        let mut fields = pull(SUBSCRIBES | SUSPENDS, 0, 15_000);
+        fields.put("subscription", "*");
+        let mut next = 0;
+        while next < MESSAGES {
+            fields.put("queueOffset", next);
+            let (code, numbers, messages) = pulled(client.ask(RequestCode::PullMessage, fields.clone(), b"").await);
+            assert_eq!((code, numbers[0], messages.len()), (0, next + 1, 1), "from {next}");
+            assert!(messages[0].body == vec![b'x'; UNPACKED] && messages[0].system_flags == 0);
+            next += 1;
+        }
     });
 }
 

@@ -96,7 +96,7 @@ fn apart<T: Send + 'static>(
     check: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, Refused>> {
     async move {
-        match Pool::Digests.run(move || contain(check)).await {
+        match Pool::Bodies.run(move || contain(check)).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(_)) | Err(_) => Err(Refused::new(Code::InternalError, "the messages could not be checked")),
         }
