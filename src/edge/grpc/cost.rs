@@ -5,7 +5,7 @@
 use bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use crate::model::limits::SEND_MESSAGES_MAX;
+use crate::model::limits::{ACK_ENTRIES_MAX, SEND_MESSAGES_MAX};
 
 /// A byte of what is no body takes so many at most: an empty text of two bytes takes 24, an entry of a map some more.
 pub(super) const DECODED_TIMES: u64 = 16;
@@ -15,6 +15,14 @@ const MESSAGE_COST: u64 = 1024;
 const MESSAGES: u32 = 1;
 /// `Message.body`.
 const BODY: u32 = 4;
+/// `AckMessageRequest.entries`.
+const ENTRIES: u32 = 3;
+
+/// How many acknowledgements a request holds, as far as they are counted: one more than it may is enough.
+pub(super) fn acks(mut request: &[u8]) -> usize {
+    let entries = std::iter::from_fn(|| field(&mut request)).filter(|(number, _)| *number == ENTRIES);
+    entries.take(ACK_ENTRIES_MAX + 1).count()
+}
 
 /// What a send will take. `Err` has how many messages it holds at least, if those are too many.
 pub(super) fn of_send(request: &[u8]) -> Result<u64, usize> {
@@ -85,6 +93,17 @@ mod tests {
         assert!(with_keys > bare + 1000 * 24, "{with_keys}");
         assert!(cost(vec![v2::Message::default(); 100]).unwrap() >= 100 * MESSAGE_COST);
         assert_eq!(of_send(&[]), Ok(0));
+    }
+
+    #[test]
+    fn p20_acknowledgements_are_counted_to_the_limit_and_no_further() {
+        let of = |count| {
+            let (topic, group) = (Some(v2::Resource::default()), Some(v2::Resource::default()));
+            v2::AckMessageRequest { group, topic, entries: vec![v2::AckMessageEntry::default(); count] }.encode_to_vec()
+        };
+        assert_eq!(acks(&of(ACK_ENTRIES_MAX)), ACK_ENTRIES_MAX);
+        assert_eq!(acks(&of(1 << 19)), ACK_ENTRIES_MAX + 1);
+        assert_eq!([acks(&[]), acks(&[0xFF; 9])], [0, 0]);
     }
 
     #[test]

@@ -40,6 +40,12 @@ const MESSAGING: &str = "/apache.rocketmq.v2.MessagingService/";
 const STREAMS: [&str; 2] =
     ["/apache.rocketmq.v2.MessagingService/Telemetry", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];
 
+/// The largest message of such a stream: what a client says of itself, with a thousand topics.
+const SETTINGS_BYTES_MAX: usize = 256 * 1024;
+/// The largest request that is neither a send nor of acknowledgements: it has a few names, a filter at most. Decoding an empty
+/// part of two bytes takes longer than anything.
+const SHORT_BYTES_MAX: usize = 64 * 1024;
+
 /// What serves requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
@@ -200,7 +206,11 @@ async fn serve_by_tonic(
     let is_compressed = head.headers.get(ENCODING).is_some_and(|encoding| encoding != "identity");
     let path = head.uri.path();
     let body = if STREAMS.contains(&path) {
-        tonic::body::Body::new(Messages::new(body, client.requests().clone(), services.request_bytes_max))
+        tonic::body::Body::new(Messages::new(
+            body,
+            client.requests().clone(),
+            SETTINGS_BYTES_MAX.min(services.request_bytes_max),
+        ))
     } else if is_compressed {
         // Refused for that.
         tonic::body::Body::empty()
@@ -216,17 +226,26 @@ async fn serve_by_tonic(
 
 /// The message of a request behind its prefix, once there are bytes for what it will take.
 async fn read(services: &Services, path: &str, held: &mut Held, body: Incoming) -> Result<Bytes, NotRead> {
-    let is_send = path.strip_prefix(MESSAGING) == Some("SendMessage");
-    let bytes_max = if is_send { services.send_bytes_max } else { services.request_bytes_max };
+    let method = path.strip_prefix(MESSAGING);
+    let bytes_max = match method {
+        Some("SendMessage") => services.send_bytes_max,
+        Some("AckMessage") | None => services.request_bytes_max,
+        Some(_) => SHORT_BYTES_MAX.min(services.request_bytes_max),
+    };
     let message = message(body, bytes_max, held).await?;
     let bytes = message.len() - PREFIX_BYTES;
-    let decoded = if is_send {
+    let decoded = if method == Some("SendMessage") {
         let too_many = |count| match rules::send::count(count) {
             Err(invalid) => NotRead::Refused(invalid.into()),
             Ok(()) => NotRead::Broken(Status::internal("a send of so many messages")),
         };
         cost::of_send(&message[PREFIX_BYTES..]).map_err(too_many)?
     } else {
+        if method == Some("AckMessage") {
+            // None at all is said to be none by its handler.
+            let count = cost::acks(&message[PREFIX_BYTES..]).max(1);
+            rules::consume::ack_entries(count).map_err(|invalid| NotRead::Refused(invalid.into()))?;
+        }
         bytes as u64 * cost::DECODED_TIMES
     };
     count_decoded(held, bytes, decoded).await?;

@@ -19,6 +19,7 @@ use crate::fixture::wire::{CALL, SOON};
 
 const SEND: &str = "SendMessage";
 const HEARTBEAT: &str = "Heartbeat";
+const ACK: &str = "AckMessage";
 const MIB: usize = 1024 * 1024;
 
 /// A body that begins so, and then stops or ends.
@@ -125,6 +126,10 @@ fn p20_requests_of_many_tiny_fields_are_refused_before_they_are_decoded() {
         };
         let refused = ask(&greedy, SEND, whole(&keys.encode_to_vec()), true).await;
         assert_eq!(refused.code(), Code::TooManyRequests, "{}", refused.message);
+        // Half a million empty acknowledgements.
+        let acks = ask(&greedy, ACK, whole(&[0x1A, 0].repeat(MIB / 2)), true).await;
+        assert_eq!(acks.code(), Code::BadRequest, "{}", acks.message);
+        assert!(acks.message.contains("1025 entries in one request are more than 1024"), "{}", acks.message);
         assert_eq!(ask(&greedy, HEARTBEAT, whole(&[]), true).await.code(), Code::Ok);
     });
 }
