@@ -239,11 +239,9 @@ fn run_ordered(steps: &[Ordered], crashes: bool) -> Machine {
                     let of_lease = handles.iter().filter(|handle| (handle.queue, handle.lease) == of);
                     for handle in of_lease.skip(*readable) {
                         let outcome = machine.apply(&Command::ReturnUnread { handle: *handle });
-                        if outcome == Outcome::Rejected(Rejected::LeaseEnded) {
-                            // All that was not settled before is returned.
-                            continue;
-                        }
-                        assert!(matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
+                        // Once all is returned that was not settled before, the lease is over.
+                        let is_over = outcome == Outcome::Rejected(Rejected::LeaseEnded);
+                        assert!(is_over || matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
                         lines.told.get_mut(&(handle.group, handle.queue, handle.offset)).unwrap().unread = true;
                     }
                 }
