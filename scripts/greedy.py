@@ -37,6 +37,9 @@ NODES = 3
 P99_LEAST_MS = 5.0
 MIB = 1024 * 1024
 
+CLIENT_METRICS = [("rocketmq_producer_connections{", "rocketmq_consumer_connections{", "raftmq_clients_left_out{"),
+                  ("raftmq_client_connections{",), ("raftmq_client_memory_bytes{",)]
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -609,6 +612,15 @@ class Cluster:
             terms += [float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith("raftmq_raft_term{")]
         return max(terms, default=None)
 
+    def clients(self):
+        """Of each node: living clients, open connections, bytes that clients hold of its budgets."""
+        rows = []
+        for node in self.nodes:
+            page = urllib.request.urlopen(f"http://127.0.0.1:{node['http']}/metrics", timeout=20).read().decode()
+            of = lambda *names: sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(names))
+            rows.append([round(of(*names)) for names in CLIENT_METRICS])
+        return rows
+
     def stop(self):
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
@@ -757,6 +769,7 @@ def main():
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--seconds", type=int, default=15, help="length of each attack")
     parser.add_argument("--only", default="", help="names of attacks")
+    parser.add_argument("--after", type=int, default=0, help="seconds to wait in the end, to see what is left")
     parser.add_argument("--list", action="store_true", help="say which attacks there are")
     parser.add_argument("-D", dest="defined", action="append", default=[], help="a configuration key for the nodes")
     args = parser.parse_args()
@@ -792,6 +805,10 @@ def main():
                 print("a node ended: see its log", flush=True)
                 break
             time.sleep(3)
+        if args.after:
+            print(f"clients and connections: {cluster.clients()}; {args.after} s later:", flush=True)
+            time.sleep(args.after)
+            print(f"clients and connections: {cluster.clients()}")
         left = [round(each) for each in resident([process.pid for process in cluster.processes if process.poll() is None])]
         print(f"memory at the end {left} MiB")
         document = {"schema": "raftmq.greedy.v1", "seconds": args.seconds, "usual_p99_ms": usual, "at_the_end_mib": left, "attacks": rows}

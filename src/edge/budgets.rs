@@ -1,5 +1,5 @@
-//! What clients may hold of this node's memory: requests from their first byte to their answers, and answers until their
-//! clients took them (D237).
+//! What clients may hold of this node's memory: requests from their first byte to their answers, answers until their
+//! clients took them (D237), and what they say of themselves in heartbeats (D250).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use crate::edge::places::{self, Places};
 pub(in crate::edge) const GRPC_COST: u64 = 16 * 1024;
 /// The same over the classic protocol.
 pub(in crate::edge) const CLASSIC_COST: u64 = 4 * 1024;
+/// What classic clients may say in heartbeats, in bytes: some thirty thousand consumers of a topic.
+const HEARTBEAT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// What a part of an answer takes beside its bytes.
 const PART_COST: u64 = 256;
 /// So often it is looked whether a client takes its answers, and so many times nothing may have moved.
@@ -36,6 +38,8 @@ pub struct Bounds {
 pub struct Budgets {
     pub requests: Budget,
     pub answers: Budget,
+    /// For what clients say of themselves in heartbeats, as long as it holds.
+    pub heartbeats: Budget,
 }
 
 /// How much of a budget is held, in bytes, and how often somebody was refused since the start.
@@ -53,20 +57,22 @@ impl Budgets {
         Self {
             requests: Budget::new("requests (requestMemoryMax)", requests),
             answers: Budget::new("answers that their clients did not take yet (answerMemoryMax)", answers),
+            heartbeats: Budget::new("what classic clients say in heartbeats", HEARTBEAT_BYTES_MAX),
         }
     }
 
     /// What is held of each, by what for.
-    pub fn counts(&self) -> [(&'static str, BudgetCounts); 2] {
+    pub fn counts(&self) -> [(&'static str, BudgetCounts); 3] {
         let of = |budget: &Budget| BudgetCounts { held: budget.held(), most: budget.most(), refused: budget.refused() };
-        [("requests", of(&self.requests)), ("answers", of(&self.answers))]
+        [("requests", of(&self.requests)), ("answers", of(&self.answers)), ("heartbeats", of(&self.heartbeats))]
     }
 
     /// The client at the other end of a new connection. `peer` is what TCP says: everything else can be made up.
     pub fn client(&self, peer: SocketAddr) -> Client {
         let host = places::host_of(peer);
-        let (requests, answers) = (self.requests.share(host), self.answers.share(host));
-        Client(Arc::new(State { requests, answers, untaken: Untaken::default() }))
+        let of = |budget: &Budget| budget.share(host);
+        let (requests, answers, heartbeats) = (of(&self.requests), of(&self.answers), of(&self.heartbeats));
+        Client(Arc::new(State { requests, answers, heartbeats, untaken: Untaken::default() }))
     }
 }
 
@@ -77,6 +83,7 @@ pub struct Client(Arc<State>);
 struct State {
     requests: Share,
     answers: Share,
+    heartbeats: Share,
     untaken: Untaken,
 }
 
@@ -109,6 +116,11 @@ impl Client {
 
     pub fn requests(&self) -> &Share {
         &self.0.requests
+    }
+
+    /// For what it says in heartbeats.
+    pub fn heartbeats(&self) -> &Share {
+        &self.0.heartbeats
     }
 
     /// A part of an answer on its way.

@@ -123,6 +123,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::broker::Budget;
     use crate::broker::ClientInfo;
     use crate::env::clock::ManualClock;
     use crate::model::Timestamp;
@@ -140,12 +141,13 @@ mod tests {
     fn an_answer_names_the_clients_of_the_group_and_the_newest_of_its_subscriptions() {
         let clients = HeartbeatClients::new(Arc::new(ManualClock::new(Timestamp(7))));
         let (changes, _changed) = mpsc::channel(9);
+        let share = Budget::new("tests", 1 << 20).share([10, 0, 0, 1].into());
         let group = GroupName::parse("g").unwrap();
         for (client_id, versions) in [("a", [-1, 5]), ("b", [2, 4])] {
             let client = ClientInfo { client_id: client_id.into(), ..ClientInfo::default() };
             let subscriptions = vec![subscription("t", versions[0]), subscription("u", versions[1])];
             let said = HeartbeatConsumer { client: Arc::new(client), is_broadcasting: false, subscriptions };
-            clients.seen(&group, said, ConnectionNumber(1), &changes).unwrap();
+            clients.seen(&group, said, ConnectionNumber(1), &changes, &share).unwrap();
         }
         let of = |group: &str| read_answer(answer(&clients, &question(&GroupName::parse(group).unwrap())));
         let subscriptions = vec![subscription("t", 2), subscription("u", 5)];

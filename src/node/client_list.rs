@@ -132,6 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::broker::Budget;
     use crate::env::clock::ManualClock;
     use crate::node::{ClientHeader, SessionSettings};
 
@@ -164,7 +165,8 @@ mod tests {
         let (notices, _taken) = tokio::sync::mpsc::channel(1);
         let client = Arc::new(ClientInfo { client_id: "p@1".into(), ..ClientInfo::default() });
         let group = GroupName::parse("pg").unwrap();
-        producers.seen(&group, &client, crate::node::ConnectionNumber(1), &notices).unwrap();
+        let share = Budget::new("tests", 1 << 20).share([10, 0, 0, 1].into());
+        producers.seen(&group, &client, crate::node::ConnectionNumber(1), &notices, &share).unwrap();
         let classic = read_answer(asked(QUESTION)).unwrap().0.pop().unwrap();
         assert_eq!((classic.info.client_id.as_str(), classic.producer_group), ("p@1", Some(group)));
         assert!(read_answer(Bytes::new()).is_err(), "and its answer is none");

@@ -13,12 +13,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::broker::{ClientInfo, GroupConsumer, Subscription};
+use crate::broker::{ClientInfo, GroupConsumer, Held, NoBytes, Share, Subscription};
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
 use crate::model::{GroupName, Millis, Timestamp, TopicName};
 use crate::node::{ClientQuestion, KnownClient, Notice, OffsetsReset};
 
+/// What a client in a group takes beside its texts.
+pub(super) const CLIENT_COST: u64 = 512;
 /// Most consumers of a group that one node names.
 const CONSUMERS_NAMED_MAX: usize = 1024;
 
@@ -41,10 +43,16 @@ pub struct VersionedSubscription {
     pub version: i64,
 }
 
-/// Too many consumers on this node; a number of them.
+/// A heartbeat that is not noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} consumers on this node are as many as it takes")]
-pub struct TooManyConsumers(usize);
+pub enum NotNoted {
+    #[error("{0} consumers on this node are as many as it takes")]
+    TooManyConsumers(usize),
+    #[error("{0} producers on this node are as many as it takes")]
+    TooManyProducers(usize),
+    #[error(transparent)]
+    NoBytes(#[from] NoBytes),
+}
 
 struct Consumer {
     said: HeartbeatConsumer,
@@ -55,6 +63,20 @@ struct Consumer {
     seen_at: Duration,
     /// Takes what is to be said to it.
     changes: mpsc::Sender<Notice>,
+    /// What it holds of its connection's share.
+    _held: Held,
+}
+
+impl HeartbeatConsumer {
+    /// Bytes that this and what is about it take.
+    fn cost(&self) -> u64 {
+        let of = |versioned: &VersionedSubscription| {
+            let Subscription { topic, expression, .. } = &versioned.subscription;
+            size_of::<VersionedSubscription>() + topic.as_str().len() + expression.len()
+        };
+        let subscriptions: usize = self.subscriptions.iter().map(of).sum();
+        CLIENT_COST + (2 * self.client.client_id.len() + subscriptions) as u64
+    }
 }
 
 impl Consumer {
@@ -94,24 +116,27 @@ impl HeartbeatClients {
         said: HeartbeatConsumer,
         connection: ConnectionNumber,
         changes: &mpsc::Sender<Notice>,
-    ) -> Result<(), TooManyConsumers> {
+        share: &Share,
+    ) -> Result<(), NotNoted> {
+        let held = share.take(said.cost())?;
         let mut consumers = self.consumers.lock();
         let is_known = consumers.get(group).is_some_and(|of_group| of_group.contains_key(&said.client.client_id));
         let count = if is_known { 0 } else { consumers.values().map(BTreeMap::len).sum() };
         if count >= SESSIONS_MAX {
-            return Err(TooManyConsumers(count));
+            return Err(NotNoted::TooManyConsumers(count));
         }
         let (since, seen_at) = (self.clock.wall(), self.clock.mono());
         let of_group = consumers.entry(group.clone()).or_default();
         let is_changed = match of_group.entry(said.client.client_id.clone()) {
             Entry::Vacant(free) => {
-                free.insert(Consumer { said, connection, since, seen_at, changes: changes.clone() });
+                free.insert(Consumer { said, connection, since, seen_at, changes: changes.clone(), _held: held });
                 true
             }
             Entry::Occupied(known) => {
                 let known = known.into_mut();
                 let is_changed = known.said.subscriptions != said.subscriptions;
-                *known = Consumer { said, connection, since: known.since, seen_at, changes: changes.clone() };
+                let (since, changes) = (known.since, changes.clone());
+                *known = Consumer { said, connection, since, seen_at, changes, _held: held };
                 is_changed
             }
         };
@@ -267,6 +292,7 @@ fn notify(group: &GroupName, of_group: &BTreeMap<String, Consumer>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Budget;
     use crate::env::clock::ManualClock;
     use crate::model::Timestamp;
 
@@ -286,6 +312,8 @@ mod tests {
         group: GroupName,
         changes: mpsc::Sender<Notice>,
         changed: mpsc::Receiver<Notice>,
+        budget: Budget,
+        share: Share,
     }
 
     impl Fixture {
@@ -293,12 +321,15 @@ mod tests {
             let clock = Arc::new(ManualClock::new(Timestamp(0)));
             let (changes, changed) = mpsc::channel(16);
             let group = GroupName::parse("g").unwrap();
-            Self { clients: HeartbeatClients::new(clock.clone()), clock, group, changes, changed }
+            let budget = Budget::new("tests", 4 * 16 * 1024);
+            let share = budget.share([10, 0, 0, 1].into());
+            Self { clients: HeartbeatClients::new(clock.clone()), clock, group, changes, changed, budget, share }
         }
 
         fn seen(&self, client_id: &str, version: i64, connection: u64) {
             let connection = ConnectionNumber(connection);
-            self.clients.seen(&self.group, said(client_id, version), connection, &self.changes).unwrap();
+            let said = said(client_id, version);
+            self.clients.seen(&self.group, said, connection, &self.changes, &self.share).unwrap();
         }
 
         /// How many consumers were notified since the last time.
@@ -322,6 +353,35 @@ mod tests {
         assert!(all.clients.is_known(&all.group));
         all.clients.connection_ended(ConnectionNumber(2));
         assert_eq!((all.clients.ids(&all.group).len(), all.clients.is_known(&all.group)), (0, false));
+    }
+
+    #[test]
+    fn p20_what_a_connection_says_in_heartbeats_has_a_bound_and_is_free_once_it_does_not_hold() {
+        let all = Fixture::new();
+        let long = HeartbeatConsumer {
+            subscriptions: vec![
+                VersionedSubscription {
+                    subscription: Subscription {
+                        topic: TopicName::parse("t").unwrap(),
+                        is_sql: true,
+                        expression: "e".repeat(4000)
+                    },
+                    version: 1
+                };
+                3
+            ],
+            ..said("a", 1)
+        };
+        let seen = |said| all.clients.seen(&all.group, said, ConnectionNumber(1), &all.changes, &all.share);
+        assert_eq!(seen(long.clone()), Ok(()));
+        let other = HeartbeatConsumer { client: said("b", 1).client, ..long };
+        let refused = seen(other).unwrap_err().to_string();
+        assert!(refused.contains("this connection holds") && refused.contains("of 16384 bytes"), "{refused}");
+        assert_eq!(all.clients.ids(&all.group), ["a"]);
+        all.seen("a", 2, 1);
+        assert!(all.budget.held() < 2 * CLIENT_COST, "what it said before does not hold any more");
+        all.clients.connection_ended(ConnectionNumber(1));
+        assert_eq!(all.budget.held(), 0);
     }
 
     #[test]

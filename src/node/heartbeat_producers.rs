@@ -11,16 +11,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::broker::{ClientInfo, OrphanedTransaction};
+use crate::broker::{ClientInfo, Held, OrphanedTransaction, Share};
 use crate::env::clock::Clock;
 use crate::model::limits::{SESSION_SILENT_MAX, SESSIONS_MAX};
 use crate::model::{GroupName, Millis, Timestamp};
+use crate::node::heartbeat_clients::{CLIENT_COST, NotNoted};
 use crate::node::{ConnectionNumber, Notice};
-
-/// Too many producers on this node; a number of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} producers on this node are as many as it takes")]
-pub struct TooManyProducers(usize);
 
 /// A producer as tools see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +33,8 @@ struct Producer {
     seen_at: Duration,
     /// Takes what it is asked, and answers to its messages.
     notices: mpsc::Sender<Notice>,
+    /// What it holds of its connection's share.
+    _held: Held,
 }
 
 /// By group, then by client id.
@@ -60,16 +58,18 @@ impl HeartbeatProducers {
         client: &Arc<ClientInfo>,
         connection: ConnectionNumber,
         notices: &mpsc::Sender<Notice>,
-    ) -> Result<(), TooManyProducers> {
+        share: &Share,
+    ) -> Result<(), NotNoted> {
+        let held = share.take(CLIENT_COST + 2 * client.client_id.len() as u64)?;
         let mut producers = self.producers.lock();
         let is_known = producers.get(group).is_some_and(|of_group| of_group.contains_key(&client.client_id));
         let count = if is_known { 0 } else { producers.values().map(BTreeMap::len).sum() };
         if count >= SESSIONS_MAX {
-            return Err(TooManyProducers(count));
+            return Err(NotNoted::TooManyProducers(count));
         }
         let (client, seen_at, notices) = (client.clone(), self.clock.mono(), notices.clone());
         let client_id = client.client_id.clone();
-        let producer = Producer { client, connection, seen_at, notices };
+        let producer = Producer { client, connection, seen_at, notices, _held: held };
         producers.entry(group.clone()).or_default().insert(client_id, producer);
         Ok(())
     }
@@ -143,6 +143,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::broker::Budget;
     use crate::env::clock::ManualClock;
     use crate::model::{BodyEncoding, LogIndex, Message, MessageRef, MessageType, TopicId, TopicName};
 
@@ -182,10 +183,11 @@ mod tests {
         let [group, other] = ["g", "other"].map(|name| GroupName::parse(name).unwrap());
         let channels: Vec<_> = (0..3).map(|_| mpsc::channel(1)).collect();
         let (senders, mut receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
+        let share = Budget::new("tests", 1 << 20).share([10, 0, 0, 1].into());
         for (number, sender) in senders.iter().enumerate() {
             let id = format!("c{number}");
             let client = Arc::new(ClientInfo { client_id: id, ..ClientInfo::default() });
-            producers.seen(&group, &client, ConnectionNumber(number as u64), sender).unwrap();
+            producers.seen(&group, &client, ConnectionNumber(number as u64), sender, &share).unwrap();
         }
         assert_eq!(producers.ids(&group), ["c0", "c1", "c2"]);
         let question = transaction();

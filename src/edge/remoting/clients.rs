@@ -47,13 +47,14 @@ pub(super) async fn heartbeat(connection: &Connection, request: &Request) -> Res
         make_what_is_missing(&connection.remoting, &group, begins_first, is_broadcasting).await?;
         let said = HeartbeatConsumer { client: client.clone(), is_broadcasting, subscriptions };
         let clients = connection.remoting.node.heartbeat_clients();
-        let seen = clients.seen(&group, said, connection.number, &connection.changes);
+        let seen = clients.seen(&group, said, connection.number, &connection.changes, connection.client.heartbeats());
         seen.map_err(|error| Refused::new(ResponseCode::ServiceNotAvailable, error.to_string()))?;
     }
     for producer in beat.producers {
         let group = rules::names::group("", &producer.group)?;
         let producers = connection.remoting.node.heartbeat_producers();
-        let seen = producers.seen(&group, &client, connection.number, &connection.changes);
+        let seen =
+            producers.seen(&group, &client, connection.number, &connection.changes, connection.client.heartbeats());
         seen.map_err(|error| Refused::new(ResponseCode::ServiceNotAvailable, error.to_string()))?;
     }
     Ok(Answer::done())

@@ -57,7 +57,7 @@ fn put_bounds(out: &mut Families<'_>, node: &NodeSnapshot) -> fmt::Result {
     let rows = |value: fn(&BudgetCounts) -> u64| {
         node.budgets.iter().map(move |(kind, counts)| ([("kind", *kind)], value(counts)))
     };
-    let help = "Memory that clients hold on this node: of requests, and of answers that they did not take yet";
+    let help = "Memory that clients hold on this node: of requests, of answers that they did not take yet, of heartbeats that hold";
     out.gauges(about_in("raftmq_client_memory", "bytes", help), rows(|counts| counts.held))?;
     let help = "Memory that all clients may hold on this node";
     out.gauges(about_in("raftmq_client_memory_max", "bytes", help), rows(|counts| counts.most))?;

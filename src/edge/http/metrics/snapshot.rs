@@ -34,7 +34,7 @@ pub(in crate::edge::http) struct NodeSnapshot {
     pub waiting_polls: u64,
     pub connections: PlaceCounts,
     /// What clients hold of the node's memory, by what for.
-    pub budgets: [(&'static str, BudgetCounts); 2],
+    pub budgets: [(&'static str, BudgetCounts); 3],
     /// When the first entry was stored that is still in this node's log, and what time it is now.
     pub oldest_at: Option<Timestamp>,
     pub now: Timestamp,
