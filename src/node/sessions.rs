@@ -24,8 +24,9 @@ const SUBSCRIPTIONS_KEPT: usize = 64;
 const CONSUMERS_NAMED_MAX: usize = 1024;
 /// Bytes of the texts of all sessions.
 const SESSIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What a session takes beside its texts, and a text of its settings beside its own bytes.
+/// What a session takes beside its texts, one that had a stream once more, and a text of its settings beside its own bytes.
 const SESSION_COST: usize = 512;
+const STREAM_COST: usize = 640;
 const TEXT_COST: usize = 32;
 /// One part in so many of a host's sessions is forgotten at once.
 const FORGOTTEN_PART: usize = 100;
@@ -94,7 +95,7 @@ struct Session {
     /// By the monotonic clock.
     seen_at: Duration,
     /// Its newest stream, if it has one here.
-    orphans: Option<mpsc::Sender<OrphanedTransaction>>,
+    orphans: Option<mpsc::Sender<Box<OrphanedTransaction>>>,
     connections: Connections,
     /// What it counts, and for which host.
     weight: Weight,
@@ -128,7 +129,8 @@ impl Session {
             topics + subscriptions.sum::<usize>()
         });
         let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-        Weight { bytes: SESSION_COST + texts + settings, host: host.to_owned() }
+        let stream = if self.orphans.is_some() { STREAM_COST } else { 0 };
+        Weight { bytes: SESSION_COST + stream + texts + settings, host: host.to_owned() }
     }
 
     /// Whether the client has a stream open here, as every official one has.
@@ -261,11 +263,14 @@ impl Sessions {
 
     /// A known client opened a stream: transactions that it is asked about go there from now on. [`Self::stream_ended`]
     /// follows.
-    pub fn listen(&self, client: &ClientInfo) -> mpsc::Receiver<OrphanedTransaction> {
+    pub fn listen(&self, client: &ClientInfo) -> mpsc::Receiver<Box<OrphanedTransaction>> {
+        // A channel has memory for half of them from the start: boxed ones take little.
         let (orphans, asked) = mpsc::channel(ORPHANS_MAX);
-        if let Some(session) = self.known.lock().by_client.get_mut(&client.client_id) {
+        let mut known = self.known.lock();
+        if let Some(session) = known.by_client.get_mut(&client.client_id) {
             session.orphans = Some(orphans);
             session.connections.opened(&client.address);
+            known.weigh(&client.client_id);
         }
         asked
     }
@@ -291,7 +296,7 @@ impl Sessions {
         let streams: Vec<_> = streams.collect();
         let first = usize::try_from(turn % streams.len().max(1) as u64).unwrap_or(0);
         let (before, from) = streams.split_at(first);
-        from.iter().chain(before).any(|stream| stream.try_send(transaction.clone()).is_ok())
+        from.iter().chain(before).any(|stream| stream.try_send(Box::new(transaction.clone())).is_ok())
     }
 
     /// Forgets a client that left; false if it says so from another connection than its session's.

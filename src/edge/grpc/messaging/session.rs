@@ -76,7 +76,7 @@ struct ClientStream {
     edge: Messaging,
     caller: Caller,
     commands: Streaming<v2::TelemetryCommand>,
-    questions: mpsc::Receiver<OrphanedTransaction>,
+    questions: mpsc::Receiver<Box<OrphanedTransaction>>,
     /// The topics that a producer said it publishes to, as it names them.
     published: Vec<v2::Resource>,
 }
@@ -93,7 +93,7 @@ impl ClientStream {
                     let Ok(key) = self.edge.broker.handle_key(Deadline::NONE).await else { continue };
                     let topic = self.named(&question.topic);
                     let store_host = &self.edge.node.settings().store_host;
-                    let question = transaction::question(question, &topic, store_host, &key);
+                    let question = transaction::question(*question, &topic, store_host, &key);
                     return Some(Ok(Command::RecoverOrphanedTransactionCommand(question)));
                 }
                 command = self.commands.next() => command?.ok()?,
