@@ -25,6 +25,7 @@ use raftmq::store::kv::value_cache::ValueCache;
 use crate::fixture::machine::{group, plain_message, topic};
 
 const GROUP: GroupId = GroupId(1);
+const MILLION: usize = 1 << 20;
 const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 const OPEN_FILES_MAX: u32 = 256;
 const STEP_MAX: Duration = Duration::from_millis(20);
@@ -175,7 +176,7 @@ fn names(count: usize) -> Vec<String> {
 }
 
 /// Runs every trigger; the longest step of each.
-fn run(version: u32, million: usize) -> Vec<(&'static str, Duration)> {
+fn run(version: u32) -> Vec<(&'static str, Duration)> {
     let mut longest = Vec::new();
     let mut add = |node: &mut Node, trigger| longest.push((trigger, node.report(trigger, version)));
     let one = ["t".to_owned()];
@@ -192,7 +193,7 @@ fn run(version: u32, million: usize) -> Vec<(&'static str, Duration)> {
     let mut node = Node::new(version);
     let id = node.create("t", 1024);
     node.subscribe(&one, 100);
-    let handles = node.lease(id, 1024, million, 1, 60_000);
+    let handles = node.lease(id, 1024, MILLION, 1, 60_000);
     node.steps.clear();
     for leases in handles.chunks(256 * 3).take(40) {
         let prolong = |leases: &[ReceiptHandle]| {
@@ -218,14 +219,14 @@ fn run(version: u32, million: usize) -> Vec<(&'static str, Duration)> {
     let mut node = Node::new(version);
     let id = node.create("t", 1024);
     node.subscribe(&one, 100);
-    node.lease(id, 1024, million, 1, 60_000);
+    node.lease(id, 1024, MILLION, 1, 60_000);
     node.steps.clear();
     node.apply(&Command::DeleteGroup { group: group("g") });
     node.tick_on();
     add(&mut node, "a group with a million leases is deleted");
 
     let mut node = Node::new(version);
-    let topics = million.div_ceil(1024);
+    let topics = MILLION / 1024;
     for name in names(topics) {
         node.create(&name, 1024);
     }
@@ -257,11 +258,10 @@ fn run(version: u32, million: usize) -> Vec<(&'static str, Duration)> {
 fn the_triggers_at_their_largest() {
     println!("| trigger | cluster version | entries | median step, ms of CPU | longest | p99.9 of the steps, ms |");
     println!("|---|---|---|---|---|---|");
-    let million = std::env::var("STEPS_LEASES").map_or(1 << 20, |count| count.parse().unwrap());
     if std::env::var_os("STEPS_BEFORE").is_some() {
-        run(newest_version() - 1, million);
+        run(newest_version() - 1);
     }
-    let longest = run(newest_version(), million);
+    let longest = run(newest_version());
     let too_long: Vec<_> = longest.iter().filter(|(_, step)| *step > STEP_MAX).collect();
     assert!(too_long.is_empty(), "{too_long:?} take more than {STEP_MAX:?} of CPU");
 }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{self, CUR_SIZE_ALL_MEM_TABLES as MEMTABLE_BYTES, PropName};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    FlushOptions, IteratorMode, Options, ReadOptions, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode,
+    Options, ReadOptions, WriteOptions,
 };
 
 use crate::env::disk;
@@ -23,8 +23,6 @@ use crate::store::kv::{Error, Kv, KvFacts, Result, Space, WriteBatch};
 /// Info logs kept, and the size of each.
 const INFO_LOGS: usize = 3;
 const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
-/// A part of a table's index or filter.
-const METADATA_BYTES: usize = 4096;
 /// Of one family.
 const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Of a copy that is only read: for what a few look-ups touch.
@@ -215,11 +213,6 @@ fn family_options(space: Space, cache: &Cache, buffer_bytes: usize) -> Options {
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
-    // In parts: those of a table are half a megabyte each, and one that is not in the cache was read whole for one key.
-    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    blocks.set_partition_filters(true);
-    blocks.set_metadata_block_size(METADATA_BYTES);
-    blocks.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_compression_type(match space {
         // Hashes do not become smaller.
