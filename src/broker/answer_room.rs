@@ -51,7 +51,7 @@ impl InRoom {
     }
 
     /// A message that was read is not wanted.
-    pub(super) fn give_back(&mut self, bytes: u64) {
+    pub fn give_back(&mut self, bytes: u64) {
         self.held.give_back(bytes);
     }
 }

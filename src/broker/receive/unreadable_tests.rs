@@ -11,7 +11,9 @@ use crate::broker::receive::plan::{Plan, Planning};
 use crate::broker::receive::plan_tests::message;
 use crate::broker::receive::reservations::Reservations;
 use crate::broker::receive::target::PollTarget;
-use crate::machine::command::{Ack, Candidate, Command, CreateTopic, Grant, Placement, Send, Subscribe, UpdateGroup};
+use crate::machine::command::{
+    Ack, Candidate, Command, CreateTopic, Grant, Placement, Repeat, Send, Subscribe, UpdateGroup,
+};
 use crate::machine::outcome::{Granted, Outcome, Rejected};
 use crate::machine::state::view::View;
 use crate::machine::{self, Batch, Proposal, Recent, Stage};
@@ -271,4 +273,28 @@ fn p10_of_a_message_group_it_costs_none_if_all_that_is_left_never_came() {
     node.return_unread(&granted[0], [2]);
     node.expire();
     assert_eq!(node.poll(&[], true).0, [(1, 2), (2, 2)]);
+}
+
+#[test]
+fn p10_what_a_repeated_poll_was_given_counts_although_another_node_could_not_read_it() {
+    let mut node = Node::with(2, &[LINE, LINE]);
+    let (granted, _) = node.grant(&[], true);
+    node.return_unread(&granted[0], [1]);
+    let repeat = Repeat {
+        group: GROUP,
+        topic: TOPIC,
+        attempt_of: 0,
+        invisible_for: Millis(LEASE_MS),
+        client: String::new(),
+        renew: false,
+        token: 9,
+        leases: vec![(QUEUE, granted[0].lease)],
+    };
+    let Outcome::Granted(again) = node.apply(&Command::Repeat(repeat), Vec::new()) else { panic!("it is answered") };
+    assert_eq!((again[0].attempt, again[0].messages), (1, OffsetSet(0b11)));
+    let handle =
+        ReceiptHandle { group: GROUP, topic: TOPIC, queue: QUEUE, offset: QueueOffset(0), lease: again[0].lease };
+    node.apply(&Command::Ack(Ack { handles: vec![handle] }), Vec::new());
+    node.expire();
+    assert_eq!(node.poll(&[], true).0, [(1, 2)], "it was delivered once");
 }

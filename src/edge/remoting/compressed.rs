@@ -15,8 +15,9 @@ use ruzstd::decoding::StreamingDecoder;
 use crate::model::{BodyEncoding, Message};
 use crate::proto::remoting::sys_flag::Compression;
 
-/// Of a body that becomes larger nothing is unpacked: with what is beside it, no client would take it in a frame of 16 MiB.
-pub(super) const UNPACKED_MAX: usize = 16 * 1024 * 1024 - 128 * 1024;
+/// Of a body that becomes larger nothing is unpacked: with what is beside it, it would have no room in a connection's share, of
+/// 16 MiB at least, and no client takes more in a frame.
+pub(super) const UNPACKED_MAX: usize = 15 * 1024 * 1024;
 /// How the blocks of a frame of LZ4 end.
 const LZ4_END_MARK: [u8; 4] = [0; 4];
 /// How a frame of Zstandard begins.

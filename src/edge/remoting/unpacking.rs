@@ -72,11 +72,13 @@ impl Unpacking {
         let _place = self.places.acquire().await.map_err(drop).map_err(lost)?;
         let work = move || {
             let (count, grown) = gunzip(messages.iter_mut().map(T::message), enough);
+            let left_out: usize = messages[count..].iter_mut().map(|one| one.message().body.len()).sum();
             messages.truncate(count);
-            (messages, grown)
+            (messages, grown, left_out as u64)
         };
         let unpacked = Pool::Bodies.run(|| contain(work)).await.map_err(drop).map_err(lost)?;
-        let (messages, grown) = unpacked.map_err(drop).map_err(lost)?;
+        let (messages, grown, left_out) = unpacked.map_err(drop).map_err(lost)?;
+        room.give_back(left_out);
         if !room.try_take(grown) {
             room.take(grown).await?;
         }

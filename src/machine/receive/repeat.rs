@@ -37,6 +37,8 @@ pub fn repeat(stage: &mut Stage<'_>, repeat: &Repeat) -> Result<Outcome, Failure
             renew_for: repeat.renew.then(|| repeat.client.clone()),
             token: repeat.token,
             given_up: OffsetSet::EMPTY,
+            // Whoever repeats the poll may read them.
+            unread: OffsetSet::EMPTY,
             ..old
         };
         line.current = Some(id);
