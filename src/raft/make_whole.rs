@@ -59,14 +59,13 @@ impl MakeWhole<'_> {
             Fit::Unreadable(error) => return Err(io::Error::other(error).into()),
         }
         give_up_unreadable(log, kv)?;
-        self.repair.before_raft(REPAIR_MAX, || read_like_a_start(log)).await;
-        match fetch_lost_entries(log, kv, &self.repair.peers, FETCH_MAX).await? {
-            Fetched::All => Ok(()),
-            Fetched::NobodyHas => {
-                let applied = read_marks(kv)?.0.map_or(LogIndex(0), |id| types::index_in(id.index));
-                let why = "damage took the end of the log, and no other node has it in its log any more";
-                Err(self.from_peer.wait(applied, applied, why).await)
-            }
+        if fetch_lost_entries(log, kv, &self.repair.peers, FETCH_MAX).await? == Fetched::NobodyHas {
+            let applied = read_marks(kv)?.0.map_or(LogIndex(0), |id| types::index_in(id.index));
+            let why = "damage took the end of the log, and no other node has it in its log any more";
+            return Err(self.from_peer.wait(applied, applied, why).await);
         }
+        // Last: where Raft looks depends on where the log ends.
+        self.repair.before_raft(REPAIR_MAX, || read_like_a_start(log)).await;
+        Ok(())
     }
 }

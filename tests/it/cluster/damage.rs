@@ -123,6 +123,37 @@ fn p19_what_rots_on_running_and_on_stopped_nodes_heals_from_the_others() {
     assert_eq!(all.lines().count(), 500, "{}", cluster.logs());
 }
 
+/// When it starts, Raft looks by halves for where the entries of each leader end: elsewhere once the end of the log is back.
+#[test]
+fn p19_a_segment_is_there_again_before_raft_looks_into_it_after_the_end_of_the_log_came_back() {
+    let mut cluster = Cluster::start_with(&SETTINGS);
+    cluster.raftmq_ok(&["topic", "create", "t"]);
+    cluster.raftmq_ok(&["produce", "t", "--count", "300", "--size", "49152", "--batch", "1"]);
+    let follower = (cluster.wait_for_leader() + 1) % 3;
+    // As above: it knows that all of its log is durable, and its state has all of it.
+    std::thread::sleep(Duration::from_millis(1500));
+    cluster.signal(follower, "TERM");
+    assert_eq!(cluster.wait_for_end(follower), Some(0));
+    let files = segments(&cluster, follower);
+    let before: Vec<_> = files.iter().map(|path| records(path)).collect();
+    let half = before.concat().len() / 2;
+    let mut entries = 0;
+    let middle = before.iter().position(|records| {
+        entries += records.len();
+        entries > half
+    });
+    // So many at the end that half of what is left is in another segment.
+    let lost = &files[files.len() - 3..];
+    lost.iter().chain([&files[middle.unwrap()]]).for_each(|path| std::fs::remove_file(path).unwrap());
+    cluster.start_node(follower);
+    wait_until("it has all again", &cluster, || {
+        let row = row(&cluster, follower);
+        row["state"] == "ok" && row["behind"] == 0 && row["damaged_segments"] == 0
+    });
+    let after: Vec<_> = segments(&cluster, follower).iter().flat_map(|path| records(path)).collect();
+    assert_eq!(after[..before.concat().len()], before.concat());
+}
+
 #[test]
 fn p18_a_node_whose_state_rots_while_it_runs_makes_it_anew_by_itself() {
     let mut cluster = Cluster::start_with(&SETTINGS);
