@@ -13,8 +13,8 @@ use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{self, CUR_SIZE_ALL_MEM_TABLES as MEMTABLE_BYTES, PropName};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode,
-    Options, ReadOptions, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    FlushOptions, IteratorMode, Options, ReadOptions, WriteOptions,
 };
 
 use crate::env::disk;
@@ -23,6 +23,8 @@ use crate::store::kv::{Error, Kv, KvFacts, Result, Space, WriteBatch};
 /// Info logs kept, and the size of each.
 const INFO_LOGS: usize = 3;
 const INFO_LOG_BYTES: usize = 4 * 1024 * 1024;
+/// A part of a table's index or filter.
+const METADATA_BYTES: usize = 4096;
 /// Of one family.
 const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Of a copy that is only read: for what a few look-ups touch.
@@ -94,6 +96,9 @@ impl RocksKv {
         options.set_keep_log_file_num(INFO_LOGS);
         options.set_max_log_file_size(INFO_LOG_BYTES);
         options.set_avoid_unnecessary_blocking_io(true);
+        // By this thread: for every family others would come and go, also with nothing to open, and one that cannot be had
+        // leaves RocksDB waiting for its own lock.
+        options.set_max_file_opening_threads(1);
         // One family alone may fill all write buffers together.
         let buffer_bytes = (memory_bytes / 3).min(BUFFER_BYTES_MAX);
         // All of them, because the largest write buffer of all is what has to be free after the disk was full.
@@ -213,6 +218,11 @@ fn family_options(space: Space, cache: &Cache, buffer_bytes: usize) -> Options {
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
+    // In parts: those of a table are half a megabyte each, and one that is not in the cache was read whole for one key.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(METADATA_BYTES);
+    blocks.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_compression_type(match space {
         // Hashes do not become smaller.
