@@ -4,7 +4,8 @@
   scripts/greedy.py FOLDER [--seconds 15] [--only NAME,NAME] [--list]
 
 Nodes of its own are started on free ports of 127.0.0.1, with default settings and their data in FOLDER, and stopped again.
-Attacks come from 127.0.0.2 and up, the well-behaved client from 127.0.0.1. Of each attack are reported: the highest memory
+Attacks come from 127.0.0.2 and up, the well-behaved client from 127.0.0.1. The attackers have what the others leave of the
+processors (nice 19), as they had their own elsewhere: --nice 0 gives them as much as everybody. Of each attack are reported: the highest memory
 of a node (bound 512 MiB), the p99 of the well-behaved client against its usual (bound 5 times, and none of its sends
 refused), elections (bound 0), and open files (bound: what the process may have, less 64). FOLDER/greedy.json has all of it.
 
@@ -719,12 +720,17 @@ def fill(cluster):
         wire.close()
 
 
-def attack(cluster, act, seconds, usual):
+def polite(act, nice, *args):
+    os.nice(nice)
+    act(*args)
+
+
+def attack(cluster, act, seconds, usual, nice):
     pids = [process.pid for process in cluster.processes]
     before = cluster.term()
     watch = Watch(pids)
     watch.start()
-    attacker = multiprocessing.Process(target=act, args=(cluster.nodes, time.time() + seconds + 3), daemon=True)
+    attacker = multiprocessing.Process(target=polite, args=(act, nice, cluster.nodes, time.time() + seconds + 3), daemon=True)
     attacker.start()
     time.sleep(1)
     report = well_behaved(cluster, seconds)
@@ -770,6 +776,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=15, help="length of each attack")
     parser.add_argument("--only", default="", help="names of attacks")
     parser.add_argument("--after", type=int, default=0, help="seconds to wait in the end, to see what is left")
+    parser.add_argument("--nice", type=int, default=19, help="priority of the attackers [19, the lowest]")
     parser.add_argument("--list", action="store_true", help="say which attacks there are")
     parser.add_argument("-D", dest="defined", action="append", default=[], help="a configuration key for the nodes")
     args = parser.parse_args()
@@ -795,7 +802,7 @@ def main():
         print(f"{'attack':20} {'MiB':>5} {'p99 ms':>8} {'usual':>6} {'refused':>7} {'elections':>9} {'files':>6}", flush=True)
         rows = []
         for act in wanted:
-            row = attack(cluster, act, args.seconds, usual)
+            row = attack(cluster, act, args.seconds, usual, args.nice)
             rows.append(row)
             shown = [row["p99_ms"], row["times_usual"], row["refused"]]
             shown = ["-" if each is None else each for each in shown]
@@ -811,7 +818,7 @@ def main():
             print(f"clients and connections: {cluster.clients()}")
         left = [round(each) for each in resident([process.pid for process in cluster.processes if process.poll() is None])]
         print(f"memory at the end {left} MiB")
-        document = {"schema": "raftmq.greedy.v1", "seconds": args.seconds, "usual_p99_ms": usual, "at_the_end_mib": left, "attacks": rows}
+        document = {"schema": "raftmq.greedy.v1", "seconds": args.seconds, "nice": args.nice, "usual_p99_ms": usual, "at_the_end_mib": left, "attacks": rows}
         with open(os.path.join(args.folder, "greedy.json"), "w") as out:
             json.dump(document, out, indent=1)
         return 1 if any(row["broken"] for row in rows) else 0
