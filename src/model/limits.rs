@@ -75,8 +75,8 @@ pub const POLLS_WAITING_MAX: usize = 100_000;
 pub const RECENT_FOR: Millis = Millis::from_secs(600);
 /// Most messages remembered for that below cluster version 5: the last of a busy cluster.
 pub const RECENT_MESSAGES_MAX: usize = 256 * 1024;
-/// Most memory for the filter over the ids that are only in the state.
-pub const RECENT_FILTER_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most memory for the filter over the ids that are only in the state (D235).
+pub const RECENT_FILTER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most queues of a topic.
 pub const TOPIC_QUEUES_MAX: u32 = 1024;
 /// Deliveries after the first, before a message becomes a dead letter (RocketMQ `retryMaxTimes`).
