@@ -19,8 +19,7 @@ struct LastWords {
 
 static LAST_WORDS: OnceLock<LastWords> = OnceLock::new();
 
-/// From now on, lack of memory, or an abort for it, writes this line to stderr and ends the process with this code. The first call
-/// counts.
+/// From now on, lack of memory writes this line to stderr and ends the process with this code. The first call counts.
 pub fn set(line: &str, code: u8) {
     if LAST_WORDS.set(LastWords { line: format!("{line}\n"), code: code.into() }).is_ok() {
         // SAFETY: the handler calls only what a handler may, and reads what is written before it is installed.
