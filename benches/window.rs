@@ -1,9 +1,9 @@
 //! What the window of message ids costs: sends are applied to a machine over RocksDB, at an even pace of machine time.
 //!
 //! `cargo bench --bench window -- FOLDER VERSION MESSAGES PER_ENTRY MINUTES`: so many messages in so many minutes, at a
-//! cluster version (4: the window of the last 262,144 messages; 5: ten minutes). The folder must not exist. Prints CPU time
-//! of the whole process for each message, RocksDB's own threads included, by tenths of the messages; then what it costs to
-//! send old ids again and to start.
+//! cluster version (4: the window of the last 262,144 messages; 5: ten minutes). Prints CPU time of the whole process for each
+//! message, RocksDB's own threads included, by tenths of the messages; then what it costs to send old ids again and to start.
+//! With the folder of an earlier run and the same numbers: only what it costs to start, in a process of its own.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails panics")]
 #![allow(clippy::disallowed_methods, reason = "it measures time and memory of the process")]
 #![allow(clippy::print_stdout, reason = "what it measures is printed")]
@@ -99,12 +99,35 @@ fn memory(name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-fn run(folder: &Path, version: u32, messages: u64, per_entry: u64, minutes: u64) {
-    let open = || RocksKv::open(folder, STATE_BYTES, STATE_FILES).unwrap();
-    let kv: Arc<dyn Kv> = Arc::new(open());
+/// What a run has to do.
+#[derive(Clone, Copy)]
+struct Load {
+    version: u32,
+    messages: u64,
+    per_entry: u64,
+    minutes: u64,
+}
+
+impl Load {
+    fn entries(self) -> u64 {
+        self.messages / self.per_entry
+    }
+
+    /// When an entry is sent.
+    fn at(self, entry: u64) -> u64 {
+        START + entry * self.minutes * 60_000 / self.entries()
+    }
+}
+
+fn open(folder: &Path) -> ValueCache {
+    let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(folder, STATE_BYTES, STATE_FILES).unwrap());
     machine::state::references::rebuild(&*kv).unwrap();
-    let (kv, recent) = (ValueCache::new(kv), Recent::default());
-    let mut window = Window { kv, recent, index: 0, now: START };
+    ValueCache::new(kv)
+}
+
+fn send_all(kv: ValueCache, load: Load) -> ValueCache {
+    let Load { version, messages, per_entry, minutes } = load;
+    let mut window = Window { kv, recent: Recent::default(), index: 0, now: START };
     window.command(&Command::RaiseClusterVersion { to: version });
     window.command(&Command::CreateTopic(CreateTopic {
         topic: TopicName::parse("t").unwrap(),
@@ -113,12 +136,12 @@ fn run(folder: &Path, version: u32, messages: u64, per_entry: u64, minutes: u64)
         permission: Permission::READ_WRITE,
         retention: None,
     }));
-    let (entries, began) = (messages / per_entry, Instant::now());
+    let (entries, began) = (load.entries(), Instant::now());
     let mut longest = 0.0_f64;
     for tenth in 0..10 {
         let (before, from) = (cpu(), Instant::now());
         for entry in entries * tenth / 10..entries * (tenth + 1) / 10 {
-            window.now = START + entry * minutes * 60_000 / entries;
+            window.now = load.at(entry);
             let start = Instant::now();
             window.send(entry * per_entry..(entry + 1) * per_entry);
             longest = longest.max(start.elapsed().as_secs_f64());
@@ -142,17 +165,22 @@ fn run(folder: &Path, version: u32, messages: u64, per_entry: u64, minutes: u64)
             (0..100).flat_map(|number| window.send(first + number * 64..first + number * 64 + 1)).collect();
         println!("again, {what}: {:.0} us each, {:?}", start.elapsed().as_secs_f64() * 1e4, before[0]);
     }
-    let Window { kv, index, now, .. } = window;
-    kv.flush().unwrap();
+    window.kv.flush().unwrap();
+    window.kv
+}
+
+fn start(kv: ValueCache, load: Load) {
     let start = Instant::now();
     let recent = Recent::load(&kv).unwrap();
     println!("loaded in {:.0} ms, RSS {} MiB", start.elapsed().as_secs_f64() * 1e3, memory("VmRSS:"));
-    let mut window = Window { kv, recent, index, now };
+    // More entries than there were, and ids that no process sent.
+    let fresh = u64::from(std::process::id()) << 40;
+    let mut window = Window { kv, recent, index: load.entries() + 1000, now: load.at(load.entries() - 1) };
     for round in 0..5 {
         let (start, count) = (Instant::now(), 100 << (2 * round));
         let mut longest = 0.0_f64;
         for entry in 0..count {
-            let first = messages * (2 + round) + entry * 100;
+            let first = fresh + load.messages * round + entry * 100;
             let start = Instant::now();
             window.send(first..first + 100);
             longest = longest.max(start.elapsed().as_secs_f64());
@@ -171,7 +199,10 @@ fn main() {
     match &arguments[1..] {
         [folder, numbers @ ..] if numbers.len() == 4 => {
             let [version, messages, per_entry, minutes] = [0, 1, 2, 3].map(|at: usize| numbers[at].parse().unwrap());
-            run(Path::new(folder), u32::try_from(version).unwrap(), messages, per_entry, minutes);
+            let load = Load { version: u32::try_from(version).unwrap(), messages, per_entry, minutes };
+            let (folder, is_new) = (Path::new(folder), !Path::new(folder).exists());
+            let kv = open(folder);
+            start(if is_new { send_all(kv, load) } else { kv }, load);
         }
         // `cargo test --benches` and the like start it without; there is nothing to time.
         _ => eprintln!("usage: window FOLDER VERSION MESSAGES PER_ENTRY MINUTES"),

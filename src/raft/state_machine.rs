@@ -75,7 +75,9 @@ impl StateMachine {
             tracing::info!(took = ?start.elapsed(), "counted what refers to the log");
         }
         let kv: Arc<dyn Kv> = Arc::new(ValueCache::new(kv));
+        let start = Instant::now();
         let recent = Recent::load(&*kv).map_err(io::Error::other)?;
+        tracing::info!(took = ?start.elapsed(), "read the message ids of the last ten minutes");
         Ok(Self { kv, durable, applied, on_effects, snapshots, recent, clock, digests, measures: Arc::default() })
     }
 

@@ -26,7 +26,7 @@
 //! | Queue | `p` topic, entry, slot | [`crate::machine::state::half::Half`] |
 //! | Queue | `v` topic of dead letters, offset | when it was redriven |
 //! | Queue | `u` entry | the message ids of its sends: [`crate::machine::state::recent_sends`] |
-//! | Queue | `y` slice, range, lot | the message ids of older sends: `state::recent_slices` |
+//! | Recent send | `y` slice, range, lot | the message ids of older sends: `state::recent_slices` |
 //! | Meta | `recent slices` | what there is of those |
 //! | Cursor | `c` topic, group, queue | group offset: the first offset never leased |
 //! | Cursor | `z` topic, group, queue | messages that retention took before the group had consumed them |

@@ -6,7 +6,7 @@
 //! that twice as many fit; beyond that it says "maybe" for every slice up to the last that it had no room for.
 //!
 //! The hashes are divided into ranges; the lines of a range are together, so a range is made anew, larger or smaller, by
-//! itself. One that is not made yet says "maybe" to all.
+//! itself.
 
 use crate::machine::state::recent_id::Key;
 
@@ -138,17 +138,12 @@ impl Line {
 /// The filter.
 #[derive(Default)]
 pub(super) struct Filter {
-    /// The lines of each range of hashes; none if it is not made yet.
+    /// The lines of each range of hashes.
     ranges: Vec<Vec<Line>>,
 }
 
 impl Filter {
-    /// None of the ranges is made.
-    pub fn unmade(ranges: u32) -> Self {
-        Self { ranges: vec![Vec::new(); ranges as usize] }
-    }
-
-    /// All of them are made, and no id is in any.
+    /// No id is in any of so many ranges.
     pub fn empty(ranges: u32, lines: usize) -> Self {
         Self { ranges: vec![vec![Line::EMPTY; lines]; ranges as usize] }
     }
@@ -262,16 +257,5 @@ mod tests {
         filter.add(0, key(5000), 250 + AGES as u32);
         assert_eq!(filter.ages(0, stranger, 250 + AGES as u32), 0);
         assert_eq!(filter.ages(0, key(5000), 250 + AGES as u32), 1);
-    }
-
-    #[test]
-    fn p4_a_range_that_is_not_made_names_all_slices() {
-        let mut filter = Filter::unmade(2);
-        assert_eq!(filter.ages(1, key(1), 3), ALL_AGES);
-        filter.add(1, key(2), 3);
-        filter.set(1, vec![Line::EMPTY; 5]);
-        assert_eq!((filter.ages(0, key(1), 3), filter.ages(1, key(1), 3)), (ALL_AGES, 0));
-        filter.add(1, key(1), 3);
-        assert_eq!(filter.ages(1, key(1), 4), 0b10);
     }
 }

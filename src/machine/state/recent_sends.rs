@@ -86,7 +86,7 @@ impl Recent {
                 break;
             }
         }
-        recent.older = Slices::load(sizes, &Stage::new(kv)?, &recent.newest)?;
+        recent.older = Slices::load(sizes, kv, &recent.newest)?;
         Ok(recent)
     }
 

@@ -31,7 +31,8 @@ use crate::machine::state::stage::Stage;
 use crate::model::codec::{Malformed, Reader, Writer};
 use crate::model::limits::{RECENT_FILTER_BYTES_MAX, RECENT_FOR};
 use crate::model::{LogIndex, Timestamp};
-use crate::store::kv::Space;
+use crate::store::kv;
+use crate::store::kv::{Kv, Space};
 
 const VERSION: u8 = 1;
 /// Length of a slice.
@@ -55,17 +56,11 @@ pub(super) struct Sizes {
     pub range_bits: u32,
     /// Most lines of the filter for one range.
     pub lines_max: usize,
-    /// Ids that the filter takes from the state at a start, before the first entry.
-    pub at_start: u64,
 }
 
 impl Sizes {
-    pub const OF_NODES: Self = Self {
-        lot: 128 * 1024,
-        range_bits: 12,
-        lines_max: RECENT_FILTER_BYTES_MAX / size_of::<Line>() / 4096,
-        at_start: 4_000_000,
-    };
+    pub const OF_NODES: Self =
+        Self { lot: 128 * 1024, range_bits: 12, lines_max: RECENT_FILTER_BYTES_MAX / size_of::<Line>() / 4096 };
 
     pub fn ranges(self) -> u32 {
         1 << self.range_bits
@@ -163,10 +158,10 @@ impl Slices {
         }
     }
 
-    /// From the state; the filter is made later, but for its beginning.
-    pub fn load(sizes: Sizes, stage: &Stage<'_>, newest: &Newest) -> Result<Self, Failure> {
+    /// From the state, with the whole filter: until that is made, a look for one id reads the lots of ten minutes.
+    pub fn load(sizes: Sizes, kv: &dyn Kv, newest: &Newest) -> Result<Self, Failure> {
         let mut slices = Self::none(sizes);
-        let Some(record) = stage.get(Space::Meta, keys::RECENT_SLICES)? else { return Ok(slices) };
+        let Some(record) = kv.get(Space::Meta, keys::RECENT_SLICES)? else { return Ok(slices) };
         slices.read(record)?;
         if slices.slices.is_empty() {
             return Ok(slices);
@@ -176,11 +171,28 @@ impl Slices {
         {
             slices.order = Some(slices.order(newest, writing.last));
         }
-        slices.filter = Filter::unmade(sizes.ranges());
         slices.lines = sizes.lines_for(slices.ids());
-        slices.making = Some(Making { lines: slices.lines, ranges: 0 });
-        slices.make_filter(stage, newest, sizes.at_start)?;
+        slices.filter = Filter::empty(sizes.ranges(), slices.lines);
+        slices.fill_filter(kv)?;
+        slices.noted_from = newest.before(newest.len());
         Ok(slices)
+    }
+
+    /// Adds all ids of the state to the filter, in the order of their keys: the lines of a range stay in the processor's cache.
+    fn fill_filter(&mut self, kv: &dyn Kv) -> Result<(), Failure> {
+        let mut filter = std::mem::take(&mut self.filter);
+        for slice in &self.slices {
+            let [from, end] = [0, self.sizes.ranges()].map(|range| keys::recent_range(slice.number, range));
+            kv::each(kv, Space::RecentSend, &from, &end, |_, lot| {
+                for key in keys_in(&mut reader_of(lot)?)?.iter() {
+                    let (range, key) = self.spread(key);
+                    filter.add(range, key, minute(slice.number));
+                }
+                Ok::<_, Failure>(())
+            })?;
+        }
+        self.filter = filter;
+        Ok(())
     }
 
     fn read(&mut self, record: Bytes) -> Result<(), Malformed> {
