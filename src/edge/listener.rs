@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::edge::budgets::{Bounds, Client};
+use crate::edge::door::Door;
 use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
@@ -215,13 +216,14 @@ struct Shared {
 
 impl Worker {
     async fn run(mut self) {
-        let tasks = TaskTracker::new();
+        let (tasks, door) = (TaskTracker::new(), Door::default());
         let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
         while let Some(Some((stream, peer, place))) = self.shared.stop.run_until_cancelled(self.taken.recv()).await {
-            let shared = self.shared.clone();
+            door.pass().await;
+            let (door, shared) = (door.clone(), self.shared.clone());
             tasks.spawn_local(async move {
                 // What panics here ends its connection, and no other.
-                if let Ok(Err(error)) = contained(serve(stream, peer, shared)).await {
+                if let Ok(Err(error)) = contained(serve(stream, peer, door, shared)).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 drop(place);
@@ -242,7 +244,7 @@ async fn keep_a_timer() {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn serve(stream: std::net::TcpStream, peer: SocketAddr, shared: Shared) -> Result<(), Failure> {
+async fn serve(stream: std::net::TcpStream, peer: SocketAddr, door: Door, shared: Shared) -> Result<(), Failure> {
     let client = shared.bounds.budgets.client(peer);
     let mut stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
@@ -259,9 +261,9 @@ async fn serve(stream: std::net::TcpStream, peer: SocketAddr, shared: Shared) ->
             let mut secure = BufReader::with_capacity(1, secure);
             let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.fill_buf()).await??.first().copied();
             let Some(first) = first else { return Ok(()) };
-            speak(first, secure, peer, client, shared).await
+            speak(first, door.of(secure), peer, client, shared).await
         }
-        _ if shared.security.allows_plaintext => speak(first[0], stream, peer, client, shared).await,
+        _ if shared.security.allows_plaintext => speak(first[0], door.of(stream), peer, client, shared).await,
         _ => Err("plaintext is not served on this port (tls.server.mode=enforcing)".into()),
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod budgets;
+mod door;
 pub mod grpc;
 pub mod http;
 pub mod listener;
