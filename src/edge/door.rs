@@ -3,32 +3,51 @@
 //! To begin a connection and to end one costs more than a request, and a thread does what is ready in the order in which it
 //! became so: of a thousand clients that come or go at once all would be served before the send of the one beside them. What
 //! waits at the door costs next to nothing, and everything else on the thread has a turn between two of them (P20, D253).
+//!
+//! Who may pass is told so once, and the door does not wait for it: a connection that nobody reads any more holds up no other.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Mutex;
+use tokio::sync::{mpsc, oneshot};
 
-/// One for each thread. Cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct Door(Arc<Mutex<()>>);
+/// Where those line up that leave. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Door(mpsc::UnboundedSender<oneshot::Sender<()>>);
 
-impl Door {
-    /// Waits in line; then all else that is ready on this thread has a turn.
-    pub fn pass(&self) -> impl Future<Output = ()> + use<> {
-        let first_in_line = self.0.clone().lock_owned();
-        async {
-            let _first = first_in_line.await;
-            tokio::task::yield_now().await;
+/// Those that leave: each connection of the thread once, so there is a bound.
+pub(super) struct Line(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
+
+/// The door of a thread that is about to serve connections. Without the line, all pass.
+pub(super) fn door() -> (Door, Line) {
+    let (door, line) = mpsc::unbounded_channel();
+    (Door(door), Line(line))
+}
+
+impl Line {
+    /// Waits until one leaves, and lets it pass.
+    pub async fn let_one_leave(&mut self) {
+        match self.0.recv().await {
+            // It may be gone by itself.
+            Some(pass) => drop(pass.send(())),
+            None => std::future::pending().await,
         }
     }
+}
 
-    /// A connection whose end is read only when it has passed the door.
+impl Door {
+    /// A connection whose end is read only when it may leave.
     pub fn of<S>(&self, io: S) -> LeavesByDoor<S> {
         LeavesByDoor { io, way: Way::Stays(self.clone()) }
+    }
+
+    fn leave(&self) -> oneshot::Receiver<()> {
+        let (pass, passed) = oneshot::channel();
+        // If it fails, so does what waits for it.
+        let _ = self.0.send(pass);
+        passed
     }
 }
 
@@ -41,7 +60,7 @@ pub(super) struct LeavesByDoor<S> {
 enum Way {
     Stays(Door),
     /// With what was read as its end.
-    Leaves(Pin<Box<dyn Future<Output = ()> + Send>>, io::Result<()>),
+    Leaves(oneshot::Receiver<()>, io::Result<()>),
     Gone,
 }
 
@@ -54,10 +73,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for LeavesByDoor<S> {
             if read.is_ok() && (buf.filled().len() > from || buf.remaining() == 0) {
                 return Poll::Ready(Ok(()));
             }
-            this.way = Way::Leaves(Box::pin(door.pass()), read);
+            this.way = Way::Leaves(door.leave(), read);
         }
         if let Way::Leaves(pass, _) = &mut this.way {
-            ready!(pass.as_mut().poll(cx));
+            // An error says that there is no line any more.
+            let _ = ready!(Pin::new(pass).poll(cx));
         }
         match std::mem::replace(&mut this.way, Way::Gone) {
             Way::Leaves(_, read) => Poll::Ready(read),
@@ -94,65 +114,67 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LeavesByDoor<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::rc::Rc;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::task::LocalSet;
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
 
-    /// Connections; the client of each wrote a byte and went.
-    fn gone(count: usize) -> Vec<impl AsyncRead + Unpin> {
-        let gone = |_| {
-            let (mut client, server) = tokio::io::duplex(8);
-            assert!(futures_util::FutureExt::now_or_never(client.write_all(b"x")).is_some());
-            server
-        };
-        (0..count).map(gone).collect()
+    /// A connection whose client wrote a byte and went.
+    fn gone(door: &Door) -> LeavesByDoor<DuplexStream> {
+        let (mut client, server) = tokio::io::duplex(8);
+        client.write_all(b"x").now_or_never().unwrap().unwrap();
+        door.of(server)
     }
 
-    #[test]
-    fn p20_those_that_go_at_once_end_one_by_one_and_others_have_their_turn_between_two() {
-        const COUNT: usize = 100;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        LocalSet::new().block_on(&runtime, async {
-            let (door, ended) = (Door::default(), Rc::new(Cell::new(0)));
-            for io in gone(COUNT) {
-                let (mut io, ended) = (door.of(io), ended.clone());
-                tokio::task::spawn_local(async move {
-                    let mut all = Vec::new();
-                    io.read_to_end(&mut all).await.unwrap();
-                    assert_eq!(all, b"x", "what it wrote before it went is read");
-                    assert_eq!(io.read(&mut [0]).await.unwrap(), 0, "the end stays the end");
-                    ended.set(ended.get() + 1);
-                });
-            }
-            let mut before = 0;
-            while before < COUNT {
-                tokio::task::yield_now().await;
-                let now = ended.get();
-                assert!(now <= before + 2, "{} ended in one turn", now - before);
-                before = now;
-            }
-        });
+    /// What is there to read, as far as it may be read now.
+    fn read(io: &mut LeavesByDoor<DuplexStream>) -> Option<io::Result<usize>> {
+        io.read(&mut [0]).now_or_never()
     }
 
     #[tokio::test]
-    async fn an_error_is_the_end_and_comes_through_the_door() {
-        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        let mut io = Door::default().of(fails_with(reset));
-        assert_eq!(io.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    async fn p20_those_that_go_at_once_end_one_by_one_in_line_and_nobody_waits_for_one_that_is_not_read() {
+        let (door, mut line) = door();
+        let mut all: Vec<_> = (0..5).map(|_| gone(&door)).collect();
+        for io in &mut all {
+            assert_eq!(read(io).unwrap().unwrap(), 1, "what it wrote before it went");
+            assert!(read(io).is_none(), "the end waits at the door");
+        }
+        // One goes by itself, one is never read again.
+        drop(all.remove(1));
+        let mut ended = Vec::new();
+        for _ in 0..5 {
+            assert!(line.let_one_leave().now_or_never().is_some());
+            let ends = |at: &usize| read(&mut all[*at]).is_some_and(|end| end.unwrap() == 0);
+            ended.push([0, 2, 3].into_iter().filter(ends).collect::<Vec<_>>());
+        }
+        assert_eq!(ended, [&[0][..], &[0], &[0], &[0, 2], &[0, 2, 3]], "and the end stays the end");
+        assert!(line.let_one_leave().now_or_never().is_none(), "nobody is left");
     }
 
-    /// Nothing but an error to read.
-    fn fails_with(error: io::Error) -> impl AsyncRead + Unpin {
-        struct Fails(Option<io::Error>);
+    #[tokio::test]
+    async fn without_a_line_all_leave() {
+        let (door, line) = door();
+        let mut io = gone(&door);
+        assert!(read(&mut io).is_some() && read(&mut io).is_none());
+        drop(line);
+        for io in [&mut io, &mut gone(&door)] {
+            let _ = read(io);
+            assert_eq!(read(io).unwrap().unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_is_an_end_too() {
+        struct Fails;
         impl AsyncRead for Fails {
-            fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-                Poll::Ready(self.0.take().map_or(Ok(()), Err))
+            fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
             }
         }
-        Fails(Some(error))
+        let (door, mut line) = door();
+        let mut io = door.of(Fails);
+        assert!(io.read(&mut [0]).now_or_never().is_none());
+        line.let_one_leave().await;
+        assert_eq!(io.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::edge::budgets::{Bounds, Client};
-use crate::edge::door::Door;
+use crate::edge::door::{Door, door};
 use crate::edge::grpc::authority::AuthorityRewriter;
 use crate::edge::grpc::unary;
 use crate::edge::grpc::unary::Services;
@@ -216,19 +216,27 @@ struct Shared {
 
 impl Worker {
     async fn run(mut self) {
-        let (tasks, door) = (TaskTracker::new(), Door::default());
+        let (tasks, (door, mut line)) = (TaskTracker::new(), door());
         let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
-        while let Some(Some((stream, peer, place))) = self.shared.stop.run_until_cancelled(self.taken.recv()).await {
-            door.pass().await;
-            let (door, shared) = (door.clone(), self.shared.clone());
-            tasks.spawn_local(async move {
-                // What panics here ends its connection, and no other.
-                if let Ok(Err(error)) = contained(serve(stream, peer, door, shared)).await {
-                    tracing::debug!(%peer, %error, "connection ended");
+        loop {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => break,
+                () = line.let_one_leave() => {}
+                came = self.taken.recv() => {
+                    let Some((stream, peer, place)) = came else { break };
+                    let (door, shared) = (door.clone(), self.shared.clone());
+                    tasks.spawn_local(async move {
+                        // What panics here ends its connection, and no other.
+                        if let Ok(Err(error)) = contained(serve(stream, peer, door, shared)).await {
+                            tracing::debug!(%peer, %error, "connection ended");
+                        }
+                        drop(place);
+                    });
                 }
-                drop(place);
-            });
+            }
+            tokio::task::yield_now().await;
         }
+        drop(line);
         tasks.close();
         tasks.wait().await;
     }
