@@ -434,13 +434,11 @@ replace_node() {
 }
 
 kill_node() {
-    local node="$1" pid leader='' json
+    local node="$1" pid leader='' leader_wait_tenths=50 waited_tenths
     if [ "$node" = leader ]; then
         find_binary false
-        json="$(status_json)"
-        all_answer_in "$json" || fail "not all running nodes answer at $endpoints; name the node to kill" 5
-        leader="$(leader_in <<<"$json")"
-        [ -n "$leader" ] || fail "no leader is known" 5
+        some_run || fail "the cluster does not run; scripts/fast-try.sh start"
+        wait_for_leader
         is_node "$leader" || fail "the leader $leader is not one of ${nodes[*]}"
         node="$leader"
     fi
