@@ -57,8 +57,10 @@ fn d180_acts_are_known_on_every_node_with_who_did_them_and_a_killed_leader_with_
     cluster.raftmq_ok(&["cluster", "transfer-leader", &format!("n{next}")]);
     let transferred = newest(&cluster, first, "leader-transfer", |event| event["on"] == format!("n{next}"));
     assert_eq!(transferred["result"], "ok");
-    let planned = newest(&cluster, first, "leader", |event| event["on"] == format!("n{next}"));
-    assert_eq!(planned["leader"]["before"], format!("n{first}"), "{planned}");
+    // On a busy machine it may have led before, after another one.
+    let planned = newest(&cluster, first, "leader", |event| {
+        event["on"] == format!("n{next}") && event["leader"]["before"] == format!("n{first}")
+    });
 
     cluster.kill(next);
     let third = cluster.wait_for_leader();
