@@ -13,7 +13,7 @@ use crate::env::pool::Pool;
 use crate::model::{MemberName, NodeId};
 use crate::raft::error::{DiskFault, Disowned, Fatal, OnFatal, StartAgain, StartError};
 use crate::raft::members::MemberTable;
-use crate::raft::peer::enquire::ask_names;
+use crate::raft::peer::enquire::{DIALS_WITHIN, ask_names};
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::replica::Replica;
 use crate::raft::standing::{Answer, OwnFolder, Standing, agreed, believed, judge};
@@ -27,6 +27,8 @@ const LOST_AFTER: Duration = Duration::from_secs(2);
 const HAILED_WITHIN: Duration = Duration::from_millis(300);
 /// The same for a node that would found a group alone: no other node is there to object.
 const HAILED_WITHIN_ALONE: Duration = Duration::from_secs(1);
+const _: () = assert!(HAILED_WITHIN.as_millis() > DIALS_WITHIN.as_millis());
+const _: () = assert!(HAILED_WITHIN_ALONE.as_millis() >= 4 * DIALS_WITHIN.as_millis());
 /// A node that waits to become a member asks this often, and says so this often.
 const WAIT_STEP: Duration = Duration::from_millis(250);
 const SAY_EVERY: Duration = Duration::from_secs(60);

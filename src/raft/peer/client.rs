@@ -37,7 +37,7 @@ use crate::raft::types;
 use crate::raft::types::{Types, Vote};
 
 /// A follower that cannot be reached is tried again after this long.
-const REDIAL_AFTER: Duration = Duration::from_millis(50);
+pub(super) const REDIAL_AFTER: Duration = Duration::from_millis(50);
 /// A follower behind the start of the log is told so this often while it pulls a snapshot, and it is written down this often.
 const TELL_BEHIND_EVERY: Duration = Duration::from_secs(1);
 const REPORT_BEHIND_EVERY: Duration = Duration::from_secs(60);

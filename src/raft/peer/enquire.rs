@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::{LogIndex, MemberName, NodeId, Term};
 use crate::proto::peer as proto;
 use crate::raft::members::{Member, Members};
+use crate::raft::peer::client::REDIAL_AFTER;
 use crate::raft::peer::facts::Facts;
 use crate::raft::peer::identity::PeerIdentity;
 use crate::raft::peer::link;
@@ -12,6 +13,8 @@ use crate::raft::peer::link::LinkError;
 use crate::raft::standing::Answer;
 use crate::store::log::record::RecordId;
 
+/// A peer that could not be reached is dialled again within this.
+pub(in crate::raft) const DIALS_WITHIN: Duration = REDIAL_AFTER.saturating_add(link::DIAL_TIMEOUT);
 /// Who does not answer in this time has nothing to say.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// More members than this no group has.

@@ -33,7 +33,8 @@ const PROTOCOL_AT: usize = 6;
 const TLS_BEGIN: u8 = 0x16;
 /// First byte of HTTP/2, by which peers of protocol 1 made their short calls.
 const HTTP_BEGIN: u8 = b'P';
-const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
+/// Time to connect.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for the greeting: a peer that takes longer would not answer frames either.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time to find out who is at a member's address.
