@@ -10,8 +10,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::read_through::{ReadThrough, Reader};
 
 /// Where those line up that leave. Cheap to clone.
 #[derive(Clone)]
@@ -27,8 +30,28 @@ pub(super) fn door() -> (Door, Line) {
 }
 
 impl Line {
+    /// Begins those that come and lets those pass that leave, until it is to stop or nobody can come any more.
+    pub async fn let_through<C>(
+        mut self,
+        mut coming: mpsc::Receiver<C>,
+        stop: &CancellationToken,
+        mut begin: impl FnMut(C),
+    ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.let_one_leave() => {}
+                came = coming.recv() => match came {
+                    Some(came) => begin(came),
+                    None => return,
+                },
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until one leaves, and lets it pass.
-    pub async fn let_one_leave(&mut self) {
+    async fn let_one_leave(&mut self) {
         match self.0.recv().await {
             // It may be gone by itself.
             Some(pass) => drop(pass.send(())),
@@ -39,8 +62,8 @@ impl Line {
 
 impl Door {
     /// A connection whose end is read only when it may leave.
-    pub fn of<S>(&self, io: S) -> LeavesByDoor<S> {
-        LeavesByDoor { io, way: Way::Stays(self.clone()) }
+    pub fn of<S>(&self, io: S) -> ReadThrough<LeavesByDoor, S> {
+        ReadThrough { reader: LeavesByDoor(Way::Stays(self.clone())), io }
     }
 
     fn leave(&self) -> oneshot::Receiver<()> {
@@ -51,11 +74,8 @@ impl Door {
     }
 }
 
-/// A connection of [`Door::of`].
-pub(super) struct LeavesByDoor<S> {
-    io: S,
-    way: Way,
-}
+/// Reads a connection of [`Door::of`].
+pub(super) struct LeavesByDoor(Way);
 
 enum Way {
     Stays(Door),
@@ -64,70 +84,53 @@ enum Way {
     Gone,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for LeavesByDoor<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Way::Stays(door) = &this.way {
+impl Reader for LeavesByDoor {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self(way) = self;
+        if let Way::Stays(door) = way {
             let from = buf.filled().len();
-            let read = ready!(Pin::new(&mut this.io).poll_read(cx, buf));
+            let read = ready!(io.poll_read(cx, buf));
             if read.is_ok() && (buf.filled().len() > from || buf.remaining() == 0) {
                 return Poll::Ready(Ok(()));
             }
-            this.way = Way::Leaves(door.leave(), read);
+            *way = Way::Leaves(door.leave(), read);
         }
-        if let Way::Leaves(pass, _) = &mut this.way {
+        if let Way::Leaves(pass, _) = way {
             // An error says that there is no line any more.
             let _ = ready!(Pin::new(pass).poll(cx));
         }
-        match std::mem::replace(&mut this.way, Way::Gone) {
+        match std::mem::replace(way, Way::Gone) {
             Way::Leaves(_, read) => Poll::Ready(read),
             Way::Stays(_) | Way::Gone => Poll::Ready(Ok(())),
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for LeavesByDoor<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::spawn_local;
 
     use super::*;
 
     /// A connection whose client wrote a byte and went.
-    fn gone(door: &Door) -> LeavesByDoor<DuplexStream> {
+    fn gone(door: &Door) -> ReadThrough<LeavesByDoor, DuplexStream> {
         let (mut client, server) = tokio::io::duplex(8);
         client.write_all(b"x").now_or_never().unwrap().unwrap();
         door.of(server)
     }
 
     /// What is there to read, as far as it may be read now.
-    fn read(io: &mut LeavesByDoor<DuplexStream>) -> Option<io::Result<usize>> {
+    fn read(io: &mut ReadThrough<LeavesByDoor, DuplexStream>) -> Option<io::Result<usize>> {
         io.read(&mut [0]).now_or_never()
     }
 
@@ -149,6 +152,41 @@ mod tests {
         }
         assert_eq!(ended, [&[0][..], &[0], &[0], &[0, 2], &[0, 2, 3]], "and the end stays the end");
         assert!(line.let_one_leave().now_or_never().is_none(), "nobody is left");
+    }
+
+    #[tokio::test]
+    async fn p20_everything_else_has_a_turn_between_two_that_come_or_go() {
+        const EACH: usize = 50;
+        let ((door, line), (come, coming), stop) = (door(), mpsc::channel(EACH), CancellationToken::new());
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let note = |what: &'static str| {
+            let seen = seen.clone();
+            move || seen.borrow_mut().push(what)
+        };
+        (0..EACH).for_each(|_| come.try_send(()).unwrap());
+        drop(come);
+        let lines = async {
+            for _ in 0..EACH {
+                let (pass, leaves) = (door.leave(), note("goes"));
+                spawn_local(pass.map(move |_| leaves()));
+            }
+            let else_has_a_turn = note("else");
+            spawn_local(stop.clone().run_until_cancelled_owned(async move {
+                loop {
+                    else_has_a_turn();
+                    tokio::task::yield_now().await;
+                }
+            }));
+            let begin = note("comes");
+            line.let_through(coming, &stop, |()| begin()).await;
+            stop.cancel();
+        };
+        tokio::task::LocalSet::new().run_until(lines).await;
+        let seen = seen.borrow();
+        assert_eq!(seen.iter().filter(|what| **what == "comes").count(), EACH);
+        assert!(seen.iter().filter(|what| **what == "goes").count() > EACH / 4, "they go while others come: {seen:?}");
+        // One that may leave does so in its own turn, which may come just before the next one's.
+        assert!(seen.windows(3).all(|three| three.contains(&"else")), "{seen:?}");
     }
 
     #[tokio::test]

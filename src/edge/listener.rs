@@ -215,28 +215,21 @@ struct Shared {
 }
 
 impl Worker {
-    async fn run(mut self) {
-        let (tasks, (door, mut line)) = (TaskTracker::new(), door());
+    async fn run(self) {
+        let (tasks, (door, line)) = (TaskTracker::new(), door());
         let _timer = AbortOnDropHandle::new(tokio::spawn(keep_a_timer()));
-        loop {
-            tokio::select! {
-                () = self.shared.stop.cancelled() => break,
-                () = line.let_one_leave() => {}
-                came = self.taken.recv() => {
-                    let Some((stream, peer, place)) = came else { break };
-                    let (door, shared) = (door.clone(), self.shared.clone());
-                    tasks.spawn_local(async move {
-                        // What panics here ends its connection, and no other.
-                        if let Ok(Err(error)) = contained(serve(stream, peer, door, shared)).await {
-                            tracing::debug!(%peer, %error, "connection ended");
-                        }
-                        drop(place);
-                    });
+        let stop = &self.shared.stop;
+        let begin = |(stream, peer, place): Accepted| {
+            let (door, shared) = (door.clone(), self.shared.clone());
+            tasks.spawn_local(async move {
+                // What panics here ends its connection, and no other.
+                if let Ok(Err(error)) = contained(serve(stream, peer, door, shared)).await {
+                    tracing::debug!(%peer, %error, "connection ended");
                 }
-            }
-            tokio::task::yield_now().await;
-        }
-        drop(line);
+                drop(place);
+            });
+        };
+        line.let_through(self.taken, stop, begin).await;
         tasks.close();
         tasks.wait().await;
     }
@@ -289,7 +282,7 @@ async fn speak(
         return Ok(classic::serve(io, peer, client, protocols.classic, stop).await?);
     }
     let window = window(bounds.places.counts().open);
-    connection(AuthorityRewriter::new(io), peer, client, window, protocols.grpc, stop).await
+    connection(AuthorityRewriter::of(io), peer, client, window, protocols.grpc, stop).await
 }
 
 /// The window of one of so many connections.

@@ -15,6 +15,7 @@ pub mod listener;
 mod peer;
 pub mod places;
 mod proxy_header;
+mod read_through;
 mod recall_handle;
 pub mod remoting;
 pub mod rules;

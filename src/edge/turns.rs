@@ -13,7 +13,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::edge::read_through::{ReadThrough, Reader};
 
 /// Bytes that are read in a turn; the last read may give some more.
 const BYTES: usize = 32 * 1024;
@@ -36,8 +38,10 @@ struct Left {
 
 impl Turn {
     /// What comes from `io` is read in turns, by a connection that is within [`Self::run`].
-    pub fn of<S>(&self, io: S) -> InTurns<S> {
-        InTurns { io, turn: self.clone(), skipped: PREFACE_BYTES, header: Vec::new(), unread: BytesMut::new() }
+    pub fn of<S>(&self, io: S) -> ReadThrough<InTurns, S> {
+        let turn = self.clone();
+        let reader = InTurns { turn, skipped: PREFACE_BYTES, header: Vec::new(), unread: BytesMut::new() };
+        ReadThrough { reader, io }
     }
 
     /// Runs a connection, each time that it is polled for one turn.
@@ -56,9 +60,8 @@ impl Turn {
     }
 }
 
-/// The bytes of a connection, of which only so much is read in a turn.
-pub(in crate::edge) struct InTurns<S> {
-    io: S,
+/// Reads only so much of a connection in a turn.
+pub(in crate::edge) struct InTurns {
     turn: Turn,
     /// Bytes of the frame, or of the preface, before the next frame's header.
     skipped: usize,
@@ -68,7 +71,7 @@ pub(in crate::edge) struct InTurns<S> {
     unread: BytesMut,
 }
 
-impl<S> InTurns<S> {
+impl InTurns {
     /// How many of these bytes are for this turn.
     fn for_this_turn(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
@@ -102,58 +105,36 @@ impl<S> InTurns<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for InTurns<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let left = this.turn.0.bytes.get();
+impl Reader for InTurns {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let left = self.turn.0.bytes.get();
         if left == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let from = buf.filled().len();
-        if this.unread.is_empty() {
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if self.unread.is_empty() {
+            ready!(io.poll_read(cx, buf))?;
         } else {
-            let count = this.unread.len().min(buf.remaining());
-            buf.put_slice(&this.unread[..count]);
-            this.unread.advance(count);
+            let count = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread[..count]);
+            self.unread.advance(count);
         }
-        this.turn.0.bytes.set(left.saturating_sub(buf.filled().len() - from));
-        let to = from + this.for_this_turn(&buf.filled()[from..]);
+        self.turn.0.bytes.set(left.saturating_sub(buf.filled().len() - from));
+        let to = from + self.for_this_turn(&buf.filled()[from..]);
         if to < buf.filled().len() {
             // Before what is unread already.
             let mut unread = BytesMut::from(&buf.filled()[to..]);
-            unread.extend_from_slice(&this.unread);
-            this.unread = unread;
+            unread.extend_from_slice(&self.unread);
+            self.unread = unread;
             buf.set_filled(to);
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for InTurns<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 
@@ -173,8 +154,8 @@ mod tests {
     }
 
     /// What is read in one turn, in pieces of this size.
-    fn turn(io: &mut InTurns<DuplexStream>, piece: usize) -> Vec<u8> {
-        io.turn.begin();
+    fn turn(io: &mut ReadThrough<InTurns, DuplexStream>, piece: usize) -> Vec<u8> {
+        io.reader.turn.begin();
         let mut read = Vec::new();
         loop {
             let mut bytes = vec![0; piece];
@@ -185,7 +166,7 @@ mod tests {
         }
     }
 
-    async fn io_with(sent: &[u8]) -> InTurns<DuplexStream> {
+    async fn io_with(sent: &[u8]) -> ReadThrough<InTurns, DuplexStream> {
         let (mut client, server) = tokio::io::duplex(sent.len());
         client.write_all(sent).await.unwrap();
         std::mem::forget(client);
@@ -223,7 +204,7 @@ mod tests {
     async fn others_have_their_turn_between_two_of_a_connection() {
         let sent = [vec![0; PREFACE_BYTES], frame(DATA, 4 * BYTES)].concat();
         let mut io = io_with(&sent).await;
-        let turn = io.turn.clone();
+        let turn = io.reader.turn.clone();
         let mut reading = pin!(turn.run(async {
             let (mut read, mut bytes) = (0, [0; 4096]);
             while read < sent.len() {

@@ -15,7 +15,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::edge::read_through::{ReadThrough, Reader};
 
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEADER_BYTES: usize = 9;
@@ -29,9 +31,8 @@ const AUTHORITY: &[u8] = b":authority";
 const HELD_BYTES_MAX: usize = 32 * 1024;
 const READ_BYTES: usize = 8 * 1024;
 
-/// A connection whose incoming header blocks are rewritten.
-pub(in crate::edge) struct AuthorityRewriter<S> {
-    inner: S,
+/// Rewrites the header blocks that come on a connection.
+pub(in crate::edge) struct AuthorityRewriter {
     /// Bytes read and not yet passed on.
     held: BytesMut,
     /// How many of them may be passed on.
@@ -47,9 +48,10 @@ enum State {
     Open,
 }
 
-impl<S> AuthorityRewriter<S> {
-    pub fn new(inner: S) -> Self {
-        Self { inner, held: BytesMut::new(), ready: 0, state: State::Pass(PREFACE_BYTES) }
+impl AuthorityRewriter {
+    /// A connection at its first byte.
+    pub fn of<S>(io: S) -> ReadThrough<Self, S> {
+        ReadThrough { reader: Self { held: BytesMut::new(), ready: 0, state: State::Pass(PREFACE_BYTES) }, io }
     }
 
     /// Moves on through the held bytes as far as frames are complete.
@@ -167,60 +169,38 @@ fn string(block: &[u8], at: &mut usize) -> Option<(bool, std::ops::Range<usize>)
     Some((is_huffman, start..*at))
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for AuthorityRewriter<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+impl Reader for AuthorityRewriter {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        mut io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
-            if this.ready > 0 {
-                let count = this.ready.min(buf.remaining());
-                buf.put_slice(&this.held[..count]);
-                this.held.advance(count);
-                this.ready -= count;
+            if self.ready > 0 {
+                let count = self.ready.min(buf.remaining());
+                buf.put_slice(&self.held[..count]);
+                self.held.advance(count);
+                self.ready -= count;
                 return Poll::Ready(Ok(()));
             }
-            if this.state == State::Open && this.held.is_empty() {
-                return Pin::new(&mut this.inner).poll_read(cx, buf);
+            if self.state == State::Open && self.held.is_empty() {
+                return io.as_mut().poll_read(cx, buf);
             }
             let mut bytes = [0; READ_BYTES];
             let mut read = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut read))?;
+            ready!(io.as_mut().poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
                 // The other side ended in the middle of a frame: pass on what there is.
-                this.ready = this.held.len();
-                if this.ready == 0 {
+                self.ready = self.held.len();
+                if self.ready == 0 {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
             }
-            this.held.extend_from_slice(read.filled());
-            this.advance();
+            self.held.extend_from_slice(read.filled());
+            self.advance();
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for AuthorityRewriter<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }
 
@@ -256,7 +236,7 @@ mod tests {
                 drop(client);
             };
             let mut read = Vec::new();
-            let mut rewritten = AuthorityRewriter::new(server);
+            let mut rewritten = AuthorityRewriter::of(server);
             let (result, ()) = tokio::join!(rewritten.read_to_end(&mut read), write);
             result.unwrap();
             read
