@@ -13,7 +13,7 @@ use crate::config::retention::retention;
 use crate::config::value::Values;
 use crate::config::{LogConfig, PeerAddress, RetentionConfig};
 use crate::model::limits::{NODE_NAME_BYTES_MAX, SNAPSHOT_BYTES_MIN};
-use crate::model::{DiskMark, HostPort, MemberName, Millis};
+use crate::model::{DiskMark, HostPort, MemberName, Millis, TopicName};
 
 /// A broker that reports to more of them is set up wrongly.
 const NAME_SERVERS_MAX: usize = 16;
@@ -126,6 +126,10 @@ pub struct BrokerConfig {
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
+    /// `traceTopicEnable`, `msgTraceTopicName`: the topic of traces, if one is to be made.
+    pub trace_topic: Option<TopicName>,
+    /// `traceOn`.
+    pub traces: bool,
     /// `transactionTimeOut`.
     pub transaction_timeout: Millis,
     /// `transactionCheckInterval`.
@@ -274,6 +278,8 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         creates_topics_classic: values.bool("autoCreateTopicEnable") || !values.is_given("autoCreateTopicEnable"),
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
         topic_queues: u32::try_from(values.number("defaultTopicQueueNums")).ok()?,
+        trace_topic: trace_topic(values),
+        traces: values.bool("traceOn"),
         transaction_timeout: Millis(values.number("transactionTimeOut")),
         transaction_check_every: Millis(values.number("transactionCheckInterval")),
         transaction_checks_max: u32::try_from(values.number("transactionCheckMax")).ok()?,
@@ -341,6 +347,23 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
         let count = config.peers.len();
         warnings.push(format!("{count} members tolerate no more failures than {}", count - 1));
     }
+}
+
+/// The topic of traces, if one is to be made.
+fn trace_topic(values: &mut Values<'_>) -> Option<TopicName> {
+    const KEY: &str = "msgTraceTopicName";
+    let named = match TopicName::parse(&values.text(KEY)) {
+        Ok(topic) if topic.dead_letter_group().or(topic.retry_group()).is_none() => Some(topic),
+        Ok(_) => {
+            values.complain(KEY, "is the name of a group's retries or dead letters");
+            None
+        }
+        Err(error) => {
+            values.complain(KEY, error.to_string());
+            None
+        }
+    };
+    named.filter(|_| values.bool("traceTopicEnable"))
 }
 
 fn name_servers(values: &mut Values<'_>) -> Vec<HostPort> {

@@ -113,7 +113,6 @@ const ANY_CLIENT: &str = "certificates of clients are not asked for, and any cli
                           trusted hosts reach the ports (bindAddress, a firewall)";
 const SCRAPED: &str = "nothing is pushed: Prometheus, or an OpenTelemetry collector, scrapes /metrics on \
                        metricsPromExporterPort";
-const TRACES: &str = "no trace topic is made yet; raftmq message trace shows what became of a message";
 const NO_INDEX: &str = "there is no index: a query by key reads the topic";
 const DELAY_LEVELS: &str = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h";
 const NO_PAGE_CACHE: &str = "the log is written with synced writes, not through mapped files";
@@ -173,6 +172,14 @@ pub const KEYS: &[Key] = &[
     ),
     key("autoCreateSubscriptionGroup", Kind::Bool, "true", "consumer groups come into being at first use"),
     key("defaultTopicQueueNums", Kind::Number(1..=1024), "8", "queues of a new topic"),
+    key(
+        "traceTopicEnable",
+        Kind::Bool,
+        "false",
+        "make the topic that classic clients write their traces to; without it autoCreateTopicEnable decides",
+    ),
+    key("msgTraceTopicName", Kind::Text, "RMQ_SYS_TRACE_TOPIC", "the topic that traceTopicEnable makes"),
+    key("traceOn", Kind::Bool, "true", "false: classic clients with traces switched on write none"),
     key("maxMessageSize", Kind::Bytes(1..=4_194_304), "4194304", "largest body"),
     key("timerMaxDelaySec", Kind::Number(1..=3_456_000), "86400", "furthest delivery time ahead, in seconds"),
     key(
@@ -487,9 +494,6 @@ pub const KEYS: &[Key] = &[
     ignored("enablePropertyFilter", TRUTH),
     ignored("enableCalcFilterBitMap", "filters read the messages themselves"),
     ignored("filterSupportRetry", LATER),
-    ignored("traceTopicEnable", TRACES),
-    ignored("traceOn", TRACES),
-    ignored("msgTraceTopicName", TRACES),
     ignored("defaultMessageRequestMode", "consumption is by pop"),
     ignored("defaultPopShareQueueNum", "consumption is by pop"),
     ignored("enablePopBufferMerge", "leases are in the log"),

@@ -70,6 +70,7 @@ fn odd_values(key: &Key) -> (Vec<String>, Vec<String>) {
             "preferredLeaderId" => (owned(&["0", "leader"]), Vec::new()),
             "metricsLabel" => (owned(&["zone", ":a", "zone=a", "zo ne:a", "zone:a,zone:b"]), Vec::new()),
             "namesrvAddr" => (owned(&["h", "h:0", "h:65536", "http://h:9876", "h:9876,i:9876"]), Vec::new()),
+            "msgTraceTopicName" => (owned(&["", "a.b", "TBW102", "%DLQ%g", "%RETRY%g"]), Vec::new()),
             other => panic!("{other} is a text: say what it does not take"),
         },
     }

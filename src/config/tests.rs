@@ -592,6 +592,24 @@ fn name_servers_are_hosts_with_ports_and_not_too_many() {
 }
 
 #[test]
+fn the_topic_of_traces_is_made_if_it_is_wanted_and_can_be_one() {
+    let of = |text: &str| load_text(text).map(|loaded| loaded.config.trace_topic.map(|topic| topic.to_string()));
+    assert_eq!(of("msgTraceTopicName=traces").unwrap(), None);
+    assert_eq!(of("traceTopicEnable=true").unwrap().as_deref(), Some("RMQ_SYS_TRACE_TOPIC"));
+    assert_eq!(of("traceTopicEnable=true\nmsgTraceTopicName=traces").unwrap().as_deref(), Some("traces"));
+    for (name, words) in [
+        ("a.b", "'a.b' holds a character other than letters"),
+        ("TBW102", "'TBW102' is reserved for the system"),
+        ("%DLQ%g", "retries or dead letters"),
+        ("%RETRY%g", "retries or dead letters"),
+    ] {
+        let errors = of(&format!("msgTraceTopicName={name}")).unwrap_err().to_string();
+        assert!(errors.contains("msgTraceTopicName") && errors.contains(words), "{errors}");
+    }
+    assert!(load_text("").unwrap().config.traces && !load_text("traceOn=false").unwrap().config.traces);
+}
+
+#[test]
 fn docs_operate_has_every_key_that_does_something_as_it_is() {
     let operate = include_str!("../../docs/operate.md");
     let row = |key: &crate::config::Key| {

@@ -38,7 +38,7 @@ pub use hours_of_day::HoursOfDay;
 pub use ids::{GroupId, LeaseId, LogIndex, MemberName, MessageRef, NodeId, QueueId, QueueOffset, Term, TopicId};
 pub use message::{BodyEncoding, ClassicMarks, Message, MessageType, TopicType};
 pub use message_group::MessageGroupHash;
-pub use names::{GroupName, NameError, TopicName};
+pub use names::{GroupName, NameError, TRACE_TOPIC, TopicName};
 pub use offset_set::OffsetSet;
 pub use permission::Permission;
 pub use receipt::ReceiptHandle;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::model::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 
 /// Topics of RocketMQ's own; clients may not use them.
-const SYSTEM_TOPICS: [&str; 10] = [
+const SYSTEM_TOPICS: [&str; 9] = [
     "TBW102",
     "SCHEDULE_TOPIC_XXXX",
     "BenchmarkTest",
@@ -17,9 +17,11 @@ const SYSTEM_TOPICS: [&str; 10] = [
     "CHECKPOINT_TOPIC",
     "RMQ_SYS_TRANS_HALF_TOPIC",
     "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    "RMQ_SYS_TRACE_TOPIC",
     "TRANS_CHECK_MAX_TIME_TOPIC",
 ];
+/// Where classic clients write what became of their messages, if nobody names another topic. RocketMQ keeps it from clients of
+/// gRPC alone.
+pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const DEAD_LETTERS_PREFIX: &str = "%DLQ%";
 const RETRIES_PREFIX: &str = "%RETRY%";

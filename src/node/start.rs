@@ -291,6 +291,7 @@ fn broker_settings(config: &BrokerConfig) -> BrokerSettings {
         creates_topics: config.creates_topics,
         creates_groups: config.creates_groups,
         topic_queues: config.topic_queues,
+        trace_topic: config.trace_topic.clone(),
         checks: TransactionChecks {
             after: config.transaction_timeout,
             every: config.transaction_check_every,

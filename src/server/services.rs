@@ -49,6 +49,7 @@ pub(super) fn services(
         delay_max: config.delay_max,
         creates_topics: config.creates_topics_classic,
         topic_queues: config.topic_queues,
+        traces: config.traces,
     };
     let classic = Remoting::new(node.clone(), settings);
     tokio::spawn(classic.clone().keep_commits());

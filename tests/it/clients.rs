@@ -187,6 +187,7 @@ fn classic_java_client() {
         "delay",
         "transaction",
         "check-back",
+        "traces",
     ];
     // 5.3.3 is between them and can do no more than 5.5.0; `run.sh 5.3.3` has the program run with it.
     classic_client("classic-java", &["4.9.8", "5.5.0"], &cases);

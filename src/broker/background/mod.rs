@@ -15,6 +15,7 @@ mod retention;
 pub(super) mod tasks;
 mod terms;
 mod timer;
+mod trace_topic;
 mod transaction_checks;
 mod work;
 

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
-use crate::broker::background::{cluster_version, members, renewals, retention, terms, timer, transaction_checks};
+use crate::broker::background::{
+    cluster_version, members, renewals, retention, terms, timer, trace_topic, transaction_checks,
+};
 use crate::broker::handle_key::draw_on_leader;
 use crate::model::{MessageRef, TopicId};
 
@@ -41,6 +43,7 @@ impl Background {
                 forget_idle(&shard),
                 transaction_checks::ask_producers(shard.clone(), due_checks),
                 draw_on_leader(&shard),
+                trace_topic::make_on_leader(&shard),
                 retention::retain_on_leader(&shard),
                 members::see_changes_through(&shard),
                 terms::note_leaders(&shard),

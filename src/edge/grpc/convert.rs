@@ -2,7 +2,7 @@
 
 use crate::edge::grpc::codes::Refused;
 use crate::edge::rules;
-use crate::model::{Filter, GroupName, MessageType, Millis, QueueOffset, TagFilter, Timestamp, TopicName};
+use crate::model::{Filter, GroupName, MessageType, Millis, QueueOffset, TRACE_TOPIC, TagFilter, Timestamp, TopicName};
 use crate::proto::v2;
 
 /// A user property of this name carries the message group, as in RocketMQ's older clients.
@@ -11,6 +11,9 @@ pub(in crate::edge) const SHARDING_KEY: &str = "__SHARDINGKEY";
 /// The topic of a resource; `header` is the namespace of one that names none.
 pub(in crate::edge) fn topic(resource: Option<&v2::Resource>, header: &str) -> Result<TopicName, Refused> {
     let (namespace, name) = parts(resource, header);
+    if name == TRACE_TOPIC {
+        return Err(rules::names::reserved_topic(name).into());
+    }
     Ok(rules::names::topic(namespace, name)?)
 }
 

@@ -34,6 +34,8 @@ pub struct RemotingSettings {
     pub creates_topics: bool,
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
+    /// `traceOn`: whether clients that would write traces do.
+    pub traces: bool,
 }
 
 /// The protocol over a node. Cheap to clone.

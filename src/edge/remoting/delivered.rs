@@ -12,6 +12,7 @@ use crate::edge::remoting::compressed::is_gzip;
 use crate::edge::remoting::message::{ID, KEYS, RECOVERY_SECONDS, SHARDING_KEY, TAG, TRACE};
 use crate::edge::remoting::physical_offset::physical_offset;
 use crate::edge::remoting::put_off::DELIVER_AT;
+use crate::edge::remoting::send_marks::{REGION, THE_REGION};
 use crate::edge::remoting::store_host::ipv4;
 use crate::model::{BodyEncoding, Message, MessageRef, MessageType, QueueId, QueueOffset, Timestamp, TopicName};
 use crate::proto::remoting::sys_flag::{COMPRESSED, TRANSACTION_COMMIT};
@@ -32,21 +33,27 @@ pub(super) struct Place<'a> {
     pub store_host: SocketAddr,
 }
 
-/// Adds a message to the body of an answer.
+/// Adds a message to the body of an answer; `more` are properties beside its own.
 pub(super) fn put(
     body: &mut BytesMut,
     pulled: PulledMessage,
     topic: &TopicName,
     queue: QueueId,
     store_host: SocketAddr,
+    more: &[(&str, &str)],
 ) -> Result<(), Refused> {
     let PulledMessage { message, offset, stored_at, at } = pulled;
-    put_at(body, &message, Place { topic, queue, offset, stored_at, at, store_host })
+    put_at(body, &message, Place { topic, queue, offset, stored_at, at, store_host }, more)
 }
 
 /// The same of a message at a place.
-pub(super) fn put_at(body: &mut BytesMut, message: &Message, place: Place<'_>) -> Result<(), Refused> {
-    let mut stored = stored(message, place, &[])?;
+pub(super) fn put_at(
+    body: &mut BytesMut,
+    message: &Message,
+    place: Place<'_>,
+    more: &[(&str, &str)],
+) -> Result<(), Refused> {
+    let mut stored = stored(message, place, more)?;
     if message.message_type == MessageType::Transaction {
         stored.system_flags |= TRANSACTION_COMMIT;
         stored.prepared_offset = stored.physical_offset;
@@ -87,7 +94,7 @@ pub(super) fn unwritable(error: Malformed) -> Refused {
 /// The text of a message's properties.
 pub(super) fn properties(message: &Message) -> Result<String, Malformed> {
     let mut text = String::with_capacity(
-        64 + message.properties.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>(),
+        96 + message.properties.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>(),
     );
     for (name, value) in &message.properties {
         put_property(&mut text, name, value)?;
@@ -107,6 +114,8 @@ pub(super) fn properties(message: &Message) -> Result<String, Malformed> {
     if message.classic.is_none() {
         put_what_grpc_says(&mut text, message)?;
     }
+    // Java 5 writes no trace of a message from nowhere.
+    put_property(&mut text, REGION, THE_REGION)?;
     put_property(&mut text, ID, &message.message_id)?;
     Ok(text)
 }

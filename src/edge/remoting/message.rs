@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::compressed::{UNPACKED_MAX, as_zlib};
 use crate::edge::remoting::put_off;
+use crate::edge::remoting::send_marks::{REGION, TRACE_ON};
 use crate::edge::rules;
 use crate::edge::rules::message::MessageLimits;
 use crate::env::panic::contain;
@@ -92,7 +93,8 @@ pub(super) fn read(
             SHARDING_KEY => message.message_group = Some(value.to_owned()),
             TRACE => message.trace_context = Some(value.to_owned()),
             HALF => is_half |= value.eq_ignore_ascii_case("true"),
-            WAIT => {}
+            // What the broker says of itself, a message that is sent again has from its delivery.
+            WAIT | REGION | TRACE_ON => {}
             name => message.properties.push((name.to_owned(), value.to_owned())),
         }
     }

@@ -9,7 +9,7 @@ use crate::broker::{Deadline, Error, Pull, Pulled};
 use crate::edge::remoting::answer::Answer;
 use crate::edge::remoting::codes::Refused;
 use crate::edge::remoting::context::{Connection, Remoting, Request};
-use crate::edge::remoting::{delivered, filter};
+use crate::edge::remoting::{delivered, filter, send_marks};
 use crate::edge::rules;
 use crate::model::limits::RECEIVE_BATCH_MAX;
 use crate::model::{Filter, GroupName, Millis, QueueId, QueueOffset, TopicName};
@@ -67,11 +67,12 @@ pub(super) async fn pull(connection: &Connection, request: &Request) -> Result<A
         [("suggestWhichBrokerId", 0), ("nextBeginOffset", next.0), ("minOffset", min.0), ("maxOffset", max.0)]
             .into_iter()
             .collect();
-    let store_host = remoting.store_host.now(remoting.node.routes());
+    let (store_host, marks) =
+        (remoting.store_host.now(remoting.node.routes()), send_marks::of_message(&remoting.settings));
     let sizes = messages.iter().map(|pulled| pulled.message.body.len() + ABOUT_A_BODY);
     let mut body = BytesMut::with_capacity(sizes.sum());
     for message in messages {
-        delivered::put(&mut body, message, &topic, queue, store_host)?;
+        delivered::put(&mut body, message, &topic, queue, store_host, marks)?;
     }
     let mut answer = Answer::coded(code, fields, body.freeze());
     answer.room = room;

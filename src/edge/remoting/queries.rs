@@ -115,7 +115,7 @@ fn body(remoting: &Remoting, messages: &[StoredMessage]) -> Result<BytesMut, Ref
     for StoredMessage { topic, place, at, message, stored_at, .. } in messages {
         let (queue, offset) = place.unwrap_or((QueueId(0), QueueOffset(0)));
         let place = Place { topic, queue, offset, stored_at: *stored_at, at: *at, store_host };
-        delivered::put_at(&mut body, message, place)?;
+        delivered::put_at(&mut body, message, place, &[])?;
     }
     Ok(body)
 }

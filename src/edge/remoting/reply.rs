@@ -90,7 +90,7 @@ pub(super) async fn reply(connection: &Connection, request: &Request, code: Requ
     for (name, value) in [("msgId", 0), ("queueId", 0), ("queueOffset", 0)] {
         fields.put(name, value);
     }
-    send_marks::put(&mut fields);
+    send_marks::put(&mut fields, &remoting.settings);
     Ok(Answer::with(fields))
 }
 

@@ -113,7 +113,7 @@ pub(super) async fn send(connection: &Connection, request: &Request, code: Reque
     if !asked.is_batch {
         fields.put("transactionId", &messages[0].message_id);
     }
-    send_marks::put(&mut fields);
+    send_marks::put(&mut fields, &remoting.settings);
     Ok(Answer::with(fields))
 }
 

@@ -97,7 +97,7 @@ fn sent(remoting: &Remoting, at: MessageRef, offset: u64, message: &Message) -> 
     fields.put("queueId", 0);
     fields.put("queueOffset", offset);
     fields.put("transactionId", &message.message_id);
-    send_marks::put(&mut fields);
+    send_marks::put(&mut fields, &remoting.settings);
     Answer::with(fields)
 }
 

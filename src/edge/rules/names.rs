@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::edge::rules::{Invalid, InvalidKind};
-use crate::model::{GroupName, TopicName};
+use crate::model::{GroupName, NameError, TopicName};
 
 const SEPARATOR: char = '%';
 /// RocketMQ's prefixes stay in front.
@@ -15,10 +15,18 @@ const PREFIXES: [&str; 2] = ["%DLQ%", "%RETRY%"];
 
 /// The topic of that name in a namespace; without one if it is empty.
 pub fn topic(namespace: &str, text: &str) -> Result<TopicName, Invalid> {
-    let parse =
-        |text: &str| TopicName::parse(text).map_err(|error| Invalid::new(InvalidKind::TopicName, error.to_string()));
+    let parse = |text: &str| TopicName::parse(text).map_err(no_topic);
     let plain = parse(text)?;
     if namespace.is_empty() { Ok(plain) } else { parse(&whole(namespace, text)?) }
+}
+
+/// What who may not use a topic of the system is answered.
+pub fn reserved_topic(name: &str) -> Invalid {
+    no_topic(NameError::Reserved { kind: "topic", name: name.to_owned() })
+}
+
+fn no_topic(error: NameError) -> Invalid {
+    Invalid::new(InvalidKind::TopicName, error.to_string())
 }
 
 /// The consumer group of that name in a namespace; without one if it is empty.

@@ -59,6 +59,7 @@ public class Check {
             check.litePulls();
             check.begins(producer);
             new Later(check.endpoints, check.topic, check.group).run();
+            new Traces(check.endpoints, check.topic, check.group).run();
             producer.shutdown();
         } catch (Throwable failure) {
             failure.printStackTrace();

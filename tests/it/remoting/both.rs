@@ -175,6 +175,7 @@ impl Plain {
             }
         };
         put("UNIQ_KEY", Some(self.id.clone()));
+        put("MSG_REGION", Some("DefaultRegion".to_owned()));
         put("TAGS", self.tag.clone());
         put("KEYS", Some(self.keys.join(" ")).filter(|keys| !keys.is_empty()));
         put("__SHARDINGKEY", self.group.clone());

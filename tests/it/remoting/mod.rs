@@ -15,3 +15,4 @@ mod retry;
 mod route;
 mod send;
 mod tools;
+mod traces;
