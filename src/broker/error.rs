@@ -26,6 +26,9 @@ pub enum Error {
     /// The name is taken.
     #[error("consumer group '{0}' exists")]
     GroupExists(GroupName),
+    /// This node's configuration forbids it: what it does not do, and the key that says so.
+    #[error("this node {0}")]
+    ForbiddenHere(&'static str),
     /// The topic's permission forbids it.
     #[error("topic '{0}' may not be used that way: its permission forbids it")]
     Forbidden(TopicName),

@@ -110,6 +110,7 @@ impl Broker {
     ///   topic may still be read.
     /// * Source: contract §20.
     pub async fn pull(&self, request: Pull, deadline: Deadline) -> Result<Pulled, Error> {
+        self.check_receives()?;
         let until = Instant::now() + request.wait.into();
         let lookup = self.held_until(deadline);
         self.reader.recent(lookup).await?;

@@ -72,6 +72,25 @@ impl Sent {
 }
 
 impl Broker {
+    /// Whether this node's configuration lets clients send messages of this type here.
+    fn check_sends(&self, message_type: MessageType) -> Result<(), Error> {
+        if !self.settings.permission.can_write() {
+            return Err(Error::ForbiddenHere("takes no messages: its brokerPermission forbids it"));
+        }
+        if message_type == MessageType::Transaction && !self.settings.takes_transactions {
+            return Err(Error::ForbiddenHere("takes no transactions: its rejectTransactionMessage forbids it"));
+        }
+        Ok(())
+    }
+
+    /// Whether this node's configuration lets clients receive messages here.
+    pub(super) fn check_receives(&self) -> Result<(), Error> {
+        if self.settings.permission.can_read() {
+            return Ok(());
+        }
+        Err(Error::ForbiddenHere("gives out no messages: its brokerPermission forbids it"))
+    }
+
     fn placement(&self, message_type: MessageType, messages: &[Message]) -> Placement {
         match message_type {
             MessageType::Delay => Placement::DeliverAt(delivery_times(messages)),
@@ -102,6 +121,7 @@ impl Broker {
         messages: Vec<Message>,
         deadline: Deadline,
     ) -> Result<(Vec<Sent>, SendReceipt), Error> {
+        self.check_sends(message_type)?;
         let until = self.held_until(deadline);
         let (mut id, mut record) = self.topic_to_send_to(&topic, until).await?;
         if !record.topic_type.accepts(message_type) {
@@ -164,6 +184,7 @@ impl Broker {
         messages: &[Message],
         deadline: Deadline,
     ) -> Result<SentToQueue, Error> {
+        self.check_sends(messages.first().map_or(MessageType::Normal, |message| message.message_type))?;
         let until = self.held_until(deadline);
         let (id, record) = self.existing_topic(topic, until).await?;
         let placement = self.queue_placement(record.topic_type, queue, messages);

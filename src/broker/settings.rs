@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{HoursOfDay, Millis, TopicName, TransactionChecks};
+use crate::model::{HoursOfDay, Millis, Permission, TopicName, TransactionChecks};
 
 /// Settings that decide what a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub struct BrokerSettings {
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
+    /// `brokerPermission`.
+    pub permission: Permission,
+    /// `rejectTransactionMessage` is not set.
+    pub takes_transactions: bool,
     /// `traceTopicEnable`, `msgTraceTopicName`: the topic of traces that this node makes when it leads.
     pub trace_topic: Option<TopicName>,
     /// `transactionTimeOut`, `transactionCheckInterval`, `transactionCheckMax`.

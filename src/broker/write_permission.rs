@@ -4,7 +4,7 @@
 use crate::broker::{ActWords, Broker, Deadline, Error, Operator};
 use crate::machine::command::SetWritePermission;
 use crate::machine::{Command, Outcome};
-use crate::model::{MemberName, Unwritable};
+use crate::model::{MemberName, Permission, Unwritable};
 
 impl Broker {
     /// Takes the write permission of a member away, under whatever name routes have it, or gives it back; `None` is the group
@@ -35,5 +35,10 @@ impl Broker {
     /// What routes do not offer to producers, as far as this node has applied the log.
     pub fn unwritable(&self) -> Result<Unwritable, Error> {
         Ok(self.reader.view().unwritable()?)
+    }
+
+    /// What clients may do at this node, and so with all topics: `brokerPermission`.
+    pub fn permission(&self) -> Permission {
+        self.settings.permission
     }
 }

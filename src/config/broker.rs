@@ -13,7 +13,7 @@ use crate::config::retention::retention;
 use crate::config::value::Values;
 use crate::config::{LogConfig, PeerAddress, RetentionConfig};
 use crate::model::limits::{NODE_NAME_BYTES_MAX, SNAPSHOT_BYTES_MIN};
-use crate::model::{DiskMark, HostPort, MemberName, Millis, TopicName};
+use crate::model::{DiskMark, HostPort, MemberName, Millis, Permission, TopicName};
 
 /// A broker that reports to more of them is set up wrongly.
 const NAME_SERVERS_MAX: usize = 16;
@@ -126,6 +126,10 @@ pub struct BrokerConfig {
     pub creates_groups: bool,
     /// `defaultTopicQueueNums`.
     pub topic_queues: u32,
+    /// `brokerPermission`.
+    pub permission: Permission,
+    /// `rejectTransactionMessage` is not set.
+    pub takes_transactions: bool,
     /// `traceTopicEnable`, `msgTraceTopicName`: the topic of traces, if one is to be made.
     pub trace_topic: Option<TopicName>,
     /// `traceOn`.
@@ -278,6 +282,8 @@ pub(super) fn build(values: &mut Values<'_>) -> Option<BrokerConfig> {
         creates_topics_classic: values.bool("autoCreateTopicEnable") || !values.is_given("autoCreateTopicEnable"),
         creates_groups: values.bool("autoCreateSubscriptionGroup"),
         topic_queues: u32::try_from(values.number("defaultTopicQueueNums")).ok()?,
+        permission: permission(values)?,
+        takes_transactions: !values.bool("rejectTransactionMessage"),
         trace_topic: trace_topic(values),
         traces: values.bool("traceOn"),
         transaction_timeout: Millis(values.number("transactionTimeOut")),
@@ -347,6 +353,12 @@ pub(super) fn warn(config: &BrokerConfig, warnings: &mut Vec<String>) {
         let count = config.peers.len();
         warnings.push(format!("{count} members tolerate no more failures than {}", count - 1));
     }
+}
+
+/// What clients may do at this node, in RocketMQ's bits.
+fn permission(values: &mut Values<'_>) -> Option<Permission> {
+    let all = [("2", Permission::WRITE), ("4", Permission::READ), ("6", Permission::READ_WRITE)];
+    values.choice("brokerPermission", &all)
 }
 
 /// The topic of traces, if one is to be made.

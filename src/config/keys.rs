@@ -173,6 +173,13 @@ pub const KEYS: &[Key] = &[
     key("autoCreateSubscriptionGroup", Kind::Bool, "true", "consumer groups come into being at first use"),
     key("defaultTopicQueueNums", Kind::Number(1..=1024), "8", "queues of a new topic"),
     key(
+        "brokerPermission",
+        Kind::Word,
+        "6",
+        "what clients may do at this node, the same on all of a group: 2 send, 4 receive, 6 both",
+    ),
+    key("rejectTransactionMessage", Kind::Bool, "false", "true: this node takes no transactions"),
+    key(
         "traceTopicEnable",
         Kind::Bool,
         "false",
@@ -457,12 +464,6 @@ pub const KEYS: &[Key] = &[
     ignored("commitIntervalCommitLog", NO_PAGE_CACHE),
     ignored("syncFlushTimeout", "a request waits until its own deadline"),
     ignored("slaveTimeout", "a request waits until its own deadline"),
-    demanding(
-        "brokerPermission",
-        Harmless::Words(&["6"]),
-        LATER,
-        "a node is always readable and writable; remove the line and set it by topic: raftmq topic update TOPIC --permission R",
-    ),
     ignored("cleanResourceInterval", NO_SWEEP),
     ignored("deleteCommitLogFilesInterval", NO_SWEEP),
     ignored("deleteConsumeQueueFilesInterval", NO_SWEEP),
@@ -513,12 +514,6 @@ pub const KEYS: &[Key] = &[
     demanding("aclEnable", OFF, NO_USERS, LET_IN),
     ignored("clusterTopicEnable", "no topic comes into being by itself at the start"),
     ignored("brokerTopicEnable", "no topic comes into being by itself at the start"),
-    demanding(
-        "rejectTransactionMessage",
-        OFF,
-        LATER,
-        "topics of the types TRANSACTION and MIXED take transactions; remove the line and make no such topic",
-    ),
     demanding("duplicationEnable", OFF, NATIVE_HA, LIST_MEMBERS),
     demanding(
         "startAcceptSendRequestTimeStamp",

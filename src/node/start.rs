@@ -291,6 +291,8 @@ fn broker_settings(config: &BrokerConfig) -> BrokerSettings {
         creates_topics: config.creates_topics,
         creates_groups: config.creates_groups,
         topic_queues: config.topic_queues,
+        permission: config.permission,
+        takes_transactions: config.takes_transactions,
         trace_topic: config.trace_topic.clone(),
         checks: TransactionChecks {
             after: config.transaction_timeout,

@@ -42,6 +42,7 @@ impl Broker {
     ///   unknown.
     /// * Source: contract §13.
     pub async fn receive(self: &Arc<Self>, request: Receive) -> Result<Option<Received>, Error> {
+        self.check_receives()?;
         let until = Instant::now() + request.wait.into();
         let lookup_until = self.held_until(Deadline::at(until)).max(until.min(Instant::now() + LOOKUP_MIN));
         let (mut topic, mut record) = self.existing_topic(&request.topic, lookup_until).await?;

@@ -13,7 +13,7 @@ pub(in crate::edge) fn refuse(error: Error) -> Status {
     match error {
         Error::TopicNotFound(_) | Error::GroupNotFound(_) => Status::not_found(text),
         Error::TopicExists(_) | Error::GroupExists(_) => Status::already_exists(text),
-        Error::Forbidden(_) => Status::permission_denied(text),
+        Error::Forbidden(_) | Error::ForbiddenHere(_) => Status::permission_denied(text),
         Error::Capped(_) => Status::failed_precondition(text),
         Error::TypeMismatch { .. }
         | Error::LeaseEnded

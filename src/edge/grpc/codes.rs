@@ -72,7 +72,7 @@ impl From<Error> for Refused {
         let code = match &error {
             Error::TopicNotFound(_) => Code::TopicNotFound,
             Error::GroupNotFound(_) => Code::ConsumerGroupNotFound,
-            Error::Forbidden(_) | Error::Capped(_) => Code::Forbidden,
+            Error::Forbidden(_) | Error::ForbiddenHere(_) | Error::Capped(_) => Code::Forbidden,
             Error::TypeMismatch { .. } => Code::MessagePropertyConflictWithType,
             Error::LeaseEnded | Error::NotAReceiptHandle(_) | Error::ForeignReceiptHandle => Code::InvalidReceiptHandle,
             Error::NotWaiting => Code::MessageNotFound,

@@ -67,7 +67,7 @@ impl From<Error> for Refused {
         let code = match &error {
             Error::TopicNotFound(_) => ResponseCode::TopicNotExist,
             Error::GroupNotFound(_) => ResponseCode::SubscriptionGroupNotExist,
-            Error::Forbidden(_) | Error::Capped(_) => ResponseCode::NoPermission,
+            Error::Forbidden(_) | Error::ForbiddenHere(_) | Error::Capped(_) => ResponseCode::NoPermission,
             Error::TypeMismatch { .. } => ResponseCode::MessageIllegal,
             Error::IllegalOffset { .. } => ResponseCode::PullOffsetMoved,
             // Every producer tries another node after this one, and no other is refused where it could be served.

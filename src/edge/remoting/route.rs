@@ -42,22 +42,23 @@ async fn queues_of(remoting: &Remoting, name: &str) -> Result<TopicQueues, Refus
     let topic =
         rules::names::topic("", name).map_err(|invalid| Refused::new(ResponseCode::TopicNotExist, invalid.text))?;
     match remoting.broker.find_topic(&topic, Deadline::NONE).await {
-        Ok(topic) => Ok(queues(&topic)),
+        Ok(topic) => Ok(queues(remoting, &topic)),
         Err(Error::TopicNotFound(_)) if name.starts_with(RETRY_PREFIX) => Ok(RETRY_QUEUES),
         Err(Error::TopicNotFound(_)) if is_reply_topic(name, &remoting.node.settings().cluster) => Ok(REPLY_QUEUES),
         Err(error) => Err(error.into()),
     }
 }
 
-fn queues(topic: &TopicView) -> TopicQueues {
-    let perm = i32::from(topic.permission.0) & (PERM_READ | PERM_WRITE);
+fn queues(remoting: &Remoting, topic: &TopicView) -> TopicQueues {
+    let perm = i32::from(topic.permission.0 & remoting.broker.permission().0) & (PERM_READ | PERM_WRITE);
     TopicQueues { count: topic.queues, perm, all_names_read: false }
 }
 
 /// Everything that has a route, as this node knows it.
 pub(super) fn all_queues(remoting: &Remoting) -> Result<BTreeMap<String, TopicQueues>, Error> {
     let topics = remoting.broker.topics()?;
-    let mut all: BTreeMap<_, _> = topics.iter().map(|topic| (topic.name.to_string(), queues(topic))).collect();
+    let mut all: BTreeMap<_, _> =
+        topics.iter().map(|topic| (topic.name.to_string(), queues(remoting, topic))).collect();
     if remoting.settings.creates_topics {
         all.insert(DEFAULT_TOPIC.to_owned(), default_topic(remoting.settings.topic_queues));
     }

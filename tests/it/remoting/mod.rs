@@ -10,6 +10,7 @@ mod leaving;
 mod locks;
 mod name_server;
 mod one_protocol;
+mod permission;
 mod producers;
 mod retry;
 mod route;

@@ -38,7 +38,8 @@ async fn try_route(
     let mut rows = Vec::new();
     for (member, endpoints) in endpoints {
         let may_write = if unwritable.may_write(member.id.name()) { ROUTABLE } else { READ };
-        let topic = TopicView { permission: Permission(topic.permission.0 & may_write), ..topic.clone() };
+        let permission = Permission(topic.permission.0 & edge.broker.permission().0 & may_write);
+        let topic = TopicView { permission, ..topic.clone() };
         for id in 0..topic.queues {
             let id = i32::try_from(id).expect("a topic has at most 1024 queues");
             rows.push(row(edge, &topic, request.topic.as_ref(), id, &member, endpoints.clone()));
@@ -67,7 +68,7 @@ async fn try_assignment(
     let request = request.into_inner();
     caller.group(request.group.as_ref())?;
     let topic = find(edge, request.topic.as_ref(), &caller).await?;
-    if !topic.permission.can_read() {
+    if !Permission(topic.permission.0 & edge.broker.permission().0).can_read() {
         return Err(Refused::new(Code::Forbidden, format!("topic '{}' has no readable queue", topic.name)));
     }
     let members = edge.node.routes().of_all(caller.deadline()).await?;
