@@ -117,22 +117,27 @@ find_binary() {
 
 # Prints the process id of a running node or name server; fails when it does not run. A pid file left by a crash or a
 # reboot may name a process of someone else, so the process must be a broker with this node's folder, or a name server with
-# this port.
+# this port. One that starts itself again, which a replaced node does, has no words for a moment; a zombie never has.
 pid_of() {
-    local node="$1" pid word mark="storePathRootDir=$data/$1"
+    local node="$1" pid word has_words mark="storePathRootDir=$data/$1"
     case "$node" in ns*) mark="listenPort=$(port_of "$node")" ;; esac
     pid="$(cat "$(pid_file_of "$node")" 2>/dev/null)" || return 1
     case "$pid" in '' | *[!0-9]*) return 1 ;; esac
-    while IFS= read -r -d '' word; do
-        if [ "$word" = "$mark" ]; then
-            printf '%s\n' "$pid"
-            return 0
-        fi
-    done 2>/dev/null <"/proc/$pid/cmdline" || return 1
+    for _ in {1..100}; do
+        has_words=false
+        while IFS= read -r -d '' word; do
+            has_words=true
+            if [ "$word" = "$mark" ]; then
+                printf '%s\n' "$pid"
+                return 0
+            fi
+        done 2>/dev/null <"/proc/$pid/cmdline" || return 1
+        if $has_words || ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status" 2>/dev/null; then return 1; fi
+        sleep 0.02
+    done
     return 1
 }
 
-# A zombie still has a folder in /proc but an empty command line, so it counts as gone.
 runs() { pid_of "$1" >/dev/null; }
 
 some_run() {

@@ -6,7 +6,7 @@ use raftmq::proto::v2;
 use raftmq::proto::v2::Code;
 
 use crate::fixture::calls::{code, drain, end, send, take};
-use crate::fixture::cluster::with_cluster;
+use crate::fixture::cluster::{Cluster, with_cluster};
 use crate::fixture::messages::{
     KIB_16, MIB_4, delayed, delayed_until, half, having, ids, keyed, message, now_millis, ordered, sorted, system,
     tagged, with,
@@ -168,19 +168,20 @@ fn p4_the_window_is_not_full_after_some_seconds_of_many_sends_and_outlives_the_l
             assert_eq!(sent.status.unwrap().code(), Code::Ok);
             first.push(sent.entries[0].offset);
         }
-        let again = async |wires: &[Wire], first: &[i64]| {
+        let again = async |cluster: &Cluster, wires: &[Wire], first: &[i64]| {
             for (number, first) in first.iter().enumerate() {
-                let again = send(&wires[number % wires.len()], message("t", &format!("m{number}-0"), "b")).await;
-                assert_eq!(again.offset, *first, "m{number}-0");
+                let sent = wires[number % wires.len()].send(vec![message("t", &format!("m{number}-0"), "b")]).await;
+                let sent = sent.unwrap_or_else(|error| panic!("m{number}-0: {error:?}\n{}", cluster.logs()));
+                assert_eq!(sent.entries[0].offset, *first, "m{number}-0: {:?}", sent.status);
             }
         };
-        again(&wires, &first[..5]).await;
+        again(&cluster, &wires, &first[..5]).await;
         let leader = cluster.wait_for_leader();
         cluster.kill(leader);
-        again(&cluster.wires_but(leader), &first).await;
+        again(&cluster, &cluster.wires_but(leader), &first).await;
         cluster.start_node(leader);
         cluster.wait_for_port(leader);
-        again(&[cluster.wire(leader)], &first[..20]).await;
+        again(&cluster, &[cluster.wire(leader)], &first[..20]).await;
     });
 }
 
