@@ -141,7 +141,7 @@ fn a_cluster_is_checked_and_a_stopped_node_is_named_and_fills_no_log(cluster: &m
     std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
     let tls = [format!("tls.server.certPath={}", files[0]), format!("tls.server.keyPath={}", files[1])];
     cluster.start_node_with(gone, &["transactionTimeOut=7s", &tls[0], &tls[1]]);
-    cluster.wait_for_port(gone);
+    cluster.wait_until_serving(gone);
     eventually("all answer", cluster, || cluster.raftmq(&["check"]).status.success());
     let (_, found) = check(cluster);
     assert_eq!(verdict(&found, "certificates", None).as_deref(), Some("ok"), "{found}");

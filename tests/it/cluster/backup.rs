@@ -162,7 +162,7 @@ fn p2_p18_a_restored_node_at_the_address_of_a_dead_one_takes_nothing_from_the_ol
         std::thread::sleep(Duration::from_secs(4));
         assert!(cluster.is_running(other), "{}", cluster.logs());
         cluster.start_node(starting);
-        cluster.wait_for_port(starting);
+        cluster.wait_until_serving(starting);
         let leader = cluster.wait_for_leader();
         assert!(leader > 0, "{}", cluster.logs());
     }

@@ -74,7 +74,7 @@ fn p20_a_node_that_could_open_no_file_ends_with_the_code_that_says_so() {
     assert!(cluster.log_of(node).contains("it may not open more files: raise the limit"), "{}", cluster.log_of(node));
     // Its files are whole: with more files it comes back.
     cluster.start_node(node);
-    cluster.wait_for_port(node);
+    cluster.wait_until_serving(node);
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn p20_disks_that_are_filled_and_freed_end_nobody_and_lose_nothing() {
     // Their log files are on the same disks, and hold up nothing either.
     let log_home = [0, 1, 2].map(|node| format!("logHome={}", cluster.folder_of(node)));
     (0..3).for_each(|node| cluster.start_node_with(node, &[&log_home[node]]));
-    (0..3).for_each(|node| cluster.wait_for_port(node));
+    (0..3).for_each(|node| cluster.wait_until_serving(node));
     cluster.wait_for_leader();
     cluster.raftmq_ok(&["topic", "create", "t"]);
     cluster.raftmq_ok(&["topic", "create", "backlog"]);
@@ -196,7 +196,7 @@ fn p20_disks_that_are_filled_and_freed_end_nobody_and_lose_nothing() {
             let restarted = (cluster.wait_for_leader() + 1) % 3;
             cluster.kill(restarted);
             cluster.start_node_with(restarted, &[&log_home[restarted]]);
-            cluster.wait_for_port(restarted);
+            cluster.wait_until_serving(restarted);
             eventually("the restarted node follows", &cluster, || {
                 let status = cluster.json(&["cluster", "status"]);
                 status["nodes"][restarted]["behind"].as_u64().is_some_and(|behind| behind < 100)
@@ -250,7 +250,7 @@ fn p20_a_follower_whose_reserve_is_used_up_pauses_votes_and_catches_up() {
     // The one with the small disk starts last, so that it does not lead.
     for node in [leads, 2, full] {
         cluster.start_node(node);
-        cluster.wait_for_port(node);
+        cluster.wait_until_serving(node);
     }
     if cluster.wait_for_leader() == full {
         // Its small disk may be the only one that is not short of room.
@@ -280,7 +280,7 @@ fn p20_a_follower_whose_reserve_is_used_up_pauses_votes_and_catches_up() {
     let other = 2 - leader;
     eventually("the other one leads", &cluster, || cluster.leader() == Some(other));
     cluster.start_node(leader);
-    cluster.wait_for_port(leader);
+    cluster.wait_until_serving(leader);
     cluster.raftmq_ok(&["produce", "t", "--count", "100"]);
     sent += 100;
     disk.free();
@@ -308,7 +308,7 @@ fn p20_a_start_that_is_not_possible_for_lack_of_room_ends_with_a_code_of_its_own
     assert!(log.contains("No space left on device") && log.contains("Give the file system"), "{log}");
     disk.free();
     cluster.start_node(0);
-    cluster.wait_for_port(0);
+    cluster.wait_until_serving(0);
 }
 
 /// The ids of all messages of the topic, until it seems to have no more; at least `count`.

@@ -23,7 +23,7 @@ fn p17_a_node_whose_log_thread_panics_ends_at_once_and_service_goes_on() {
     cluster.kill(leader);
     let follower = cluster.wait_for_leader();
     cluster.start_node_planted(leader, &[], "log-thread-panics");
-    cluster.wait_for_port(leader);
+    cluster.wait_until_serving(leader);
     let runtime = runtime();
     let _entered = runtime.enter();
     // It is led, or leads: either way its log thread writes this.
@@ -46,7 +46,7 @@ fn p17_a_panic_in_a_client_s_request_fails_that_request_and_nothing_else() {
     cluster.raftmq_ok(&["topic", "create", "t"]);
     cluster.kill(0);
     cluster.start_node_planted(0, &[], "request-panics");
-    cluster.wait_for_port(0);
+    cluster.wait_until_serving(0);
     let runtime = runtime();
     let _entered = runtime.enter();
     let wire = cluster.wire(0).within(CALL);

@@ -64,7 +64,7 @@ fn p18_the_log_is_removed_behind_what_is_needed_and_nodes_start_again_and_catch_
     for node in 0..3 {
         cluster.kill(node);
         cluster.start_node(node);
-        cluster.wait_for_port(node);
+        cluster.wait_until_serving(node);
         cluster.wait_for_leader();
         check(&cluster, "kept", &format!("restarted-{node}"));
     }
@@ -82,7 +82,7 @@ fn p18_the_log_is_removed_behind_what_is_needed_and_nodes_start_again_and_catch_
         assert!(bytes > SENT_BYTES, "n{node} has {bytes} bytes and removed what n{down} lacks\n{}", cluster.logs());
     }
     cluster.start_node(down);
-    cluster.wait_for_port(down);
+    cluster.wait_until_serving(down);
     wait_until("then they go", &cluster, || is_gone(&cluster));
     // The node that was down has all of it: with another one gone it is needed, and may lead.
     cluster.kill(cluster.wait_for_leader());
@@ -116,7 +116,7 @@ fn p18_p19_two_nodes_that_lost_their_states_come_back_with_what_only_their_logs_
     });
     cluster.start_node(without);
     for node in 0..3 {
-        cluster.wait_for_port(node);
+        cluster.wait_until_serving(node);
     }
     cluster.wait_for_leader();
     check(&cluster, "late", "after");
@@ -246,7 +246,7 @@ fn p18_a_pull_of_a_snapshot_survives_a_kill_of_the_puller_and_then_of_the_source
         cluster.log_of(away).contains(&format!("the snapshot from n{rest} is complete"))
     });
     cluster.start_node(source);
-    (0..3).for_each(|node| cluster.wait_for_port(node));
+    (0..3).for_each(|node| cluster.wait_until_serving(node));
     cluster.wait_for_leader();
     let runtime = runtime();
     let digests = runtime.block_on(digests(&cluster));

@@ -14,7 +14,7 @@ fn restart_as(cluster: &mut Cluster, node: usize, bug: &str) {
     cluster.signal(node, "TERM");
     assert_eq!(cluster.wait_for_end(node), Some(0), "{}", cluster.logs());
     cluster.start_node_planted(node, &[], bug);
-    cluster.wait_for_port(node);
+    cluster.wait_until_serving(node);
     cluster.wait_for_leader();
 }
 

@@ -281,7 +281,7 @@ fn p9_order_holds_while_the_leader_dies_and_comes_back() {
                 }
             }
             cluster.start_node(leader);
-            cluster.wait_for_port(leader);
+            cluster.wait_until_serving(leader);
             cluster.wait_for_leader();
         }
     });

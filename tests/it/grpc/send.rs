@@ -180,7 +180,7 @@ fn p4_the_window_is_not_full_after_some_seconds_of_many_sends_and_outlives_the_l
         cluster.kill(leader);
         again(&cluster, &cluster.wires_but(leader), &first).await;
         cluster.start_node(leader);
-        cluster.wait_for_port(leader);
+        cluster.wait_until_serving(leader);
         again(&cluster, &[cluster.wire(leader)], &first[..20]).await;
     });
 }

@@ -138,7 +138,7 @@ fn p18_a_state_ahead_of_a_log_that_was_put_back_alone_is_made_anew_of_the_log() 
     let only = cluster.peers(&[0]);
     let start = |cluster: &mut Cluster| {
         cluster.start_node_with(0, &[&only]);
-        cluster.wait_for_port(0);
+        cluster.wait_until_serving(0);
         cluster.wait_for_leader();
     };
     let end = |cluster: &mut Cluster| {

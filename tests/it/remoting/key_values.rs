@@ -99,7 +99,7 @@ fn key_values_are_the_same_at_every_node_and_name_server_and_outlive_all_of_them
         assert_eq!(delete(&at, "u").await, SUCCESS);
         (0..3).for_each(|node| cluster.kill(node));
         (0..3).for_each(|node| cluster.start_node(node));
-        (0..3).for_each(|node| cluster.wait_for_port(node));
+        (0..3).for_each(|node| cluster.wait_until_serving(node));
         cluster.wait_for_leader();
         for node in 0..3 {
             assert_eq!(list(&cluster.address(node), "ORDER_TOPIC_CONFIG").await.as_deref(), Ok(&both[..1]));
