@@ -8,7 +8,7 @@ use crate::broker::{Broker, Deadline};
 /// Pause after a try that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Makes the topic once this node leads; whoever deletes it afterwards has it back with the next leader.
+/// Makes the topic once this node leads, if it is not there. One that is deleted afterwards stays so until another node leads.
 pub(super) async fn make_on_leader(broker: &Broker) {
     let Some(topic) = &broker.settings.trace_topic else { return };
     let mut leadership = broker.leadership();
