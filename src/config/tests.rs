@@ -183,8 +183,6 @@ fn what_is_asked_for_and_not_given_ends_the_start() {
         ("totalReplicas=3", "list more members"),
         ("allAckInSyncStateSet=true", "for no more"),
         ("asyncLearner=true", "remove the line"),
-        ("brokerPermission=4", "raftmq topic update"),
-        ("rejectTransactionMessage=true", "make no such topic"),
         ("tls.server.need.client.auth=require", "let only trusted hosts reach the ports"),
         ("tls.server.authClient=true", "let only trusted hosts reach the ports"),
         ("tls.server.trustCertPath=/ca.pem", "let only trusted hosts reach the ports"),
@@ -212,7 +210,6 @@ fn what_is_asked_for_and_not_given_ends_the_start() {
         "brokerId=1\nenableDLegerCommitLog=true",
         "haMasterAddress=10.0.0.1:10912\ndLegerPeers=n0-a:1;n1-b:1;n2-c:1",
         "inSyncReplicas=1",
-        "brokerPermission=6",
         "tls.server.need.client.auth=none",
     ];
     for text in accepted {
@@ -589,6 +586,15 @@ fn name_servers_are_hosts_with_ports_and_not_too_many() {
     let many: Vec<_> = (1..=17).map(|port| format!("a:{port}")).collect();
     assert!(of(&many.join(";")).unwrap_err().to_string().contains("has 17 name servers, at most 16 are taken"));
     assert_eq!(of(&many[..16].join(";")).unwrap(), 16);
+}
+
+#[test]
+fn what_clients_may_do_at_a_node_is_said_in_rocketmq_s_bits() {
+    let of = |text: &str| load_text(text).map(|loaded| loaded.config.permission.0);
+    assert_eq!(["", "brokerPermission=2", "brokerPermission=4"].map(|text| of(text).unwrap()), [6, 2, 4]);
+    assert!(of("brokerPermission=0").unwrap_err().to_string().contains("is not one of 2, 4, 6"));
+    let takes = |text: &str| load_text(text).unwrap().config.takes_transactions;
+    assert!(takes("") && !takes("rejectTransactionMessage=true"));
 }
 
 #[test]
