@@ -33,17 +33,17 @@ pub(super) struct Place<'a> {
     pub store_host: SocketAddr,
 }
 
-/// Adds a message to the body of an answer; `more` are properties beside its own.
+/// Adds a message to the body of an answer; `marks` are properties beside its own, as far as there is room for them.
 pub(super) fn put(
     body: &mut BytesMut,
     pulled: PulledMessage,
     topic: &TopicName,
     queue: QueueId,
     store_host: SocketAddr,
-    more: &[(&str, &str)],
+    marks: &[(&str, &str)],
 ) -> Result<(), Refused> {
     let PulledMessage { message, offset, stored_at, at } = pulled;
-    put_at(body, &message, Place { topic, queue, offset, stored_at, at, store_host }, more)
+    put_at(body, &message, Place { topic, queue, offset, stored_at, at, store_host }, marks)
 }
 
 /// The same of a message at a place.
@@ -51,9 +51,12 @@ pub(super) fn put_at(
     body: &mut BytesMut,
     message: &Message,
     place: Place<'_>,
-    more: &[(&str, &str)],
+    marks: &[(&str, &str)],
 ) -> Result<(), Refused> {
-    let mut stored = stored(message, place, more)?;
+    let mut stored = stored(message, place, &[])?;
+    for (name, value) in marks {
+        let _ = put_property(&mut stored.properties, name, value);
+    }
     if message.message_type == MessageType::Transaction {
         stored.system_flags |= TRANSACTION_COMMIT;
         stored.prepared_offset = stored.physical_offset;
@@ -67,6 +70,8 @@ pub(super) fn stored(message: &Message, place: Place<'_>, more: &[(&str, &str)])
     for (name, value) in more {
         put_property(&mut properties, name, value).map_err(unwritable)?;
     }
+    // Java 5 writes no trace of a message from nowhere. One whose own properties leave no room goes without: it was taken in.
+    let _ = put_property(&mut properties, REGION, THE_REGION);
     let system_flags = if message.body_encoding == BodyEncoding::Gzip && !is_gzip(message) { COMPRESSED } else { 0 };
     let marks = message.classic.unwrap_or_default();
     Ok(StoredMessage {
@@ -114,8 +119,6 @@ pub(super) fn properties(message: &Message) -> Result<String, Malformed> {
     if message.classic.is_none() {
         put_what_grpc_says(&mut text, message)?;
     }
-    // Java 5 writes no trace of a message from nowhere.
-    put_property(&mut text, REGION, THE_REGION)?;
     put_property(&mut text, ID, &message.message_id)?;
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! What every answer to a send says of the broker.
+//! What answers to sends, and messages, say of the broker.
 
 use crate::edge::remoting::context::RemotingSettings;
 use crate::proto::remoting::Fields;

@@ -123,7 +123,7 @@ fn a_pull_says_where_it_is_in_the_queue_and_gives_what_was_sent() {
             );
             assert_eq!(
                 first.properties,
-                "colour\u{1}red\u{2}TAGS\u{1}TagA\u{2}KEYS\u{1}k1 k2\u{2}MSG_REGION\u{1}DefaultRegion\u{2}UNIQ_KEY\u{1}id-a\u{2}"
+                "colour\u{1}red\u{2}TAGS\u{1}TagA\u{2}KEYS\u{1}k1 k2\u{2}UNIQ_KEY\u{1}id-a\u{2}MSG_REGION\u{1}DefaultRegion\u{2}"
             );
             for (offset, code, next) in [
                 (1, ResponseCode::Success, 4),

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use raftmq::proto::remoting::{Fields, RequestCode, ResponseCode, StoredMessage, read_properties};
+use raftmq::proto::remoting::{
+    Fields, PROPERTIES_BYTES_MAX, RequestCode, ResponseCode, StoredMessage, read_properties,
+};
 use raftmq::proto::v2::Code;
 
 use super::send::fields;
@@ -67,12 +69,19 @@ fn without_traces_producers_and_consumers_are_told_to_write_none() {
         let mut client = Classic::connect(&cluster.address(2)).await;
         let answer = client.ask(RequestCode::SendMessageV2, fields("t", 0, "UNIQ_KEY\u{1}i\u{2}"), b"b").await;
         assert_eq!((answer.header.code, answer.header.fields.text("TRACE_ON")), (0, Ok("false")), "{answer:?}");
+        // One that is as long as may be is taken in, so it can be read.
+        let longest = "UNIQ_KEY\u{1}j\u{2}a\u{1}";
+        let longest = format!("{longest}{}\u{2}", "v".repeat(PROPERTIES_BYTES_MAX - longest.len() - 1));
+        let answer = client.ask(RequestCode::SendMessageV2, fields("t", 0, &longest), b"b").await;
+        assert_eq!(answer.header.code, 0, "{answer:?}");
         let read = all_of(&mut client, "t").await;
         let switch = |message: &StoredMessage| {
             read_properties(&message.properties)
                 .find(|(name, _)| *name == "TRACE_ON")
                 .map(|(_, value)| value.to_owned())
         };
-        assert_eq!(read.iter().map(switch).collect::<Vec<_>>(), [Some("false".to_owned())]);
+        assert_eq!(read.iter().map(switch).collect::<Vec<_>>(), [Some("false".to_owned()), None]);
+        let lengths: Vec<_> = read.iter().map(|message| message.properties.len()).collect();
+        assert_eq!(lengths[1], PROPERTIES_BYTES_MAX);
     });
 }
